@@ -1,0 +1,92 @@
+"""Tasks by name: from ``"spread?agents=5"`` to a batch of environments."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+
+from marl.tasks.base import Feature, Step, Task, TaskSpec
+from marl.tasks.spread import Spread
+
+__all__ = ["Feature", "Step", "Task", "TaskOptionError", "TaskSpec", "UnknownTask", "make_task", "task_names"]
+
+_TASKS = {"spread": Spread}
+
+
+class UnknownTask(ValueError):
+    """No task has the name that was asked for."""
+
+
+class TaskOptionError(ValueError):
+    """A task has no such option, or the option's value is not one it takes."""
+
+
+def task_names() -> tuple[str, ...]:
+    """The names `make_task` knows, without options, sorted."""
+    return tuple(sorted(_TASKS))
+
+
+def make_task(name: str, environments: int, **options: float) -> Task:
+    """A batch of ``environments`` copies of the task called ``name``.
+
+    ``name`` is a task name, with options or without: ``"spread"``, ``"spread?agents=5&radius=0.2"``;
+    ``options`` are the same options given as arguments. ``make_task(task.spec.name, ...)`` makes the same
+    task again.
+
+    Raises `UnknownTask` for an unknown name, `TaskOptionError` for an unknown, repeated or malformed option,
+    and ``ValueError`` for a value outside the range of its option.
+    """
+    base, _, query = name.partition("?")
+    if base not in _TASKS:
+        close = difflib.get_close_matches(base, task_names(), n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "choose one of these."
+        raise UnknownTask(f"Unknown task {base!r}, expected one of: {', '.join(task_names())}; {hint}")
+    known = _defaults(base)
+    given = _parse(base, query, known)
+    for option, value in options.items():
+        if option in given:
+            raise _repeated(base, option)
+        given[option] = _typed(base, option, str(value), known)
+    return _TASKS[base](environments, **given)
+
+
+def _defaults(base: str) -> dict[str, float]:
+    """The options of a task and their default values: the arguments of its class after ``environments``."""
+    parameters = inspect.signature(_TASKS[base]).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters if parameter.name != "environments"}
+
+
+def _parse(base: str, query: str, known: dict[str, float]) -> dict[str, float]:
+    given: dict[str, float] = {}
+    for part in query.split("&") if query else ():
+        option, separator, text = part.partition("=")
+        if not separator:
+            raise TaskOptionError(
+                f"Task {base!r} got the option {part!r}, expected NAME=VALUE: write e.g. 'spread?agents=5'."
+            )
+        if option in given:
+            raise _repeated(base, option)
+        given[option] = _typed(base, option, text, known)
+    return given
+
+
+def _repeated(base: str, option: str) -> TaskOptionError:
+    return TaskOptionError(
+        f"Task {base!r} got the option {option!r} twice, expected it once: remove one of them."
+    )
+
+
+def _typed(base: str, option: str, text: str, known: dict[str, float]) -> float:
+    """The value ``text`` in the type of the option's default."""
+    if option not in known:
+        raise TaskOptionError(
+            f"Task {base!r} has no option {option!r}, expected one of: {', '.join(known)}; correct it."
+        )
+    kind = type(known[option])
+    try:
+        return kind(text)
+    except ValueError as error:
+        word = {int: "a whole number", float: "a number"}[kind]
+        raise TaskOptionError(
+            f"Task {base!r} got {option}={text!r}, expected {word}: for example {option}={known[option]}."
+        ) from error
