@@ -1,0 +1,132 @@
+"""Open a ledger file to write or to read, and refuse what is not a ledger this program knows."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from urllib.parse import quote
+
+from loguru import logger
+from sqlite_utils import Database
+
+from ledger import migrations
+from ledger.errors import LedgerError, sentence
+
+BUSY_SECONDS = 10.0
+"""How long a write waits for another session that is writing to the same ledger."""
+OLDEST_SQLITE = (3, 37, 0)
+"""The first SQLite with STRICT tables."""
+
+
+def open_to_write(path: Path) -> Database:
+    """Open or create the ledger at ``path``, parents included, and bring it to the newest version.
+
+    Raises:
+        LedgerError: the place is not writable, or the file is not a ledger, or a newer program wrote it.
+    """
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise LedgerError(
+            f"This Python has SQLite {sqlite3.sqlite_version}, the ledger needs "
+            f"{'.'.join(map(str, OLDEST_SQLITE))} or newer; use a newer Python build."
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LedgerError(
+            f"The directory {path.parent} of the ledger cannot be created ({error.strerror}); "
+            "expected a writable directory: give another path or change its permissions."
+        ) from error
+    connection = None
+    try:
+        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
+        found = refuse_strangers(connection, path, empty_is_fine=True)
+        use_wal(connection, path)
+        connection.execute("PRAGMA foreign_keys = ON")
+        db = Database(connection)
+        if found < migrations.version():
+            migrations.apply(db)
+        return db
+    except sqlite3.Error as error:
+        if connection is not None:
+            connection.close()
+        raise LedgerError(sentence(error, path)) from error
+    except BaseException:
+        if connection is not None:
+            connection.close()
+        raise
+
+
+def open_to_read(path: Path) -> sqlite3.Connection:
+    """Open the ledger at ``path`` read-only.
+
+    Raises:
+        LedgerError: there is no such file, it is not a ledger, or it has another version.
+    """
+    if not path.exists():
+        raise LedgerError(
+            f"There is no ledger at {path}; start a session first, or give the path of an existing ledger."
+        )
+    connection = None
+    try:
+        location = f"file:{quote(os.path.abspath(path))}?mode=ro"
+        connection = sqlite3.connect(location, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
+        connection.execute("PRAGMA query_only = ON")
+        found = refuse_strangers(connection, path, empty_is_fine=False)
+        if found < migrations.version():
+            raise LedgerError(
+                f"The ledger {path} has version {found}, this program reads version {migrations.version()}; "
+                "start or resume a session on it once, which brings it up to date."
+            )
+        return connection
+    except sqlite3.Error as error:
+        if connection is not None:
+            connection.close()
+        raise LedgerError(sentence(error, path)) from error
+    except BaseException:
+        if connection is not None:
+            connection.close()
+        raise
+
+
+def refuse_strangers(connection: sqlite3.Connection, path: Path, *, empty_is_fine: bool) -> int:
+    """Return the schema version of the ledger, 0 for a database with nothing in it yet.
+
+    Raises:
+        LedgerError: the database belongs to another program, or a newer version of this one wrote it.
+    """
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if empty_is_fine and application == 0 and objects == 0:
+        return 0
+    if application != migrations.APPLICATION_ID:
+        raise LedgerError(
+            f"The file {path} is an SQLite database but not a ledger; "
+            "give the path of a ledger or of a new file."
+        )
+    if found > migrations.version():
+        raise LedgerError(
+            f"The ledger {path} has version {found}, this program knows versions up to "
+            f"{migrations.version()}; update the program, or use another ledger."
+        )
+    return found
+
+
+def use_wal(connection: sqlite3.Connection, path: Path) -> None:
+    """Choose the write-ahead log, so that readers never wait for the writer, or say that it cannot be had.
+
+    With it, ``synchronous=NORMAL`` keeps every commit through a killed process and never corrupts the file;
+    only a power cut may cost the last commits. Without it, NORMAL might corrupt, so FULL.
+    """
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode == "wal":
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return
+    connection.execute("PRAGMA journal_mode = DELETE")
+    connection.execute("PRAGMA synchronous = FULL")
+    logger.warning(
+        "The file system of {} refuses SQLite's write-ahead log; "
+        "the ledger works without it, but a live view may wait.",
+        path,
+    )

@@ -1,0 +1,77 @@
+"""Take secrets out of text before it is written: exact key values, and what looks like a key."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote
+
+MARK = "[redacted]"
+SHORTEST_SECRET = 6
+"""Shorter values are ordinary words too often; no provider gives keys that short."""
+
+# "task-1234..." is no "sk-1234...", but a key may follow a line break that JSON wrote as backslash n
+_START = r"(?:(?<![A-Za-z0-9_-])|(?<=\\[nrt]))"
+_PATTERNS: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = (
+    # (lower-case marks, one of which must occur before the pattern is tried; pattern; replacement)
+    (("sk-",), re.compile(_START + r"sk-(?=[A-Za-z0-9_-]*\d)[A-Za-z0-9_-]{16,}"), MARK),
+    (("bearer",), re.compile(r"(?i)\b(bearer)\s+(?=\S*\d|\S{20})[A-Za-z0-9._~+/=-]{8,}"), rf"\1 {MARK}"),
+    (("basic ",), re.compile(r"(?i)\b(authorization\W{1,4}basic)\s+[A-Za-z0-9+/=_-]{8,}"), rf"\1 {MARK}"),
+    (
+        ("apikey", "api_key", "api-key", "token", "client_secret", "client-secret", "password"),
+        re.compile(
+            r"(?i)((?:api[_-]?key|access[_-]?token|auth[_-]?token|client[_-]?secret|password)"
+            r"(?:\\?[\"'])?\s*[:=]\s*(?:\\?[\"'])?)([A-Za-z0-9._~+/=-]{6,})"
+        ),
+        rf"\1{MARK}",
+    ),
+    (("://",), re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s/@\"'<>]+@"), rf"\1{MARK}@"),
+    (("aiza",), re.compile(_START + r"AIza[A-Za-z0-9_-]{30,}"), MARK),
+    (("hf_",), re.compile(_START + r"hf_[A-Za-z0-9]{16,}"), MARK),
+    (("gsk_",), re.compile(_START + r"gsk_[A-Za-z0-9]{16,}"), MARK),
+    (("xai-",), re.compile(_START + r"xai-[A-Za-z0-9]{16,}"), MARK),
+    (("ghp_", "gho_", "github_pat_"), re.compile(_START + r"(?:gh[po]|github_pat)_[A-Za-z0-9_]{20,}"), MARK),
+    (("akia",), re.compile(_START + r"AKIA[A-Z0-9]{16}\b"), MARK),
+)
+
+
+class Redactor:
+    """Replaces known secrets, and text that has the form of one, by ``[redacted]``."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._values: tuple[str, ...] = ()
+        self.add(secrets)
+
+    def add(self, secrets: Iterable[str]) -> None:
+        """Know more secrets from now on; values shorter than ``SHORTEST_SECRET`` are left out."""
+        forms = set(self._values)
+        for secret in secrets:
+            if len(secret) >= SHORTEST_SECRET:
+                # the same key as it looks inside JSON and inside a URL
+                forms |= {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+                forms |= {quote(secret), quote(secret, safe="")}
+        # the longest first, so that a secret that contains another leaves no tail behind
+        self._values = tuple(sorted(forms, key=lambda form: (-len(form), form)))
+
+    def text(self, text: str) -> str:
+        """Return ``text`` without secrets."""
+        for value in self._values:
+            if value in text:
+                text = text.replace(value, MARK)
+        lowered = text.lower()
+        for marks, pattern, replacement in _PATTERNS:
+            if any(mark in lowered for mark in marks):
+                text = pattern.sub(replacement, text)
+        return text
+
+    def value(self, value: Any) -> Any:
+        """Return JSON-like ``value`` with every text in it, keys included, without secrets."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            return {self.text(key): self.value(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.value(item) for item in value]
+        return value
