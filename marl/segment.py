@@ -1,0 +1,209 @@
+"""Segments: pieces of training named by their inputs (parent, shaping, env steps, seed, run), and their results.
+
+A segment's id is the hash of everything its result depends on, so the same segment is never computed twice and
+nothing is ever overwritten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from marl.records import SETS, BehaviourRecord, Evaluation
+from marl.settings import Frozen, RunSettings
+from marl.shaping import ShapingConfig
+from marl.tasks import make_task
+from marl.tasks.base import TaskSpec
+
+
+class SegmentFailed(RuntimeError):
+    """A segment cannot be computed or read; the message is one sentence."""
+
+
+class SegmentStopped(RuntimeError):
+    """The caller asked a segment to stop; nothing of it was stored."""
+
+
+NOT_TRAINING = (
+    "behaviour.py", "behaviour_text.py", "gate.py", "pool.py", "stage.py", "statistics.py", "worker.py",
+)  # fmt: skip
+"""Files of this package that no segment's result depends on."""
+
+
+@cache
+def code_version() -> str:
+    """A 16-digit hash of the sources of this package: other code may give other results for the same inputs."""
+    return _hash_of_sources(without=())
+
+
+@cache
+def training_version() -> str:
+    """The same of the sources that a segment's result depends on."""
+    return _hash_of_sources(without=NOT_TRAINING)
+
+
+def _hash_of_sources(without: tuple[str, ...]) -> str:
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
+        name = path.relative_to(root).as_posix()
+        if name not in without:
+            digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+class SegmentSpec(Frozen):
+    """The inputs of a segment."""
+
+    run: RunSettings
+    parent: str | None
+    """Id of the segment to continue from, or None for newly drawn weights."""
+    shaping: ShapingConfig
+    env_steps: int
+    """Env steps to train; a multiple of ``rollout_size``."""
+    seed: int
+
+    @property
+    def id(self) -> str:
+        """``s`` and 16 hexadecimal digits: the hash of these inputs and of the code."""
+        inputs = {
+            "run": self.run.model_dump(mode="json"),
+            "parent": self.parent,
+            "shaping": self.shaping.canonical(),
+            "env_steps": self.env_steps,
+            "seed": self.seed,
+            "code": training_version(),
+        }
+        text = json.dumps(inputs, sort_keys=True, separators=(",", ":"))
+        return "s" + hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class SegmentResult(Frozen):
+    """What a segment gave, besides its checkpoint and behaviour record."""
+
+    id: str
+    parent: str | None
+    start_env_steps: int
+    """Env steps of all ancestors."""
+    end_env_steps: int
+    env_steps: int
+    updates: tuple[dict[str, float | None], ...]
+    """One row of ``marl.metrics.METRICS`` per update."""
+    evaluations: tuple[Evaluation, ...]
+    wall_seconds: float
+    timings: dict[str, float]
+    """Seconds of environment, policy, shaping, update, evaluation and rest."""
+    reused: bool = False
+    """Whether the result was stored already and nothing was computed."""
+
+    def evaluations_of(self, set_name: str) -> tuple[Evaluation, ...]:
+        """The evaluations of one set, oldest first."""
+        if set_name not in SETS:
+            raise ValueError(f"There is no evaluation set {set_name!r}; choose one of {', '.join(SETS)}.")
+        return tuple(evaluation for evaluation in self.evaluations if evaluation.set == set_name)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a segment in flight is."""
+
+    id: str
+    done_env_steps: int
+    total_env_steps: int
+    sparse_return: float | None
+    """Of the latest update's episodes, as in ``METRICS``."""
+    progress: float | None
+
+
+class SegmentStore:
+    """A folder of finished segments, one sub-folder each. A segment appears there whole or not at all."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def path(self, segment: str) -> Path:
+        """The folder of a segment, whether it exists or not."""
+        return self.root / segment
+
+    def checkpoint_path(self, segment: str) -> Path:
+        return self.path(segment) / "checkpoint.pt"
+
+    def has(self, segment: str) -> bool:
+        """Whether the segment was computed."""
+        return self.path(segment).is_dir()
+
+    def load_result(self, segment: str) -> SegmentResult:
+        """The stored result; ``SegmentFailed`` if there is none or it cannot be read."""
+        path = self.path(segment) / "result.json"
+        if not self.has(segment):
+            raise SegmentFailed(f"Segment {segment} is not in {self.root}; run it first.")
+        try:
+            return SegmentResult.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise SegmentFailed(
+                f"The result of segment {segment} in {path} cannot be read ({type(error).__name__}); "
+                "delete the folder to compute it again."
+            ) from error
+
+    def behaviour(self, segment: str) -> BehaviourRecord:
+        """The query episodes of the segment's last evaluation; ``SegmentFailed`` if they cannot be read."""
+        path = self.path(segment) / "behaviour.npz"
+        try:
+            return BehaviourRecord.load(path)
+        except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
+            raise SegmentFailed(
+                f"The behaviour record of segment {segment} in {path} cannot be read ({type(error).__name__}); "
+                "run the segment, or delete its folder to compute it again."
+            ) from error
+
+    @contextmanager
+    def writing(self, segment: str) -> Iterator[Path]:
+        """A temporary folder that becomes the segment's own when the block ends without an error."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{segment}.", dir=self.root))
+        try:
+            yield folder
+            for path in folder.iterdir():
+                _flush(path)
+            try:
+                os.replace(folder, self.path(segment))
+            except OSError:
+                # Another process finished the same segment first: its files are as good as these.
+                if not self.has(segment):
+                    raise
+            _flush(self.root)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """Make sure that ``path`` is on the disk before something refers to it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def rollout_size(run: RunSettings, spec: TaskSpec | None = None) -> int:
+    """Env steps of one rollout (and so of one update). ``spec`` saves making the task to learn its horizon."""
+    steps = run.learner.rollout_steps
+    if steps is None:
+        steps = (spec or make_task(run.task, 1).spec).horizon
+    return steps * run.learner.environments
+
+
+def round_up(run: RunSettings, env_steps: int, spec: TaskSpec | None = None) -> int:
+    """The smallest multiple of ``rollout_size`` that is at least ``env_steps`` (and at least one rollout)."""
+    size = rollout_size(run, spec)
+    return max(-(-env_steps // size), 1) * size

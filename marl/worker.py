@@ -1,0 +1,138 @@
+"""A worker process: how it is started (one thread, deaf to Ctrl-C) and what runs inside it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from marl.segment import Progress, SegmentFailed, SegmentSpec, SegmentStore
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)  # fmt: skip
+_PROGRESS_SECONDS = 0.1
+
+
+def start_worker(store_root: Path, runner: str, preload: tuple[str, ...]) -> tuple[BaseProcess, Connection]:
+    """Start a worker process; returns at once with the process and this side of its pipe.
+
+    It imports ``preload`` and ``runner`` (``module:function``), says ``("ready", None)``, and then answers
+    every ``(spec, id)`` it receives with ``("progress", Progress)`` messages and one ``("done",
+    SegmentResult)`` or ``("failed", (reason, traceback))``.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(
+        target=_work, args=(theirs, str(store_root), runner, preload), name="segment-worker", daemon=True
+    )
+    resource_tracker.ensure_running()  # starting it later would unblock the interrupts
+    with _one_thread_environment(), _interrupts_blocked():
+        process.start()
+    theirs.close()
+    return process, ours
+
+
+def sentence(error: BaseException) -> str:
+    """An exception as one line: its own words, or its type where it has none."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@contextmanager
+def _one_thread_environment() -> Iterator[None]:
+    """Processes started inside inherit an environment that gives numerical libraries one thread."""
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Processes started inside inherit a blocked SIGINT: no Ctrl-C reaches them before they can ignore it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(connection: Connection, store_root: str, runner: str, preload: tuple[str, ...]) -> None:
+    """Receive specs, run them, send progress and results, until the pipe closes or the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave_with_parent, name="leave-with-parent", daemon=True).start()
+    function, broken = None, None
+    try:
+        for name in preload:
+            import_module(name)
+        module, _, attribute = runner.partition(":")
+        function = getattr(import_module(module), attribute)
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(1)
+    except Exception as error:
+        broken = (f"The worker could not load {runner} ({sentence(error)}).", traceback.format_exc())
+    connection.send(("ready", None))
+    while True:
+        try:
+            spec, expected_id = connection.recv()
+        except (EOFError, OSError):
+            return
+        if broken:
+            answer = ("failed", broken)
+        elif spec.id != expected_id:
+            answer = ("failed", ("The sources of this program changed while it ran; start it again.", ""))
+        else:
+            answer = _answer(function, spec, store_root, connection)
+        try:
+            connection.send(answer)
+        except OSError:
+            return
+
+
+def _answer(function: Callable, spec: SegmentSpec, store_root: str, connection: Connection) -> tuple:
+    """Run one segment: ``("done", result)``, or ``("failed", (reason, traceback))``."""
+    last = -_PROGRESS_SECONDS
+
+    def report(progress: Progress) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _PROGRESS_SECONDS:
+            last = now
+            connection.send(("progress", progress))
+
+    try:
+        return "done", function(spec, SegmentStore(Path(store_root)), progress=report)
+    except SegmentFailed as error:
+        return "failed", (str(error), "")
+    except Exception as error:
+        return "failed", (sentence(error), traceback.format_exc())
+
+
+def _leave_with_parent() -> None:
+    """End this process as soon as its parent has ended, whatever it is computing."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
