@@ -1,0 +1,44 @@
+# Every target works on a fresh clone with Python 3.11+ and make; the virtual environment is built once.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+ARGS ?=
+PYTEST_ARGS ?= --numprocesses auto --maxprocesses 4
+
+.PHONY: help session test bench lint clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1|\2/' | awk -F'|' '{printf "%-16s%s\n", $$1, $$2}'
+
+session: $(VENV)/installed ## run a supervised session offline, about 3 minutes (options: ARGS="--seed 1 --twin")
+	$(VENV)/bin/python run.py session $(ARGS)
+
+test: $(VENV)/installed-dev ## run the tests, about a minute (CI=true adds the slow ones; options: PYTEST_ARGS="-k gate")
+	$(VENV)/bin/python -m pytest -q $(PYTEST_ARGS)
+
+bench: $(VENV)/installed-dev ## measure training, workers and session overhead
+	@for file in bench/[a-z]*.py; do echo "== $$file"; $(VENV)/bin/python -m bench.$$(basename $$file .py) || exit 1; done
+
+lint: $(VENV)/installed-dev ## check the style of the code
+	$(VENV)/bin/python -m ruff check .
+
+clean: ## remove the virtual environment and caches (runs/ is kept: it holds your sessions)
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "error: $(PYTHON) is Python %d.%d, expected 3.11 or newer: install one and run make PYTHON=python3.11 ..." % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+
+# torch goes first and pinned: "torch==2.13.0" takes a CPU build (2.13.0+cpu) where an index or a wheel folder offers
+# one (PIP_EXTRA_INDEX_URL), while an unpinned torch on Linux brings several GB of CUDA.
+# The stamps are newer than what they were installed from, so a second call installs nothing.
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) torch==2.13.0
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(PIP) --editable '.[dev]'
+	@touch $@

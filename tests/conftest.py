@@ -1,0 +1,26 @@
+"""What every test shares: one thread per process, and slow tests only on request or in CI."""
+
+from __future__ import annotations
+
+import os
+
+# Before NumPy or torch is imported: the suite runs one process per core.
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+    os.environ[_name] = "1"
+
+import pytest  # noqa: E402
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--slow", action="store_true", help="also run the tests marked slow (CI=true does so too)"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--slow") or os.environ.get("CI", "").lower() in ("1", "true"):
+        return
+    skip = pytest.mark.skip(reason="slow: run with --slow or CI=true")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)

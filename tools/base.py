@@ -1,0 +1,41 @@
+"""What a tool is: a name, typed arguments, and a function whose answer the model reads."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+
+class ToolRefused(Exception):
+    """The tool will not do what was asked; the one sentence says what was found, expected, and what to do."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a call came to: ``text`` for the model, and ``apply`` for what it changes.
+
+    ``apply`` writes to the ledger and the session's state. It runs inside the transaction that records the call as
+    done, so a call has happened completely or not at all, and a resumed session never repeats one.
+    """
+
+    text: str
+    apply: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One ability of an agent.
+
+    ``arguments`` forbids extra fields. ``ends_phase`` marks the typed submissions a phase ends with; ``evidence``
+    marks results that get an id (E1, E2 ...) a diagnosis may cite: their text is a JSON object and the id is put in
+    front of it.
+    """
+
+    name: str
+    description: str
+    arguments: type[BaseModel]
+    call: Callable[..., Awaitable[Answer]]
+    ends_phase: bool = False
+    evidence: bool = False

@@ -1,0 +1,174 @@
+"""The typed messages the agents exchange: every argument model of every tool, and the records made from them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from marl.settings import Frozen
+from marl.shaping import ShapingConfig, Term
+
+Role = Literal["critic", "generator", "validator", "coordinator"]
+ROLES: tuple[Role, ...] = ("critic", "generator", "validator", "coordinator")
+
+Stage = Literal["exploring", "emerging", "improving", "plateau", "regressing"]
+Outcome = Literal["pass", "fail", "inconclusive"]
+Action = Literal["promote", "keep", "roll_back"]
+Purpose = Literal["screen", "confirm"]
+Sentence = Annotated[str, Field(min_length=1, max_length=1000)]
+Text = Annotated[str, Field(min_length=1, max_length=4000)]
+EvidenceId = Annotated[str, Field(pattern=r"^E[0-9]+$")]
+
+
+class QueryMetrics(Frozen):
+    """Arguments of ``query_metrics``."""
+
+    names: tuple[str, ...] = ()
+    """Metrics to read; empty lists every metric with its definition."""
+    source: str = "main"
+    """``main`` for the main run, or a branch id such as ``B3``."""
+    first_env_step: Annotated[int, Field(ge=0)] | None = None
+    """Start of the window in env steps of the lineage; None for its beginning."""
+    last_env_step: Annotated[int, Field(ge=0)] | None = None
+    """End of the window (inclusive); None for its end."""
+    points: Annotated[int, Field(ge=1, le=40)] = 8
+    """The window is averaged into this many equal parts."""
+
+
+class SummarizeTrajectories(Frozen):
+    """Arguments of ``summarize_trajectories``."""
+
+    source: str = "main"
+    """``main`` for the policy at HEAD, or a screened branch id such as ``B3``."""
+    budget_tokens: Annotated[int, Field(ge=200, le=8000)] = 2000
+    """The summary is cut, in a stated order, to at most this many tokens."""
+
+
+class Failure(Frozen):
+    """One thing that goes wrong in learning, and the evidence it rests on."""
+
+    description: Sentence
+    evidence: Annotated[tuple[EvidenceId, ...], Field(min_length=1)]
+    """Ids of tool results of this session, e.g. ("E1", "E2")."""
+
+
+class Diagnosis(Frozen):
+    """Arguments of ``submit_diagnosis``: what stage learning is in, what fails, and what to try."""
+
+    stage: Stage
+    failures: Annotated[tuple[Failure, ...], Field(min_length=1, max_length=6)]
+    advice: Text
+    """What the Generator should aim its candidates at."""
+
+
+class Forecast(Frozen):
+    """What the Generator expects a candidate to change against control at the end of a branch."""
+
+    metric: Literal["sparse_return", "progress"]
+    change: Annotated[float, Field(allow_inf_nan=False)]
+    """Expected difference candidate minus control."""
+    probability: Annotated[float, Field(ge=0, le=1)]
+    """How sure the Generator is that the difference is above 0."""
+
+
+class CandidateDraft(Frozen):
+    """A candidate as the Generator writes it."""
+
+    terms: Annotated[tuple[Term, ...], Field(max_length=8)]
+    beta: Annotated[float, Field(ge=0, le=10)]
+    anneal_steps: Annotated[int, Field(ge=1)] | None = None
+    """Env steps from now over which beta falls linearly to 0; None keeps it."""
+    rationale: Text
+    forecast: Forecast
+
+
+class ProposalDraft(Frozen):
+    """Arguments of ``submit_proposal``."""
+
+    candidates: Annotated[tuple[CandidateDraft, ...], Field(min_length=1, max_length=8)]
+
+
+class Candidate(Frozen):
+    """A candidate as accepted: named by code, with its full shaping configuration."""
+
+    name: str
+    """c1, c2 ...: unique within a round."""
+    shaping: ShapingConfig
+    rationale: str
+    forecast: Forecast
+
+
+class Proposal(Frozen):
+    """The accepted candidates of one refinement of a round."""
+
+    candidates: tuple[Candidate, ...]
+
+
+class LaunchBranch(Frozen):
+    """Arguments of ``launch_branch``: one arm on all seeds of its purpose."""
+
+    arm: str
+    """``control`` or a candidate's name, e.g. ``c1``."""
+    purpose: Purpose
+
+
+class ReadBranch(Frozen):
+    """Arguments of ``read_branch``."""
+
+    branch: str
+    """A branch id returned by ``launch_branch``, e.g. ``B3``."""
+    wait: bool = True
+    """Wait for the branch to finish; otherwise answer with its status at once."""
+
+
+class CompareBranches(Frozen):
+    """Arguments of ``compare_branches``: rank a screen, or judge a confirmation."""
+
+    purpose: Purpose
+
+
+class Validation(Frozen):
+    """Arguments of ``submit_validation``: the verdict as computed and the Validator's reading of it."""
+
+    candidate: str | None
+    """The candidate judged; None when no comparison could be made."""
+    outcome: Outcome
+    """Must equal the computed verdict."""
+    reading: Text
+    """What the numbers mean and any argument for caution."""
+
+
+class Ask(Frozen):
+    """Arguments of ``ask``: a question of the Coordinator to another agent."""
+
+    agent: Literal["critic", "generator", "validator"]
+    question: Sentence
+
+
+class Promote(Frozen):
+    """Arguments of ``promote``."""
+
+    candidate: str
+    reason: Text
+
+
+class Keep(Frozen):
+    """Arguments of ``keep``: leave the shaping as it is."""
+
+    reason: Text
+
+
+class RollBack(Frozen):
+    """Arguments of ``roll_back``: return to where the last promotion started."""
+
+    reason: Text
+
+
+class Decision(Frozen):
+    """What the Coordinator decided."""
+
+    action: Action
+    candidate: str | None
+    reason: str
+    decided_by: str

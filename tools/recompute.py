@@ -1,0 +1,62 @@
+"""The statistics of a comparison computed again from its recorded inputs, to verify a ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from marl.gate import GateSettings, Measure, judge, probation, rank_screen
+
+
+def recompute(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The result a comparison must have recorded, as plain data.
+
+    Args:
+        purpose: ``screen``, ``confirm`` or ``probation``.
+        inputs: as recorded: ``max_return``, ``arms`` and their ``order`` (JSON objects have none, and equal
+            candidates are ranked in it). Of a screen or a confirmation an arm is the list of its
+            seeds' measures; of a probation (``before``, ``after``) it holds ``sparse_returns`` and ``progress``, one
+            value per episode.
+        settings: the gate settings as recorded.
+
+    Raises:
+        ValueError: inputs from which no comparison of this purpose can have been made.
+    """
+    gate = GateSettings.model_validate(settings)
+    if purpose == "probation":
+        return _probation(inputs, gate)
+    arms = {
+        arm: [Measure(sparse_return=seed["sparse_return"], progress=seed["progress"]) for seed in seeds]
+        for arm, seeds in ((arm, inputs["arms"][arm]) for arm in inputs.get("order", inputs["arms"]))
+    }
+    if "control" not in arms:
+        raise ValueError(f"found the arms {', '.join(arms)}, expected control among them")
+    control = arms.pop("control")
+    if purpose == "screen":
+        return rank_screen(control, arms, inputs["max_return"], gate).model_dump(mode="json")
+    if purpose != "confirm" or len(arms) != 1:
+        raise ValueError(f"found a {purpose} of {len(arms)} candidates, expected a confirm of one")
+    (candidate,) = arms.values()
+    declared = inputs["progress_declared"]
+    verdict = judge(
+        [each.sparse_return for each in control],
+        [each.sparse_return for each in candidate],
+        [each.progress for each in control] if declared else None,
+        [each.progress for each in candidate] if declared else None,
+        inputs["max_return"],
+        gate,
+    )
+    return verdict.model_dump(mode="json")
+
+
+def _probation(inputs: Mapping[str, Any], gate: GateSettings) -> dict[str, Any]:
+    before, after = inputs["arms"]["before"], inputs["arms"]["after"]
+    verdict = probation(
+        before["sparse_returns"],
+        after["sparse_returns"],
+        before["progress"],
+        after["progress"],
+        inputs["max_return"],
+        gate,
+    )
+    return verdict.model_dump(mode="json")

@@ -1,0 +1,181 @@
+"""Where a session stands: everything a resume needs, saved with every step as one JSON document."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from marl.settings import Frozen
+from marl.shaping import ShapingConfig
+from tools.contracts import Action, Decision, Diagnosis, Outcome, Proposal, Purpose
+
+Phase = Literal["stage", "critic", "generator", "validator", "coordinator", "report", "done"]
+BranchStatus = Literal["running", "done", "failed"]
+
+
+class Head(Frozen):
+    """A point of the main run: the segment it ends with, its position, and the shaping in force."""
+
+    segment: str
+    env_steps: int
+    shaping: ShapingConfig
+
+
+class Branch(Frozen):
+    """One arm of a comparison: the same shaping on every seed of its purpose."""
+
+    name: str
+    """B1, B2 ...: unique within a session."""
+    arm: str
+    """``control`` or a candidate's name."""
+    purpose: Purpose
+    refinement: int
+    segments: tuple[str, ...]
+    """Segment ids in seed order; pairs share the position."""
+
+
+class Tried(Frozen):
+    """A shaping this session has tested, and what became of it."""
+
+    round: int
+    candidate: str
+    shaping: ShapingConfig
+    outcome: Literal["passed", "failed", "inconclusive", "screened out", "not compared"]
+    rule: str | None
+    difference: float | None
+    reason: str
+
+
+class VerdictRecord(Frozen):
+    """A verdict as computed, with the Validator's reading."""
+
+    id: str
+    refinement: int
+    candidate: str | None
+    outcome: Outcome
+    rule: str | None
+    reason: str
+    reading: str
+    p: float | None = None
+    difference: float | None = None
+
+
+class Screen(Frozen):
+    """The result of a screen: which candidate goes on to confirmation."""
+
+    comparison: str
+    refinement: int
+    chosen: str | None
+    measure: str
+    differences: dict[str, float | None]
+    notes: dict[str, str]
+
+
+class Confirmation(Frozen):
+    """The computed verdict of a confirmation, before the Validator has read it out."""
+
+    comparison: str
+    refinement: int
+    candidate: str
+    outcome: Outcome
+    rule: str
+    reason: str
+    p: float | None
+    difference: float | None
+
+
+class Probation(Frozen):
+    """A promotion on probation: where it started, so that it can be undone."""
+
+    round: int
+    candidate: str
+    parent: Head
+
+
+class Regression(Frozen):
+    """A promotion that failed its probation."""
+
+    round: int
+    candidate: str
+    parent: Head
+    comparison: str
+    reason: str
+
+
+class HistoryRow(Frozen):
+    """One past decision, as the agents are told it."""
+
+    round: int
+    action: Action
+    candidate: str | None
+    shaping_text: str
+    outcome: str | None
+    reason: str
+
+
+class Round(BaseModel):
+    """The round in progress. Grows by what the tools accept."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    number: int
+    stage: str
+    regression: Regression | None = None
+    diagnosis: Diagnosis | None = None
+    diagnosis_id: str | None = None
+    evidence_summary: str | None = None
+    """Body hash of the last trajectory summary the Critic read."""
+    proposals: list[Proposal] = []
+    branches: list[Branch] = []
+    screens: list[Screen] = []
+    confirmations: list[Confirmation] = []
+    verdicts: list[VerdictRecord] = []
+    questions: int = 0
+    decision: Decision | None = None
+    records: dict[str, str] = {}
+    """Per role, the text of its phase, so that a question to it can be answered."""
+
+    def candidate(self, name: str):
+        """The candidate called ``name``; ``KeyError`` if no proposal of this round has it."""
+        for proposal in self.proposals:
+            for candidate in proposal.candidates:
+                if candidate.name == name:
+                    return candidate
+        raise KeyError(name)
+
+    @property
+    def promotable(self) -> str | None:
+        """The candidate whose last verdict is a pass, or None."""
+        passed = [verdict.candidate for verdict in self.verdicts if verdict.outcome == "pass"]
+        return passed[-1] if passed else None
+
+
+class SessionState(BaseModel):
+    """The session's cursor."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    phase: Phase = "stage"
+    round_number: int = 0
+    refinement: int = 0
+    step: int = 0
+    """Model calls made in the current phase."""
+    brief: str | None = None
+    """The task message of the current phase."""
+    nudge: str | None = None
+    """What to tell the agent next, when its last answer called no tool."""
+    agent_state: dict[str, Any] | None = None
+    """autogen's saved state of the agent in the current phase."""
+    head: Head | None = None
+    round: Round | None = None
+    probation: Probation | None = None
+    tried: list[Tried] = []
+    history: list[HistoryRow] = []
+    before: Head | None = None
+    """HEAD at the first deliberation: what the final report compares with."""
+    twin: Head | None = None
+    """How far the sparse twin is trained."""
+    branches: int = 0
+    comparisons: int = 0
+    evidence: int = 0

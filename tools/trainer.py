@@ -1,0 +1,145 @@
+"""The trainer as the session sees it: ask for a segment, get its result, with every one written to the ledger once."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ledger.sessions import now
+from ledger.writer import Ledger
+from marl.pool import WorkerPool
+from marl.segment import SegmentFailed, SegmentResult, SegmentSpec, SegmentStore
+from marl.settings import RunSettings
+from marl.shaping import ShapingConfig
+
+
+class Trainer:
+    """Runs segments on a pool of workers and records them for one session.
+
+    The ledger is written only here and only from the session's own thread: workers return results, never rows.
+    """
+
+    def __init__(self, pool: WorkerPool, store: SegmentStore, ledger: Ledger, session: str, run: RunSettings):
+        self.pool, self.store, self.ledger, self.session, self.run = pool, store, ledger, session, run
+        self._tasks: dict[str, asyncio.Task[SegmentResult]] = {}
+        self.purposes: dict[str, tuple[str, str]] = {}
+        """Segment id -> (purpose, arm), for the live view."""
+
+    def spec(self, parent: str | None, shaping: ShapingConfig, env_steps: int, seed: int) -> SegmentSpec:
+        """The segment of this run with these inputs."""
+        return SegmentSpec(run=self.run, parent=parent, shaping=shaping, env_steps=env_steps, seed=seed)
+
+    def launch(self, spec: SegmentSpec, purpose: str, arm: str) -> str:
+        """Start a segment unless it is running or stored already; returns its id at once.
+
+        A branch segment that failed in this session has failed for good, also after a resume: the comparisons that
+        counted it as failed stay true. A failed piece of the main run is tried again.
+        """
+        self.purposes.setdefault(spec.id, (purpose, arm))
+        task = self._tasks.get(spec.id)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            reason = self._failed_before(spec.id)
+            if reason is None:
+                self._note_start(spec, purpose, arm)
+                work = self._finish(spec, self.pool.submit(spec), purpose, arm)
+            else:
+                work = _fail(reason)
+            self._tasks[spec.id] = asyncio.ensure_future(work)
+            # A failure is read by whoever waits for the segment; without a reader it must not warn at shutdown.
+            self._tasks[spec.id].add_done_callback(lambda done: done.cancelled() or done.exception())
+        return spec.id
+
+    def stop(self) -> None:
+        """Forget what is in flight: a segment that is cut off by the end of the session has not failed."""
+        for task in self._tasks.values():
+            task.cancel()
+
+    async def result(self, segment: str) -> SegmentResult:
+        """Wait for a launched segment. Raises ``SegmentFailed`` with the reason if it failed."""
+        return await asyncio.shield(self._tasks[segment])
+
+    def known(self, segment: str) -> bool:
+        """Whether this process has launched the segment."""
+        return segment in self._tasks
+
+    def stored(self, segment: str) -> SegmentResult:
+        """The result of a finished segment."""
+        return self.store.load_result(segment)
+
+    def status(self, segment: str) -> str:
+        """``running``, ``done`` or ``failed``."""
+        task = self._tasks.get(segment)
+        if task is None:
+            return "done" if self.store.has(segment) else "running"
+        if not task.done():
+            return "running"
+        return "failed" if task.cancelled() or task.exception() is not None else "done"
+
+    def _failed_before(self, segment: str) -> str | None:
+        row = self.ledger.row("segments", (self.session, segment))
+        return row["reason"] if row is not None and row["status"] == "error" else None
+
+    def _note_start(self, spec: SegmentSpec, purpose: str, arm: str) -> None:
+        if self.ledger.row("segments", (self.session, spec.id)) is not None:
+            return
+        with self.ledger.transaction("segment-start"):
+            self.ledger.add(
+                "segments", session_id=self.session, id=spec.id, parent=spec.parent,
+                shaping=spec.shaping.model_dump(mode="json"), seed=spec.seed, env_steps=spec.env_steps,
+                status="pending", started_at=now(),
+            )
+            self.ledger.event(
+                self.session, "segment", f"{purpose} {arm}: {spec.env_steps:,} env steps started", phase=purpose,
+                ref=("segments", spec.id),
+            )
+
+    async def _finish(self, spec: SegmentSpec, future, purpose: str, arm: str) -> SegmentResult:
+        try:
+            result = await asyncio.wrap_future(future)
+        except SegmentFailed as failure:
+            self._record_failure(spec, purpose, arm, str(failure))
+            raise
+        self._record(spec, result, purpose, arm)
+        return result
+
+    def _record_failure(self, spec: SegmentSpec, purpose: str, arm: str, reason: str) -> None:
+        with self.ledger.transaction("segment-failed"):
+            if purpose in ("screen", "confirm"):
+                self.ledger.complete("segments", (self.session, spec.id), status="error", reason=reason, ended_at=now())
+            self.ledger.event(
+                self.session, "segment", f"{purpose} {arm} failed: {reason}", phase=purpose, status="error",
+                ref=("segments", spec.id),
+            )
+
+    def _record(self, spec: SegmentSpec, result: SegmentResult, purpose: str, arm: str) -> None:
+        if self.ledger.row("segments", (self.session, spec.id))["status"] != "pending":
+            return
+        with self.ledger.transaction("segment-end"):
+            self.ledger.complete(
+                "segments", (self.session, spec.id), status="ok", reused=int(result.reused),
+                start_env_steps=result.start_env_steps, end_env_steps=result.end_env_steps,
+                wall_seconds=result.wall_seconds, ended_at=now(),
+            )
+            self.ledger.add_metrics(self.session, spec.id, [dict(row) for row in result.updates])
+            for evaluation in result.evaluations:
+                self.ledger.add(
+                    "evaluations", session_id=self.session, segment_id=spec.id, episode_set=evaluation.set,
+                    env_steps=evaluation.env_steps, episodes=len(evaluation.sparse_returns),
+                    sparse_return=evaluation.sparse_return, progress=evaluation.mean_progress,
+                    detail={"sparse_returns": evaluation.sparse_returns, "progress": evaluation.progress},
+                )
+            self.ledger.event(
+                self.session, "segment", f"{purpose} {arm}: done" + (" (reused)" if result.reused else ""),
+                phase=purpose, ref=("segments", spec.id),
+            )
+
+
+async def _fail(reason: str) -> SegmentResult:
+    raise SegmentFailed(reason)
+
+
+def final_evaluation(result: SegmentResult, episode_set: str):
+    """The last evaluation of a segment on one of the three sets; ``KeyError`` if the set was not evaluated."""
+    for evaluation in reversed(result.evaluations):
+        if evaluation.set == episode_set:
+            return evaluation
+    raise KeyError(episode_set)

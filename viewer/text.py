@@ -1,0 +1,175 @@
+"""Untrusted text made safe for a terminal, and numbers made readable.
+
+Whatever an agent wrote may hold escape sequences, control characters or rich markup. It passes `clean` and is shown as
+`rich.text.Text`, which never parses markup.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.text import Text
+
+MISSING = "-"
+AGENT_STYLES = {
+    "critic": "magenta",
+    "generator": "cyan",
+    "validator": "yellow",
+    "coordinator": "green",
+    "human": "bold blue",
+}
+_GOOD, _BAD, _OPEN = "bold green", "red", "yellow"
+OUTCOME_STYLES = {
+    "pass": _GOOD,
+    "passed": _GOOD,
+    "promote": _GOOD,
+    "promoted": _GOOD,
+    "held": _GOOD,
+    "approved": _GOOD,
+    "done": _GOOD,
+    "ok": _GOOD,
+    "fail": _BAD,
+    "failed": _BAD,
+    "keep": _BAD,
+    "kept": _BAD,
+    "roll_back": _BAD,
+    "rolled back": _BAD,
+    "regressed": _BAD,
+    "error": _BAD,
+    "refused": _BAD,
+    "rejected": _BAD,
+    "branch failed": _BAD,
+    "inconclusive": _OPEN,
+    "screened out": _OPEN,
+    "not screened": _OPEN,
+    "paused": _OPEN,
+    "interrupted": _OPEN,
+    "running": "cyan",
+}
+
+# CSI (7 and 8 bit), OSC and the other string commands up to their terminator, then two-character escapes.
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
+    r"|\x1b[ -/]*[0-~]"
+)
+_SPARKS = "▁▂▃▄▅▆▇█"
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def clean(text: str, *, lines: bool = False) -> str:
+    """``text`` without escape sequences, control and invisible formatting characters.
+
+    Line ends are kept where ``lines`` is true and become single spaces otherwise; tabs become spaces.
+    """
+    text = _ESCAPES.sub("", str(text)).replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ")
+    kept = (
+        c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+    )
+    text = "".join(kept)
+    return text if lines else " ".join(text.split())
+
+
+def shorten(text: str, limit: int) -> str:
+    """``text`` on one line, at most ``limit`` characters, with an ellipsis where something was left out."""
+    text = clean(text)
+    return text if len(text) <= limit else text[: max(0, limit - 1)].rstrip() + "…"
+
+
+def styled(text: str | None, style: str = "", *, lines: bool = False) -> Text:
+    """Untrusted ``text`` as a `rich.text.Text`; a dash where it is None."""
+    return Text(MISSING if text is None else clean(text, lines=lines), style=style)
+
+
+def agent_text(agent: str | None) -> Text:
+    """An agent's name in its colour; code itself is shown as ``session``."""
+    name = agent or "session"
+    return styled(name, AGENT_STYLES.get(name, "dim"))
+
+
+def outcome_text(outcome: str | None) -> Text:
+    """An outcome, action or status in its colour."""
+    return styled(
+        None if outcome is None else outcome.replace("_", " "), OUTCOME_STYLES.get(outcome or "", "")
+    )
+
+
+def number(value: float | None, digits: int = 3, *, sign: bool = False) -> str:
+    """``value`` to ``digits`` significant digits, or a dash where it is None."""
+    if value is None:
+        return MISSING
+    return f"{value:{'+' if sign else ''}.{digits}g}"
+
+
+def count(value: int | None) -> str:
+    """A whole number with thousands separated, or a dash where it is None."""
+    return MISSING if value is None else f"{value:,}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as ``8.3 s``, ``3 min 05 s`` or ``2 h 07 min``; a dash where it is None."""
+    if seconds is None:
+        return MISSING
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def sparkline(values: Iterable[float | None], width: int = 16) -> str:
+    """The last ``width`` values as block characters between their least and greatest; gaps where None."""
+    shown = list(values)[-width:]
+    known = [value for value in shown if value is not None]
+    if not known:
+        return ""
+    low, span = min(known), max(known) - min(known)
+    level = [None if v is None else int((v - low) / span * 7 + 0.5) if span > 0 else 0 for v in shown]
+    return "".join(" " if each is None else _SPARKS[each] for each in level)
+
+
+def bar(share: float, width: int) -> str:
+    """A bar filled to ``share`` (in [0, 1]) of ``width`` characters, in eighths of a character."""
+    eighths = round(min(1.0, max(0.0, share)) * width * 8)
+    whole, part = divmod(eighths, 8)
+    return ("█" * whole + (_EIGHTHS[part] if part else "")).ljust(width)
+
+
+def difference_bar(value: float | None, largest: float, width: int = 8) -> Text:
+    """A bar for a signed difference, red to the left of the axis and green to its right.
+
+    ``largest`` is the magnitude that fills ``width`` characters.
+    """
+    if value is None:
+        return Text(" " * width + "│")
+    length = 0 if largest <= 0 else max(1 if value else 0, round(abs(value) / largest * width))
+    length = min(width, length)
+    if value < 0:
+        return Text.assemble((("█" * length).rjust(width), "red"), "│" + " " * width)
+    return Text.assemble(" " * width + "│", (("█" * length).ljust(width), "green"))
+
+
+def joined(parts: Sequence[Text], separator: str = "  ") -> Text:
+    """``parts`` in one line, the empty ones left out."""
+    return Text(separator).join([part for part in parts if part.plain])
+
+
+def shaping_text(shaping: Mapping[str, Any] | None) -> str:
+    """A shaping (its plain data) on one line, such as ``beta 1.0: -1.0*distance (team)``."""
+    if shaping is None:
+        return MISSING
+    terms, beta = shaping.get("terms") or (), shaping.get("beta")
+    if not terms or beta == 0:
+        return "no shaping"
+    parts = []
+    for term in terms:
+        potential = clean(str(term.get("potential", MISSING)))
+        potential = potential if potential.isidentifier() else f"({potential})"
+        parts.append(f"{number(term.get('weight'))}*{potential} ({clean(str(term.get('scope', MISSING)))})")
+    anneal = shaping.get("anneal")
+    fall = (
+        f" falling to 0 over env steps {count(anneal['start'])} to {count(anneal['end'])}" if anneal else ""
+    )
+    return f"beta {number(beta)}{fall}: " + " + ".join(parts)
