@@ -1,0 +1,136 @@
+"""Who speaks in a session: each role with its backend, its prompt and its tools."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from autogen_core.models import ChatCompletionClient
+
+from agents.backends import agent_client
+from agents.guard import Limits
+from agents.prompts import Prompt, render
+from agents.recording import CallContext
+from agents.schemas import tool_schema
+from agents.specs import parse_spec, read_key
+from agents.workbench import ToolWorkbench
+from ledger.sessions import now
+from marl.shaping.config import MAX_BETA, MAX_TERMS, MAX_WEIGHT
+from marl.shaping.expression import GRAMMAR
+from marl.tasks.base import Feature, TaskSpec
+from tools.configuration import SessionSettings
+from tools.contracts import ROLES, Role
+from tools.desk import Desk
+from tools.toolbox import toolbox
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """One agent of a session."""
+
+    role: Role
+    client: ChatCompletionClient
+    prompt: Prompt
+    workbench: ToolWorkbench
+    ending_tools: tuple[str, ...]
+    """The tools its phase ends with."""
+
+
+def build_cast(desk: Desk, context: CallContext) -> dict[Role, Speaker]:
+    """The four speakers over one desk; who they are is written to the ledger where it is new or has changed.
+
+    Raises ``SpecError`` or ``PromptError`` with one sentence if one cannot be built.
+    """
+    cast = {role: _speaker(desk, role, context) for role in ROLES}
+    with desk.ledger.transaction("agents"):
+        for role, speaker in cast.items():
+            _record(desk, role, speaker)
+    return cast
+
+
+def secrets_of(settings: SessionSettings, environment: Mapping[str, str] = os.environ) -> list[str]:
+    """The keys this session's backends use, which must never be written. ``SpecError`` where one is missing."""
+    keys = (read_key(parse_spec(spec), environment) for spec in settings.agents.values())
+    return [key for key in keys if key]
+
+
+def _speaker(desk: Desk, role: Role, context: CallContext) -> Speaker:
+    tools = toolbox(desk, role)
+    limits = desk.settings.deliberation
+    client = agent_client(
+        parse_spec(desk.settings.agents[role]), role, ledger=desk.ledger, session_id=desk.session, context=context,
+        limits=Limits(deadline=limits.deadline),
+    )
+
+    def next_evidence_id() -> str:
+        desk.state.evidence += 1
+        return f"E{desk.state.evidence}"
+
+    workbench = ToolWorkbench(
+        tools, ledger=desk.ledger, session_id=desk.session, agent=role, context=context,
+        next_evidence_id=next_evidence_id,
+        on_done=lambda: desk.ledger.save_cursor(desk.session, desk.state.model_dump(mode="json")),
+    )
+    return Speaker(
+        role=role, client=client, prompt=render(role, _variables(desk, role)), workbench=workbench,
+        ending_tools=tuple(tool.name for tool in tools if tool.ends_phase),
+    )
+
+
+def _record(desk: Desk, role: Role, speaker: Speaker) -> None:
+    spec, source = desk.settings.agents[role], desk.settings.agent_sources[role]
+    known = desk.ledger.find("agents", session_id=desk.session, role=role)
+    if known and known[-1]["spec"] == spec:
+        return
+    schemas = [tool_schema(tool) for tool in toolbox(desk, role)]
+    desk.ledger.add(
+        "agents", session_id=desk.session, role=role, spec=spec, source=source, prompt=speaker.prompt.text,
+        tools=schemas, since=now(),
+    )
+
+
+def _variables(desk: Desk, role: Role) -> dict[str, object]:
+    settings, gate = desk.settings, desk.settings.gate
+    every: dict[str, object] = {
+        "task": _task(desk.task),
+        "features": "\n".join(_feature(feature) for feature in desk.task.features),
+        "limits": (
+            f"At most {MAX_TERMS} terms; each weight between -{MAX_WEIGHT:g} and {MAX_WEIGHT:g} and not 0; beta between "
+            f"0 and {MAX_BETA:g}. {GRAMMAR}"
+        ),
+        "gate": (
+            f"Screen: every candidate and the control on {gate.screen_seeds} paired seeds of {desk.screen_horizon:,} env "
+            f"steps. Confirm: the best candidate and the control on {gate.confirm_seeds} fresh paired seeds of "
+            f"{desk.horizon:,} env steps. Pass: the mean paired difference exceeds delta "
+            f"({gate.delta * desk.task.max_return:g} of sparse return, {gate.delta_progress:g} of progress) and the exact "
+            f"one-sided permutation test has p <= {gate.alpha:g}. Fail: the interval of the difference lies at or below "
+            f"delta. Otherwise inconclusive. While every arm's sparse return is below the floor "
+            f"({gate.floor * desk.task.max_return:g}), progress is judged instead."
+        ),
+        "steps": settings.deliberation.steps,
+        "candidates": settings.deliberation.candidates,
+        "questions": settings.deliberation.questions,
+    }
+    names = {
+        "critic": ("task", "features", "steps"),
+        "generator": ("task", "features", "limits", "candidates", "steps"),
+        "validator": ("gate", "steps"),
+        "coordinator": ("gate", "questions", "steps"),
+    }
+    return {name: every[name] for name in names[role]}
+
+
+def _task(task: TaskSpec) -> str:
+    progress = task.progress or "This task declares no progress."
+    return (
+        f"{task.name}: {task.description} {task.agents} agents, episodes of at most {task.horizon} steps. "
+        f"Sparse reward: {task.sparse_reward} Progress: {progress}"
+    )
+
+
+def _feature(feature: Feature) -> str:
+    better = "no direction is better" if feature.direction is None else f"{feature.direction} is better"
+    return (
+        f"* `{feature.name}` ({feature.scope}, {feature.low:g} to {feature.high:g}, {better}): {feature.description}"
+    )

@@ -1,0 +1,204 @@
+"""One deliberation as a phase machine: who speaks next is code; every step is committed before the next one.
+
+A step is one model call of the phase's agent and the tools it called. A step that was cut off is taken again: the
+reply and the finished tool calls are found in the ledger, so the conversation goes on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import aclosing
+from typing import Any
+
+from autogen_agentchat.messages import TextMessage, ThoughtEvent
+from autogen_core import CancellationToken
+from autogen_core.models import SystemMessage, UserMessage
+
+from agents.cast import Speaker
+from agents.recording import CallContext
+from agents.workbench import ToolAgent
+from tools.base import ToolRefused
+from tools.branches import computed_verdict, record_verdict
+from tools.briefs import brief
+from tools.contracts import Decision, Role
+from tools.decisions import allowed_actions, record_decision
+from tools.desk import Desk
+from tools.state import HistoryRow, Phase, Regression, Round, VerdictRecord
+
+ANSWER_LIMIT = 2000
+"""Characters of an answer to a question that the Coordinator is shown."""
+
+
+class Deliberation:
+    """The rounds of one session, over its desk and its four speakers."""
+
+    def __init__(self, desk: Desk, cast: Mapping[Role, Speaker], context: CallContext) -> None:
+        self.desk, self.cast, self.context = desk, cast, context
+        desk.ask_agent = self.answer
+
+    def open_round(self, stage: str, regression: Regression | None = None) -> None:
+        """Begin the next round; one that only undoes a failed promotion goes straight to the Coordinator."""
+        state = self.desk.state
+        state.round_number += 1
+        state.refinement = 0
+        state.round = Round(number=state.round_number, stage=stage, regression=regression)
+        self._enter("critic" if regression is None else "coordinator")
+
+    async def step(self) -> None:
+        """Take one step of the present phase and commit it.
+
+        Raises ``agents.guard.BackendError`` when the agent's backend gives no usable reply.
+        """
+        state = self.desk.state
+        speaker = self.cast[state.phase]
+        self.context.round, self.context.phase = state.round_number, state.phase
+        self.context.step = f"{state.refinement}.{state.step}"
+        agent = ToolAgent(
+            state.phase, model_client=speaker.client, workbench=speaker.workbench,
+            system_message=speaker.prompt.text, max_tool_iterations=1, reflect_on_tool_use=False,
+        )
+        if state.agent_state is not None:
+            await agent.load_state(state.agent_state)
+        told = state.brief if state.step == 0 else state.nudge
+        task = None if told is None else TextMessage(content=told, source="session")
+        token, said = CancellationToken(), []
+        try:
+            async with aclosing(agent.run_stream(task=task, cancellation_token=token)) as stream:
+                async for item in stream:
+                    if isinstance(item, (TextMessage, ThoughtEvent)) and item.source == state.phase:
+                        said.append(item)
+        finally:
+            token.cancel()  # a tool still running would otherwise outlive the step
+        if speaker.workbench.failure is not None:
+            raise speaker.workbench.failure
+        self._commit(speaker, json.loads(json.dumps(await agent.save_state())), said)
+
+    async def answer(self, role: str, question: str) -> str:
+        """What the agent behind ``role`` says to a question about its phase of this round."""
+        speaker = self.cast[role]
+        record = self.desk.round.records[role]
+        messages = [
+            SystemMessage(content=speaker.prompt.text),
+            UserMessage(
+                content=f"{record}\n\nQUESTION from the coordinator: {question}\nAnswer in at most five sentences of "
+                "plain text; call no tool.",
+                source="coordinator",
+            ),
+        ]
+        step, self.context.step = self.context.step, f"{self.context.step}.question{self.desk.round.questions}"
+        try:
+            reply = await speaker.client.create(messages)
+        finally:
+            self.context.step = step
+        if not isinstance(reply.content, str):
+            return f"(The {role} called a tool instead of answering.)"
+        return reply.content[:ANSWER_LIMIT]
+
+    def _commit(self, speaker: Speaker, agent_state: dict[str, Any], said: list) -> None:
+        desk, state = self.desk, self.desk.state
+        with desk.ledger.transaction("step"):
+            for message in said:
+                kind = "thought" if isinstance(message, ThoughtEvent) else "text"
+                self._message(state.phase, None, kind, message.content)
+            state.step += 1
+            state.agent_state, state.nudge = agent_state, None
+            if speaker.workbench.finished is not None:
+                self._end_phase()
+            elif state.step >= desk.settings.deliberation.steps:
+                self._give_up()
+            elif any(isinstance(message, TextMessage) for message in said):
+                state.nudge = (
+                    f"That called no tool. Your phase ends by calling {' or '.join(speaker.ending_tools)}; "
+                    f"{desk.settings.deliberation.steps - state.step} steps are left."
+                )
+                self._message("session", state.phase, "nudge", state.nudge)
+            desk.ledger.save_cursor(desk.session, state.model_dump(mode="json"))
+
+    def _end_phase(self) -> None:
+        """What follows a phase that ended with its submission. Control flow lives here and in ``_give_up``."""
+        desk, state = self.desk, self.desk.state
+        state.round.records[state.phase] = _record(state.agent_state)
+        if state.phase == "critic":
+            self._enter("generator")
+        elif state.phase == "generator":
+            self._enter("validator")
+        elif state.phase == "validator":
+            passed = desk.round.verdicts[-1].outcome == "pass"
+            if not passed and state.refinement < desk.settings.deliberation.refinements:
+                state.refinement += 1
+                self._enter("generator")
+            else:
+                self._enter("coordinator")
+        else:
+            self._close_round()
+
+    def _give_up(self) -> None:
+        """A phase that did not end in time: nothing is assumed in its place, and the round keeps the shaping."""
+        desk, state = self.desk, self.desk.state
+        steps = desk.settings.deliberation.steps
+        reason = f"The {state.phase} did not finish within {steps} steps."
+        desk.event("error", reason, status="error", agent=state.phase)
+        if state.phase == "validator":
+            reading = f"(none: {reason})"
+            try:
+                verdict = computed_verdict(desk).model_copy(update={"reading": reading})
+            except ToolRefused:
+                verdict = VerdictRecord(
+                    id=desk.row_id(f"V{state.round_number}.{state.refinement}"), refinement=state.refinement,
+                    candidate=None, outcome="inconclusive", rule=None, reason="No comparison was made.",
+                    reading=reading,
+                )
+            record_verdict(desk, verdict, None)
+        if state.phase == "coordinator":
+            action = "roll_back" if "roll_back" in allowed_actions(desk) else "keep"
+            record_decision(desk, Decision(action=action, candidate=None, reason=reason, decided_by="code"))
+            self._close_round()
+        else:
+            self._enter("coordinator")
+
+    def _enter(self, phase: Phase) -> None:
+        """Start a phase with a fresh conversation."""
+        state = self.desk.state
+        state.phase, state.step, state.agent_state, state.nudge = phase, 0, None, None
+        state.brief = brief(self.desk, phase)
+        self.cast[phase].workbench.begin_phase()
+        self._message("session", phase, "task", state.brief)
+
+    def _close_round(self) -> None:
+        desk, state = self.desk, self.desk.state
+        decision, verdicts = desk.round.decision, desk.round.verdicts
+        candidate = decision.candidate or (verdicts[-1].candidate if verdicts else None)
+        text = state.head.shaping.describe() if candidate is None else desk.round.candidate(candidate).shaping.describe()
+        state.history.append(HistoryRow(
+            round=state.round_number, action=decision.action, candidate=candidate, shaping_text=text,
+            outcome=verdicts[-1].outcome if verdicts else None, reason=decision.reason,
+        ))
+        state.round, state.brief, state.agent_state, state.step, state.refinement = None, None, None, 0, 0
+        undone_at_the_end = decision.action == "roll_back" and state.round_number >= desk.settings.rounds
+        state.phase = "report" if undone_at_the_end else "stage"
+
+    def _message(self, source: str, target: str | None, kind: str, text: str) -> None:
+        desk = self.desk
+        agent = source if source in self.cast else None
+        title = text.strip().splitlines()[0][:160] if text.strip() else "(empty)"
+        seq = desk.event("message", title, agent=agent)
+        desk.ledger.add(
+            "messages", event_seq=seq, session_id=desk.session, source=source, target=target, type=kind, body=text
+        )
+
+
+def _record(agent_state: Mapping[str, Any]) -> str:
+    """A phase's conversation as plain text, for questions to its agent later on."""
+    lines = []
+    for message in agent_state["llm_context"]["messages"]:
+        content = message["content"]
+        if message["type"] == "UserMessage":
+            lines.append(str(content))
+        elif isinstance(content, str):
+            lines.append(f"YOU: {content}")
+        elif message["type"] == "AssistantMessage":
+            lines += [f"YOU CALLED {call['name']}: {call['arguments']}" for call in content]
+        else:
+            lines += [f"RESULT of {result['name']}: {result['content']}" for result in content]
+    return "\n".join(lines)

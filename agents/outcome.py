@@ -1,0 +1,152 @@
+"""What a session came to: the products it leaves behind, and the report on it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ledger.reader import Reader
+from ledger.records import DecisionRow
+from marl.segment import SegmentStore, round_up
+from marl.tasks import make_task
+from tools.configuration import SessionSettings
+from tools.state import Head, SessionState
+from tools.trainer import final_evaluation
+
+POLICY, SHAPING = "policy.pt", "shaping.toml"
+
+
+@dataclass(frozen=True)
+class SessionOutcome:
+    """The end (or pause) of a session, as plain data."""
+
+    session_id: str
+    status: str
+    """done, paused, interrupted or failed."""
+    stop_reason: str | None
+    promoted: list[dict[str, Any]]
+    """round, candidate, shaping_text, outcome, reason of each promotion."""
+    rejected: list[dict[str, Any]]
+    """The same of every candidate that was tested and not promoted, and of promotions that were rolled back."""
+    before: dict[str, Any] | None
+    """HEAD at the first deliberation: env_steps, sparse_return, progress, episodes. None before the first stage."""
+    after: dict[str, Any] | None
+    """HEAD now, with total_env_steps: everything the session trained, branches included."""
+    twin: dict[str, Any] | None
+    """The sparse twin after as many env steps, or None where none was trained."""
+    costs: dict[str, Any]
+    final_policy: str | None
+    final_shaping: str | None
+    ledger: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The outcome as JSON data."""
+        return asdict(self)
+
+
+def outcome_of(settings: SessionSettings, ledger: Path, session: str, state: SessionState) -> SessionOutcome:
+    """The outcome of a session as its ledger and its state tell it."""
+    with Reader.open(ledger) as reader:
+        row, costs, decisions = reader.session(session), reader.costs(session), reader.decisions(session)
+    store = SegmentStore(settings.store)
+    folder = ledger.parent / session
+    total = state.spent or costs.env_steps_main + costs.env_steps_branches + costs.env_steps_reused
+    after = _measured(store, state.head)
+    taken = {decision.round: decision for decision in decisions}
+    undone = _undone(decisions)
+    promoted, rejected = [], []
+    for tried in state.tried:
+        entry = {
+            "round": tried.round, "candidate": tried.candidate, "shaping_text": tried.shaping.describe(),
+            "outcome": tried.outcome, "reason": tried.reason,
+        }
+        decision = taken.get(tried.round)
+        if tried.outcome != "passed":
+            rejected.append(entry)
+        elif decision is None:
+            continue  # stopped between the verdict and the decision: neither yet
+        elif tried.round in undone:
+            rejected.append(entry | {"outcome": "rolled back", "reason": undone[tried.round].reason})
+        elif decision.action == "promote":
+            promoted.append(entry)
+        else:
+            rejected.append(entry | {"reason": decision.reason})
+    return SessionOutcome(
+        session_id=session, status=row.status, stop_reason=row.stop_reason, promoted=promoted, rejected=rejected,
+        before=_measured(store, state.before), after=after and after | {"total_env_steps": total},
+        twin=_measured(store, state.twin), costs={
+            "env_steps_main": costs.env_steps_main, "env_steps_branches": costs.env_steps_branches,
+            "env_steps_reused": costs.env_steps_reused, "llm_calls": costs.llm_calls,
+            "tokens_in": {role: agent.tokens_in for role, agent in costs.agents.items()},
+            "tokens_out": {role: agent.tokens_out for role, agent in costs.agents.items()},
+            "cost_usd": costs.cost_usd, "wall_seconds": costs.wall_seconds,
+            "compute_seconds": costs.compute_seconds,
+        },
+        final_policy=_existing(folder / POLICY), final_shaping=_existing(folder / SHAPING), ledger=str(ledger),
+    )
+
+
+def _undone(decisions: list[DecisionRow]) -> dict[int, DecisionRow]:
+    """Round of each promotion that was undone -> the decision that rolled it back."""
+    undone, promoted = {}, None
+    for decision in decisions:
+        if decision.action == "promote":
+            promoted = decision.round
+        elif decision.action == "roll_back" and promoted is not None:
+            undone[promoted] = decision
+    return undone
+
+
+def write_products(folder: Path, store: SegmentStore, head: Head) -> None:
+    """Leave HEAD's checkpoint and shaping in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / (POLICY + ".partial")
+    shutil.copyfile(store.checkpoint_path(head.segment), partial)
+    os.replace(partial, folder / POLICY)
+    (folder / SHAPING).write_text(head.shaping.to_toml(), encoding="utf-8")
+
+
+def plan(settings: SessionSettings) -> dict[str, Any]:
+    """What a session with these settings would do at most, without running anything."""
+    task = make_task(settings.run.task, 1).spec
+    gate, talk = settings.gate, settings.deliberation
+    horizon = round_up(settings.run, settings.horizon)
+    screen = round_up(settings.run, int(settings.horizon * gate.screen_fraction))
+    stage = round_up(settings.run, settings.stage_steps)
+    screened = talk.candidates > 1
+    # A refinement screens its new candidates against the same control, and confirms on fresh seeds.
+    screens = (1 + talk.candidates * (1 + talk.refinements)) * gate.screen_seeds * screen if screened else 0
+    confirms = 2 * gate.confirm_seeds * horizon * (1 + talk.refinements)
+    return {
+        "task": task.name, "algorithm": settings.run.learner.algorithm, "seed": settings.seed,
+        "rounds": settings.rounds, "candidates": talk.candidates, "refinements": talk.refinements,
+        "env_steps": {
+            "stage": stage, "screening_branch": screen, "confirmation_branch": horizon,
+            "main_run_at_most": stage * (settings.rounds + 1) + horizon * settings.rounds,
+            "branches_at_most": (screens + confirms) * settings.rounds,
+        },
+        "gate": gate.model_dump(mode="json"),
+        "agents": [
+            {"role": role, "backend": spec, "from": settings.agent_sources.get(role, "default")}
+            for role, spec in settings.agents.items()
+        ],
+        "ledger": str(settings.ledger), "store": str(settings.store),
+    }
+
+
+def _measured(store: SegmentStore, head: Head | None) -> dict[str, Any] | None:
+    """A head on the confirmation episodes, which no agent has seen."""
+    if head is None:
+        return None
+    evaluation = final_evaluation(store.load_result(head.segment), "confirm")
+    return {
+        "env_steps": head.env_steps, "sparse_return": evaluation.sparse_return,
+        "progress": evaluation.mean_progress, "episodes": len(evaluation.sparse_returns),
+    }
+
+
+def _existing(path: Path) -> str | None:
+    return str(path) if path.exists() else None

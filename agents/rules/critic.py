@@ -1,0 +1,242 @@
+"""The Critic by rule: look at metrics and behaviour, then name what fails, each with its numbers and its evidence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from agents.rules.evidence import View, declared_names, ranked, structure, undirected, views
+from agents.rules.reading import (
+    Answer,
+    Call,
+    Conversation,
+    Request,
+    fields,
+    items,
+    mapping,
+    number,
+    shown,
+    text,
+)
+
+WANTED = (
+    "sparse_return", "progress", "evaluation_sparse_return", "evaluation_progress", "entropy", "approximate_kl",
+    "explained_variance", "clip_fraction",
+)  # fmt: skip
+STAGES = ("exploring", "emerging", "improving", "plateau", "regressing")
+FLOOR = 0.02
+"""Below this share of the largest return there is no reward signal to speak of."""
+MOST_FAILURES = 6
+
+Failure = tuple[str, list[str]]
+"""A description and the evidence ids it rests on."""
+
+
+def step(conversation: Conversation) -> Answer:
+    """List metrics and read behaviour, read metrics, submit."""
+    queries, summaries = conversation.named("query_metrics"), conversation.named("summarize_trajectories")
+    listing = [call for call in queries if not items(call.arguments.get("names"))]
+    requests = []
+    if not listing:
+        requests.append(Request("query_metrics", {"names": []}))
+    if not any(call.ok for call in summaries) and len(summaries) < 3:
+        # A refused or failed summary is asked for again, smaller.
+        budget = {"budget_tokens": 2000 >> len(summaries)}
+        requests.append(Request("summarize_trajectories", {"source": "main"} | budget))
+    if requests:
+        return Answer("I look at what is logged and at what the agents do.", tuple(requests))
+    read = [call for call in queries if items(call.arguments.get("names"))]
+    names = _known_metrics(listing)
+    if names and not any(call.ok for call in read) and len(read) < 2:
+        names = names if not read else names[:2]
+        thought = f"I read how {', '.join(names)} developed."
+        return Answer(thought, (Request("query_metrics", {"names": names, "points": 8}),))
+    return _submit(conversation, _last(read), _last(summaries))
+
+
+def _known_metrics(listing: list[Call]) -> list[str]:
+    for call in reversed(listing):
+        known = mapping(call.result).get("metrics")
+        if isinstance(known, (dict, list)):
+            return [name for name in WANTED if name in known]
+    return []
+
+
+def _last(calls: list[Call]) -> dict[str, Any]:
+    """The last result with an evidence id, or an empty object."""
+    found = [call.result for call in calls if call.ok and text(call.result.get("evidence"))]
+    return found[-1] if found else {}
+
+
+def _submit(conversation: Conversation, metrics: dict[str, Any], summary: dict[str, Any]) -> Answer:
+    refused = [call for call in conversation.named("submit_diagnosis") if not call.ok]
+    every = [one["evidence"] for one in (metrics, summary) if one]
+    if not every:
+        results = [call.result for call in conversation.calls if call.ok]
+        every = [result["evidence"] for result in results if text(result.get("evidence"))]
+    if not every:
+        return Answer("Neither query_metrics nor summarize_trajectories gave me evidence, so I cannot diagnose.")
+    failures = list(_failures(conversation.brief, metrics, summary))
+    if refused:
+        # Something in it was not accepted: fall back to fewer and simpler statements.
+        failures = failures[: max(MOST_FAILURES - 2 * len(refused), 0)]
+    if len(refused) >= 4:
+        return Answer(f"My diagnosis was refused {len(refused)} times; the last time because: {refused[-1].error}")
+    if not failures:
+        failures = [("No single cause stands out in the metrics and trajectories read.", every)]
+    known = views(conversation.brief, summary)
+    stage = fields(conversation.brief, "head", "stage")
+    diagnosis = {
+        "stage": stage if stage in STAGES else "exploring",
+        "failures": [
+            {"description": words[:1000], "evidence": ids or every} for words, ids in failures[:MOST_FAILURES]
+        ],
+        "advice": _advice(conversation.brief, known)[:4000],
+    }
+    return Answer(f"My diagnosis: {failures[0][0]}", (Request("submit_diagnosis", diagnosis),))
+
+
+def _failures(brief: dict[str, Any], metrics: dict[str, Any], summary: dict[str, Any]) -> Iterator[Failure]:
+    """What goes wrong, most important first."""
+    of_metrics, of_summary = ([text(one.get("evidence"))] if one else [] for one in (metrics, summary))
+    series = _series(metrics)
+    yield from _no_signal(brief, series, of_metrics or of_summary)
+    yield from _regression(brief, series, of_metrics)
+    for view in ranked(views(brief, summary))[:1]:
+        yield from _far_and_flat(view, of_summary)
+    yield from _policy(brief, series, of_metrics)
+    yield from _behaviour(structure(summary, declared_names(brief)), of_summary)
+
+
+def _series(metrics: dict[str, Any]) -> Callable[[str], list[float]]:
+    def values(name: str) -> list[float]:
+        points = [number(mapping(point).get(name)) for point in items(metrics.get("points"))]
+        return [value for value in points if value is not None]
+
+    return values
+
+
+def _no_signal(brief: dict[str, Any], series: Callable[[str], list[float]], ids: list[str]) -> Iterator[Failure]:
+    sparse, most = number(fields(brief, "head", "sparse_return")), number(fields(brief, "head", "max_return"))
+    most = most if most is not None else number(fields(brief, "task", "max_return"))
+    progress = number(fields(brief, "head", "progress"))
+    steps = fields(brief, "head", "env_steps")
+    if sparse is not None and most and sparse < FLOOR * most:
+        yield (
+            f"No reward signal: after {steps} env steps the sparse return is {shown(sparse)} of at most "
+            f"{shown(most)}, "
+            "so hardly any episode tells the agents what to do.", ids,
+        )  # fmt: skip
+    elif sparse is not None and most:
+        yield f"The sparse return is {shown(sparse)} of at most {shown(most)} after {steps} env steps.", ids
+    if progress is not None and progress < 0.9:
+        trend = series("evaluation_progress") or series("progress")
+        moved = f", from {shown(trend[0])} to {shown(trend[-1])} over the window read" if len(trend) > 1 else ""
+        yield f"Progress is {shown(progress)} of 1{moved}.", ids
+
+
+def _regression(brief: dict[str, Any], series: Callable[[str], list[float]], ids: list[str]) -> Iterator[Failure]:
+    for name, label in (("evaluation_sparse_return", "sparse return"), ("evaluation_progress", "progress")):
+        values = series(name) or series(name.removeprefix("evaluation_"))
+        if len(values) >= 3 and max(values) > 0 and values[-1] < 0.8 * max(values):
+            change = text(brief.get("last_change"))
+            since = f" The last change was: {change[:300]}" if change else ""
+            yield (
+                f"Regression: {label} is {shown(values[-1])}, below its best of {shown(max(values))}.{since}",
+                ids,
+            )
+            return
+
+
+def _far_and_flat(view: View, ids: list[str]) -> Iterator[Failure]:
+    if view.room is None or view.room < view.unit:
+        return
+    flat = None
+    if view.start is not None and view.end is not None:
+        flat = abs(view.end - view.start) < 0.25 * view.room
+    moves = {
+        True: "and hardly moves within an episode",
+        False: "though it moves within an episode",
+        None: "",
+    }[flat]
+    yield f"{view.describe()} is far from its good end {moves}".rstrip() + ".", ids
+
+
+def _policy(brief: dict[str, Any], series: Callable[[str], list[float]], ids: list[str]) -> Iterator[Failure]:
+    entropy, actions = series("entropy"), len(items(fields(brief, "task", "actions")))
+    if entropy and actions > 1:
+        most = math.log(actions)
+        if entropy[-1] < 0.15 * most:
+            yield (
+                f"Entropy collapse: entropy fell from {shown(entropy[0])} to {shown(entropy[-1])} of at most "
+                f"{shown(most)}, so little new is tried.", ids,
+            )  # fmt: skip
+        elif entropy[-1] > 0.9 * most:
+            yield (
+                f"The policy is still nearly random: entropy {shown(entropy[-1])} of at most {shown(most)}.",
+                ids,
+            )
+    variance, divergence = series("explained_variance"), series("approximate_kl")
+    if variance and variance[-1] < 0.2:
+        yield f"The value function explains only {shown(variance[-1])} of the variance of returns.", ids
+    if divergence and divergence[-1] > 0.05:
+        yield f"Updates are large: the approximate KL is {shown(divergence[-1])}.", ids
+
+
+def _behaviour(summary: dict[str, Any], ids: list[str]) -> Iterator[Failure]:
+    """Idle, oscillating and uneven agents, where the summary reports them per agent or for the team."""
+    for words, limit, sentence in (
+        ("idle", 0.5, "Agents idle in {} of their steps."),
+        ("oscillation", 0.3, "Agents oscillate: {} of their steps undo the step before."),
+    ):
+        values = [value for value in _numbers(fields(summary, "actions", words)) if 0.0 <= value <= 1.0]
+        if values and max(values) > limit:
+            shares = ", ".join(shown(value) for value in values[:8])
+            yield sentence.format(shares), ids
+    roles = [value for value in _numbers(fields(summary, "actions", "role_difference")) if 0.0 <= value <= 1.0]
+    if roles and max(roles) < 0.01:
+        yield f"All agents act alike: the largest difference between their roles is {shown(max(roles))}.", ids
+
+
+def _numbers(value: Any) -> list[float]:
+    if isinstance(value, dict):
+        return [one for inner in value.values() for one in _numbers(inner)]
+    if isinstance(value, list):
+        return [one for inner in value for one in _numbers(inner)]
+    return [] if number(value) is None else [number(value)]
+
+
+def _advice(brief: dict[str, Any], known: list[View]) -> str:
+    order = ranked(known)
+    if not order:
+        return "No declared feature has a direction and room to improve; keep the shaping unless something passes."
+    said = ["Shape features in this order: " + "; ".join(
+        f"{place}. {view.describe()}" for place, view in enumerate(order[:4], 1)) + "."]  # fmt: skip
+    good = [view.name for view in known if view.sign and view not in order]
+    if good:
+        said.append(f"Little to gain (at the good end, or hardly ever off the bad one): {', '.join(good)}.")
+    tied = undirected(known)
+    if tied:
+        said.append("Without direction but tied to success, for a late candidate: "
+                    + "; ".join(view.describe() for view in tied[:2]) + ".")  # fmt: skip
+    current = text(fields(brief, "head", "shaping_text"))
+    if items(fields(brief, "head", "shaping", "terms")):
+        said.append(f"In force is {current}: add to it, sharpen it or replace it, and say which.")
+    else:
+        said.append("No shaping is in force: begin with one clear direction.")
+    failed = [text(mapping(row).get("shaping_text")) for row in items(brief.get("history"))
+              if mapping(row).get("action") != "promote"]  # fmt: skip
+    if failed and failed[-1]:
+        said.append(f"The last round kept what it had over {failed[-1]}: do not merely repeat it.")
+    return " ".join(said)
+
+
+def answer(conversation: Conversation) -> str:
+    """The main failure and the first advice of the diagnosis in the conversation."""
+    diagnoses = [one for one in conversation.objects if items(one.get("failures"))]
+    if not diagnoses:
+        return "I have no diagnosis in my conversation to answer from."
+    main = text(mapping(diagnoses[-1]["failures"][0]).get("description")) or "no failure was named"
+    advice = text(diagnoses[-1].get("advice")) or "no advice was given"
+    return f"The stage is {diagnoses[-1].get('stage')}; the main failure: {main} My advice: {advice[:600]}"

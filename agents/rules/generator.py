@@ -1,0 +1,189 @@
+"""The Generator by rule: distinct candidates for the stage, scaled by what was observed, unlike what was tried."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agents.rules.evidence import View, views
+from agents.rules.ideas import Idea, alike, around, for_stage, from_shaping, round_to, scaled, shortened
+from agents.rules.reading import Answer, Call, Conversation, Request, fields, items, mapping, number, text
+
+MOST_ATTEMPTS = 6
+FLOOR = 0.02
+"""Below this share of the largest return the gate looks at progress, and so does the forecast."""
+MUTATIONS = (1.6, 0.6, 2.6, 0.35, 4.2, 0.2)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a shaping, as the brief gives them."""
+
+    terms: int
+    weight: float
+    beta: float
+
+
+def step(conversation: Conversation) -> Answer:
+    """Submit as many distinct candidates as are wanted, replacing those that were refused before."""
+    brief = conversation.brief
+    attempts = conversation.named("submit_proposal")
+    refusals = [call for call in attempts if not call.ok]
+    if len(refusals) >= MOST_ATTEMPTS:
+        return Answer(f"I have no acceptable candidate left; the last refusal was: {refusals[-1].error}")
+    wanted = int(number(brief.get("candidates_wanted")) or 3)
+    if len(refusals) == MOST_ATTEMPTS - 1:
+        wanted = 1
+    kept, banned = _after_refusals(refusals)
+    limits = _limits(brief)
+    avoid = [*_tried(brief), from_shaping(fields(brief, "head", "shaping")), *banned]
+    chosen = kept[:wanted]
+    for idea in _stream(conversation, limits):
+        if len(chosen) >= wanted:
+            break
+        if not any(alike(idea, other) for other in [*avoid, *chosen]):
+            chosen.append(idea)
+    if not chosen:
+        return Answer("The brief declares no feature I can shape with, so I have no candidate to propose.")
+    drafts = [_draft(idea, brief, place) for place, idea in enumerate(chosen)]
+    thought = f"I propose {len(drafts)} candidates. " + " ".join(
+        f"{place}. {idea.rationale.split('. ')[0].rstrip('.')}." for place, idea in enumerate(chosen, 1)
+    )
+    return Answer(thought, (Request("submit_proposal", {"candidates": drafts}),))
+
+
+def _limits(brief: dict[str, Any]) -> Limits:
+    given = mapping(brief.get("limits"))
+    return Limits(
+        int(number(given.get("terms")) or 8),
+        number(given.get("weight")) or 10.0,
+        number(given.get("beta")) or 10.0,
+    )
+
+
+def _stream(conversation: Conversation, limits: Limits) -> Iterator[Idea]:
+    """Every idea that fits the limits, best first; at the end other strengths of the same."""
+    ideas = [fitted for idea in _ideas(conversation) if (fitted := _fit(idea, limits))]
+    yield from ideas
+    for factor in MUTATIONS:
+        for idea in ideas[:6]:
+            fitted = _fit(scaled(idea, factor), limits)
+            if fitted:
+                yield fitted
+
+
+def _ideas(conversation: Conversation) -> Iterator[Idea]:
+    brief = conversation.brief
+    known = _weighed(views(brief, brief.get("evidence")), brief)
+    horizon = number(fields(brief, "budget", "horizon")) or number(fields(brief, "head", "env_steps")) or 100_000
+    base = from_shaping(fields(brief, "head", "shaping"))
+    stage = text(fields(brief, "diagnosis", "stage")) or text(fields(brief, "head", "stage")) or "exploring"
+    best = _closest(brief)
+    if best is not None:
+        yield from around(best, known)
+    yield from for_stage(stage, base, known, int(max(horizon, 1)))
+    if stage == "regressing" and len(base.terms) == 1:
+        yield replace(shortened(base), beta=0.0, rationale="No shaping at all: what is in force seems to do harm.")
+
+
+def _weighed(known: list[View], brief: dict[str, Any]) -> list[View]:
+    """Where the evidence gives no numbers at all, the order of the advice counts; otherwise the numbers do."""
+    if any(view.mean is not None or view.correlation is not None for view in known):
+        return known
+    advice = (text(fields(brief, "diagnosis", "advice")) or "").split("Little to gain")[0]
+    places = {view.name: re.search(rf"(?<!\w){re.escape(view.name)}(?!\w)", advice) for view in known}
+    # A feature that advice does not name keeps its place after those it names (sorting is stable).
+    return sorted(known, key=lambda view: places[view.name].start() if places[view.name] else len(advice) + 1)
+
+
+def _closest(brief: dict[str, Any]) -> Idea | None:
+    """In a refinement: the candidate of this round with the largest difference to control, if that is above 0."""
+    if not number(brief.get("refinement")):
+        return None
+    rows = [mapping(row) for row in items(brief.get("tried"))]
+    rows = [row for row in rows if row.get("round") == brief.get("round") and number(row.get("difference")) is not None]
+    rows = [row for row in rows if number(row["difference"]) > 0 and from_shaping(row.get("shaping")).terms]
+    return from_shaping(max(rows, key=lambda row: row["difference"])["shaping"]) if rows else None
+
+
+def _tried(brief: dict[str, Any]) -> list[Idea]:
+    return [from_shaping(mapping(row).get("shaping")) for row in items(brief.get("tried"))]
+
+
+def _fit(idea: Idea, limits: Limits) -> Idea | None:
+    """``idea`` inside the limits, moving strength between weights and beta and saying so where some is lost."""
+    if len(idea.terms) > limits.terms or len({(name, scope) for name, _, scope in idea.terms}) < len(idea.terms):
+        return None
+    largest = max((abs(weight) for _, weight, _ in idea.terms), default=0.0)
+    factor = max(largest / limits.weight, 1.0)
+    terms = tuple((name, round_to(weight / factor, 3), scope) for name, weight, scope in idea.terms)
+    beta, said = round_to(idea.beta * factor, 3), idea.rationale
+    if beta > limits.beta:
+        said += f" (beta {beta:g} would be right by the deviation; {limits.beta:g} is the limit.)"
+        beta = limits.beta
+    if any(abs(weight) > limits.weight or weight == 0 for _, weight, _ in terms):
+        return None
+    return replace(idea, terms=terms, beta=beta, rationale=said)
+
+
+def _after_refusals(refusals: list[Call]) -> tuple[list[Idea], list[Idea]]:
+    """Ideas of the last submission that were not named in its refusal, and every idea that was ever refused."""
+    kept: list[Idea] = []
+    banned: list[Idea] = []
+    for call in refusals:
+        drafts = [_undrafted(draft) for draft in items(call.arguments.get("candidates"))]
+        error = call.error or ""
+        named = {int(found) - 1 for found in re.findall(r"\bcandidate (\d+):", error)}
+        named |= {int(found) for found in re.findall(r"\bcandidates\.(\d+)", error)}
+        named &= set(range(len(drafts)))
+        refused = named or set(range(len(drafts)))
+        banned += [draft for place, draft in enumerate(drafts) if place in refused]
+        kept = [draft for place, draft in enumerate(drafts) if place not in refused]
+    return kept, banned
+
+
+def _undrafted(draft: Any) -> Idea:
+    idea = from_shaping(draft)
+    steps = number(mapping(draft).get("anneal_steps"))
+    said = text(mapping(draft).get("rationale")) or "as before"
+    return replace(idea, anneal_steps=None if steps is None else int(steps), rationale=said)
+
+
+def _draft(idea: Idea, brief: dict[str, Any], place: int) -> dict[str, Any]:
+    return {
+        "terms": [{"potential": name, "weight": weight, "scope": scope} for name, weight, scope in idea.terms],
+        "beta": idea.beta,
+        "anneal_steps": idea.anneal_steps,
+        "rationale": idea.rationale[:4000],
+        "forecast": _forecast(idea, brief, place),
+    }
+
+
+def _forecast(idea: Idea, brief: dict[str, Any], place: int) -> dict[str, Any]:
+    """The measure the gate will look at, a modest change, and a probability learnt from this session's record."""
+    sparse = number(fields(brief, "head", "sparse_return")) or 0.0
+    most = number(fields(brief, "head", "max_return")) or number(fields(brief, "task", "max_return")) or 1.0
+    measurable = fields(brief, "head", "progress") is not None or fields(brief, "task", "progress") is not None
+    metric = "progress" if measurable and sparse < FLOOR * most else "sparse_return"
+    rule = metric.replace("_", " ")
+    rows = [mapping(row) for row in items(brief.get("tried"))]
+    past = [number(row.get("difference")) for row in rows if row.get("rule") == rule]
+    past = [value for value in past if value is not None]
+    gains = sorted(value for value in past if value > 0)
+    change = gains[len(gains) // 2] if gains else 0.01 if metric == "progress" else 0.05 * max(sparse, FLOOR * most)
+    prior = max(idea.trust - 0.05 * place, 0.1)
+    probability = (len(gains) + 4 * prior) / (len(past) + 4)
+    return {"metric": metric, "change": round_to(change), "probability": round_to(probability)}
+
+
+def answer(conversation: Conversation) -> str:
+    """The first candidate of the last proposal and why."""
+    proposals = [items(one.get("candidates")) for one in conversation.objects if items(one.get("candidates"))]
+    drafts = [draft for draft in map(mapping, proposals[-1] if proposals else []) if text(draft.get("rationale"))]
+    if not drafts:
+        return "I have no proposal in my conversation to answer from."
+    chance = number(fields(drafts[0], "forecast", "probability"))
+    sure = "" if chance is None else f" I gave it a probability of {chance:g}."
+    return f"My first candidate of {len(drafts)}: {drafts[0]['rationale']}{sure}"

@@ -1,0 +1,262 @@
+"""Shaping ideas: building blocks (single, sum, sharp, laggard ...) and the order in which a stage calls for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agents.rules.evidence import View, ranked, undirected
+from agents.rules.reading import items, mapping, number, shown, text
+
+SAME = 0.3
+"""Shapings whose effective weights differ by less than this share are the same idea."""
+
+Term = tuple[str, float, str]
+"""Potential, weight, scope."""
+
+
+@dataclass(frozen=True)
+class Idea:
+    """A shaping and why: what a candidate is made of before it is numbered and forecast."""
+
+    terms: tuple[Term, ...]
+    beta: float
+    rationale: str
+    anneal_steps: int | None = None
+    trust: float = 0.5
+    """Prior probability of being better than control."""
+
+    @property
+    def effect(self) -> dict[tuple[str, str], float]:
+        """Effective weight (beta times weight) of each potential: what alone matters to learning."""
+        return {("".join(name.split()), scope): self.beta * weight for name, weight, scope in self.terms}
+
+
+def alike(a: Idea, b: Idea) -> bool:
+    """Whether two shapings do nearly the same: effective weights within ``SAME`` and both annealed or neither."""
+    if (a.anneal_steps is None) != (b.anneal_steps is None):
+        return False
+    left, right = a.effect, b.effect
+    size = max(math.hypot(*left.values()), math.hypot(*right.values()))
+    difference = math.hypot(*(left.get(key, 0.0) - right.get(key, 0.0) for key in left.keys() | right.keys()))
+    return difference <= SAME * size
+
+
+def from_shaping(shaping: Any) -> Idea:
+    """The shaping configuration of a brief as an idea; unreadable terms are left out."""
+    terms = []
+    for row in map(mapping, items(mapping(shaping).get("terms"))):
+        name, weight, scope = text(row.get("potential")), number(row.get("weight")), row.get("scope")
+        if name and weight and scope in ("team", "agent"):
+            terms.append((name, weight, scope))
+    anneal = mapping(mapping(shaping).get("anneal"))
+    start, end = number(anneal.get("start")), number(anneal.get("end"))
+    steps = int(end - start) if start is not None and end is not None and end > start else None
+    return Idea(tuple(terms), number(mapping(shaping).get("beta")) or 0.0, "", steps)
+
+
+def round_to(value: float, digits: int = 2) -> float:
+    """``value`` to so many significant digits."""
+    return float(f"{value:.{digits}g}")
+
+
+def single(view: View) -> Idea:
+    """One feature, its weight one over its deviation, so that a good episode is worth a few units of Phi."""
+    return Idea(
+        (_term(view),), 1.0,
+        f"One clear direction: {view.describe()}. Its weight is one over {shown(view.unit)}, a typical "
+        f"difference "
+        "between states, with the sign of the declared direction.",
+    )  # fmt: skip
+
+
+def _term(view: View, share: float = 1.0) -> Term:
+    return view.name, round_to((view.sign or 1) * share / view.unit), view.scope
+
+
+def total(chosen: Sequence[View]) -> Idea:
+    """Several features, each by its own deviation, with equal say."""
+    names = " and ".join(view.name for view in chosen)
+    return Idea(
+        tuple(_term(view) for view in chosen), 1.0,
+        f"{names} together, each in units of its own deviation, so that none drowns the other: "
+        + "; ".join(view.describe() for view in chosen) + ".",
+    )  # fmt: skip
+
+
+def near_good_end(view: View) -> str | None:
+    """An expression in (0, 1] that rises steeply near the good end; None where there is no finite one to reach."""
+    if not view.in_expressions or view.good is None:
+        return None
+    scale = round_to(max((view.room if view.room else view.unit) / 3, view.unit / 4, 1e-3))
+    gap = f"({view.name} - {view.good:g})" if view.sign < 0 else f"({view.good:g} - {view.name})"
+    if view.good == 0 and view.sign < 0:
+        gap = view.name
+    return f"exp(-{gap} / {scale:g})"
+
+
+def sharp(view: View, size: float = 3.0) -> Term | None:
+    """A term worth ``size`` at the good end of ``view`` and little far from it."""
+    potential = near_good_end(view)
+    return None if potential is None else (potential, size, view.scope)
+
+
+def laggard(view: View) -> Idea | None:
+    """The agent that is worst off, as a team term; None for what is no agent feature with a direction."""
+    if view.scope != "agent" or view.sign == 0 or not view.in_expressions:
+        return None
+    function = "max" if view.sign < 0 else "min"
+    return Idea(
+        ((f"{function}({view.name})", round_to(view.sign / view.unit), "team"),), 1.0,
+        f"The whole team is paid for its worst-off agent in {view.describe()}, so that nobody is left "
+        f"behind.",
+    )  # fmt: skip
+
+
+def extended(base: Idea, view: View) -> Idea:
+    """``base`` with one more feature at the strength of its strongest term."""
+    return replace(
+        base, terms=(*base.terms, _term(view, 1.0 / max(base.beta, 0.1))), anneal_steps=None,
+        rationale=f"Keep what is in force and add the next feature: {view.describe()}.",
+    )  # fmt: skip
+
+
+def sharpened(base: Idea, view: View) -> Idea | None:
+    """``base`` with a steep term near the good end of ``view``."""
+    term = sharp(view, round_to(3.0 / max(base.beta, 0.3)))
+    if term is None:
+        return None
+    return replace(
+        base, terms=(*base.terms, term), anneal_steps=None,
+        rationale=f"Keep what is in force and pay more for the last stretch: {term[0]} rises steeply near the good "
+        f"end of {view.describe()}.",
+    )  # fmt: skip
+
+
+def scaled(base: Idea, factor: float) -> Idea:
+    """``base`` with another strength."""
+    word = "Stronger" if factor > 1 else "Weaker"
+    return replace(
+        base, beta=round_to(base.beta * factor), anneal_steps=None,
+        rationale=f"{word}: the same potential with beta {shown(base.beta)} -> "
+        f"{shown(round_to(base.beta * factor))}.",
+    )  # fmt: skip
+
+
+def annealed(base: Idea, steps: int) -> Idea:
+    """``base`` with beta falling to 0, so that the sparse reward takes over."""
+    return replace(
+        base, anneal_steps=steps,
+        rationale=f"Let beta fall to 0 over {steps} env steps: the potential has done its work and the sparse "
+        "reward should take over.",
+    )  # fmt: skip
+
+
+def shortened(base: Idea) -> Idea:
+    """``base`` without its last term."""
+    name = base.terms[-1][0]
+    return replace(base, terms=base.terms[:-1], rationale=f"Remove what was added last: {name}.", anneal_steps=None)
+
+
+def uses(idea: Idea, view: View) -> bool:
+    """Whether a feature's name stands in any term of ``idea`` (as a whole word)."""
+    for name, _, _ in idea.terms:
+        words = "".join(letter if letter.isalnum() or letter == "_" else " " for letter in name).split()
+        if name == view.name or view.name in words:
+            return True
+    return False
+
+
+def fresh(known: list[View]) -> Iterator[Idea]:
+    """Ideas for a run without shaping, team features first.
+
+    An agent feature alone is quickly learnt, so it wins short branches, but agents paid each for itself crowd round
+    the same thing and stop there; beside a team feature it sharpens whose merit a gain was.
+    """
+    order = ranked(known)
+    team = [view for view in order if view.scope == "team"]
+    agent = [view for view in order if view.scope == "agent"]
+    first = (team or agent)[:1]
+    yield from map(single, first)
+    if len(team) > 1:
+        yield total(team[:2])
+    if team and agent:
+        yield total([team[0], agent[0]])
+    yield from filter(None, map(laggard, agent[:1]))
+    if len(order) > 2:
+        yield total(order[:3])
+    if first and (steep := sharpened(single(first[0]), first[0])):
+        yield replace(steep, rationale=f"Plain and steep near the good end: {first[0].describe()}.")
+    yield from (single(view) for view in [*team[1:], *agent])
+    yield from filter(None, map(laggard, agent[1:]))
+    yield from (total([first[0], view]) for view in order if view not in first)
+    yield from correlated(known)
+
+
+def correlated(known: list[View]) -> Iterator[Idea]:
+    """Late candidates: features without direction that the evidence ties to success."""
+    for view in undirected(known):
+        guessed = replace(view, sign=1 if view.correlation > 0 else -1)
+        yield replace(
+            single(guessed), trust=0.3,
+            rationale=f"A guess: {view.describe()} has no declared direction; the sign is that of its "
+            f"correlation.",
+        )  # fmt: skip
+
+
+def for_stage(stage: str, base: Idea, known: list[View], horizon: int) -> Iterator[Idea]:
+    """Ideas for a run with the shaping ``base`` in force (or without terms), most promising first."""
+    if not base.terms:
+        yield from fresh(known)
+        return
+    order = ranked(known)
+    used = [view for view in order if uses(base, view)]
+    unused = [view for view in order if not uses(base, view)]
+    added = [extended(base, view) for view in unused]
+    steep = [idea for view in used[:2] if (idea := sharpened(base, view))]
+    swapped = [single(view) for view in unused]
+    stronger, weaker = [scaled(base, 2.0)], [scaled(base, 0.5)]
+    fading = [annealed(base, steps * horizon) for steps in (3, 6)] if base.anneal_steps is None else []
+    shorter = [shortened(base)] if len(base.terms) > 1 else []
+    if stage == "regressing":
+        plan = [weaker, shorter, fading[:1], swapped[:2], steep, added, stronger]
+    elif stage == "plateau":
+        plan = [
+            steep[:1],
+            added[:1],
+            fading[:1],
+            swapped[:1],
+            stronger,
+            added[1:],
+            steep[1:],
+            weaker,
+            swapped[1:],
+        ]
+    else:
+        plan = [
+            added[:1],
+            steep[:1],
+            swapped[:1],
+            stronger,
+            added[1:],
+            swapped[1:],
+            steep[1:],
+            fading,
+            weaker,
+        ]
+    for group in plan:
+        yield from group
+    yield from fresh(known)
+
+
+def around(best: Idea, known: list[View]) -> Iterator[Idea]:
+    """Ideas for a refinement: keep the direction of the candidate that came closest, change strength and terms."""
+    order = ranked(known)
+    unused = [view for view in order if not uses(best, view)]
+    steep = [idea for view in order if uses(best, view) and (idea := sharpened(best, view))]
+    yield from (extended(best, view) for view in unused[:1])
+    yield from steep[:1]
+    yield scaled(best, 2.0)
+    yield scaled(best, 0.5)

@@ -1,0 +1,204 @@
+"""The Validator by rule: launch what can run together, read it, compare, and report the verdict as computed."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from agents.rules.reading import (
+    Answer,
+    Call,
+    Conversation,
+    Request,
+    fields,
+    items,
+    mapping,
+    number,
+    shown,
+    text,
+)
+
+TRIES = 2
+"""How often a refused or unfinished call is made before the rules go on without it."""
+OUTCOMES = ("pass", "fail", "inconclusive")
+
+
+def step(conversation: Conversation) -> Answer:
+    """Screen if needed, confirm, then submit the computed verdict."""
+    found = (text(mapping(one).get("name")) for one in items(conversation.brief.get("candidates")))
+    names = [name for name in found if name]
+    if not names:
+        return Answer("My brief names no candidate, so there is nothing to launch; I expected at least one.")
+    chosen: str | None = names[0]
+    if conversation.brief.get("screen_needed", len(names) > 1):
+        answer, comparison = _compare(conversation, "screen", ["control", *names])
+        if answer:
+            return answer
+        chosen = text(mapping(comparison).get("chosen"))
+        if chosen not in names:
+            return _submit(conversation, None, "inconclusive", _no_screen(conversation, comparison))
+    answer, comparison = _compare(conversation, "confirm", ["control", chosen])
+    if answer:
+        return answer
+    outcome = mapping(comparison).get("outcome")
+    if outcome not in OUTCOMES:
+        why = _failures(conversation) or "the comparison gave no outcome"
+        return _submit(conversation, None, "inconclusive", f"{chosen} could not be confirmed: {why}.")
+    return _submit(conversation, chosen, outcome, reading(conversation, mapping(comparison)))
+
+
+def _compare(conversation: Conversation, purpose: str, arms: list[str]) -> tuple[Answer | None, dict[str, Any] | None]:
+    """The next step towards comparing ``arms``, or (None, the comparison, None where it cannot be had)."""
+    calls = [one for one in conversation.named("launch_branch") if one.arguments.get("purpose") == purpose]
+    done = [one.result for one in conversation.named("compare_branches")
+            if one.ok and one.arguments.get("purpose") == purpose]  # fmt: skip
+    if done:
+        return None, done[-1]
+    branches = {one.arguments.get("arm"): text(mapping(one.result).get("branch")) for one in calls if one.ok}
+    branches = {arm: branch for arm, branch in branches.items() if branch}
+    to_launch = [arm for arm in arms if arm not in branches and _tried(calls, "arm", arm) < TRIES]
+    if to_launch:
+        thought = f"{purpose.capitalize()}: I launch {', '.join(to_launch)} together; none waits for another."
+        requests = [Request("launch_branch", {"arm": arm, "purpose": purpose}) for arm in to_launch]
+        return Answer(thought, tuple(requests)), None
+    if "control" not in branches or len(branches) < 2:
+        return None, None
+    reads = conversation.named("read_branch")
+    to_read = [branch for branch in branches.values()
+               if not _settled(reads, branch) and _tried(reads, "branch", branch) < TRIES]  # fmt: skip
+    if to_read:
+        requests = [Request("read_branch", {"branch": branch, "wait": True}) for branch in to_read]
+        return Answer(f"I wait for {', '.join(to_read)} and read them.", tuple(requests)), None
+    compared = [one for one in conversation.named("compare_branches") if one.arguments.get("purpose") == purpose]
+    if len(compared) < TRIES:
+        thought = f"All arms of the {purpose} are read; I have them compared."
+        return Answer(thought, (Request("compare_branches", {"purpose": purpose}),)), None
+    return None, None
+
+
+def _tried(calls: list[Call], key: str, value: str) -> int:
+    return sum(call.arguments.get(key) == value for call in calls)
+
+
+def _settled(reads: list[Call], branch: str) -> bool:
+    return any(
+        one.ok and one.arguments.get("branch") == branch and one.result.get("status") in ("done", "failed")
+        for one in reads
+    )
+
+
+def _submit(conversation: Conversation, candidate: str | None, outcome: str, words: str) -> Answer:
+    """Submit; where that is refused, the outcome the refusal names, then no comparison, then plain words."""
+    refused = [one for one in conversation.named("submit_validation") if not one.ok]
+    if refused:
+        # "... the computed verdict is fail for c2": the last pair a refusal names is the one it wants.
+        named = re.findall(r"\b(pass|fail|inconclusive) for (\w+)", refused[-1].error or "")
+        wanted = [(None if name == "None" else name, word) for word, name in reversed(named)]
+        options = [*wanted, (candidate, outcome), (None, "inconclusive")]
+        before = [(one.arguments.get("candidate"), one.arguments.get("outcome")) for one in refused]
+        options = [option for option in options if option not in before]
+        if not options or len(refused) >= 4:
+            return Answer(f"I cannot submit a validation: {refused[-1].error}")
+        candidate, outcome = options[0]
+    arguments = {"candidate": candidate, "outcome": outcome, "reading": words[:4000]}
+    return Answer(f"I report {outcome} for {candidate or 'no candidate'}.", (Request("submit_validation", arguments),))
+
+
+def _no_screen(conversation: Conversation, comparison: dict[str, Any] | None) -> str:
+    notes = [f"{mapping(one).get('candidate')}: {mapping(one).get('note')}"
+             for one in items(mapping(comparison).get("ranking")) if text(mapping(one).get("note"))]  # fmt: skip
+    why = "; ".join(notes) or _failures(conversation) or "no arm could be compared with the control"
+    return f"The screen chose no candidate, so nothing was confirmed: {why}."
+
+
+def _failures(conversation: Conversation) -> str:
+    """Why branches could not be used, in a few words each."""
+    found = []
+    for call in conversation.calls:
+        if call.error:
+            found.append(f"{call.name} was refused ({call.error[:160]})")
+        elif call.ok and call.result.get("status") == "failed":
+            reasons = [text(mapping(seed).get("reason")) for seed in items(call.result.get("seeds"))]
+            reason = next((one for one in reasons if one), "no reason given")
+            found.append(f"{call.result.get('arm', 'an arm')} failed ({reason[:160]})")
+    return "; ".join(dict.fromkeys(found))
+
+
+def reading(conversation: Conversation, comparison: dict[str, Any]) -> str:
+    """What a confirmation's numbers mean: effect, agreement of seeds, the rule, size, and caution."""
+    candidate = text(comparison.get("candidate")) or "The candidate"
+    rule = text(comparison.get("rule")) or "the measure"
+    key = "progress" if rule == "progress" else "sparse_return"
+    low, high = (*items(comparison.get("interval")), None, None)[:2]
+    p, n, mean = number(comparison.get("p")), comparison.get("n"), number(comparison.get("difference"))
+    control, other = _seeds(conversation, "control", key), _seeds(conversation, candidate, key)
+    said = [
+        f"{candidate} against control on {n if n is not None else 'its'} fresh pairs: mean difference "
+        f"{shown(mean)} in {rule}, interval {shown(number(low))} to {shown(number(high))}, p = {shown(p)}."
+    ]
+    if len(control) == len(other) and len(control) > 1:
+        wins = sum(after > before for before, after in zip(control, other, strict=True))
+        overlap = (
+            "the arms do not overlap" if min(other) > max(control) or max(other) < min(control)
+            else "the arms overlap"
+        )  # fmt: skip
+        said.append(
+            f"{wins} of {len(control)} seeds favour {candidate} ({shown(min(other))} to {shown(max(other))} "
+            f"against "
+            f"{shown(min(control))} to {shown(max(control))}): {overlap}."
+        )
+    if rule == "progress":
+        said.append("Sparse returns are below the competence floor, so this is evidence of learning, not of success.")
+    cautions = _cautions(conversation, comparison, p, mean)
+    said.append("Caution: " + "; ".join(cautions) + "." if cautions else "I see no further reason for caution.")
+    return " ".join(said)
+
+
+def _cautions(conversation: Conversation, comparison: dict[str, Any], p: float | None, mean: float | None) -> list[str]:
+    cautions = []
+    limit = number(fields(conversation.brief, "gate", "alpha")) or 0.05
+    if comparison.get("outcome") == "pass" and p is not None and p > 0.8 * limit:
+        cautions.append(f"p is close to its limit of {limit:g}")
+    candidate = comparison.get("candidate")
+    sparse = [_seeds(conversation, arm, "sparse_return") for arm in ("control", candidate)]
+    if comparison.get("rule") == "progress" and all(sparse) and _mean(sparse[1]) < _mean(sparse[0]):
+        cautions.append(f"sparse return itself went from {shown(_mean(sparse[0]))} to {shown(_mean(sparse[1]))}")
+    screens = [one.result for one in conversation.named("compare_branches")
+               if one.ok and one.arguments.get("purpose") == "screen"]  # fmt: skip
+    for row in items(mapping(screens[-1] if screens else None).get("ranking")):
+        screened = number(mapping(row).get("difference"))
+        if mapping(row).get("candidate") == candidate and screened is not None and mean is not None:
+            if mean < 0.5 * screened:
+                cautions.append(f"the screen promised {shown(screened)}, the confirmation shows {shown(mean)}")
+    failures = _failures(conversation)
+    return cautions + ([failures] if failures else [])
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _seeds(conversation: Conversation, arm: Any, key: str) -> list[float]:
+    """One number per seed of an arm's confirmation branch; empty where any is missing."""
+    rows = [
+        call.result for call in conversation.named("read_branch")
+        if call.ok and call.result.get("purpose") == "confirm" and call.result.get("arm") == arm
+    ]  # fmt: skip
+    values = [number(mapping(seed).get(key)) for seed in items(mapping(rows[-1] if rows else None).get("seeds"))]
+    return [] if any(value is None for value in values) else values
+
+
+def answer(conversation: Conversation) -> str:
+    """Would I promote it? From the last confirmation in the conversation, yes or no first."""
+    judged = [one for one in conversation.objects if one.get("outcome") in OUTCOMES and "p" in one]
+    reports = [one["reading"] for one in conversation.objects if text(one.get("reading"))]
+    if not judged:
+        return reports[-1] if reports else "I have seen no confirmation in my conversation, so I cannot tell."
+    last = judged[-1]
+    low = number((*items(last.get("interval")), None)[0])
+    numbers = f"mean difference {shown(number(last.get('difference')))}, p = {shown(number(last.get('p')))}"
+    if last["outcome"] != "pass":
+        return f"No: the verdict is {last['outcome']} ({numbers})."
+    if low is not None and low <= 0:
+        return f"No: it passed, but the interval begins at {shown(low)}, so one seed may decide the mean ({numbers})."
+    return f"Yes: it passed and the whole interval lies above 0, from {shown(low)} on ({numbers})."

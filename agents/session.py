@@ -1,0 +1,421 @@
+"""A supervised session from its first segment to its report: stages and rounds in turn, resumable at every step."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from loguru import logger
+
+from agents.cast import build_cast, secrets_of
+from agents.deliberation import Deliberation
+from agents.guard import BackendError
+from agents.outcome import SessionOutcome, outcome_of, write_products
+from agents.recording import CallContext
+from agents.tokens import count_tokens
+from ledger.errors import LedgerError
+from ledger.reader import Reader
+from ledger.sessions import now
+from ledger.writer import Ledger
+from marl.gate import probation
+from marl.pool import WorkerPool
+from marl.randomness import derive
+from marl.segment import Progress, SegmentFailed, SegmentResult, SegmentStore, code_version
+from marl.shaping import ShapingConfig
+from marl.tasks import make_task
+from tools.briefs import head_card, stage_of
+from tools.configuration import SessionSettings
+from tools.decisions import held_out
+from tools.desk import Desk, HumanAnswer, HumanQuestion
+from tools.state import Head, Regression, SessionState
+from tools.trainer import Trainer
+
+HEARTBEAT_SECONDS = 5.0
+SILENT_SECONDS = 60.0
+"""A running session that was silent for so long has died."""
+STAGE_ATTEMPTS = 2
+"""How often a piece of the main run is tried: a lost worker must not end a session."""
+
+
+class SessionError(ValueError):
+    """A session cannot start or go on; the message is one sentence."""
+
+
+class Observer(Protocol):
+    """Who watches a session: a live view, a log on a pipe, or a test."""
+
+    def event(self, row: dict[str, Any]) -> None:
+        """A committed event of the ledger, with ``text``: what was said, where it is a message or a call."""
+
+    def progress(
+        self, segment_id: str, purpose: str, arm: str, done: int, total: int, latest: dict[str, Any]
+    ) -> None:
+        """How far a segment in flight is, in env steps."""
+
+    def stage(self, info: dict[str, Any]) -> None:
+        """Where the session stands, after every step."""
+
+    def ask_human(self, question: HumanQuestion) -> HumanAnswer:
+        """Approve or reject a promotion; may block."""
+
+
+class SessionControl:
+    """How a user stops a session: ``request_pause`` after the running step, ``abort`` at once. Both can be resumed."""
+
+    def __init__(self) -> None:
+        self.pausing = False
+        self._on_abort: Callable[[], None] | None = None
+        self.aborted = False
+
+    def request_pause(self) -> None:
+        """Stop after the running step."""
+        self.pausing = True
+
+    def abort(self) -> None:
+        """Stop now: workers are ended, the step in flight is taken again by a resume."""
+        self.aborted = True
+        if self._on_abort is not None:
+            self._on_abort()
+
+    def bind(self, on_abort: Callable[[], None]) -> None:
+        """Say what ``abort`` does."""
+        self._on_abort = on_abort
+        if self.aborted:
+            on_abort()
+
+
+async def run_session(
+    settings: SessionSettings, *, observer: Observer, control: SessionControl | None = None
+) -> SessionOutcome:
+    """Run a new session to its end (or to a pause).
+
+    Raises ``SessionError``, ``LedgerError``, ``SpecError`` or the task's own error with one sentence if it cannot start.
+    """
+    make_task(settings.run.task, 1)  # a wrong task is refused before anything is written
+    with Ledger.open(settings.ledger, secrets_of(settings)) as ledger:
+        with ledger.transaction("session-start"):
+            identity = ledger.begin_session(
+                task=settings.run.task, algorithm=settings.run.learner.algorithm, seed=settings.seed,
+                config=settings.model_dump(mode="json"), code_version=code_version(),
+            )
+            ledger.event(identity, "session", f"session {identity} on {settings.run.task} begins")
+            ledger.save_cursor(identity, SessionState().model_dump(mode="json"))
+        return await _Session(settings, ledger, identity, observer, control or SessionControl()).run()
+
+
+async def resume_session(
+    path: Path, session: str, *, observer: Observer, control: SessionControl | None = None,
+    agents: Mapping[str, str] | None = None, changes: Mapping[str, Any] | None = None,
+) -> SessionOutcome:
+    """Go on with a paused, interrupted, failed or killed session. ``agents`` replaces backend specs by role.
+
+    Raises ``SessionError`` or ``LedgerError`` with one sentence if that is not possible.
+    """
+    with Reader.open(path) as reader:
+        row = reader.session(session)
+        settings = SessionSettings.model_validate(reader.config(row.id))
+    settings = settings.model_copy(update={"ledger": path, **(changes or {})})
+    if agents:
+        settings = settings.model_copy(update={
+            "agents": settings.agents | dict(agents),
+            "agent_sources": settings.agent_sources | dict.fromkeys(agents, "command line (resume)"),
+        })
+    if row.status == "done":
+        raise SessionError(f"Session {row.id} is done: read it with 'log show {row.id}', or start a new one.")
+    with Ledger.open(path, secrets_of(settings)) as ledger:
+        stored = ledger.row("sessions", row.id)
+        if stored["status"] == "running" and _alive(stored):
+            raise SessionError(
+                f"Session {row.id} is being run by process {stored['pid']}: wait for it or stop it before a resume."
+            )
+        if stored["code_version"] != code_version():
+            raise SessionError(
+                f"Session {row.id} was trained by code version {stored['code_version']}, this is {code_version()}: "
+                "its branches would not be comparable; return to that version, or start a new session."
+            )
+        with ledger.transaction("session-resume"):
+            ledger.interrupt_pending(row.id)
+            ledger.resume_session(row.id, code_version())
+            ledger.event(row.id, "session", f"session {row.id} goes on")
+        return await _Session(settings, ledger, row.id, observer, control or SessionControl()).run()
+
+
+class _Session:
+    """One running session: the loop over stages, rounds and the report."""
+
+    def __init__(
+        self, settings: SessionSettings, ledger: Ledger, identity: str, observer: Observer, control: SessionControl
+    ) -> None:
+        self.settings, self.ledger, self.identity = settings, ledger, identity
+        self.observer, self.control = observer, control
+        self.state = SessionState.model_validate(ledger.load_cursor(identity))
+        self._loop_task: asyncio.Task | None = None
+
+    async def run(self) -> SessionOutcome:
+        """Run until the end, a pause, an abort, or an error that a resume may overcome."""
+        self.ledger.on_commit = self._committed
+        status, reason = "failed", "The program failed; this is a bug: see the traceback."
+        try:
+            async with self._opened() as (desk, deliberation):
+                self._loop_task = asyncio.ensure_future(self._loop(desk, deliberation))
+                self.control.bind(lambda: self._loop_task.cancel())
+                try:
+                    finished = await self._loop_task
+                    status, reason = ("done", None) if finished else ("paused", "Paused on request.")
+                except asyncio.CancelledError:
+                    if not self.control.aborted:
+                        raise
+                    status, reason = "interrupted", "Stopped on request in the middle of a step."
+                except BackendError as error:
+                    status, reason = "paused", str(error)
+                except (SegmentFailed, SessionError) as error:
+                    status, reason = "failed", str(error)
+        except BaseException as error:
+            with suppress(LedgerError):  # a full disk must not hide its own message
+                self._end(status, str(error) or reason)
+            raise
+        self._end(status, reason)
+        return outcome_of(self.settings, self.ledger.path, self.identity, self.state)
+
+    def _end(self, status: str, reason: str | None) -> None:
+        with self.ledger.transaction("session-end"):
+            if status != "done":
+                self.ledger.interrupt_pending(self.identity)
+            title = f"session {self.identity} is {status}" + (f": {reason}" if reason else "")
+            self.ledger.event(
+                self.identity, "session", title, status="ok" if status in ("done", "paused") else "interrupted"
+            )
+            self.ledger.end_session(self.identity, status, reason)
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[tuple[Desk, Deliberation]]:
+        """Workers, cast and heartbeat for as long as the session runs."""
+        loop, settings = asyncio.get_running_loop(), self.settings
+        with WorkerPool(
+            settings.store, settings.workers,
+            on_progress=lambda progress: loop.call_soon_threadsafe(self._progressed, progress),
+        ) as pool:
+            self.trainer = Trainer(pool, SegmentStore(settings.store), self.ledger, self.identity, settings.run)
+            desk = Desk(
+                session=self.identity, settings=settings, task=make_task(settings.run.task, 1).spec, state=self.state,
+                trainer=self.trainer, ledger=self.ledger, count_tokens=count_tokens, ask_agent=_nobody,
+                ask_human=lambda question: _in_thread(lambda: self.observer.ask_human(question)),
+            )
+            context = CallContext()
+            cast = build_cast(desk, context)
+            deliberation = Deliberation(desk, cast, context)
+            heart = asyncio.ensure_future(self._beat())
+            try:
+                yield desk, deliberation
+            finally:
+                heart.cancel()
+                self.trainer.stop()
+                if self.control.aborted:
+                    pool.cancel_all()
+                for speaker in cast.values():
+                    await speaker.client.close()
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            try:
+                self.ledger.heartbeat(self.identity)
+            except LedgerError as error:  # one missed beat is no reason to stop beating
+                logger.warning("the session could not say that it is alive: {}", error)
+
+    async def _loop(self, desk: Desk, deliberation: Deliberation) -> bool:
+        """Step by step until the session is done (True) or a pause was asked for (False)."""
+        self._show(desk)
+        while self.state.phase != "done":
+            if self.control.pausing:
+                return False
+            if self.state.phase == "stage":
+                await self._stage(desk, deliberation)
+            elif self.state.phase == "report":
+                await self._report(desk)
+            else:
+                await deliberation.step()
+            self._show(desk)
+        return True
+
+    async def _stage(self, desk: Desk, deliberation: Deliberation) -> None:
+        """Train the main run for one stage, check a promotion on probation, and open the next round."""
+        state = self.state
+        head = state.head
+        shaping = head.shaping if head else ShapingConfig.none()
+        spec = self.trainer.spec(
+            head.segment if head else None, shaping, desk.stage_steps,
+            derive(self.settings.seed, "stage", state.round_number),
+        )
+        result = await self._main_segment(spec)
+        with self.ledger.transaction("stage"):
+            state.head = Head(segment=result.id, env_steps=result.end_env_steps, shaping=shaping)
+            self.ledger.add(
+                "main_run", session_id=self.identity, segment_id=result.id, round=state.round_number or None,
+                reason="stage", at=now(),
+            )
+            card, stage = head_card(desk, state.head), stage_of(desk)
+            desk.event(
+                "stage",
+                f"{stage}: {state.head.env_steps:,} env steps, sparse return {card['sparse_return']}, "
+                f"progress {card['progress']}", ref=("segments", result.id),
+            )
+            regression = self._probation(desk)
+            if state.before is None:
+                state.before = state.head
+            if regression is not None:
+                deliberation.open_round(stage, regression)
+            elif state.round_number < self.settings.rounds:
+                deliberation.open_round(stage)
+            else:
+                state.phase = "report"
+            self.ledger.save_cursor(self.identity, state.model_dump(mode="json"))
+
+    async def _main_segment(self, spec, purpose: str = "main") -> SegmentResult:
+        for attempt in range(1, STAGE_ATTEMPTS + 1):
+            self.trainer.launch(spec, purpose, purpose)
+            try:
+                return await self.trainer.result(spec.id)
+            except SegmentFailed as failure:
+                if attempt == STAGE_ATTEMPTS:
+                    raise SessionError(
+                        f"The {purpose} run stopped after {attempt} attempts: {failure}"
+                    ) from failure
+        raise AssertionError("unreachable")
+
+    def _probation(self, desk: Desk) -> Regression | None:
+        """Judge the promotion on probation, if there is one; what regressed is to be rolled back."""
+        trial = self.state.probation
+        if trial is None:
+            return None
+        before, after = held_out(desk, trial.parent), held_out(desk, self.state.head)
+        verdict = probation(
+            before.sparse_returns, after.sparse_returns, before.progress, after.progress, desk.task.max_return,
+            self.settings.gate,
+        )
+        name = f"C{self.state.comparisons + 1}"
+        self.state.comparisons += 1
+        seq = desk.event(
+            "probation", f"{trial.candidate} {verdict.reason}",
+            status="ok" if verdict.outcome == "held" else "error", ref=("comparisons", desk.row_id(name)),
+        )
+        arms = {
+            arm: {"segment": head.segment, "episode_set": "confirm", "evaluation": evaluation.env_steps}
+            for arm, head, evaluation in (("before", trial.parent, before), ("after", self.state.head, after))
+        }
+        self.ledger.add(
+            "comparisons", id=desk.row_id(name), session_id=self.identity, round=trial.round, refinement=0,
+            purpose="probation", candidate_id=None, event_seq=seq,
+            inputs={"max_return": desk.task.max_return, "arms": arms}, result=verdict.model_dump(mode="json"),
+            settings=self.settings.gate.model_dump(mode="json"), code_version=code_version(),
+        )
+        self.state.probation = None
+        if verdict.outcome == "held":
+            return None
+        return Regression(
+            round=trial.round, candidate=trial.candidate, parent=trial.parent, comparison=name, reason=verdict.reason
+        )
+
+    async def _report(self, desk: Desk) -> None:
+        """Train the twin where asked for, write the products, and be done."""
+        if self.settings.twin:
+            await self._twin(desk)
+        folder = self.settings.ledger.parent / self.identity
+        write_products(folder, self.trainer.store, self.state.head)
+        with self.ledger.transaction("report"):
+            self.state.phase = "done"
+            desk.event("session", f"final policy and shaping are in {folder}")
+            self.ledger.save_cursor(self.identity, self.state.model_dump(mode="json"))
+
+    async def _twin(self, desk: Desk) -> None:
+        """The sparse twin: the same learner without shaping for all env steps this session spent, branches included."""
+        if self.state.spent is None:
+            with Reader.open(self.ledger.path) as reader:
+                costs = reader.costs(self.identity)
+            self.state.spent = costs.env_steps_main + costs.env_steps_branches + costs.env_steps_reused
+            self.ledger.save_cursor(self.identity, self.state.model_dump(mode="json"))
+        parent, trained = None, 0
+        while trained < self.state.spent:
+            steps = min(desk.stage_steps, self.state.spent - trained)
+            spec = self.trainer.spec(
+                parent, ShapingConfig.none(), steps, derive(self.settings.seed, "twin", trained)
+            )
+            result = await self._main_segment(spec, "twin")
+            parent, trained = result.id, trained + steps
+            self.state.twin = Head(segment=parent, env_steps=trained, shaping=ShapingConfig.none())
+            self.ledger.save_cursor(self.identity, self.state.model_dump(mode="json"))
+
+    def _committed(self, label: str, rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            self.observer.event(row)
+
+    def _progressed(self, progress: Progress) -> None:
+        purpose, arm = self.trainer.purposes.get(progress.id, ("main", "main"))
+        latest = {"sparse_return": progress.sparse_return, "progress": progress.progress}
+        self.observer.progress(
+            progress.id, purpose, arm, progress.done_env_steps, progress.total_env_steps, latest
+        )
+
+    def _show(self, desk: Desk) -> None:
+        state = self.state
+        info: dict[str, Any] = {
+            "session": self.identity, "task": self.settings.run.task, "round": state.round_number,
+            "rounds": self.settings.rounds, "phase": state.phase,
+            "stage": state.round.stage if state.round else None,
+        }
+        if state.head is not None:
+            card = head_card(desk, state.head)
+            info |= {key: card[key] for key in ("env_steps", "sparse_return", "progress", "shaping_text")}
+        self.observer.stage(info)
+
+
+async def _in_thread(work: Callable[[], Any]) -> Any:
+    """The result of ``work``, which may block for as long as it likes: unlike ``asyncio.to_thread`` nobody waits for
+    its thread when the session is stopped.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Any] = loop.create_future()
+
+    def tell(settle: Callable[[Any], None], value: Any) -> None:
+        if not answer.done():
+            settle(value)
+
+    def run() -> None:
+        try:
+            value = work()
+        except Exception as error:  # noqa: BLE001 - it is raised again where the answer is awaited
+            settle, value = answer.set_exception, error
+        else:
+            settle = answer.set_result
+        with suppress(RuntimeError):  # the loop is closed: the session was stopped and nobody waits
+            loop.call_soon_threadsafe(tell, settle, value)
+
+    threading.Thread(target=run, name="ask-human", daemon=True).start()
+    return await answer
+
+
+async def _nobody(role: str, question: str) -> str:
+    raise RuntimeError(f"no agents were there to answer {question!r}")
+
+
+def _alive(row: Mapping[str, Any]) -> bool:
+    """Whether the process that ran a session still does: its heart beats, and on this host the process exists."""
+    age = datetime.now(UTC) - datetime.fromisoformat(row["heartbeat_at"])
+    if age.total_seconds() > SILENT_SECONDS:
+        return False
+    if row["host"] != socket.gethostname():
+        return True
+    try:
+        os.kill(row["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return row["pid"] != os.getpid()

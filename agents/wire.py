@@ -1,0 +1,113 @@
+"""What an OpenAI-compatible server really answered: checked before autogen reads it, noted for the ledger.
+
+autogen's client raises AttributeError, TypeError or IndexError on a reply of the wrong shape, hides that a
+reply was cut, and forgets which model answered. This looks at the raw reply first.
+"""
+
+from __future__ import annotations
+
+import json
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+
+class UnreadableReply(Exception):
+    """The server answered, but not with a chat completion. The text says what it answered."""
+
+
+class TruncatedReply(Exception):
+    """The reply was cut at the token limit."""
+
+
+@dataclass
+class WireNote:
+    """What the reply says about itself. A field is None where the server did not say."""
+
+    model_served: str | None = None
+    finish_reason: str | None = None
+
+
+NOTE: ContextVar[WireNote | None] = ContextVar("NOTE", default=None)
+"""The note of the attempt in flight, set by whoever records it."""
+
+
+def watch(client: Any) -> None:
+    """Make the autogen client ``client`` hand every raw reply to ``inspect`` first."""
+    completions = client._client.chat.completions
+    ask = completions.create
+
+    async def create(**request: Any) -> Any:
+        reply = await ask(**request)
+        inspect(reply)
+        return reply
+
+    completions.create = create
+
+
+def inspect(reply: Any) -> None:
+    """Note who answered, mend what can be mended in place, and refuse what is no chat completion.
+
+    Mended: content in parts, arguments that are an object or null, usage with empty fields.
+
+    Raises:
+        UnreadableReply: no choices, an error inside a 200, HTML, a tool call without a function.
+        TruncatedReply: the server says that it cut the reply.
+    """
+    choices = getattr(reply, "choices", None)
+    if not isinstance(choices, list) or not choices:
+        raise UnreadableReply(_describe(reply))
+    message = getattr(choices[0], "message", None)
+    if message is None:
+        raise UnreadableReply("a choice without a message")
+    note = NOTE.get()
+    if note is not None:
+        note.model_served = _text(getattr(reply, "model", None))
+        note.finish_reason = _text(choices[0].finish_reason)
+    _mend_usage(reply)
+    if choices[0].finish_reason == "length":
+        raise TruncatedReply()
+    if isinstance(message.content, list):
+        message.content = "".join(part.get("text", "") for part in message.content if isinstance(part, dict))
+    if message.content is not None and not isinstance(message.content, str):
+        raise UnreadableReply("a message whose content is no text")
+    if getattr(message, "function_call", None) is not None:
+        raise UnreadableReply("a call in the retired 'function_call' form")
+    for call in message.tool_calls or ():
+        _mend_call(call)
+
+
+def _mend_usage(reply: Any) -> None:
+    usage = getattr(reply, "usage", None)
+    counts = [getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
+    if usage is not None and not all(isinstance(count, int) for count in counts):
+        reply.usage = None
+
+
+def _mend_call(call: Any) -> None:
+    function = getattr(call, "function", None)
+    if function is None or not isinstance(getattr(function, "name", None), str):
+        raise UnreadableReply("a tool call without a function name")
+    if function.arguments is None:
+        function.arguments = "{}"
+    elif not isinstance(function.arguments, str):
+        function.arguments = json.dumps(function.arguments)
+
+
+def _describe(reply: Any) -> str:
+    if isinstance(reply, str):
+        return f"text that is no JSON, beginning {_one_line(reply)!r}"
+    error = (getattr(reply, "model_extra", None) or {}).get("error")
+    if error is not None:
+        detail = error.get("message", error) if isinstance(error, dict) else error
+        return f"an error inside a successful reply: {_one_line(str(detail))}"
+    return "a reply without choices"
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _one_line(text: str, limit: int = 80) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 3] + "..."
