@@ -20,7 +20,11 @@ class Frozen(BaseModel):
 
 
 class LearnerSettings(Frozen):
-    """Hyper-parameters of MAPPO and IPPO. Defaults follow Yu et al. 2022 (arXiv 2103.01955) where not said otherwise."""
+    """Hyper-parameters of MAPPO and IPPO.
+
+    Defaults follow Yu et al. 2022 (arXiv 2103.01955), but for learning rate, lambda and minibatches: with their 7e-4,
+    0.95 and 1 to 4 shaped `spread` needs more than twice the env steps to a sparse return of 3.
+    """
 
     algorithm: Literal["mappo", "ippo"] = "mappo"
     """mappo: the critic sees the joint state; ippo: each agent's critic sees its own observation."""
@@ -30,15 +34,15 @@ class LearnerSettings(Frozen):
     """Parallel environments of a rollout."""
     rollout_steps: Count | None = None
     """Steps of a rollout per environment; the task's horizon when None. Every rollout starts fresh episodes."""
-    learning_rate: Positive = 7e-4
+    learning_rate: Positive = 3e-3
     """Adam step size of actor and critic."""
     discount: Fraction = 0.99
     """gamma of returns and of the shaping."""
-    gae_lambda: Fraction = 0.95
+    gae_lambda: Fraction = 0.8
     """lambda of generalised advantage estimation (Schulman et al. 2016)."""
     epochs: Count = 4
     """Passes over a rollout per update."""
-    minibatches: Count = 4
+    minibatches: Count = 8
     """Minibatches per pass."""
     clip: Positive = 0.2
     """Clipping range of the probability ratio (and of the value change)."""

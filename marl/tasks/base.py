@@ -5,6 +5,7 @@ Axes everywhere: ``E`` parallel environments, ``A`` agents, ``O`` observation si
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -96,8 +97,11 @@ class Task(Protocol):
         """The joint state ``[E, S]`` float32 of every environment (input of a centralised critic)."""
         ...
 
-    def features(self) -> dict[str, np.ndarray]:
-        """Every declared feature of the current states: ``[E]`` (team) or ``[E, A]`` (agent), float32."""
+    def features(self, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+        """Features of the current states: ``[E]`` (team) or ``[E, A]`` (agent), float32.
+
+        Every declared one, or at least those in ``names``: shaping reads one or two of them at every step.
+        """
         ...
 
     def progress(self) -> np.ndarray | None:

@@ -12,6 +12,7 @@ the progress and the contact forces of the next step.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from itertools import combinations
 
 import numpy as np
@@ -145,28 +146,24 @@ class Spread:
         """The share ``[E]`` float32 of landmarks that are covered now."""
         return self._covered_fraction().astype(np.float32)
 
-    def features(self) -> dict[str, np.ndarray]:
-        """Every declared feature of the current states, float32: team ``[E]``, agent ``[E, A]``."""
-        agents, distance = self.spec.agents, np.minimum(self._distance, DISTANCE_CAP)
-        landmark_distance = distance[self._pairs :].reshape(self._landmark_distance.shape)
-        nearest_agent = np.minimum(self._nearest_agent, DISTANCE_CAP)
-        motion = np.square(self._coordinates[: 4 * agents]).reshape(2, 2, agents, self.environments)
-        size = np.sqrt(motion[:, 0] + motion[:, 1])  # speed, then distance to the centre
+    def features(self, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+        """The features in ``names`` (every declared one when None), float32: team ``[E]``, agent ``[E, A]``."""
+        return {name: _FEATURE_VALUES[name](self) for name in (_FEATURE_VALUES if names is None else names)}
 
-        rows = np.empty((5 + 3 * agents, self.environments))
-        np.add.reduce(nearest_agent, axis=0, out=rows[0])
-        np.maximum.reduce(nearest_agent, axis=0, out=rows[1])
-        rows[2] = self._covered_fraction()
-        np.add.reduce(self._pair_distance < CONTACT_DISTANCE, axis=0, out=rows[3])
-        np.multiply(np.add.reduce(distance[: self._pairs], axis=0), 1.0 / self._pairs, out=rows[4])
-        by_agent = rows[5:].reshape(3, agents, self.environments)
-        np.minimum.reduce(landmark_distance, axis=1, out=by_agent[0])
-        np.minimum(size[0], SPEED_CAP, out=by_agent[1])
-        np.minimum(size[1], DISTANCE_CAP, out=by_agent[2])
+    def _near(self) -> np.ndarray:
+        """``[L, E]``: from each landmark to the agent nearest to it, as features count it."""
+        return np.minimum(self._nearest_agent, DISTANCE_CAP)
 
-        team = rows[:5].astype(np.float32)
-        agent = by_agent.transpose(0, 2, 1).astype(np.float32, order="C")
-        return dict(zip(_FEATURE_ORDER, (*team, *agent), strict=True))
+    def _spacing(self) -> np.ndarray:
+        return np.add.reduce(np.minimum(self._pair_distance, DISTANCE_CAP), axis=0) * (1.0 / self._pairs)
+
+    def _nearest_landmark(self) -> np.ndarray:
+        return np.minimum.reduce(np.minimum(self._landmark_distance, DISTANCE_CAP), axis=1)
+
+    def _lengths(self, vectors: np.ndarray, cap: float) -> np.ndarray:
+        """Lengths ``[A, E]`` of ``vectors [2 A, E]`` (x rows, then y rows), at most ``cap``."""
+        x, y = np.square(vectors).reshape(2, self.spec.agents, self.environments)
+        return np.minimum(np.sqrt(x + y), cap)
 
     def _check(self, actions: np.ndarray) -> None:
         shape = (self.environments, self.spec.agents)
@@ -305,7 +302,7 @@ def _specification(agents: int, radius: float) -> TaskSpec:
 
 
 def _features(agents: int) -> tuple[Feature, ...]:
-    """The declared features, in the order in which `Spread.features` computes them."""
+    """The declared features, see `_FEATURE_VALUES` for how they are computed."""
     pairs = agents * (agents - 1) // 2
     cap = f"each distance counts at most {DISTANCE_CAP:g}"
     return (
@@ -343,4 +340,19 @@ def _features(agents: int) -> tuple[Feature, ...]:
     )  # fmt: skip
 
 
-_FEATURE_ORDER = tuple(feature.name for feature in _features(2))
+def _single(values: np.ndarray) -> np.ndarray:
+    """A team feature ``[E]`` or an agent feature ``[A, E]`` as declared: float32, environments first."""
+    return np.ascontiguousarray(values.T, dtype=np.float32)
+
+
+_FEATURE_VALUES: dict[str, Callable[[Spread], np.ndarray]] = {
+    "coverage_distance": lambda task: _single(np.add.reduce(task._near(), axis=0)),
+    "worst_coverage_distance": lambda task: _single(np.maximum.reduce(task._near(), axis=0)),
+    "covered_fraction": lambda task: _single(task._covered_fraction()),
+    "collisions": lambda task: _single(np.add.reduce(task._pair_distance < CONTACT_DISTANCE, axis=0)),
+    "spacing": lambda task: _single(task._spacing()),
+    "nearest_landmark_distance": lambda task: _single(task._nearest_landmark()),
+    "speed": lambda task: _single(task._lengths(task._velocity, SPEED_CAP)),
+    "distance_to_centre": lambda task: _single(task._lengths(task._position, DISTANCE_CAP)),
+}
+"""How each declared feature is computed, in the order of `_features`. Each alone: shaping reads few of them, often."""

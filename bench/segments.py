@@ -1,0 +1,83 @@
+"""Segments: what saving, loading, evaluating and everything besides training cost.
+
+    python -m bench.segments [--env-steps 150000] [--repeats 20] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from marl.checkpoint import Position, load_checkpoint, save_checkpoint
+from marl.learners import Learner
+from marl.segment import SegmentSpec, SegmentStore, round_up
+from marl.settings import RunSettings
+from marl.shaping import ShapingConfig, Term
+from marl.tasks import make_task
+from marl.training import run_segment
+
+SHAPING = ShapingConfig(terms=(Term(potential="coverage_distance", weight=-1.0, scope="team"),), beta=1.0)
+
+
+def checkpoint_seconds(folder: Path, repeats: int) -> dict[str, float]:
+    """Median and largest seconds of saving and of loading a checkpoint of the default learner on spread."""
+    run = RunSettings()
+    learner = Learner(make_task(run.task, 1).spec, run.learner, 0)
+    path, saved, loaded = folder / "checkpoint.pt", [], []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        save_checkpoint(path, learner, Position(0, 0))
+        middle = time.perf_counter()
+        load_checkpoint(path, learner)
+        saved.append(middle - start)
+        loaded.append(time.perf_counter() - middle)
+    return {
+        "save": statistics.median(saved),
+        "save_worst": max(saved),
+        "load": statistics.median(loaded),
+        "load_worst": max(loaded),
+        "bytes": path.stat().st_size,
+    }
+
+
+def measure(env_steps: int, repeats: int) -> dict[str, float]:
+    """Times of checkpoints and, of one shaped segment on spread, seconds by kind of work."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run, store = RunSettings(), SegmentStore(folder / "segments")
+        steps = round_up(run, env_steps)
+        spec = SegmentSpec(run=run, parent=None, shaping=SHAPING, env_steps=steps, seed=0)
+        result = run_segment(spec, store)
+        start = time.perf_counter()
+        run_segment(spec, store)
+        reused = time.perf_counter() - start
+        times = checkpoint_seconds(folder, repeats)
+    return times | result.timings | {"env_steps": steps, "wall": result.wall_seconds, "reused": reused}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--env-steps", type=int, default=150_000)
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments = parser.parse_args()
+    result = measure(arguments.env_steps, arguments.repeats)
+    if arguments.json:
+        print(json.dumps(result))
+        return
+    print(f"checkpoint ({result['bytes'] / 1e3:.0f} kB), median (worst) of {arguments.repeats}")
+    for kind in ("save", "load"):
+        print(f"  {kind} {result[kind] * 1e3:.2f} ms ({result[kind + '_worst'] * 1e3:.2f} ms)")
+    rate = result["env_steps"] / result["wall"]
+    print(f"segment of {result['env_steps']:,} env steps: {result['wall']:.2f} s, {rate:,.0f} env steps/s")
+    for kind in ("environment", "policy", "shaping", "update", "evaluation", "rest"):
+        print(f"  {kind:12} {result[kind] * 1e3:8.1f} ms {result[kind] / result['wall']:6.1%}")
+    print(f"the same segment once more: {result['reused'] * 1e3:.1f} ms")
+
+
+if __name__ == "__main__":
+    main()

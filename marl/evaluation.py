@@ -1,0 +1,142 @@
+"""Evaluation: the unshaped return of a policy on three disjoint, fixed sets of episodes, and a record of behaviour.
+
+Episodes and action draws are pure functions of the run's evaluation seed: every evaluation of every segment of a run
+plays the same episodes (common random numbers), and nothing is drawn from a training generator.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from marl.learners.networks import Network, Workspace
+from marl.learners.policy import agent_inputs, greedy, sample
+from marl.randomness import derive, episode_seeds, uniforms
+from marl.records import SETS, BehaviourRecord, Evaluation
+from marl.settings import RunSettings
+from marl.tasks.base import Task
+
+
+class Evaluator:
+    """Plays the three sets in one batch of ``3 n`` environments."""
+
+    def __init__(self, run: RunSettings, task: Task) -> None:
+        """``task`` must have ``3 * run.evaluation.episodes`` environments; nothing else may step it."""
+        self.run, self.task = run, task
+        self.episodes = run.evaluation.episodes
+        if task.environments != len(SETS) * self.episodes:
+            raise ValueError(
+                f"The evaluation task has {task.environments} environments, expected {len(SETS)} sets of "
+                f"{self.episodes} episodes; make it with {len(SETS) * self.episodes}."
+            )
+        spec = task.spec
+        self._seeds = self._set_seeds("evaluation episodes")
+        if run.evaluation.policy == "sampled":
+            draws = uniforms(self._set_seeds("evaluation actions"), spec.horizon * spec.agents)
+            draws = draws.reshape(task.environments, spec.horizon, spec.agents).swapaxes(0, 1)
+            # Rounding a double just below 1 to single precision gives 1, which is outside [0, 1).
+            draws = np.minimum(draws.astype(np.float32), np.float32(1 - 2**-24))
+            self._uniforms = torch.from_numpy(draws.reshape(spec.horizon, -1)).to(run.learner.device)
+        self._inputs = agent_inputs((task.environments,), spec.agents, spec.observation_size)
+        self._actions = np.zeros((task.environments, spec.agents), np.int64)
+
+    def _set_seeds(self, use: str) -> np.ndarray:
+        """One seed ``[3 n]`` per episode, set after set."""
+        return np.concatenate(
+            [episode_seeds(derive(self.run.evaluation_seed, use, name), 0, self.episodes) for name in SETS]
+        )
+
+    def evaluate(
+        self, actor: Network, env_steps: int, *, record: bool
+    ) -> tuple[list[Evaluation], BehaviourRecord | None]:
+        """Results of all sets at position ``env_steps``, and with ``record`` the behaviour in the query set."""
+        task, spec = self.task, self.task.spec
+        count = task.environments
+        active = np.ones(count, bool)
+        lengths, returns, progress = np.zeros(count, np.int64), np.zeros(count), np.zeros(count)
+        recorder = _Recorder(task, self.episodes) if record else None
+        workspace = actor.workspace(count * spec.agents)
+        observations = task.reset(self._seeds)
+        if recorder:
+            recorder.state(0, active)
+        for t in range(spec.horizon):
+            self._act(actor, workspace, observations, t)
+            observations, reward, terminated, truncated = task.step(self._actions)
+            returns[active] += reward[active]
+            lengths += active
+            if spec.progress is not None:
+                progress[active] += task.progress()[active]
+            if recorder:
+                recorder.transition(t, self._actions, reward, active)
+            ended = terminated | truncated
+            active &= ~ended
+            if not active.any():
+                break
+            if ended.any():
+                # An ended episode may not be stepped on: it starts again, uncounted, to keep the batch whole.
+                observations = task.reset(self._seeds, ended)
+        means = progress / lengths if spec.progress is not None else None
+        behaviour = recorder.finish(lengths, returns, means) if recorder else None
+        return [self._set_result(index, env_steps, returns, means) for index in range(len(SETS))], behaviour
+
+    def _act(self, actor: Network, workspace: Workspace, observations: np.ndarray, t: int) -> None:
+        """Choose the actions of step ``t``."""
+        self._inputs.numpy()[..., : self.task.spec.observation_size] = observations
+        inputs = self._inputs.view(len(self._actions) * self.task.spec.agents, -1).to(self.run.learner.device)
+        logits = actor.forward(inputs, workspace)
+        chosen = sample(logits, self._uniforms[t]) if self.run.evaluation.policy == "sampled" else greedy(logits)
+        self._actions[...] = chosen.cpu().numpy().reshape(self._actions.shape)
+
+    def _set_result(self, index: int, env_steps: int, returns: np.ndarray, means: np.ndarray | None) -> Evaluation:
+        part = slice(index * self.episodes, (index + 1) * self.episodes)
+        return Evaluation(
+            env_steps=env_steps,
+            set=SETS[index],
+            sparse_returns=tuple(returns[part].tolist()),
+            progress=None if means is None else tuple(means[part].tolist()),
+        )
+
+
+class _Recorder:
+    """Collects the behaviour of the first ``n`` environments: the query set."""
+
+    def __init__(self, task: Task, episodes: int) -> None:
+        spec, self.task, self.episodes = task.spec, task, episodes
+        steps = spec.horizon
+        scopes = {"team": (), "agent": (spec.agents,)}
+        self.features = {
+            feature.name: np.full((steps + 1, episodes, *scopes[feature.scope]), np.nan, np.float32)
+            for feature in spec.features
+        }
+        self.actions = np.full((steps, episodes, spec.agents), -1, np.int8)
+        self.rewards = np.full((steps, episodes), np.nan, np.float32)
+        self.progress = None if spec.progress is None else np.full((steps + 1, episodes), np.nan, np.float32)
+
+    def state(self, t: int, active: np.ndarray) -> None:
+        """Write down the current states of the episodes that are ``active``."""
+        rows = active[: self.episodes]
+        current = self.task.features()
+        for name, buffer in self.features.items():
+            buffer[t, rows] = current[name][: self.episodes][rows]
+        if self.progress is not None:
+            self.progress[t, rows] = self.task.progress()[: self.episodes][rows]
+
+    def transition(self, t: int, actions: np.ndarray, reward: np.ndarray, active: np.ndarray) -> None:
+        """Write down transition ``t`` and the states after it, before any reset."""
+        rows = active[: self.episodes]
+        self.actions[t, rows] = actions[: self.episodes][rows]
+        self.rewards[t, rows] = reward[: self.episodes][rows]
+        self.state(t + 1, active)
+
+    def finish(self, lengths: np.ndarray, returns: np.ndarray, means: np.ndarray | None) -> BehaviourRecord:
+        part = slice(0, self.episodes)
+        return BehaviourRecord(
+            task=self.task.spec.name,
+            features=self.features,
+            actions=self.actions,
+            rewards=self.rewards,
+            progress=self.progress,
+            lengths=lengths[part].copy(),
+            sparse_returns=returns[part].copy(),
+            progress_means=None if means is None else means[part].copy(),
+        )

@@ -1,0 +1,153 @@
+"""Evaluation: disjoint fixed episodes, unshaped returns counted to each episode's own end, behaviour written down."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from marl.evaluation import Evaluator
+from marl.learners import Learner
+from marl.learners.policy import agent_inputs
+from marl.records import SETS, BehaviourRecord
+from marl.settings import EvaluationSettings, LearnerSettings, RunSettings
+from marl.tasks import make_task
+from tests.sanity_tasks import Cue
+
+N = 6
+
+
+def settings(**changes) -> RunSettings:
+    evaluation = EvaluationSettings(**({"episodes": N, "points": 2} | changes))
+    return RunSettings(task="cue", learner=LearnerSettings(hidden=(8,)), evaluation=evaluation)
+
+
+def actor(task, seed: int = 0):
+    network = Learner(task.spec, LearnerSettings(hidden=(8,)), seed).actor
+    network.weights[-1].mul_(300)  # far from uniform, so that the policy matters
+    return network
+
+
+def test_the_three_sets_are_disjoint_and_always_the_same():
+    task = Cue(3 * N)
+    evaluator = Evaluator(settings(), task)
+    assert len(set(evaluator._seeds.tolist())) == 3 * N
+    again = Evaluator(settings(), Cue(3 * N))
+    assert np.array_equal(evaluator._seeds, again._seeds)
+    other = Evaluator(settings().model_copy(update={"evaluation_seed": 1}), Cue(3 * N))
+    assert not set(other._seeds.tolist()) & set(evaluator._seeds.tolist())
+    network = actor(task)
+    first, _ = evaluator.evaluate(network, 10, record=False)
+    repeated, _ = evaluator.evaluate(network, 10, record=True)
+    assert first == repeated and [one.set for one in first] == list(SETS)
+    assert first[0].sparse_returns != first[1].sparse_returns
+    different, _ = evaluator.evaluate(actor(task, 1), 10, record=False)
+    assert different != first
+
+
+def test_a_set_does_not_depend_on_how_many_others_play():
+    """The episodes of a smaller evaluation are the first ones of a larger."""
+    few, _ = Evaluator(settings(), Cue(3 * N)).evaluate(actor(Cue(1)), 0, record=False)
+    many, _ = Evaluator(settings(episodes=2 * N), Cue(6 * N)).evaluate(actor(Cue(1)), 0, record=False)
+    for small, large in zip(few, many, strict=True):
+        assert small.sparse_returns == large.sparse_returns[:N]
+
+
+@pytest.mark.parametrize("policy", ["sampled", "greedy"])
+@pytest.mark.parametrize("terminates", [False, True])
+def test_returns_count_to_the_end_of_each_episode_and_no_further(policy, terminates):
+    task = Cue(3 * N, varied=True, terminates=terminates)
+    evaluator = Evaluator(settings(policy=policy), task)
+    network = actor(task)
+    results, record = evaluator.evaluate(network, 50, record=True)
+    query = results[0]
+    assert query.env_steps == 50
+    assert 1 <= record.lengths.min() < record.lengths.max() <= 4
+
+    for episode in range(N):  # one by one, with the recorded actions
+        single = Cue(1, varied=True, terminates=terminates)
+        observations = single.reset(evaluator._seeds[episode : episode + 1])
+        total, progress = 0.0, []
+        for t in range(record.lengths[episode]):
+            if policy == "greedy":
+                inputs = agent_inputs((), 2, 3)
+                inputs[:, :3] = torch.from_numpy(observations[0])
+                best = network.forward(inputs, network.workspace(2)).argmax(0)
+                assert record.actions[t, episode].tolist() == best.tolist()
+            assert record.features["right"][t, episode] == pytest.approx(single.features()["right"][0])
+            step = single.step(record.actions[t, episode][None].astype(np.int64))
+            observations = step.observations
+            assert record.rewards[t, episode] == step.reward[0]
+            total += float(step.reward[0])
+            progress.append(float(single.progress()[0]))
+            assert record.progress[t + 1, episode] == pytest.approx(progress[-1])
+        assert (step.terminated | step.truncated).all()
+        assert query.sparse_returns[episode] == record.sparse_returns[episode] == pytest.approx(total)
+        assert query.progress[episode] == record.progress_means[episode] == pytest.approx(np.mean(progress))
+
+
+def test_after_the_end_nothing_is_recorded():
+    task = Cue(3 * N, varied=True)
+    _, record = Evaluator(settings(), task).evaluate(actor(task), 0, record=True)
+    steps = np.arange(4)[:, None]
+    over = steps >= record.lengths
+    assert over.any()
+    assert (record.actions[over] == -1).all() and (record.actions[~over] >= 0).all()
+    assert np.array_equal(np.isnan(record.rewards), over)
+    assert np.array_equal(np.isnan(record.features["right_share"][1:]), over)
+    assert np.array_equal(np.isnan(record.features["right"][1:]).all(axis=2), over)
+    assert not np.isnan(record.features["right"][0]).any()
+
+
+def test_sampled_actions_are_drawn_and_greedy_ones_are_not():
+    task = Cue(3 * N)
+    network = Learner(task.spec, LearnerSettings(hidden=(8,)), 0).actor  # near uniform
+    drawn = Evaluator(settings(), task).evaluate(network, 0, record=True)[1].actions
+    assert len(np.unique(drawn)) == 3
+    chosen = Evaluator(settings(policy="greedy"), task).evaluate(network, 0, record=True)[1]
+    assert not np.array_equal(drawn, chosen.actions)
+
+
+def test_means():
+    task = make_task("spread", 3 * N)
+    results, record = Evaluator(settings(), task).evaluate(actor(task), 0, record=True)
+    assert results[2].sparse_return == pytest.approx(np.mean(results[2].sparse_returns))
+    assert results[2].mean_progress == pytest.approx(np.mean(results[2].progress))
+    assert record.features["coverage_distance"].shape == (26, N)
+    assert record.actions.shape == (25, N, 3) and record.actions.dtype == np.int8
+
+
+def test_record_survives_the_disk(tmp_path):
+    task = Cue(3 * N, varied=True)
+    _, record = Evaluator(settings(), task).evaluate(actor(task), 0, record=True)
+    record.save(tmp_path / "behaviour.npz")
+    loaded = BehaviourRecord.load(tmp_path / "behaviour.npz")
+    assert loaded.task == "cue" and loaded.features.keys() == record.features.keys()
+    for name in ("actions", "rewards", "progress", "lengths", "sparse_returns", "progress_means"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(record, name))
+    np.testing.assert_array_equal(loaded.features["right"], record.features["right"])
+
+
+class _NoProgress(Cue):
+    def __init__(self, environments: int) -> None:
+        super().__init__(environments)
+        from dataclasses import replace
+
+        self.spec = replace(self.spec, progress=None)
+
+    def progress(self) -> None:
+        return None
+
+
+def test_missing_progress_stays_missing(tmp_path):
+    task = _NoProgress(3 * N)
+    results, record = Evaluator(settings(), task).evaluate(actor(task), 0, record=True)
+    assert results[0].progress is None and results[0].mean_progress is None
+    assert record.progress is None and record.progress_means is None
+    record.save(tmp_path / "behaviour.npz")
+    assert BehaviourRecord.load(tmp_path / "behaviour.npz").progress is None
+
+
+def test_a_task_of_another_size_is_refused():
+    with pytest.raises(ValueError, match="has 5 environments, expected 3 sets of 6 episodes; make it with 18"):
+        Evaluator(settings(), Cue(5))

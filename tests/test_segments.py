@@ -1,0 +1,316 @@
+"""Segments: pure functions of their inputs, stored once, exact to the bit across processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from marl import segment as segments
+from marl import training
+from marl.checkpoint import CheckpointError, Position, load_checkpoint, save_checkpoint
+from marl.learners import Learner
+from marl.metrics import METRICS
+from marl.segment import (
+    SegmentFailed,
+    SegmentSpec,
+    SegmentStopped,
+    SegmentStore,
+    code_version,
+    rollout_size,
+    round_up,
+)
+from marl.settings import EvaluationSettings, LearnerSettings, RunSettings
+from marl.shaping import Anneal, ShapingConfig, ShapingError, Term
+from marl.tasks import UnknownTask, make_task
+from marl.training import run_segment
+from tests.sanity_tasks import Cue, make_sanity_task
+
+ROOT = Path(__file__).resolve().parents[1]
+SIZE = 8 * 25
+
+
+def tiny_run(algorithm: str = "mappo", **changes) -> RunSettings:
+    learner = LearnerSettings(algorithm=algorithm, hidden=(16,), environments=8, epochs=2, minibatches=2, **changes)
+    return RunSettings(learner=learner, evaluation=EvaluationSettings(episodes=4, points=2))
+
+
+ANNEALED = ShapingConfig(
+    terms=(Term(potential="coverage_distance", weight=-1.0, scope="team"),),
+    beta=1.0,
+    anneal=Anneal(start=SIZE, end=5 * SIZE),
+)
+
+
+def spec(**changes) -> SegmentSpec:
+    inputs = {"run": tiny_run(), "parent": None, "shaping": ANNEALED, "env_steps": 2 * SIZE, "seed": 7}
+    return SegmentSpec(**(inputs | changes))
+
+
+def payload(store: SegmentStore, segment: str) -> dict:
+    return torch.load(store.checkpoint_path(segment), weights_only=True)
+
+
+def same(first: dict, second: dict) -> bool:
+    """Whether two checkpoints agree to the bit."""
+    assert first["learner"].keys() == second["learner"].keys()
+    tensors = all(
+        torch.equal(value, second["learner"][name])
+        for name, value in first["learner"].items()
+        if isinstance(value, torch.Tensor)
+    )
+    position = ("env_steps", "updates")
+    return tensors and all(first[key] == second[key] for key in position) and (
+        first["learner"]["optimiser_steps"] == second["learner"]["optimiser_steps"]
+    )
+
+
+_CHILD = """
+import sys
+from pathlib import Path
+from marl.segment import SegmentSpec, SegmentStore
+from marl.training import run_segment
+for text in sys.argv[2:]:
+    print(run_segment(SegmentSpec.model_validate_json(text), SegmentStore(Path(sys.argv[1]))).id)
+"""
+
+
+def test_two_halves_in_two_processes_equal_the_whole_to_the_bit(tmp_path):
+    store = SegmentStore(tmp_path)
+    whole, second_halves = [], []
+    for algorithm in ("mappo", "ippo"):
+        run = tiny_run(algorithm)
+        whole.append(run_segment(spec(run=run, env_steps=6 * SIZE), store).id)
+        first = run_segment(spec(run=run, env_steps=3 * SIZE), store)
+        second_halves.append(spec(run=run, env_steps=3 * SIZE, parent=first.id))
+    texts = [half.model_dump_json() for half in second_halves]
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD, str(tmp_path), *texts], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [half.id for half in second_halves], "ids must not depend on the process"
+    for one, half in zip(whole, second_halves, strict=True):
+        assert same(payload(store, one), payload(store, half.id))
+        result, full = store.load_result(half.id), store.load_result(one)
+        assert (result.start_env_steps, result.end_env_steps) == (3 * SIZE, 6 * SIZE)
+        assert result.updates == full.updates[3:]
+        assert result.evaluations[-3:] == full.evaluations[-3:]
+    betas = [row["beta"] for row in store.load_result(whole[0]).updates]
+    assert betas == pytest.approx([1.0, 0.75, 0.5, 0.25, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("forgotten", ["actor_second_moment", "value_normaliser", "optimiser_steps"])
+def test_the_comparison_notices_a_forgotten_piece(forgotten, tmp_path, monkeypatch):
+    """The negative control: a checkpoint that loses one piece of the state gives another result."""
+    store = SegmentStore(tmp_path)
+    whole = run_segment(spec(env_steps=4 * SIZE), store)
+    intact = Learner.state
+
+    def forgetful(self):
+        stored = intact(self)
+        stored[forgotten] = 1 if forgotten == "optimiser_steps" else torch.zeros_like(stored[forgotten])
+        return stored
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "state", forgetful)
+        first = run_segment(spec(), store)
+    second = run_segment(spec(parent=first.id), store)
+    assert not torch.equal(
+        payload(store, whole.id)["learner"]["actor"], payload(store, second.id)["learner"]["actor"]
+    )
+
+
+def test_every_input_is_part_of_the_id(monkeypatch):
+    changed = [
+        spec(run=tiny_run("ippo")),
+        spec(run=tiny_run(discount=0.9)),
+        spec(parent="s0"),
+        spec(shaping=ShapingConfig.none()),
+        spec(env_steps=SIZE),
+        spec(seed=8),
+    ]
+    ids = {one.id for one in changed} | {spec().id}
+    assert len(ids) == len(changed) + 1
+    assert spec().id == spec().id and len(spec().id) == 17 and spec().id.startswith("s")
+    before = spec().id
+    monkeypatch.setattr(segments, "training_version", lambda: "other")
+    assert spec().id != before
+    assert len(code_version()) == 16
+
+
+def test_a_stored_segment_is_not_computed_again(tmp_path, monkeypatch):
+    store = SegmentStore(tmp_path)
+    first = run_segment(spec(), store)
+    assert store.has(first.id) and not first.reused
+
+    def never(*_):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(training, "_train_once", never)
+    again = run_segment(spec(), store)
+    assert again.reused and again.model_copy(update={"reused": False}) == first
+
+
+def test_what_a_result_holds(tmp_path):
+    store, seen = SegmentStore(tmp_path), []
+    threads = torch.get_num_threads()
+    result = run_segment(spec(env_steps=4 * SIZE), store, progress=seen.append)
+    assert torch.get_num_threads() == threads
+    assert [set(row) for row in result.updates] == [set(METRICS)] * 4
+    assert [row["env_steps"] for row in result.updates] == [SIZE, 2 * SIZE, 3 * SIZE, 4 * SIZE]
+    assert [one.env_steps for one in result.evaluations_of("confirm")] == [2 * SIZE, 4 * SIZE]
+    assert len(result.evaluations) == 6
+    assert set(result.timings) == {"environment", "policy", "shaping", "update", "evaluation", "rest"}
+    assert sum(result.timings.values()) == pytest.approx(result.wall_seconds)
+    assert min(result.timings.values()) > 0
+    assert [one.done_env_steps for one in seen] == [SIZE, 2 * SIZE, 3 * SIZE, 4 * SIZE]
+    assert seen[0].total_env_steps == 4 * SIZE and seen[0].id == result.id
+    record = store.behaviour(result.id)
+    assert record.sparse_returns.tolist() == list(result.evaluations_of("query")[-1].sparse_returns)
+    with pytest.raises(ValueError, match="no evaluation set 'train'; choose one of query, screen, confirm"):
+        result.evaluations_of("train")
+
+
+def test_metrics_without_shaping_or_with_short_segments(tmp_path):
+    store = SegmentStore(tmp_path)
+    result = run_segment(spec(shaping=ShapingConfig.none(), env_steps=SIZE), store)
+    assert result.updates[0]["beta"] == 0.0
+    assert result.updates[0]["shaped_return"] == result.updates[0]["sparse_return"]
+    assert len(result.evaluations) == 3, "one update allows one evaluation"
+
+
+def test_evaluation_does_not_change_training(tmp_path):
+    run = tiny_run()
+    often = run.model_copy(update={"evaluation": EvaluationSettings(episodes=9, points=4), "evaluation_seed": 3})
+    store = SegmentStore(tmp_path)
+    one, other = (run_segment(spec(run=settings, env_steps=4 * SIZE), store) for settings in (run, often))
+    assert one.id != other.id
+    assert same(payload(store, one.id), payload(store, other.id))
+    assert one.updates == other.updates
+
+
+def test_stopping_leaves_nothing_behind(tmp_path):
+    calls = []
+
+    def stop() -> bool:
+        calls.append(None)
+        return len(calls) > 1
+
+    store = SegmentStore(tmp_path)
+    with pytest.raises(SegmentStopped, match="after 1 of 2 updates"):
+        run_segment(spec(), store, stop=stop)
+    assert not store.has(spec().id)
+
+
+def test_a_half_written_segment_is_not_a_segment(tmp_path, monkeypatch):
+    store = SegmentStore(tmp_path)
+
+    def full_disk(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "save_checkpoint", full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            run_segment(spec(), store)
+    assert not store.has(spec().id) and not list(tmp_path.iterdir())
+    (tmp_path / f".{spec().id}.killed").mkdir()  # what a kill leaves
+    assert not store.has(spec().id)
+    assert not run_segment(spec(), store).reused
+
+
+def test_the_same_segment_finished_twice_at_once(tmp_path):
+    store = SegmentStore(tmp_path)
+    run_segment(spec(), store)
+    with store.writing(spec().id) as folder:
+        (folder / "result.json").write_text("from the slower process")
+    assert store.load_result(spec().id).id == spec().id
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_unreadable_files_are_one_clear_error(tmp_path):
+    store = SegmentStore(tmp_path)
+    done = run_segment(spec(), store)
+    folder = store.path(done.id)
+    (folder / "result.json").write_text('{"id": "s')
+    with pytest.raises(SegmentFailed, match="cannot be read .* delete the folder to compute it again"):
+        run_segment(spec(), store)
+    (folder / "behaviour.npz").write_bytes(b"PK")
+    with pytest.raises(SegmentFailed, match="behaviour record of segment .* cannot be read"):
+        store.behaviour(done.id)
+    (folder / "checkpoint.pt").write_bytes(b"no checkpoint")
+    with pytest.raises(SegmentFailed, match="checkpoint .* cannot be read .* delete its segment"):
+        run_segment(spec(parent=done.id), store)
+    with pytest.raises(SegmentFailed, match="Segment sgone is not in"):
+        store.load_result("sgone")
+
+
+def test_unusable_inputs(tmp_path):
+    store = SegmentStore(tmp_path)
+    with pytest.raises(SegmentFailed, match="parent segment smissing is not in .*; run it first"):
+        run_segment(spec(parent="smissing"), store)
+    for wrong, nearest in ((SIZE + 1, SIZE), (0, SIZE), (390, 2 * SIZE)):
+        with pytest.raises(SegmentFailed, match=f"of {wrong} env steps is not .* rollouts of {SIZE}; use {nearest}"):
+            run_segment(spec(env_steps=wrong), store)
+    short = tiny_run(rollout_steps=10)
+    with pytest.raises(SegmentFailed, match="rollout of 10 steps .* set rollout_steps to at least 25"):
+        run_segment(spec(run=short, env_steps=80), store)
+    unknown = ShapingConfig(terms=(Term(potential="nonsense", weight=1.0, scope="team"),), beta=1.0)
+    with pytest.raises(ShapingError, match="nonsense"):
+        run_segment(spec(shaping=unknown), store)
+    with pytest.raises(UnknownTask):
+        run_segment(spec(run=RunSettings(task="nonsense")), store)
+
+
+def test_divergence_fails_the_segment_with_a_reason(tmp_path):
+    store = SegmentStore(tmp_path)
+    run = tiny_run(learning_rate=1e30)
+    with pytest.raises(SegmentFailed, match=rf"Training diverged: .* (NaN|infinite) at env step {SIZE}; use a smaller"):
+        run_segment(spec(run=run), store)
+    assert not store.has(spec(run=run).id)
+
+
+def test_rounding_to_rollouts():
+    run = tiny_run()
+    assert rollout_size(run) == SIZE
+    assert [round_up(run, steps) for steps in (1, SIZE, SIZE + 1)] == [SIZE, SIZE, 2 * SIZE]
+    assert rollout_size(tiny_run(rollout_steps=50)) == 400
+
+
+def test_an_injected_task(tmp_path):
+    learner = LearnerSettings(hidden=(16,), environments=8)
+    run = RunSettings(task="cue-varied", learner=learner, evaluation=EvaluationSettings(episodes=5, points=2))
+    shaping = ShapingConfig(terms=(Term(potential="right", weight=1.0, scope="agent"),), beta=1.0)
+    inputs = spec(run=run, shaping=shaping, env_steps=8 * 4 * 3)
+    result = run_segment(inputs, SegmentStore(tmp_path), make_task=make_sanity_task)
+    assert result.env_steps == 96 and len(result.updates) == 3
+
+
+def test_checkpoints_refuse_other_learners(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    mappo, task = tiny_run().learner, make_task("spread", 1).spec
+    save_checkpoint(path, Learner(task, mappo, 0), Position(200, 1))
+    other = Learner(task, mappo, 1)
+    assert load_checkpoint(path, other) == Position(200, 1)
+    assert torch.equal(other.actor.parameters, Learner(task, mappo, 0).actor.parameters)
+    with pytest.raises(CheckpointError, match="algorithm mappo, expected format 1 and ippo"):
+        load_checkpoint(path, Learner(task, tiny_run("ippo").learner, 0))
+    with pytest.raises(CheckpointError, match="use the task, algorithm and hidden layers"):
+        load_checkpoint(path, Learner(Cue(1).spec, mappo, 0))
+    torch.save({"format": 1}, path)
+    with pytest.raises(CheckpointError, match=r"cannot be read \(KeyError\)"):
+        load_checkpoint(path, other)
+
+
+def test_the_learner_of_a_loaded_checkpoint_owns_its_tensors(tmp_path):
+    """Loading copies into the learner's flat vector: its layers must still be views of it."""
+    path = tmp_path / "checkpoint.pt"
+    learner = Learner(Cue(1).spec, tiny_run().learner, 0)
+    save_checkpoint(path, learner, Position(0, 0))
+    load_checkpoint(path, learner)
+    learner.actor.parameters.zero_()
+    assert all(weight.eq(0).all() for weight in learner.actor.weights)
+    assert np.isfinite(learner.critic.parameters.numpy()).all()
