@@ -108,9 +108,10 @@ class Deliberation:
             elif state.step >= desk.settings.deliberation.steps:
                 self._give_up()
             elif any(isinstance(message, TextMessage) for message in said):
+                left = desk.settings.deliberation.steps - state.step
                 state.nudge = (
                     f"That called no tool. Your phase ends by calling {' or '.join(speaker.ending_tools)}; "
-                    f"{desk.settings.deliberation.steps - state.step} steps are left."
+                    f"{'1 step is' if left == 1 else f'{left} steps are'} left."
                 )
                 self._message("session", state.phase, "nudge", state.nudge)
             desk.ledger.save_cursor(desk.session, state.model_dump(mode="json"))

@@ -170,9 +170,9 @@ class _Session:
                     finished = await self._loop_task
                     status, reason = ("done", None) if finished else ("paused", "Paused on request.")
                 except asyncio.CancelledError:
+                    status, reason = "interrupted", "Stopped in the middle of a step."
                     if not self.control.aborted:
                         raise
-                    status, reason = "interrupted", "Stopped on request in the middle of a step."
                 except BackendError as error:
                     status, reason = "paused", str(error)
                 except (SegmentFailed, SessionError) as error:

@@ -45,9 +45,9 @@ class SessionSettings(Frozen):
     """Seed of the session; every other seed derives from it."""
     rounds: Annotated[int, Field(ge=1, le=100)] = 3
     """Deliberations."""
-    stage_steps: Count = 200_000
+    stage_steps: Count = 150_000
     """Env steps the main run trains between two deliberations (rounded up to whole rollouts, and said)."""
-    horizon: Count = 150_000
+    horizon: Count = 125_000
     """Env steps of a confirmation branch (rounded up to whole rollouts, and said)."""
     approve: Literal["auto", "human"] = "auto"
     """Who may let a promotion through after the Coordinator asked for it."""

@@ -192,7 +192,7 @@ def _finished(desk: Desk, name: str, segment: str) -> SegmentResult:
 
 
 def _window(seeds: Sequence[Rows], first: int | None, last: int | None) -> tuple[int, int]:
-    positions = [row["env_steps"] for rows in seeds for row in rows]
+    positions = [int(row["env_steps"]) for rows in seeds for row in rows]
     low, high = min(positions), max(positions)
     window = (low if first is None else first, high if last is None else last)
     if not any(window[0] <= position <= window[1] for position in positions):
@@ -200,4 +200,4 @@ def _window(seeds: Sequence[Rows], first: int | None, last: int | None) -> tuple
             f"Found the window {window[0]:,} to {window[1]:,} env steps, where nothing was logged: "
             f"metrics exist from {low:,} to {high:,}."
         )
-    return int(window[0]), int(window[1])
+    return window

@@ -176,6 +176,8 @@ class SessionState(BaseModel):
     """HEAD at the first deliberation: what the final report compares with."""
     twin: Head | None = None
     """How far the sparse twin is trained."""
+    spent: int | None = None
+    """Env steps of main run and branches when the twin began, reused ones included: what the twin gets too."""
     branches: int = 0
     comparisons: int = 0
     evidence: int = 0

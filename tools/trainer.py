@@ -85,7 +85,7 @@ class Trainer:
             self.ledger.add(
                 "segments", session_id=self.session, id=spec.id, parent=spec.parent,
                 shaping=spec.shaping.model_dump(mode="json"), seed=spec.seed, env_steps=spec.env_steps,
-                status="pending", started_at=now(),
+                status="pending", reused=int(self.store.has(spec.id)), started_at=now(),
             )
             self.ledger.event(
                 self.session, "segment", f"{purpose} {arm}: {spec.env_steps:,} env steps started", phase=purpose,
@@ -111,11 +111,14 @@ class Trainer:
             )
 
     def _record(self, spec: SegmentSpec, result: SegmentResult, purpose: str, arm: str) -> None:
-        if self.ledger.row("segments", (self.session, spec.id))["status"] != "pending":
+        row = self.ledger.row("segments", (self.session, spec.id))
+        if row["status"] != "pending":
             return
+        # Not result.reused: what this session had computed before it was killed has cost it env steps all the same.
+        reused = bool(row["reused"])
         with self.ledger.transaction("segment-end"):
             self.ledger.complete(
-                "segments", (self.session, spec.id), status="ok", reused=int(result.reused),
+                "segments", (self.session, spec.id), status="ok", reused=int(reused),
                 start_env_steps=result.start_env_steps, end_env_steps=result.end_env_steps,
                 wall_seconds=result.wall_seconds, ended_at=now(),
             )
@@ -128,7 +131,7 @@ class Trainer:
                     detail={"sparse_returns": evaluation.sparse_returns, "progress": evaluation.progress},
                 )
             self.ledger.event(
-                self.session, "segment", f"{purpose} {arm}: done" + (" (reused)" if result.reused else ""),
+                self.session, "segment", f"{purpose} {arm}: done" + (" (reused)" if reused else ""),
                 phase=purpose, ref=("segments", spec.id),
             )
 

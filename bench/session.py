@@ -1,0 +1,156 @@
+"""A session: the share of its wall time that is neither training in the workers nor an answer of a model.
+
+    python -m bench.session [--quick] [--seed 0] [--workers N] [--json]
+
+Every instant belongs to the first that applies: a worker computes a segment; a model answers; the ledger is
+written; a tool runs; the first segment has not begun (imports, starting workers); the rest. All but the first two
+is overhead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+KINDS = ("training", "model answers", "ledger", "tools", "start", "rest")
+OVERHEAD = KINDS[2:]
+TARGET = 0.05
+"""Largest share of the wall time that may be overhead."""
+
+Interval = tuple[float, float]
+
+
+class Silent:
+    """Nobody watches."""
+
+    def event(self, row) -> None: ...
+
+    def progress(self, *report) -> None: ...
+
+    def stage(self, info) -> None: ...
+
+    def ask_human(self, question):
+        raise RuntimeError("nobody is there to be asked")
+
+
+def attributed(begin: float, end: float, intervals: Sequence[Iterable[Interval]]) -> list[float]:
+    """Seconds between ``begin`` and ``end`` covered by each group of intervals and by none before it."""
+    marks = sorted(
+        (min(max(at, begin), end), change, group)
+        for group, each in enumerate(intervals)
+        for low, high in each
+        for at, change in ((low, 1), (high, -1))
+    )
+    seconds, covering = [0.0] * len(intervals), [0] * len(intervals)
+    for (at, change, group), (following, _, _) in zip(marks, [*marks[1:], (end, 0, 0)], strict=True):
+        covering[group] += change
+        first = next((index for index, count in enumerate(covering) if count > 0), None)
+        if first is not None:
+            seconds[first] += following - at
+    return seconds
+
+
+def measure(quick: bool, seed: int, workers: int | None) -> dict[str, float]:
+    """Run a session in a temporary folder; its seconds by kind, and what its workers did."""
+    begin = time.time()
+    from agents.session import run_session
+    from ledger.reader import Reader
+    from ledger.writer import Ledger
+    from marl.pool import available_cores
+    from tools.configuration import SessionSettings
+    from tools.contracts import ROLES
+
+    imported = time.time()
+    writes: list[Interval] = []
+    original = Ledger.transaction
+
+    @contextmanager
+    def transaction(ledger, label):
+        started = time.time()
+        with original(ledger, label):
+            yield
+        writes.append((started, time.time()))
+
+    Ledger.transaction = transaction
+    smaller = {"rounds": 1, "stage_steps": 40_000, "horizon": 30_000} if quick else {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        settings = SessionSettings(
+            agents=dict.fromkeys(ROLES, "rules"),
+            agent_sources=dict.fromkeys(ROLES, "default"),
+            seed=seed,
+            workers=workers,
+            store=folder / "segments",
+            ledger=folder / "ledger.db",
+            **smaller,
+        )
+        outcome = asyncio.run(run_session(settings, observer=Silent()))
+        end = time.time()
+        with Reader.open(settings.ledger) as reader:
+            segments = list(reader.segments().values())
+            answers = [
+                _interval(event.started_at, event.ended_at) for event in reader.events(kind="llm_call")
+            ]
+            tools = [_interval(event.started_at, event.ended_at) for event in reader.events(kind="tool_call")]
+    Ledger.transaction = original
+    if outcome.status != "done":
+        raise RuntimeError(f"the session is {outcome.status}: {outcome.stop_reason}")
+    # A segment is started when it is queued: a worker computes it in the last wall_seconds before it ended.
+    training = [(_seconds(each.ended_at) - each.wall_seconds, _seconds(each.ended_at)) for each in segments]
+    before_training = [(begin, min(low for low, _ in training))]
+    kinds = attributed(begin, end, [training, answers, writes, tools, before_training, [(begin, end)]])
+    used = workers or available_cores()
+    return dict(zip(KINDS, kinds, strict=True)) | {
+        "wall": end - begin,
+        "imports": imported - begin,
+        "workers": used,
+        "segments": len(segments),
+        "busy": sum(each.wall_seconds for each in segments) / (used * (end - begin)),
+    }
+
+
+def _seconds(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def _interval(start: str, end: str) -> Interval:
+    return _seconds(start), _seconds(end)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="one round with short stages and branches")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=None, help="worker processes; one per core by default")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments = parser.parse_args()
+    result = measure(arguments.quick, arguments.seed, arguments.workers)
+    overhead = sum(result[kind] for kind in OVERHEAD)
+    if arguments.json:
+        print(json.dumps(result | {"overhead": overhead / result["wall"]}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"A session of {result['wall']:.1f} s: {result['segments']:.0f} segments", box=None)
+    table.add_column("time")
+    table.add_column("seconds", justify="right")
+    table.add_column("share", justify="right")
+    for kind in KINDS:
+        note = f" (of it imports {result['imports']:.2f} s)" if kind == "start" else ""
+        table.add_row(kind + note, f"{result[kind]:.2f}", f"{result[kind] / result['wall']:.1%}")
+    table.add_section()
+    table.add_row("overhead", f"{overhead:.2f}", f"{overhead / result['wall']:.1%} (target {TARGET:.0%})")
+    table.add_row(f"{result['workers']:.0f} workers busy", "", f"{result['busy']:.1%}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
