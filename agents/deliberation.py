@@ -62,17 +62,19 @@ class Deliberation:
             await agent.load_state(state.agent_state)
         told = state.brief if state.step == 0 else state.nudge
         task = None if told is None else TextMessage(content=told, source="session")
-        token, said = CancellationToken(), []
+        token, text = CancellationToken(), None
         try:
             async with aclosing(agent.run_stream(task=task, cancellation_token=token)) as stream:
                 async for item in stream:
-                    if isinstance(item, (TextMessage, ThoughtEvent)) and item.source == state.phase:
-                        said.append(item)
+                    if isinstance(item, ThoughtEvent):
+                        self._think(item.content)
+                    elif isinstance(item, TextMessage) and item.source == state.phase:
+                        text = item.content
         finally:
             token.cancel()  # a tool still running would otherwise outlive the step
         if speaker.workbench.failure is not None:
             raise speaker.workbench.failure
-        self._commit(speaker, json.loads(json.dumps(await agent.save_state())), said)
+        self._commit(speaker, json.loads(json.dumps(await agent.save_state())), text)
 
     async def answer(self, role: str, question: str) -> str:
         """What the agent behind ``role`` says to a question about its phase of this round."""
@@ -95,19 +97,29 @@ class Deliberation:
             return f"(The {role} called a tool instead of answering.)"
         return reply.content[:ANSWER_LIMIT]
 
-    def _commit(self, speaker: Speaker, agent_state: dict[str, Any], said: list) -> None:
+    def _think(self, thought: str) -> None:
+        """Write down what an agent thinks before it acts - once, also where its step is taken again."""
+        desk, state = self.desk, self.desk.state
+        if state.thought_in == self.context.step:
+            return
+        with desk.ledger.transaction("thought"):
+            self._message(state.phase, None, "thought", thought)
+            state.thought_in = self.context.step
+            desk.ledger.save_cursor(desk.session, state.model_dump(mode="json"))
+
+    def _commit(self, speaker: Speaker, agent_state: dict[str, Any], text: str | None) -> None:
         desk, state = self.desk, self.desk.state
         with desk.ledger.transaction("step"):
-            for message in said:
-                kind = "thought" if isinstance(message, ThoughtEvent) else "text"
-                self._message(state.phase, None, kind, message.content)
+            if text is not None:
+                self._message(state.phase, None, "text", text)
+            state.thought_in = None
             state.step += 1
             state.agent_state, state.nudge = agent_state, None
             if speaker.workbench.finished is not None:
                 self._end_phase()
             elif state.step >= desk.settings.deliberation.steps:
                 self._give_up()
-            elif any(isinstance(message, TextMessage) for message in said):
+            elif text is not None:
                 left = desk.settings.deliberation.steps - state.step
                 state.nudge = (
                     f"That called no tool. Your phase ends by calling {' or '.join(speaker.ending_tools)}; "

@@ -10,7 +10,7 @@ from marl.randomness import derive
 from marl.segment import SegmentFailed, SegmentResult, code_version
 from marl.shaping import ShapingConfig
 from tools.base import Answer, Tool, ToolRefused
-from tools.contracts import CompareBranches, LaunchBranch, Purpose, ReadBranch, Validation
+from tools.contracts import Candidate, CompareBranches, LaunchBranch, Purpose, ReadBranch, Validation
 from tools.desk import Desk
 from tools.evidence import find_branch
 from tools.state import Branch, Confirmation, Screen, Tried, VerdictRecord
@@ -162,23 +162,32 @@ def record_verdict(desk: Desk, verdict: VerdictRecord, agent: str | None) -> Non
     )
     desk.round.verdicts.append(verdict)
     screen = next((each for each in desk.round.screens if each.refinement == verdict.refinement), None)
-    outcomes = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive"}
     for candidate in desk.round.proposals[-1].candidates:
-        if candidate.name == verdict.candidate:
-            outcome, rule, difference = outcomes[verdict.outcome], verdict.rule, verdict.difference
-            reason = verdict.reason
-        elif screen is not None and candidate.name == screen.chosen:
-            outcome, rule, difference = "not compared", screen.measure, screen.differences[candidate.name]
-            reason = "it led the screen, but no confirmation was judged"
-        elif screen is not None and candidate.name in screen.differences:
-            outcome, rule, difference = "screened out", screen.measure, screen.differences[candidate.name]
-            reason = screen.notes.get(candidate.name, f"behind {screen.chosen} in the screen")
+        desk.state.tried.append(_fate(number, candidate, verdict, screen))
+
+
+def _fate(number: int, candidate: Candidate, verdict: VerdictRecord, screen: Screen | None) -> Tried:
+    """What became of one candidate of the refinement that ``verdict`` closes."""
+    name, rule, difference = candidate.name, None, None
+    if name == verdict.candidate:
+        outcome = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive"}[verdict.outcome]
+        rule, difference, reason = verdict.rule, verdict.difference, verdict.reason
+    elif screen is None or name not in screen.differences:
+        outcome, reason = "not compared", "no comparison was made"
+    else:
+        rule, difference = screen.measure, screen.differences[name]
+        if name == screen.chosen:
+            outcome, reason = "not compared", "it led the screen, but no confirmation was judged"
+        elif difference is None:
+            outcome, reason = "screened out", screen.notes[name]
         else:
-            outcome, rule, difference, reason = "not compared", None, None, "no comparison was made"
-        desk.state.tried.append(Tried(
-            round=number, candidate=candidate.name, shaping=candidate.shaping, outcome=outcome, rule=rule,
-            difference=difference, reason=reason,
-        ))
+            best = screen.differences[screen.chosen]
+            outcome = "screened out"
+            reason = f"behind {screen.chosen} in the screen: {difference:+.3g} against {best:+.3g} of {rule}"
+    return Tried(
+        round=number, candidate=name, shaping=candidate.shaping, outcome=outcome, rule=rule, difference=difference,
+        reason=reason,
+    )
 
 
 def candidate_id(desk: Desk, name: str | None) -> str | None:

@@ -165,6 +165,8 @@ class SessionState(BaseModel):
     """The task message of the current phase."""
     nudge: str | None = None
     """What to tell the agent next, when its last answer called no tool."""
+    thought_in: str | None = None
+    """The step whose thought is written already, while that step lasts."""
     agent_state: dict[str, Any] | None = None
     """autogen's saved state of the agent in the current phase."""
     head: Head | None = None

@@ -13,6 +13,8 @@ from rich.text import Text
 from viewer.text import MISSING, clean, count, duration, number, outcome_text, shorten, styled
 
 MEASURES = ("sparse_return", "progress")
+ONE_LINE = 62
+"""Characters of a line beside round, candidate and fate."""
 
 
 def render_report(outcome: Mapping[str, Any], next_commands: Sequence[tuple[str, str]]) -> Group:
@@ -48,10 +50,12 @@ def _changes(changes: list[tuple[str, Mapping[str, Any]]]) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(ratio=1)
     for fate, change in changes:
-        words = Text(shorten(change.get("shaping_text") or MISSING, 160))
+        # What was promoted is shown whole; of the rest, a line of what it was and why not.
+        whole = fate == "promoted"
+        words = Text(shorten(change.get("shaping_text") or MISSING, 240 if whole else ONE_LINE))
         why = change.get("reason")
         if why:
-            words.append(f"\n{shorten(why, 300)}", "dim")
+            words.append(f"\n{shorten(why, 300 if whole else 2 * ONE_LINE)}", "dim")
         outcome = change.get("outcome")
         label = outcome_text(fate)
         if outcome and outcome not in ("pass", "passed"):
