@@ -16,6 +16,7 @@ from autogen_core import CancellationToken
 from autogen_core.models import SystemMessage, UserMessage
 
 from agents.cast import Speaker
+from agents.guard import BackendError
 from agents.recording import CallContext
 from agents.workbench import ToolAgent
 from tools.base import ToolRefused
@@ -91,6 +92,8 @@ class Deliberation:
         step, self.context.step = self.context.step, f"{self.context.step}.question{self.desk.round.questions}"
         try:
             reply = await speaker.client.create(messages)
+        except BackendError as error:
+            return f"(The {role} cannot answer: {error})"
         finally:
             self.context.step = step
         if not isinstance(reply.content, str):

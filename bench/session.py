@@ -3,8 +3,8 @@
     python -m bench.session [--quick] [--seed 0] [--workers N] [--json]
 
 Every instant belongs to the first that applies: a worker computes a segment; a model answers; the ledger is
-written; a tool runs; the first segment has not begun (imports, starting workers); the rest. All but the first two
-is overhead.
+written; a tool runs; the first segment has not begun (imports, starting workers); the rest. All but the first
+two is overhead.
 """
 
 from __future__ import annotations

@@ -136,7 +136,8 @@ def story(ledger: Path, session: str = "latest") -> dict[str, Any]:
         return {
             "decisions": every(
                 "decisions",
-                "number, round, action, candidate_id, segment_from, segment_to, shaping_to, decided_by, reason",
+                "number, round, action, candidate_id, segment_from, segment_to, shaping_to, "
+                "decided_by, reason",
             ),
             "candidates": every("candidates", "id, name, shaping, rationale", "id"),
             "verdicts": every("verdicts", "id, candidate_id, comparison_id, outcome, rule, reason, reading"),

@@ -1,7 +1,8 @@
 """Segments without learning: what a worker runs in place of torch, so that a whole session takes a second.
 
-Skill grows by a fixed amount per env step, faster under any shaping; everything else about a segment (its files,
-its records, its purity) is as in real training. The environment variable ``SYNTHETIC_WORLD`` says what goes wrong.
+Skill grows by a fixed amount per env step, faster under any shaping; everything else about a segment (its
+files, its records, its purity) is as in real training. The environment variable ``SYNTHETIC_WORLD`` says what
+goes wrong.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from marl.tasks import make_task
 PLAIN, SHAPED = 1e-5, 2e-4
 """Progress gained per env step without and with shaping."""
 STAGE_STEPS = 600
-"""Env steps of a stage in the tests: no branch is as long, so a world can tell main run and branches apart."""
+"""Env steps of a stage in the tests: no branch is as long, so a world can tell stages and branches apart."""
 EPISODE_STEPS = 25
 
 

@@ -135,6 +135,7 @@ def test_killed_at_every_kind_of_commit_and_resumed(whole, tmp_path, when, place
         same_as(whole, folder / "ledger.db")
 
 
+@pytest.mark.slow
 def test_killed_before_its_first_commit_leaves_an_empty_ledger(tmp_path):
     (folder,) = killed(tmp_path, ("session-start", 1, "before"))
     with pytest.raises(LedgerError, match="no session yet"):
@@ -203,7 +204,7 @@ class _FullDisk:
         self.original(ledger, *given, **row)
 
 
-@pytest.mark.parametrize("writes", [1, 12, 40, 60])
+@pytest.mark.parametrize("writes", [12, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 40, 60))])
 def test_a_ledger_that_cannot_be_written_stops_the_session_which_resumes(
     whole, tmp_path, monkeypatch, writes
 ):

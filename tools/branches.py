@@ -347,7 +347,10 @@ async def _compare_screen(desk: Desk) -> Answer:
     screen = Screen(
         comparison=f"C{desk.state.comparisons + 1}", refinement=desk.state.refinement, chosen=result.chosen,
         measure=result.measure, differences={arm.name: arm.mean_difference for arm in result.arms},
-        notes={arm.name: arm.failure for arm in result.arms if arm.failure is not None},
+        notes={
+            arm.name: arm.failure + _cause(measured[arm.name][1], measured[CONTROL][1])
+            for arm in result.arms if arm.failure is not None
+        },
     )
 
     def apply() -> None:
@@ -355,6 +358,12 @@ async def _compare_screen(desk: Desk) -> Answer:
         desk.round.screens.append(screen)
 
     return Answer(_screen_text(screen), apply)
+
+
+def _cause(*arms: Sequence[dict]) -> str:
+    """Why the first failed seed of these arms failed, in brackets."""
+    reasons = [source["reason"] for sources in arms for source in sources if source["reason"] is not None]
+    return f" ({reasons[0]})" if reasons else ""
 
 
 def _screen_text(screen: Screen) -> str:
