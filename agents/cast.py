@@ -95,19 +95,20 @@ def _variables(desk: Desk, role: Role) -> dict[str, object]:
     every: dict[str, object] = {
         "task": _task(desk.task),
         "features": "\n".join(_feature(feature) for feature in desk.task.features),
-        "limits": (
-            f"At most {MAX_TERMS} terms; each weight between -{MAX_WEIGHT:g} and {MAX_WEIGHT:g} and not 0; beta between "
-            f"0 and {MAX_BETA:g}. {GRAMMAR}"
-        ),
-        "gate": (
-            f"Screen: every candidate and the control on {gate.screen_seeds} paired seeds of {desk.screen_horizon:,} env "
-            f"steps. Confirm: the best candidate and the control on {gate.confirm_seeds} fresh paired seeds of "
-            f"{desk.horizon:,} env steps. Pass: the mean paired difference exceeds delta "
-            f"({gate.delta * desk.task.max_return:g} of sparse return, {gate.delta_progress:g} of progress) and the exact "
-            f"one-sided permutation test has p <= {gate.alpha:g}. Fail: the interval of the difference lies at or below "
-            f"delta. Otherwise inconclusive. While every arm's sparse return is below the floor "
-            f"({gate.floor * desk.task.max_return:g}), progress is judged instead."
-        ),
+        "limits": " ".join([
+            f"At most {MAX_TERMS} terms; each weight between -{MAX_WEIGHT:g} and {MAX_WEIGHT:g} and not 0;",
+            f"beta between 0 and {MAX_BETA:g}.", GRAMMAR,
+        ]),
+        "gate": " ".join([
+            f"Screen: every candidate and the control on {gate.screen_seeds} paired seeds of",
+            f"{desk.screen_horizon:,} env steps. Confirm: the best candidate and the control on",
+            f"{gate.confirm_seeds} fresh paired seeds of {desk.horizon:,} env steps.",
+            f"Pass: the mean paired difference exceeds delta ({gate.delta * desk.task.max_return:g} of sparse return,",
+            f"{gate.delta_progress:g} of progress) and the exact one-sided permutation test has p <= {gate.alpha:g}.",
+            "Fail: the interval of the difference lies at or below delta. Otherwise inconclusive.",
+            f"While every arm's sparse return is below the floor ({gate.floor * desk.task.max_return:g}), progress is",
+            "judged instead.",
+        ]),
         "steps": settings.deliberation.steps,
         "candidates": settings.deliberation.candidates,
         "questions": settings.deliberation.questions,

@@ -185,9 +185,9 @@ class Deliberation:
         desk, state = self.desk, self.desk.state
         decision, verdicts = desk.round.decision, desk.round.verdicts
         candidate = decision.candidate or (verdicts[-1].candidate if verdicts else None)
-        text = state.head.shaping.describe() if candidate is None else desk.round.candidate(candidate).shaping.describe()
+        shaping = state.head.shaping if candidate is None else desk.round.candidate(candidate).shaping
         state.history.append(HistoryRow(
-            round=state.round_number, action=decision.action, candidate=candidate, shaping_text=text,
+            round=state.round_number, action=decision.action, candidate=candidate, shaping_text=shaping.describe(),
             outcome=verdicts[-1].outcome if verdicts else None, reason=decision.reason,
         ))
         state.round, state.brief, state.agent_state, state.step, state.refinement = None, None, None, 0, 0

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from agents.specs import parse_spec, read_key
 from ledger.reader import Reader
 from ledger.records import DecisionRow
 from marl.segment import SegmentStore, round_up
@@ -110,7 +111,12 @@ def write_products(folder: Path, store: SegmentStore, head: Head) -> None:
 
 
 def plan(settings: SessionSettings) -> dict[str, Any]:
-    """What a session with these settings would do at most, without running anything."""
+    """What a session with these settings would do at most, without running anything.
+
+    Raises ``SpecError`` where a backend's key is missing.
+    """
+    for spec in settings.agents.values():
+        read_key(parse_spec(spec), os.environ)
     task = make_task(settings.run.task, 1).spec
     gate, talk = settings.gate, settings.deliberation
     horizon = round_up(settings.run, settings.horizon)

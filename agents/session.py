@@ -24,7 +24,6 @@ from ledger.errors import LedgerError
 from ledger.reader import Reader
 from ledger.sessions import now
 from ledger.writer import Ledger
-from marl.gate import probation
 from marl.pool import WorkerPool
 from marl.randomness import derive
 from marl.segment import Progress, SegmentFailed, SegmentResult, SegmentStore, code_version
@@ -32,9 +31,9 @@ from marl.shaping import ShapingConfig
 from marl.tasks import make_task
 from tools.briefs import head_card, stage_of
 from tools.configuration import SessionSettings
-from tools.decisions import held_out
 from tools.desk import Desk, HumanAnswer, HumanQuestion
-from tools.state import Head, Regression, SessionState
+from tools.probation import judge_probation
+from tools.state import Head, SessionState
 from tools.trainer import Trainer
 
 HEARTBEAT_SECONDS = 5.0
@@ -96,7 +95,7 @@ async def run_session(
 ) -> SessionOutcome:
     """Run a new session to its end (or to a pause).
 
-    Raises ``SessionError``, ``LedgerError``, ``SpecError`` or the task's own error with one sentence if it cannot start.
+    Raises ``SessionError``, ``LedgerError``, ``SpecError`` or the task's own error, one sentence each.
     """
     make_task(settings.run.task, 1)  # a wrong task is refused before anything is written
     with Ledger.open(settings.ledger, secrets_of(settings)) as ledger:
@@ -189,9 +188,8 @@ class _Session:
             if status != "done":
                 self.ledger.interrupt_pending(self.identity)
             title = f"session {self.identity} is {status}" + (f": {reason}" if reason else "")
-            self.ledger.event(
-                self.identity, "session", title, status="ok" if status in ("done", "paused") else "interrupted"
-            )
+            outcome = {"failed": "error", "interrupted": "interrupted"}.get(status, "ok")
+            self.ledger.event(self.identity, "session", title, status=outcome)
             self.ledger.end_session(self.identity, status, reason)
 
     @asynccontextmanager
@@ -267,7 +265,7 @@ class _Session:
                 f"{stage}: {state.head.env_steps:,} env steps, sparse return {card['sparse_return']}, "
                 f"progress {card['progress']}", ref=("segments", result.id),
             )
-            regression = self._probation(desk)
+            regression = judge_probation(desk)
             if state.before is None:
                 state.before = state.head
             if regression is not None:
@@ -289,39 +287,6 @@ class _Session:
                         f"The {purpose} run stopped after {attempt} attempts: {failure}"
                     ) from failure
         raise AssertionError("unreachable")
-
-    def _probation(self, desk: Desk) -> Regression | None:
-        """Judge the promotion on probation, if there is one; what regressed is to be rolled back."""
-        trial = self.state.probation
-        if trial is None:
-            return None
-        before, after = held_out(desk, trial.parent), held_out(desk, self.state.head)
-        verdict = probation(
-            before.sparse_returns, after.sparse_returns, before.progress, after.progress, desk.task.max_return,
-            self.settings.gate,
-        )
-        name = f"C{self.state.comparisons + 1}"
-        self.state.comparisons += 1
-        seq = desk.event(
-            "probation", f"{trial.candidate} {verdict.reason}",
-            status="ok" if verdict.outcome == "held" else "error", ref=("comparisons", desk.row_id(name)),
-        )
-        arms = {
-            arm: {"segment": head.segment, "episode_set": "confirm", "evaluation": evaluation.env_steps}
-            for arm, head, evaluation in (("before", trial.parent, before), ("after", self.state.head, after))
-        }
-        self.ledger.add(
-            "comparisons", id=desk.row_id(name), session_id=self.identity, round=trial.round, refinement=0,
-            purpose="probation", candidate_id=None, event_seq=seq,
-            inputs={"max_return": desk.task.max_return, "arms": arms}, result=verdict.model_dump(mode="json"),
-            settings=self.settings.gate.model_dump(mode="json"), code_version=code_version(),
-        )
-        self.state.probation = None
-        if verdict.outcome == "held":
-            return None
-        return Regression(
-            round=trial.round, candidate=trial.candidate, parent=trial.parent, comparison=name, reason=verdict.reason
-        )
 
     async def _report(self, desk: Desk) -> None:
         """Train the twin where asked for, write the products, and be done."""

@@ -1,4 +1,4 @@
-"""Does a supervised session learn what its sparse twin does not? Several seeds, each with its twin at equal total env steps.
+"""Does a supervised session learn what its sparse twin does not, at equal total env steps? Several seeds.
 
 python -m bench.first_light [--seeds 5] [--parallel 2] [-- SESSION OPTIONS]
 """
@@ -78,8 +78,8 @@ def summary(outcomes: list[dict]) -> str:
     both = sum(bool(each["promoted"]) and bool(each["rejected"]) for each in outcomes)
     above = sum(each > 0 for each in differences)
     return (
-        f"HEAD - twin: {mean:.2f} [{mean - half:.2f}, {mean + half:.2f}], n = {n}, Student-t 95 %; above in {above} of {n}; "
-        f"a promotion and a rejection in {both} of {n}"
+        f"HEAD - twin: {mean:.2f} [{mean - half:.2f}, {mean + half:.2f}], n = {n}, Student-t 95 %; "
+        f"above in {above} of {n}; a promotion and a rejection in {both} of {n}"
     )
 
 

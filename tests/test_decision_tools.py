@@ -19,6 +19,7 @@ from tools.base import ToolRefused
 from tools.contracts import Decision
 from tools.decisions import allowed_actions, record_decision
 from tools.desk import HumanAnswer, HumanQuestion
+from tools.probation import judge_probation
 from tools.state import Head, Regression
 
 GOOD, OTHER, THIRD = "coverage_distance", "collisions", "worst_coverage_distance"
@@ -300,14 +301,9 @@ def test_questions_are_limited_and_recorded(opened: Opening) -> None:
 
 
 def put_on_probation(session: ScriptedSession) -> Regression | None:
-    """The session's own judgement of the promotion on probation, at the present head."""
-    from agents.session import SessionControl, _Session
-
-    session.ledger.save_cursor(SESSION, session.desk.state.model_dump(mode="json"))
-    whole = _Session(session.desk.settings, session.ledger, SESSION, None, SessionControl())
-    session.desk.state = whole.state
+    """The judgement of the promotion on probation, at the present head."""
     with session.ledger.transaction("probation"):
-        return whole._probation(session.desk)
+        return judge_probation(session.desk)
 
 
 def fallen(launched: Launched) -> tuple[float, float]:

@@ -10,7 +10,6 @@ from tools.branches import CONTROL, candidate_id
 from tools.contracts import Action, Ask, Decision, Keep, Promote, RollBack
 from tools.desk import Desk, HumanQuestion
 from tools.state import Branch, Head, Probation
-from tools.trainer import final_evaluation
 
 
 def decision_tools(desk: Desk) -> dict[str, Tool]:
@@ -184,8 +183,3 @@ def _refuse_unless_allowed(desk: Desk, action: Action) -> None:
 
 def _options(desk: Desk) -> str:
     return "call " + " or ".join(allowed_actions(desk))
-
-
-def held_out(desk: Desk, head: Head):
-    """The last evaluation of a head on the confirmation episodes."""
-    return final_evaluation(desk.trainer.stored(head.segment), "confirm")
