@@ -67,10 +67,14 @@ def _speaker(desk: Desk, role: Role, context: CallContext) -> Speaker:
         desk.state.evidence += 1
         return f"E{desk.state.evidence}"
 
+    def note_done(ended_by: str | None) -> None:
+        desk.state.ended_by = ended_by or desk.state.ended_by
+        desk.ledger.save_cursor(desk.session, desk.state.model_dump(mode="json"))
+
     workbench = ToolWorkbench(
         tools, ledger=desk.ledger, session_id=desk.session, agent=role, context=context,
         next_evidence_id=next_evidence_id,
-        on_done=lambda: desk.ledger.save_cursor(desk.session, desk.state.model_dump(mode="json")),
+        on_done=note_done,
     )
     return Speaker(
         role=role, client=client, prompt=render(role, _variables(desk, role)), workbench=workbench,

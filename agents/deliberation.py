@@ -20,12 +20,12 @@ from agents.guard import BackendError
 from agents.recording import CallContext
 from agents.workbench import ToolAgent
 from tools.base import ToolRefused
-from tools.branches import computed_verdict, record_verdict
 from tools.briefs import brief
 from tools.contracts import Decision, Role
 from tools.decisions import allowed_actions, record_decision
 from tools.desk import Desk
 from tools.state import HistoryRow, Phase, Regression, Round, VerdictRecord
+from tools.verdicts import computed_verdict, record_verdict
 
 ANSWER_LIMIT = 2000
 """Characters of an answer to a question that the Coordinator is shown."""
@@ -53,6 +53,8 @@ class Deliberation:
         """
         state = self.desk.state
         speaker = self.cast[state.phase]
+        if state.ended_by is not None:  # cut off between the submission and the end of its step: it counts once
+            speaker.workbench.finished = (state.ended_by, "")
         self.context.round, self.context.phase = state.round_number, state.phase
         self.context.step = f"{state.refinement}.{state.step}"
         agent = ToolAgent(
@@ -115,10 +117,10 @@ class Deliberation:
         with desk.ledger.transaction("step"):
             if text is not None:
                 self._message(state.phase, None, "text", text)
-            state.thought_in = None
+            state.thought_in, state.seen = None, state.evidence
             state.step += 1
             state.agent_state, state.nudge = agent_state, None
-            if speaker.workbench.finished is not None:
+            if state.ended_by is not None:
                 self._end_phase()
             elif state.step >= desk.settings.deliberation.steps:
                 self._give_up()
@@ -176,7 +178,7 @@ class Deliberation:
     def _enter(self, phase: Phase) -> None:
         """Start a phase with a fresh conversation."""
         state = self.desk.state
-        state.phase, state.step, state.agent_state, state.nudge = phase, 0, None, None
+        state.phase, state.step, state.agent_state, state.nudge, state.ended_by = phase, 0, None, None, None
         state.brief = brief(self.desk, phase)
         self.cast[phase].workbench.begin_phase()
         self._message("session", phase, "task", state.brief)
@@ -190,7 +192,8 @@ class Deliberation:
             round=state.round_number, action=decision.action, candidate=candidate, shaping_text=shaping.describe(),
             outcome=verdicts[-1].outcome if verdicts else None, reason=decision.reason,
         ))
-        state.round, state.brief, state.agent_state, state.step, state.refinement = None, None, None, 0, 0
+        state.round, state.brief, state.agent_state, state.ended_by = None, None, None, None
+        state.step, state.refinement = 0, 0
         undone_at_the_end = decision.action == "roll_back" and state.round_number >= desk.settings.rounds
         state.phase = "report" if undone_at_the_end else "stage"
 

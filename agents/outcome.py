@@ -10,8 +10,7 @@ from typing import Any
 
 from agents.specs import parse_spec, read_key
 from ledger.reader import Reader
-from ledger.records import DecisionRow
-from marl.segment import SegmentStore, round_up
+from marl.segment import SegmentFailed, SegmentStore, round_up
 from marl.tasks import make_task
 from tools.configuration import SessionSettings
 from tools.state import Head, SessionState
@@ -57,7 +56,6 @@ def outcome_of(settings: SessionSettings, ledger: Path, session: str, state: Ses
     total = state.spent or costs.env_steps_main + costs.env_steps_branches + costs.env_steps_reused
     after = _measured(store, state.head)
     taken = {decision.round: decision for decision in decisions}
-    undone = _undone(decisions)
     promoted, rejected = [], []
     for tried in state.tried:
         entry = {
@@ -69,8 +67,6 @@ def outcome_of(settings: SessionSettings, ledger: Path, session: str, state: Ses
             rejected.append(entry)
         elif decision is None:
             continue  # stopped between the verdict and the decision: neither yet
-        elif tried.round in undone:
-            rejected.append(entry | {"outcome": "rolled back", "reason": undone[tried.round].reason})
         elif decision.action == "promote":
             promoted.append(entry)
         else:
@@ -88,17 +84,6 @@ def outcome_of(settings: SessionSettings, ledger: Path, session: str, state: Ses
         },
         final_policy=_existing(folder / POLICY), final_shaping=_existing(folder / SHAPING), ledger=str(ledger),
     )
-
-
-def _undone(decisions: list[DecisionRow]) -> dict[int, DecisionRow]:
-    """Round of each promotion that was undone -> the decision that rolled it back."""
-    undone, promoted = {}, None
-    for decision in decisions:
-        if decision.action == "promote":
-            promoted = decision.round
-        elif decision.action == "roll_back" and promoted is not None:
-            undone[promoted] = decision
-    return undone
 
 
 def write_products(folder: Path, store: SegmentStore, head: Head) -> None:
@@ -147,7 +132,10 @@ def _measured(store: SegmentStore, head: Head | None) -> dict[str, Any] | None:
     """A head on the confirmation episodes, which no agent has seen."""
     if head is None:
         return None
-    evaluation = final_evaluation(store.load_result(head.segment), "confirm")
+    try:
+        evaluation = final_evaluation(store.load_result(head.segment), "confirm")
+    except SegmentFailed:  # the store is gone: what it held is unknown, not 0
+        return None
     return {
         "env_steps": head.env_steps, "sparse_return": evaluation.sparse_return,
         "progress": evaluation.mean_progress, "episodes": len(evaluation.sparse_returns),

@@ -3,91 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 from loguru import logger
+from pydantic import BaseModel, ValidationError
 
 from agents.cast import build_cast, secrets_of
 from agents.deliberation import Deliberation
 from agents.guard import BackendError
+from agents.observer import Observer, SessionControl, Watched, in_thread
 from agents.outcome import SessionOutcome, outcome_of, write_products
 from agents.recording import CallContext
 from agents.tokens import count_tokens
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, SessionTaken
 from ledger.reader import Reader
 from ledger.sessions import now
 from ledger.writer import Ledger
 from marl.pool import WorkerPool
 from marl.randomness import derive
-from marl.segment import Progress, SegmentFailed, SegmentResult, SegmentStore, code_version
+from marl.segment import Progress, SegmentFailed, SegmentResult, SegmentSpec, SegmentStore, code_version
 from marl.shaping import ShapingConfig
 from marl.tasks import make_task
+from tools.base import CannotGoOn
 from tools.briefs import head_card, stage_of
 from tools.configuration import SessionSettings
-from tools.desk import Desk, HumanAnswer, HumanQuestion
+from tools.desk import Desk
 from tools.probation import judge_probation
 from tools.state import Head, SessionState
 from tools.trainer import Trainer
 
 HEARTBEAT_SECONDS = 5.0
-SILENT_SECONDS = 60.0
-"""A running session that was silent for so long has died."""
-STAGE_ATTEMPTS = 2
-"""How often a piece of the main run is tried: a lost worker must not end a session."""
+
+Record = TypeVar("Record", bound=BaseModel)
 
 
 class SessionError(ValueError):
     """A session cannot start or go on; the message is one sentence."""
-
-
-class Observer(Protocol):
-    """Who watches a session: a live view, a log on a pipe, or a test."""
-
-    def event(self, row: dict[str, Any]) -> None:
-        """A committed event of the ledger, with ``text``: what was said, where it is a message or a call."""
-
-    def progress(
-        self, segment_id: str, purpose: str, arm: str, done: int, total: int, latest: dict[str, Any]
-    ) -> None:
-        """How far a segment in flight is, in env steps."""
-
-    def stage(self, info: dict[str, Any]) -> None:
-        """Where the session stands, after every step."""
-
-    def ask_human(self, question: HumanQuestion) -> HumanAnswer:
-        """Approve or reject a promotion; may block."""
-
-
-class SessionControl:
-    """How a user stops a session: ``request_pause`` after the running step, ``abort`` at once. Both can be resumed."""
-
-    def __init__(self) -> None:
-        self.pausing = False
-        self._on_abort: Callable[[], None] | None = None
-        self.aborted = False
-
-    def request_pause(self) -> None:
-        """Stop after the running step."""
-        self.pausing = True
-
-    def abort(self) -> None:
-        """Stop now: workers are ended, the step in flight is taken again by a resume."""
-        self.aborted = True
-        if self._on_abort is not None:
-            self._on_abort()
-
-    def bind(self, on_abort: Callable[[], None]) -> None:
-        """Say what ``abort`` does."""
-        self._on_abort = on_abort
-        if self.aborted:
-            on_abort()
 
 
 async def run_session(
@@ -98,6 +52,7 @@ async def run_session(
     Raises ``SessionError``, ``LedgerError``, ``SpecError`` or the task's own error, one sentence each.
     """
     make_task(settings.run.task, 1)  # a wrong task is refused before anything is written
+    settings = settings.model_copy(update={"store": settings.store.resolve()})  # a resume may start in another folder
     with Ledger.open(settings.ledger, secrets_of(settings)) as ledger:
         with ledger.transaction("session-start"):
             identity = ledger.begin_session(
@@ -119,28 +74,17 @@ async def resume_session(
     """
     with Reader.open(path) as reader:
         row = reader.session(session)
-        settings = SessionSettings.model_validate(reader.config(row.id))
-    settings = settings.model_copy(update={"ledger": path, **(changes or {})})
-    if agents:
-        settings = settings.model_copy(update={
-            "agents": settings.agents | dict(agents),
-            "agent_sources": settings.agent_sources | dict.fromkeys(agents, "command line (resume)"),
-        })
-    if row.status == "done":
-        raise SessionError(f"Session {row.id} is done: read it with 'log show {row.id}', or start a new one.")
+        settings = _stored(SessionSettings, reader.config(row.id), row.id)
+        # Who spoke last in each role: an earlier resume may have changed it. Rows are in order of time.
+        spoken = {agent.role: agent for agent in reader.agents(row.id)}
+    specs = settings.agents | {role: agent.spec for role, agent in spoken.items()} | dict(agents or {})
+    sources = settings.agent_sources | {role: agent.source for role, agent in spoken.items()}
+    sources |= dict.fromkeys(agents or {}, "command line (resume)")
+    settings = settings.model_copy(
+        update={"ledger": path, "agents": specs, "agent_sources": sources, **(changes or {})}
+    )
     with Ledger.open(path, secrets_of(settings)) as ledger:
-        stored = ledger.row("sessions", row.id)
-        if stored["status"] == "running" and _alive(stored):
-            raise SessionError(
-                f"Session {row.id} is being run by process {stored['pid']}: wait for it or stop it before a resume."
-            )
-        if stored["code_version"] != code_version():
-            raise SessionError(
-                f"Session {row.id} was trained by code version {stored['code_version']}, this is {code_version()}: "
-                "its branches would not be comparable; return to that version, or start a new session."
-            )
         with ledger.transaction("session-resume"):
-            ledger.interrupt_pending(row.id)
             ledger.resume_session(row.id, code_version())
             ledger.event(row.id, "session", f"session {row.id} goes on")
         return await _Session(settings, ledger, row.id, observer, control or SessionControl()).run()
@@ -153,9 +97,10 @@ class _Session:
         self, settings: SessionSettings, ledger: Ledger, identity: str, observer: Observer, control: SessionControl
     ) -> None:
         self.settings, self.ledger, self.identity = settings, ledger, identity
-        self.observer, self.control = observer, control
-        self.state = SessionState.model_validate(ledger.load_cursor(identity))
+        self.observer, self.control = Watched(observer), control
+        self.state = _stored(SessionState, ledger.load_cursor(identity), identity)
         self._loop_task: asyncio.Task | None = None
+        self._taken: SessionTaken | None = None
 
     async def run(self) -> SessionOutcome:
         """Run until the end, a pause, an abort, or an error that a resume may overcome."""
@@ -170,11 +115,15 @@ class _Session:
                     status, reason = ("done", None) if finished else ("paused", "Paused on request.")
                 except asyncio.CancelledError:
                     status, reason = "interrupted", "Stopped in the middle of a step."
+                    if self._taken is not None:
+                        raise self._taken from None
                     if not self.control.aborted:
                         raise
                 except BackendError as error:
                     status, reason = "paused", str(error)
-                except (SegmentFailed, SessionError) as error:
+                except CannotGoOn as error:
+                    status, reason = "paused", str(error)
+                except SessionError as error:
                     status, reason = "failed", str(error)
         except BaseException as error:
             with suppress(LedgerError):  # a full disk must not hide its own message
@@ -204,7 +153,7 @@ class _Session:
             desk = Desk(
                 session=self.identity, settings=settings, task=make_task(settings.run.task, 1).spec, state=self.state,
                 trainer=self.trainer, ledger=self.ledger, count_tokens=count_tokens, ask_agent=_nobody,
-                ask_human=lambda question: _in_thread(lambda: self.observer.ask_human(question)),
+                ask_human=lambda question: in_thread(lambda: self.observer.ask_human(question)),
             )
             context = CallContext()
             cast = build_cast(desk, context)
@@ -225,6 +174,10 @@ class _Session:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             try:
                 self.ledger.heartbeat(self.identity)
+            except SessionTaken as taken:  # the next commit would say it too, but that may be a long branch away
+                self._taken = taken
+                self._loop_task.cancel()
+                return
             except LedgerError as error:  # one missed beat is no reason to stop beating
                 logger.warning("the session could not say that it is alive: {}", error)
 
@@ -276,22 +229,17 @@ class _Session:
                 state.phase = "report"
             self.ledger.save_cursor(self.identity, state.model_dump(mode="json"))
 
-    async def _main_segment(self, spec, purpose: str = "main") -> SegmentResult:
-        for attempt in range(1, STAGE_ATTEMPTS + 1):
-            self.trainer.launch(spec, purpose, purpose)
-            try:
-                return await self.trainer.result(spec.id)
-            except SegmentFailed as failure:
-                if attempt == STAGE_ATTEMPTS:
-                    raise SessionError(
-                        f"The {purpose} run stopped after {attempt} attempts: {failure}"
-                    ) from failure
-        raise AssertionError("unreachable")
+    async def _main_segment(self, spec: SegmentSpec, purpose: str = "main") -> SegmentResult:
+        self.trainer.launch(spec, purpose, purpose)
+        try:
+            return await self.trainer.result(spec.id)
+        except SegmentFailed as failure:
+            raise SessionError(f"The {purpose} run stopped: {failure}") from failure
 
     async def _report(self, desk: Desk) -> None:
         """Train the twin where asked for, write the products, and be done."""
-        if self.settings.twin:
-            await self._twin(desk)
+        if self.settings.twin and not await self._twin(desk):
+            return
         folder = self.settings.ledger.parent / self.identity
         write_products(folder, self.trainer.store, self.state.head)
         with self.ledger.transaction("report"):
@@ -299,8 +247,11 @@ class _Session:
             desk.event("session", f"final policy and shaping are in {folder}")
             self.ledger.save_cursor(self.identity, self.state.model_dump(mode="json"))
 
-    async def _twin(self, desk: Desk) -> None:
-        """The sparse twin: the same learner without shaping for all env steps this session spent, branches included."""
+    async def _twin(self, desk: Desk) -> bool:
+        """The sparse twin: the same learner without shaping for all env steps this session spent, branches included.
+
+        False where a pause was asked for before it was trained.
+        """
         if self.state.spent is None:
             with Reader.open(self.ledger.path) as reader:
                 costs = reader.costs(self.identity)
@@ -308,6 +259,8 @@ class _Session:
             self.ledger.save_cursor(self.identity, self.state.model_dump(mode="json"))
         parent, trained = None, 0
         while trained < self.state.spent:
+            if self.control.pausing:
+                return False
             steps = min(desk.stage_steps, self.state.spent - trained)
             spec = self.trainer.spec(
                 parent, ShapingConfig.none(), steps, derive(self.settings.seed, "twin", trained)
@@ -316,6 +269,7 @@ class _Session:
             parent, trained = result.id, trained + steps
             self.state.twin = Head(segment=parent, env_steps=trained, shaping=ShapingConfig.none())
             self.ledger.save_cursor(self.identity, self.state.model_dump(mode="json"))
+        return True
 
     def _committed(self, label: str, rows: list[dict[str, Any]]) -> None:
         for row in rows:
@@ -324,9 +278,7 @@ class _Session:
     def _progressed(self, progress: Progress) -> None:
         purpose, arm = self.trainer.purposes.get(progress.id, ("main", "main"))
         latest = {"sparse_return": progress.sparse_return, "progress": progress.progress}
-        self.observer.progress(
-            progress.id, purpose, arm, progress.done_env_steps, progress.total_env_steps, latest
-        )
+        self.observer.progress(progress.id, purpose, arm, progress.done_env_steps, progress.total_env_steps, latest)
 
     def _show(self, desk: Desk) -> None:
         state = self.state
@@ -341,46 +293,18 @@ class _Session:
         self.observer.stage(info)
 
 
-async def _in_thread(work: Callable[[], Any]) -> Any:
-    """The result of ``work``, which may block for as long as it likes: unlike ``asyncio.to_thread`` nobody waits for
-    its thread when the session is stopped.
-    """
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[Any] = loop.create_future()
-
-    def tell(settle: Callable[[Any], None], value: Any) -> None:
-        if not answer.done():
-            settle(value)
-
-    def run() -> None:
-        try:
-            value = work()
-        except Exception as error:  # noqa: BLE001 - it is raised again where the answer is awaited
-            settle, value = answer.set_exception, error
-        else:
-            settle = answer.set_result
-        with suppress(RuntimeError):  # the loop is closed: the session was stopped and nobody waits
-            loop.call_soon_threadsafe(tell, settle, value)
-
-    threading.Thread(target=run, name="ask-human", daemon=True).start()
-    return await answer
+def _stored(record: type[Record], data: Any, session: str) -> Record:
+    """What a session stored, read back; ``SessionError`` where this version cannot read it."""
+    try:
+        return record.model_validate(data)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise SessionError(
+            f"Session {session} was written by another version of this program ({where}: {problem['msg']}): "
+            "resume it with that version, or start a new session."
+        ) from error
 
 
 async def _nobody(role: str, question: str) -> str:
     raise RuntimeError(f"no agents were there to answer {question!r}")
-
-
-def _alive(row: Mapping[str, Any]) -> bool:
-    """Whether the process that ran a session still does: its heart beats, and on this host the process exists."""
-    age = datetime.now(UTC) - datetime.fromisoformat(row["heartbeat_at"])
-    if age.total_seconds() > SILENT_SECONDS:
-        return False
-    if row["host"] != socket.gethostname():
-        return True
-    try:
-        os.kill(row["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return row["pid"] != os.getpid()

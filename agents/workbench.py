@@ -21,10 +21,10 @@ from agents.schemas import parse_arguments, tool_schema
 from ledger.errors import LedgerError
 from ledger.recall import recall_call
 from ledger.writer import Ledger
-from tools.base import Answer, Tool, ToolRefused
+from tools.base import Answer, CannotGoOn, Tool, ToolRefused
 
-SECONDS = 3600.0
-"""Default time limit of one tool call: long, because reading a branch waits for its training."""
+SECONDS = 600.0
+"""Default time limit of one call of a tool that is not patient."""
 LONGEST_RESULT = 40_000
 """Default number of characters of a result that are shown to the model."""
 
@@ -43,12 +43,12 @@ class ToolWorkbench(Workbench):
 
     Calls run one after the other in the order of the reply, so that evidence ids and ledger rows have one
     order. Each is a ``tool_calls`` row, pending first; what the call changes (``Answer.apply``), its row
-    and ``on_done`` (the session's cursor) are one commit. A call whose id is already finished in the ledger
-    is answered from there.
+    and ``on_done`` (the session's cursor; told which submission ended the phase, if one did) are one
+    commit. A call whose id is already finished in the ledger is answered from there.
 
     Nothing is ever raised out of a call, because autogen would then wait for ever: an agent reads one
-    sentence that begins with ``ERROR:``. Where the ledger itself fails, ``failure`` holds the exception;
-    check it after every step.
+    sentence that begins with ``ERROR:``. Where the session cannot go on (the ledger fails, the disk is
+    full), ``failure`` holds the exception; check it after every step.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ToolWorkbench(Workbench):
         agent: str,
         context: CallContext,
         next_evidence_id: Callable[[], str],
-        on_done: Callable[[], None] | None = None,
+        on_done: Callable[[str | None], None] | None = None,
         timeout: float = SECONDS,
         longest_result: int = LONGEST_RESULT,
     ):
@@ -75,7 +75,7 @@ class ToolWorkbench(Workbench):
         self.finished: tuple[str, str] | None = None
         """(tool name, result) of the submission that ended the phase, or None while it goes on."""
         self.failure: BaseException | None = None
-        """What stopped the ledger from recording, or None."""
+        """Why the session cannot go on, or None."""
 
     def begin_phase(self) -> None:
         """Let tools be called again after a phase has ended."""
@@ -180,7 +180,8 @@ class ToolWorkbench(Workbench):
             )
             self._ledger.complete_event(event, outcome.status, title, ref=("tool_calls", row))
             if self._on_done is not None and outcome.status != "interrupted":
-                self._on_done()
+                ended = tool is not None and tool.ends_phase and outcome.status == "ok"
+                self._on_done(name if ended else None)
         return _Outcome(outcome.status, text)
 
     async def _carried_out(self, name: str, arguments: str, token: CancellationToken | None) -> _Outcome:
@@ -205,7 +206,7 @@ class ToolWorkbench(Workbench):
         if token is not None:
             token.link_future(running)
         try:
-            await asyncio.wait({running}, timeout=self._timeout)
+            await asyncio.wait({running}, timeout=None if tool.patient else self._timeout)
         except asyncio.CancelledError:
             await _stop(running)
             return _Outcome("interrupted", _interrupted(tool.name))
@@ -220,7 +221,7 @@ class ToolWorkbench(Workbench):
             return self._answered(tool, running.result())
         if isinstance(error, ToolRefused):
             return _Outcome("refused", f"ERROR: {_sentence(error)}")
-        if isinstance(error, LedgerError):
+        if isinstance(error, (LedgerError, CannotGoOn)):
             raise error
         return _unexpected(tool, error)
 

@@ -10,6 +10,10 @@ class LedgerError(Exception):
     """The ledger cannot do what was asked; the text is one sentence for the user."""
 
 
+class SessionTaken(LedgerError):
+    """Another process runs the session now: this one must write nothing more, and stop."""
+
+
 def sentence(error: sqlite3.Error, path: Path) -> str:
     """Return one sentence (found, what to do) for an SQLite error on the ledger at ``path``."""
     text = str(error)

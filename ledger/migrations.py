@@ -27,12 +27,13 @@ COMPLETED_LATER = {
     ),
     "tool_calls": ("result", "status", "evidence_id", "latency_ms"),
     "segments": ("start_env_steps", "end_env_steps", "status", "reason", "reused", "wall_seconds",
-                 "ended_at"),
+                 "trained", "ended_at"),
 }  # fmt: skip
 """Tables whose rows are written pending and completed once, with the columns that completion may set."""
 
 SESSION_CHANGES = (
-    "status", "stop_reason", "code_version", "host", "pid", "heartbeat_at", "ended_at", "wall_seconds",
+    "status", "stop_reason", "code_version", "host", "pid", "run_token", "heartbeat_at", "ended_at",
+    "wall_seconds",
 )  # fmt: skip
 """Columns of a session that may change until it is done."""
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
-import socket
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import fields
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from ledger import training
 from ledger.connection import open_to_read
 from ledger.errors import LedgerError, sentence
 from ledger.explain import explain
+from ledger.liveness import process_lives
 from ledger.records import (
     AgentRow,
     ComparisonRow,
@@ -36,9 +34,6 @@ from ledger.records import (
     VerdictRow,
 )  # fmt: skip
 from ledger.search import search
-
-STALE_SECONDS = 300.0
-"""A session on another host counts as interrupted when its last heartbeat is older than this."""
 
 
 class Reader:
@@ -140,7 +135,7 @@ class Reader:
             "(SELECT sum(tokens_out) FROM llm_calls WHERE session_id = ?1) tokens_out",
             (session_id,),
         )
-        row = {name: value for name, value in row.items() if name != "config"}
+        row = {name: value for name, value in row.items() if name not in ("config", "run_token")}
         row["status"] = _true_status(row)
         return SessionRow(
             **row,
@@ -360,15 +355,6 @@ def _filters(**columns: Any) -> tuple[str, list[Any]]:
 
 def _true_status(row: dict[str, Any]) -> str:
     """The stored status, or interrupted where the process that should be running is gone."""
-    if row["status"] != "running":
+    if row["status"] != "running" or process_lives(row["host"], row["pid"], row["heartbeat_at"]):
         return row["status"]
-    if row["host"] == socket.gethostname() and os.name == "posix":
-        try:
-            os.kill(row["pid"], 0)  # sends nothing: asks whether the process exists
-        except ProcessLookupError:
-            return "interrupted"
-        except PermissionError:
-            return "running"
-        return "running"
-    silent = datetime.now(UTC) - datetime.fromisoformat(row["heartbeat_at"])
-    return "interrupted" if silent.total_seconds() > STALE_SECONDS else "running"
+    return "interrupted"

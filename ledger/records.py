@@ -32,7 +32,7 @@ class SessionRow:
     kept: int
     rolled_back: int
     env_steps_main: int
-    """Env steps computed for segments that HEAD has pointed to."""
+    """Env steps computed for segments that HEAD has pointed to; here and below, with what failed."""
     env_steps_branches: int
     """Env steps computed for branches."""
     env_steps_twin: int
@@ -130,8 +130,17 @@ class SegmentRow:
     reason: str | None
     reused: bool | None
     wall_seconds: float | None
+    trained: int | None
+    """Env steps trained before it failed; None where it did not fail, or where that is not known."""
     started_at: str
     ended_at: str | None
+
+    @property
+    def spent(self) -> int:
+        """The env steps it has cost: all when it is done, those before it failed, none while it runs."""
+        if self.status == "ok":
+            return self.env_steps
+        return self.trained or 0 if self.status == "error" else 0
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from urllib.parse import quote
 MARK = "[redacted]"
 SHORTEST_SECRET = 6
 """Shorter values are ordinary words too often; no provider gives keys that short."""
+SHORTEST_CERTAIN_SECRET = 16
+"""A shorter value ("ollama" for a server that wants any key) may stand in a text without being the key."""
 
 # "task-1234..." is no "sk-1234...", but a key may follow a line break that JSON wrote as backslash n
 _START = r"(?:(?<![A-Za-z0-9_-])|(?<=\\[nrt]))"
@@ -42,6 +44,7 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._values: tuple[str, ...] = ()
+        self._certain: frozenset[str] = frozenset()
         self.add(secrets)
 
     def add(self, secrets: Iterable[str]) -> None:
@@ -49,9 +52,9 @@ class Redactor:
         forms = set(self._values)
         for secret in secrets:
             if len(secret) >= SHORTEST_SECRET:
-                # the same key as it looks inside JSON and inside a URL
-                forms |= {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
-                forms |= {quote(secret), quote(secret, safe="")}
+                forms |= _forms(secret)
+            if len(secret) >= SHORTEST_CERTAIN_SECRET:
+                self._certain |= _forms(secret)
         # the longest first, so that a secret that contains another leaves no tail behind
         self._values = tuple(sorted(forms, key=lambda form: (-len(form), form)))
 
@@ -66,6 +69,16 @@ class Redactor:
                 text = pattern.sub(replacement, text)
         return text
 
+    def reveals(self, text: str) -> bool:
+        """Whether ``text`` holds a known secret so long that it can be nothing else."""
+        return any(form in text for form in self._certain)
+
+    def certain(self, text: str) -> str:
+        """Return ``text`` without known secrets that are too long to be anything else; the rest stays as it is."""
+        for value in sorted(self._certain, key=lambda form: (-len(form), form)):
+            text = text.replace(value, MARK)
+        return text
+
     def value(self, value: Any) -> Any:
         """Return JSON-like ``value`` with every text in it, keys included, without secrets."""
         if isinstance(value, str):
@@ -75,3 +88,11 @@ class Redactor:
         if isinstance(value, list):
             return [self.value(item) for item in value]
         return value
+
+
+def _forms(secret: str) -> set[str]:
+    """A key as it is, and as it looks inside JSON (also JSON in JSON) and inside a URL."""
+    forms = {secret, quote(secret), quote(secret, safe="")}
+    for _ in range(2):
+        forms |= {json.dumps(form, ensure_ascii=ascii)[1:-1] for form in forms for ascii in (True, False)}
+    return forms

@@ -17,7 +17,7 @@ from ledger.canonical import BodyHash, canonical_json, content_hash, plain, stor
 from ledger.errors import LedgerError, sentence
 from ledger.migrations import COMPLETED_LATER
 from ledger.redaction import Redactor
-from ledger.sessions import now
+from ledger.sessions import SessionClock, now, refuse_if_taken
 
 SEARCHABLE = {
     ("messages", "body"),
@@ -26,6 +26,9 @@ SEARCHABLE = {
     ("llm_calls", "reply"),
 }
 """Body columns whose text is found by ``Reader.search``."""
+
+VERBATIM = {("sessions", "config")}
+"""Body columns that are read back to act on them: never redacted, refused where they hold a key."""
 
 STAMPED = {"started_at", "at", "since"}
 """Columns that hold the time a row was written."""
@@ -40,6 +43,7 @@ class RowWriter:
 
     def __init__(self, db: Database, path: Path, secrets: Iterable[str], on_commit: OnCommit | None) -> None:
         self.path = path
+        self.clock = SessionClock()
         self.on_commit = on_commit
         """Called after every commit with the transaction's label and the events it wrote or changed."""
         self._db = db
@@ -73,21 +77,24 @@ class RowWriter:
         An exception leaves nothing behind. Do not ``await`` inside: another asyncio task's write is refused.
 
         Raises:
+            SessionTaken: another process has resumed a session that this ledger was running.
             LedgerError: SQLite failed (full disk, lock), or another task tried to write in between.
         """
         with self._lock:
             if self._open:
                 yield from self._join(label)
                 return
-            self._execute(
-                "BEGIN IMMEDIATE"
-            )  # atomic() begins deferred: two sessions that read first would collide
+            # not atomic(): it begins deferred, and two sessions that read first would collide
+            self._execute("BEGIN IMMEDIATE")
             self._open, self._owner, self._touched = True, _running_task(), []
+            runs = self.clock.runs()
             try:
+                refuse_if_taken(self)
                 yield
                 self._execute("COMMIT")
             except BaseException:
                 self._db.rollback()
+                self.clock.restore(runs)
                 raise
             finally:
                 self._open, self._owner = False, None
@@ -99,14 +106,13 @@ class RowWriter:
             raise LedgerError(
                 f"'{label}' was to be written inside another task's transaction; do not await inside one."
             )
-        touched = len(self._touched)
+        touched, runs = len(self._touched), self.clock.runs()
         try:
-            with (
-                self._db.atomic()
-            ):  # a savepoint: a failure that the caller catches takes back only this part
+            with self._db.atomic():  # a savepoint: a failure the caller catches takes back only this part
                 yield
         except BaseException:
             del self._touched[touched:]
+            self.clock.restore(runs)
             raise
 
     @contextmanager
@@ -120,11 +126,9 @@ class RowWriter:
     def _execute(self, sql: str, parameters: Iterable[Any] = (), *, many: bool = False) -> sqlite3.Cursor:
         connection = self._db.conn
         try:
-            return (
-                connection.executemany(sql, parameters)
-                if many
-                else connection.execute(sql, tuple(parameters))
-            )
+            if many:
+                return connection.executemany(sql, parameters)
+            return connection.execute(sql, tuple(parameters))
         except sqlite3.Error as error:
             raise LedgerError(sentence(error, self.path)) from error
 
@@ -143,8 +147,10 @@ class RowWriter:
 
     def body(self, text: str, *, searchable: bool = True) -> BodyHash:
         """Store ``text`` (redacted) once and return its hash; ``searchable`` puts it into the index."""
+        return self._keep(self._redactor.text(storable(text)), searchable)
+
+    def _keep(self, text: str, searchable: bool) -> BodyHash:
         with self._writing("body"):
-            text = self._redactor.text(storable(text))
             address = BodyHash(content_hash(text))
             self._execute(
                 "INSERT INTO bodies (hash, body) VALUES (?, ?) ON CONFLICT DO NOTHING", (address, text)
@@ -159,6 +165,20 @@ class RowWriter:
     def json_body(self, value: Any, *, searchable: bool = False) -> BodyHash:
         """Store ``value`` as canonical JSON (NaN and infinity become null) and return its hash."""
         return self.body(canonical_json(self._redactor.value(plain(value))), searchable=searchable)
+
+    def verbatim(self, value: Any, what: str) -> str:
+        """Return ``value`` as canonical JSON that is read back to act on it, and so must not be redacted.
+
+        Raises:
+            LedgerError: it holds a key; ``what`` names it at the beginning of the sentence.
+        """
+        text = canonical_json(value)
+        if self._redactor.reveals(text):
+            raise LedgerError(
+                f"{what} holds an API key, and keys are never written to the ledger; give keys only in "
+                "environment variables, replace the one that was shown, then start or resume the session."
+            )
+        return text
 
     def add(self, table: str, **row: Any) -> Any:
         """Insert a row and return its key (a tuple where the key has several columns).
@@ -256,6 +276,8 @@ class RowWriter:
     def _stored_body(self, table: str, name: str, value: Any) -> str | None:
         if value is None or isinstance(value, BodyHash):
             return value
+        if (table, name) in VERBATIM:
+            return self._keep(self.verbatim(value, f"The {name} of the session"), searchable=False)
         searchable = (table, name) in SEARCHABLE
         if isinstance(value, str):
             return self.body(value, searchable=searchable)

@@ -25,6 +25,7 @@ CREATE TABLE sessions (
     code_version TEXT NOT NULL,
     host TEXT NOT NULL,
     pid INTEGER NOT NULL,
+    run_token TEXT NOT NULL,                   -- new at every begin and resume: who was taken over notices
     started_at TEXT NOT NULL,
     heartbeat_at TEXT NOT NULL,
     ended_at TEXT,
@@ -129,6 +130,7 @@ CREATE TABLE segments (                        -- every piece of training this s
     reason TEXT,                               -- one sentence when it failed
     reused INTEGER,                            -- 1 when an earlier session had computed it
     wall_seconds REAL,
+    trained INTEGER,                           -- env steps actually trained, where it failed on the way
     started_at TEXT NOT NULL,
     ended_at TEXT,
     PRIMARY KEY (session_id, id)

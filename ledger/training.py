@@ -17,12 +17,16 @@ _TWIN = "SELECT ref_id FROM events WHERE session_id = ?1 AND phase = 'twin' AND 
 
 
 def env_steps(reader: Reader, session: str) -> dict[str, int]:
-    """The env steps computed for each purpose, and those an earlier session had computed."""
+    """The env steps computed for each purpose, and those an earlier session had computed.
+
+    A segment that failed counts with what was trained before it did.
+    """
     (row,) = reader.rows(
-        "WITH used AS (SELECT env_steps, coalesce(reused, 0) reused, CASE "
+        "WITH used AS (SELECT CASE status WHEN 'ok' THEN env_steps ELSE coalesce(trained, 0) END env_steps, "
+        "coalesce(reused, 0) reused, CASE "
         "WHEN id IN (SELECT segment_id FROM main_run WHERE session_id = ?1) THEN 'main' "
         f"WHEN id IN ({_TWIN}) THEN 'twin' ELSE 'branches' END purpose "
-        "FROM segments WHERE session_id = ?1 AND status = 'ok') "
+        "FROM segments WHERE session_id = ?1 AND status IN ('ok', 'error')) "
         "SELECT total(env_steps) FILTER (WHERE NOT reused AND purpose = 'main') main, "
         "total(env_steps) FILTER (WHERE NOT reused AND purpose = 'branches') branches, "
         "total(env_steps) FILTER (WHERE NOT reused AND purpose = 'twin') twin, "
@@ -68,12 +72,12 @@ def head_curve(reader: Reader, session: str, episode_set: str) -> list[CurvePoin
         reached.setdefault(move.segment.id, move.at)
     ids |= {row["ref_id"] for row in reader.rows(_TWIN, (session,))}
     beside = [
-        each for each in segments(reader, session).values() if each.id not in ids and each.status == "ok"
+        each for each in segments(reader, session).values() if each.id not in ids and each.status != "pending"
     ]
     points = []
     for segment in line:
         at = reached.get(segment.id, segment.ended_at)
-        extra = sum(each.env_steps for each in beside if at is not None and each.ended_at <= at)
+        extra = sum(each.spent for each in beside if at is not None and each.ended_at <= at)
         points += [
             CurvePoint(
                 each.env_steps,

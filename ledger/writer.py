@@ -7,21 +7,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sqlite_utils import Database
-
-from ledger.canonical import canonical_json, plain
+from ledger.canonical import canonical_json
 from ledger.chain import chained
 from ledger.connection import open_to_write
 from ledger.rows import OnCommit, RowWriter
-from ledger.sessions import SessionClock, begin_session, end_session, heartbeat, resume_session
+from ledger.sessions import begin_session, end_session, heartbeat, interrupt_pending, resume_session
 
 
 class Ledger(RowWriter):
-    """The writing side of the log; every method raises ``LedgerError`` when SQLite fails."""
+    """The writing side of the log; every method raises ``LedgerError`` when SQLite fails.
 
-    def __init__(self, db: Database, path: Path, secrets: Iterable[str], on_commit: OnCommit | None) -> None:
-        super().__init__(db, path, secrets, on_commit)
-        self.clock = SessionClock()
+    Once another process has resumed a session that this ledger began or resumed, every transaction raises
+    ``SessionTaken``: two processes never write one session.
+    """
 
     @classmethod
     def open(cls, path: str | Path, secrets: Iterable[str] = (), on_commit: OnCommit | None = None) -> Ledger:
@@ -84,7 +82,11 @@ class Ledger(RowWriter):
         return begin_session(self, **row)
 
     def resume_session(self, session_id: str, code_version: str) -> None:
-        """Mark a session as running again, in this process."""
+        """Mark a session as running again, in this process, and what it left pending as interrupted.
+
+        Raises:
+            LedgerError: there is no such session, it is done, its process lives, or other code trained it.
+        """
         resume_session(self, session_id, code_version)
 
     def heartbeat(self, session_id: str) -> None:
@@ -100,23 +102,18 @@ class Ledger(RowWriter):
 
         Segments stay pending: they are computed again.
         """
-        count = 0
-        with self._writing("interrupt pending"):
-            for table, key in (("llm_calls", "id"), ("tool_calls", "id"), ("events", "seq")):
-                for row in self.rows(
-                    f"SELECT {key} FROM {table} WHERE session_id = ? AND status = 'pending'", (session_id,)
-                ):
-                    self.complete(table, row[key], status="interrupted")
-                    count += 1
-        return count
+        return interrupt_pending(self, session_id)
 
     def save_cursor(self, session_id: str, state: dict[str, Any]) -> None:
-        """Remember where the session stands, in place of what was remembered before."""
+        """Remember where the session stands, in place of what was remembered before.
+
+        It is kept exactly but for known keys of 16 characters or more: a resume goes on with the very same texts.
+        """
         with self._writing("save cursor"):
             self._execute(
                 "INSERT INTO cursors (session_id, state) VALUES (?, ?) "
                 "ON CONFLICT (session_id) DO UPDATE SET state = excluded.state",
-                (session_id, canonical_json(self._redactor.value(plain(state)))),
+                (session_id, self._redactor.certain(canonical_json(state))),
             )
 
     def load_cursor(self, session_id: str) -> dict[str, Any] | None:

@@ -17,6 +17,10 @@ from marl.settings import RunSettings
 from marl.tasks.base import Task
 
 
+class NotFinite(RuntimeError):
+    """An evaluation gave NaN or an infinite number; one sentence."""
+
+
 class Evaluator:
     """Plays the three sets in one batch of ``3 n`` environments."""
 
@@ -49,7 +53,11 @@ class Evaluator:
     def evaluate(
         self, actor: Network, env_steps: int, *, record: bool
     ) -> tuple[list[Evaluation], BehaviourRecord | None]:
-        """Results of all sets at position ``env_steps``, and with ``record`` the behaviour in the query set."""
+        """Results of all sets at position ``env_steps``, and with ``record`` the behaviour in the query set.
+
+        Raises ``NotFinite`` where the task gives NaN or infinity: such a number is no result, and once stored it
+        would come back as missing.
+        """
         task, spec = self.task, self.task.spec
         count = task.environments
         active = np.ones(count, bool)
@@ -60,6 +68,7 @@ class Evaluator:
         if recorder:
             recorder.state(0, active)
         for t in range(spec.horizon):
+            self._refuse_not_finite(observations, "an observation", env_steps)
             self._act(actor, workspace, observations, t)
             observations, reward, terminated, truncated = task.step(self._actions)
             returns[active] += reward[active]
@@ -75,8 +84,16 @@ class Evaluator:
             if ended.any():
                 # An ended episode may not be stepped on: it starts again, uncounted, to keep the batch whole.
                 observations = task.reset(self._seeds, ended)
+        self._refuse_not_finite(returns, "a sparse return", env_steps)
         means = progress / lengths if spec.progress is not None else None
-        behaviour = recorder.finish(lengths, returns, means) if recorder else None
+        if means is not None:
+            self._refuse_not_finite(means, "a progress", env_steps)
+        behaviour = None
+        if recorder:
+            for name, values in recorder.features.items():
+                played = np.arange(len(values))[:, None] <= lengths[: self.episodes]
+                self._refuse_not_finite(values[played], f"the feature {name!r}", env_steps)
+            behaviour = recorder.finish(lengths, returns, means)
         return [self._set_result(index, env_steps, returns, means) for index in range(len(SETS))], behaviour
 
     def _act(self, actor: Network, workspace: Workspace, observations: np.ndarray, t: int) -> None:
@@ -86,6 +103,14 @@ class Evaluator:
         logits = actor.forward(inputs, workspace)
         chosen = sample(logits, self._uniforms[t]) if self.run.evaluation.policy == "sampled" else greedy(logits)
         self._actions[...] = chosen.cpu().numpy().reshape(self._actions.shape)
+
+    def _refuse_not_finite(self, values: np.ndarray, what: str, env_steps: int) -> None:
+        if not np.isfinite(values).all():
+            found = "NaN" if np.isnan(values).any() else "infinity"
+            raise NotFinite(
+                f"the evaluation gave {found} at env step {env_steps} ({what} of task {self.task.spec.name}), "
+                "expected finite numbers; correct the task"
+            )
 
     def _set_result(self, index: int, env_steps: int, returns: np.ndarray, means: np.ndarray | None) -> Evaluation:
         part = slice(index * self.episodes, (index + 1) * self.episodes)

@@ -1,35 +1,43 @@
 """A pool of long-lived worker processes that run segments, one torch thread each.
 
 The pool's own process imports no torch: it starts the workers, hands them specs and receives results. A
-worker that dies fails the segment it was computing, never the session, and is replaced. Workers know the
-segment store and nothing else; they ignore Ctrl-C (the parent decides) and leave when the parent is gone.
+worker that dies is replaced and its segment computed once more, on a fresh worker; if that one dies too, the
+segment has failed, but never the session. Workers know the segment store and nothing else; they ignore Ctrl-C
+(the parent decides) and leave when the parent is gone.
 """
 
 from __future__ import annotations
 
 import atexit
-import os
-import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from loguru import logger
 
-from marl.segment import Progress, SegmentFailed, SegmentResult, SegmentSpec, SegmentStore
-from marl.worker import sentence, start_worker
+from marl.segment import (
+    Progress,
+    SegmentFailed,
+    SegmentImpossible,
+    SegmentResult,
+    SegmentSpec,
+    SegmentStore,
+    failure_of,
+)
+from marl.worker import available_cores, cause_of_death, sentence, start_worker
 
 RUNNER = "marl.training:run_segment"
 PRELOAD = ("torch",)
 
 _TERMINATE_SECONDS = 0.5
 _FAILED_STARTS = 3
+_ATTEMPTS = 2
 
 
 @dataclass(eq=False)
@@ -38,6 +46,16 @@ class _Job:
 
     spec: SegmentSpec
     future: Future
+    deaths: list[str] = field(default_factory=list)
+    """How the workers that computed it died."""
+    lost_env_steps: int = 0
+    """Env steps that workers which died had reported."""
+    done_env_steps: int = 0
+    """Env steps of the present attempt, as last reported."""
+
+    @property
+    def env_steps(self) -> int:
+        return self.lost_env_steps + self.done_env_steps
 
 
 @dataclass(eq=False)
@@ -47,6 +65,8 @@ class _Worker:
     process: BaseProcess
     connection: Connection
     ready: bool = False
+    fresh: bool = True
+    """Whether it has not been given any segment yet."""
     job: _Job | None = None
 
 
@@ -56,8 +76,9 @@ class WorkerPool:
     ``on_progress`` is called in the pool's thread, at most about ten times a second per worker. ``runner``
     names the function ``module:function`` that a worker calls as ``runner(spec, store, progress=...)``;
     ``preload`` names modules imported as soon as a worker starts. Futures end with a ``SegmentResult`` or
-    raise ``SegmentFailed``. Like all of multiprocessing's spawned processes, workers import the main module,
-    so a script needs its ``if __name__ == "__main__"`` guard.
+    raise ``SegmentFailed``, or ``SegmentImpossible`` where the machine or the program is at fault or the
+    segment was cancelled. Like all of multiprocessing's spawned processes, workers import the main module, so
+    a script needs its ``if __name__ == "__main__"`` guard.
     """
 
     def __init__(
@@ -80,7 +101,7 @@ class WorkerPool:
         self._queue: deque[_Job] = deque()
         self._in_flight: dict[str, Future] = {}
         self._workers: list[_Worker] = []
-        self._failed_starts = 0
+        self._failed_starts, self._start_failure = 0, ""
         self._broken: str | None = None
         self._closed = False
         self._wake_receiver, self._wake_sender = Pipe(duplex=False)
@@ -117,7 +138,7 @@ class WorkerPool:
                     future.set_exception(error)
                 return future
             if self._broken is not None:
-                future.set_exception(SegmentFailed(self._broken))
+                future.set_exception(SegmentImpossible(self._broken))
                 return future
             self._in_flight[spec.id] = future
             self._queue.append(_Job(spec, future))
@@ -125,7 +146,7 @@ class WorkerPool:
             return future
 
     def cancel_all(self) -> None:
-        """Fail every segment in flight with ``SegmentFailed`` and stop its worker, within two seconds.
+        """Fail every segment in flight with ``SegmentImpossible`` and stop its worker, within two seconds.
 
         The pool stays usable: new workers are started. A killed worker leaves no half-written segment behind,
         since the store writes atomically.
@@ -137,12 +158,15 @@ class WorkerPool:
             jobs += [worker.job for worker in busy]
             for worker in busy:
                 worker.job = None
+            if busy:
+                self._failed_starts = 0  # these had started, so others can be
             self._stop(busy)
             if not self._closed:
                 self._replace_missing()
             self._wake()
         for job in jobs:
-            self._fail(job, f"Segment {job.spec.id} was cancelled before it was finished.")
+            reason = f"Segment {job.spec.id} was cancelled before it was finished."
+            self._settle(job, None, SegmentImpossible(reason, env_steps=job.env_steps))
 
     def close(self) -> None:
         """Cancel what is in flight and stop every worker; a second call does nothing."""
@@ -182,73 +206,112 @@ class WorkerPool:
             self._bury(worker)
             return
         except Exception as error:
-            kind, content = "failed", (f"A worker's answer could not be read ({sentence(error)}).", "")
+            reason = f"A worker's answer could not be read ({sentence(error)}); start this program again."
+            kind, content = "failed", (SegmentImpossible(reason), "")
         if kind == "progress":
-            if self._on_progress is not None and worker.job is not None:
-                try:
-                    self._on_progress(content)
-                except Exception as error:
-                    logger.error("the progress listener failed: {}", sentence(error))
+            self._hear(worker.job, content)
             return
         with self._lock:
             job, worker.job = worker.job, None
             if kind == "ready":
                 worker.ready, self._failed_starts = True, 0
+                self._replace_missing()  # those given up while this one was starting
             self._hand_out()
         if kind == "done" and job is not None:
             self._settle(job, content, None)
         elif kind == "failed" and job is not None:
-            reason, details = content
+            error, details = content
             if details:
                 logger.debug("segment {} failed in its worker:\n{}", job.spec.id, details)
-            self._fail(job, reason)
+            job.done_env_steps = max(job.done_env_steps, error.env_steps)
+            self._settle(job, None, failure_of(error, job.spec.id, job.env_steps))
+
+    def _hear(self, job: _Job | None, progress: Progress) -> None:
+        if job is None:
+            return  # it was cancelled
+        job.done_env_steps = progress.done_env_steps
+        if self._on_progress is not None:
+            try:
+                self._on_progress(progress)
+            except Exception as error:
+                logger.error("the progress listener failed: {}", sentence(error))
 
     def _bury(self, worker: _Worker) -> None:
-        """Fail the segment of a worker that died, and start another worker."""
+        """Replace a worker that died; its segment waits for a fresh one, or fails if that died as well."""
         with self._lock:
             if worker not in self._workers:
                 return  # stopped by us
             self._workers.remove(worker)
             worker.process.join(timeout=1)
-            cause = _cause_of_death(worker.process.exitcode)
+            cause = cause_of_death(worker.process.exitcode)
             worker.connection.close()
-            job, abandoned = worker.job, []
-            if not worker.ready:
-                self._failed_starts += 1
-            if self._failed_starts >= _FAILED_STARTS:
-                self._broken = (
-                    f"No worker can be started: {self._failed_starts} in a row died ({cause}) before they "
-                    "were ready; read the errors above."
-                )
-                abandoned = list(self._queue)
-                self._queue.clear()
-            elif not self._closed:
-                self._replace_missing()
+            if worker.ready:
+                self._failed_starts = 0  # workers can be started, after all
+            else:
+                self._failed_starts, self._start_failure = self._failed_starts + 1, cause
+            job, failed = worker.job, []
+            if job is not None:
+                job.deaths.append(cause)
+                job.lost_env_steps, job.done_env_steps = job.env_steps, 0
+                if len(job.deaths) < _ATTEMPTS:
+                    self._queue.appendleft(job)
+                else:
+                    failed.append((job, _died(job)))
+            if not self._closed:
+                for left in self._replace_missing():
+                    failed.append((left, SegmentImpossible(self._broken, env_steps=left.env_steps)))
+            self._hand_out()
         logger.warning("a worker died ({})", cause)
-        if job is not None:
-            self._fail(job, f"The worker died ({cause}) while computing segment {job.spec.id}.")
-        for job in abandoned:
-            self._fail(job, self._broken or cause)
+        for job, error in failed:
+            self._settle(job, None, error)
 
     # Helpers; those that touch workers or the queue are called with the lock held.
 
     def _hand_out(self) -> None:
         for worker in self._workers:
-            while worker.ready and worker.job is None and self._queue:
-                job = self._queue.popleft()
-                if not job.future.set_running_or_notify_cancel():
+            while worker.ready and worker.job is None and (job := self._next_for(worker)) is not None:
+                # A segment that is computed once more is running already.
+                if not job.future.running() and not job.future.set_running_or_notify_cancel():
                     if self._in_flight.get(job.spec.id) is job.future:
                         del self._in_flight[job.spec.id]
                     continue
-                worker.job = job
+                worker.job, worker.fresh = job, False
                 try:
                     worker.connection.send((job.spec, job.spec.id))
                 except OSError:
                     break  # it died: its closed pipe is handled by the pool's thread
 
-    def _replace_missing(self) -> None:
-        while len(self._workers) < self.worker_count:
-            self._workers.append(_Worker(*start_worker(self._store_root, self._runner, self._preload)))
+    def _next_for(self, worker: _Worker) -> _Job | None:
+        """Take the first waiting job off the queue; one whose worker died waits for a fresh worker.
+
+        Where no more workers can be started, any worker will do.
+        """
+        any_worker = worker.fresh or self._failed_starts >= _FAILED_STARTS
+        job = next((job for job in self._queue if any_worker or not job.deaths), None)
+        if job is not None:
+            self._queue.remove(job)
+        return job
+
+    def _replace_missing(self) -> list[_Job]:
+        """Start what is missing; where starts keep failing, go on with fewer, and give up when none is left.
+
+        Returns the jobs that nobody is left to compute.
+        """
+        while len(self._workers) < self.worker_count and self._failed_starts < _FAILED_STARTS:
+            try:
+                self._workers.append(_Worker(*start_worker(self._store_root, self._runner, self._preload)))
+            except OSError as error:
+                self._failed_starts, self._start_failure = self._failed_starts + 1, sentence(error)
+                logger.warning("a worker cannot be started ({})", self._start_failure)
+        if self._workers:
+            return []
+        self._broken = (
+            f"No worker can be started: {self._failed_starts} in a row failed ({self._start_failure}) before "
+            "they were ready; read the errors above, put them right and resume."
+        )
+        abandoned = list(self._queue)
+        self._queue.clear()
+        return abandoned
 
     def _stop(self, workers: list[_Worker]) -> None:
         """Terminate workers and forget them; those that ignore it are killed."""
@@ -262,9 +325,6 @@ class WorkerPool:
                 worker.process.kill()
                 worker.process.join(timeout=_TERMINATE_SECONDS)
             self._workers.remove(worker)
-
-    def _fail(self, job: _Job, reason: str) -> None:
-        self._settle(job, None, SegmentFailed(reason))
 
     def _settle(self, job: _Job, result: SegmentResult | None, error: Exception | None) -> None:
         with self._lock:
@@ -282,14 +342,10 @@ class WorkerPool:
         self._wake_sender.send_bytes(b"1")
 
 
-def available_cores() -> int:
-    """The number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _cause_of_death(exitcode: int | None) -> str:
-    if exitcode is None:
-        return "closed its pipe"
-    return (
-        f"signal {-exitcode}, {signal.Signals(-exitcode).name}" if exitcode < 0 else f"exit code {exitcode}"
+def _died(job: _Job) -> SegmentFailed:
+    first, second = job.deaths
+    return SegmentFailed(
+        f"The worker died ({first}) while computing segment {job.spec.id}, "
+        f"and so did a fresh one ({second}) that tried it again.",
+        env_steps=job.env_steps,
     )

@@ -6,11 +6,14 @@ nothing is ever overwritten.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,11 +30,52 @@ from marl.tasks.base import TaskSpec
 
 
 class SegmentFailed(RuntimeError):
-    """A segment cannot be computed or read; the message is one sentence."""
+    """A segment cannot be computed or read; the message is one sentence.
+
+    ``env_steps`` of it were trained all the same, as far as is known: what fails on the way has cost them.
+    """
+
+    def __init__(self, message: str, *, env_steps: int = 0) -> None:
+        super().__init__(message)
+        self.env_steps = env_steps
+
+
+class SegmentImpossible(SegmentFailed):
+    """The machine or the program, not the segment, is at fault: trying again later may succeed.
+
+    It says nothing about the shaping, so it must never count as a failure of one.
+    """
 
 
 class SegmentStopped(RuntimeError):
     """The caller asked a segment to stop; nothing of it was stored."""
+
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def failure_of(error: Exception, segment: str, env_steps: int = 0) -> SegmentFailed:
+    """What an exception that ended a segment means for it: ``SegmentImpossible`` or ``SegmentFailed``.
+
+    What the operating system, the memory or the import system raised is the machine's; every other exception
+    is the segment's own. A ``SegmentFailed`` keeps its class and words; ``env_steps`` counts where it knows fewer.
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, SegmentFailed):
+        kind = SegmentImpossible if isinstance(error, SegmentImpossible) else SegmentFailed
+        return kind(text, env_steps=max(env_steps, error.env_steps))
+    cause = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        message = f"The disk is full: segment {segment} could not be stored ({cause}); free space and resume."
+    elif isinstance(error, OSError):
+        message = f"The machine failed segment {segment} ({cause}); put that right and resume."
+    elif isinstance(error, MemoryError):
+        message = f"The memory is full: segment {segment} could not be trained ({cause}); free some and resume."
+    elif isinstance(error, ImportError):
+        message = f"The program could not load what segment {segment} needs ({cause}); install it and resume."
+    else:
+        return SegmentFailed(cause, env_steps=env_steps)
+    return SegmentImpossible(message, env_steps=env_steps)
 
 
 NOT_TRAINING = (
@@ -143,25 +187,27 @@ class SegmentStore:
         return self.path(segment).is_dir()
 
     def load_result(self, segment: str) -> SegmentResult:
-        """The stored result; ``SegmentFailed`` if there is none or it cannot be read."""
+        """The stored result; ``SegmentImpossible`` if there is none or it cannot be read."""
         path = self.path(segment) / "result.json"
         if not self.has(segment):
-            raise SegmentFailed(f"Segment {segment} is not in {self.root}; run it first.")
+            raise SegmentImpossible(f"Segment {segment} is not in {self.root}; run it first.")
         try:
             return SegmentResult.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
-            raise SegmentFailed(
+            raise SegmentImpossible(
                 f"The result of segment {segment} in {path} cannot be read ({type(error).__name__}); "
                 "delete the folder to compute it again."
             ) from error
 
     def behaviour(self, segment: str) -> BehaviourRecord:
-        """The query episodes of the segment's last evaluation; ``SegmentFailed`` if they cannot be read."""
+        """The query episodes of the segment's last evaluation; ``SegmentImpossible`` if they cannot be read."""
         path = self.path(segment) / "behaviour.npz"
         try:
             return BehaviourRecord.load(path)
-        except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
-            raise SegmentFailed(
+        except (
+            OSError, ValueError, EOFError, KeyError, TypeError, NotImplementedError, zipfile.BadZipFile, zlib.error,
+        ) as error:  # fmt: skip
+            raise SegmentImpossible(
                 f"The behaviour record of segment {segment} in {path} cannot be read ({type(error).__name__}); "
                 "run the segment, or delete its folder to compute it again."
             ) from error

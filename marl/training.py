@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from marl.checkpoint import CheckpointError, Position, load_checkpoint, save_checkpoint
-from marl.evaluation import Evaluator
+from marl.evaluation import Evaluator, NotFinite
 from marl.learners import Collector, Diverged, Learner, Timings
 from marl.randomness import derive
 from marl.records import SETS, Evaluation
-from marl.segment import Progress, SegmentFailed, SegmentResult, SegmentSpec, SegmentStopped, SegmentStore, rollout_size
+from marl.segment import (
+    Progress,
+    SegmentFailed,
+    SegmentImpossible,
+    SegmentResult,
+    SegmentSpec,
+    SegmentStopped,
+    SegmentStore,
+    failure_of,
+    rollout_size,
+)
 from marl.shaping import check
 from marl.tasks import make_task as make_known_task
 from marl.tasks.base import Task, TaskSpec
@@ -34,15 +46,30 @@ def run_segment(
     ``progress`` is told about every update; ``stop`` is asked before every update. Runs on one torch thread, so that
     results do not depend on the machine's core count. ``make_task`` must make the task that ``spec.run.task`` names.
 
-    Raises ``SegmentFailed`` (unusable inputs, missing or unreadable parent, divergence), ``SegmentStopped``,
-    ``ShapingError`` (the shaping does not fit the task) and what making the task raises.
+    Raises ``SegmentFailed`` (unusable inputs, divergence, NaN), ``SegmentImpossible`` (missing or unreadable
+    parent, full disk or memory and whatever else the machine refuses), ``SegmentStopped``, ``ShapingError``
+    (the shaping does not fit the task) and what making the task raises.
     """
     if store.has(spec.id):
         return store.load_result(spec.id).model_copy(update={"reused": True})
+    trained = 0
+
+    def report(latest: Progress) -> None:
+        nonlocal trained
+        trained = latest.done_env_steps
+        if progress is not None:
+            progress(latest)
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _train(spec, store, progress, stop, make_task)
+        return _train(spec, store, report, stop, make_task)
+    except (OSError, MemoryError, ImportError) as error:
+        raise failure_of(error, spec.id, trained) from error
+    except RuntimeError as error:
+        if not _out_of_memory(error):
+            raise
+        raise failure_of(MemoryError(str(error)), spec.id, trained) from error
     finally:
         torch.set_num_threads(threads)
 
@@ -50,7 +77,7 @@ def run_segment(
 def _train(
     spec: SegmentSpec,
     store: SegmentStore,
-    progress: Callable[[Progress], None] | None,
+    progress: Callable[[Progress], None],
     stop: Callable[[], bool] | None,
     make_task: MakeTask,
 ) -> SegmentResult:
@@ -73,21 +100,30 @@ def _train(
         if stop is not None and stop():
             raise SegmentStopped(f"Segment {spec.id} was stopped after {update - 1} of {updates} updates.")
         before = Position(start.env_steps + (update - 1) * collector.size, start.updates + update - 1)
-        rows.append(_train_once(learner, collector, spec, before, timings))
+        done = update * collector.size
+        try:
+            rows.append(_train_once(learner, collector, spec, before, timings))
+        except Diverged as error:
+            raise SegmentFailed(
+                f"Training diverged: {error} at env step {start.env_steps + done}; use a smaller learning rate "
+                "or a weaker shaping.",
+                env_steps=done,
+            ) from error
         if update in due:
             now = time.perf_counter()
-            position = before.env_steps + collector.size
-            results, behaviour = evaluator.evaluate(learner.actor, position, record=update == updates)
+            position = start.env_steps + done
+            try:
+                results, behaviour = evaluator.evaluate(learner.actor, position, record=update == updates)
+            except NotFinite as error:
+                raise SegmentFailed(f"The segment gave no result: {error}.", env_steps=done) from error
             evaluations += results
             timings.evaluation += time.perf_counter() - now
-        if progress is not None:
-            latest = rows[-1]
-            done = update * collector.size
-            progress(Progress(spec.id, done, spec.env_steps, latest["sparse_return"], latest["progress"]))
+        latest = rows[-1]
+        progress(Progress(spec.id, done, spec.env_steps, latest["sparse_return"], latest["progress"]))
 
     end = Position(start.env_steps + spec.env_steps, start.updates + updates)
     with store.writing(spec.id) as folder:
-        save_checkpoint(folder / "checkpoint.pt", learner, end)
+        _save(folder / "checkpoint.pt", learner, end, spec)
         behaviour.save(folder / "behaviour.npz")
         wall = time.perf_counter() - began
         spent = asdict(timings)
@@ -116,15 +152,38 @@ def _train_once(
     )
     after = before.env_steps + collector.size
     now = time.perf_counter()
-    try:
-        learned = learner.update(rollout, generator)
-    except Diverged as error:
-        raise SegmentFailed(
-            f"Training diverged: {error} at env step {after}; use a smaller learning rate or a weaker shaping."
-        ) from error
+    learned = learner.update(rollout, generator)
     timings.update += time.perf_counter() - now
     beta = 0.0 if spec.shaping.is_none else float(spec.shaping.beta_at(after))
-    return {"env_steps": after, **rollout.episode_metrics(), "beta": beta, **learned}
+    played = rollout.episode_metrics()
+    for name, value in played.items():
+        if value is not None and not math.isfinite(value):
+            found = "NaN" if math.isnan(value) else "infinite"
+            raise Diverged(f"the {name.replace('_', ' ')} became {found}")
+    return {"env_steps": after, **played, "beta": beta, **learned}
+
+
+_PROBE_BYTES = 1 << 20
+
+
+def _save(path: Path, learner: Learner, position: Position, spec: SegmentSpec) -> None:
+    """``save_checkpoint``, with the operating system's own error where it fails."""
+    try:
+        save_checkpoint(path, learner, position)
+    except RuntimeError as error:
+        # torch's writer loses the reason; writing on by hand meets the same obstacle and says what it is.
+        with path.open("ab") as file:
+            file.write(bytes(_PROBE_BYTES))
+        raise SegmentImpossible(
+            f"The checkpoint of segment {spec.id} could not be written ({type(error).__name__}); "
+            "check the disk and resume.",
+            env_steps=spec.env_steps,
+        ) from error
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch ran out of memory: on the CPU it says so in words only."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _load_parent(spec: SegmentSpec, store: SegmentStore, learner: Learner) -> Position:
@@ -132,11 +191,11 @@ def _load_parent(spec: SegmentSpec, store: SegmentStore, learner: Learner) -> Po
     if spec.parent is None:
         return Position(env_steps=0, updates=0)
     if not store.has(spec.parent):
-        raise SegmentFailed(f"The parent segment {spec.parent} is not in {store.root}; run it first.")
+        raise SegmentImpossible(f"The parent segment {spec.parent} is not in {store.root}; run it first.")
     try:
         return load_checkpoint(store.checkpoint_path(spec.parent), learner)
     except CheckpointError as error:
-        raise SegmentFailed(str(error)) from error
+        raise SegmentImpossible(str(error)) from error
 
 
 def _refuse_length(spec: SegmentSpec, task: TaskSpec) -> None:

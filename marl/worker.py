@@ -1,4 +1,4 @@
-"""A worker process: how it is started (one thread, deaf to Ctrl-C) and what runs inside it."""
+"""A worker process: how it is started (one thread, deaf to Ctrl-C), what runs inside it and how it ended."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from marl.segment import Progress, SegmentFailed, SegmentSpec, SegmentStore
+from marl.segment import Progress, SegmentImpossible, SegmentSpec, SegmentStore, failure_of
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS",
@@ -26,12 +26,17 @@ _THREAD_VARIABLES = (
 _PROGRESS_SECONDS = 0.1
 
 
+def available_cores() -> int:
+    """The number of cores this process may use: one worker on each is as many as pay."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def start_worker(store_root: Path, runner: str, preload: tuple[str, ...]) -> tuple[BaseProcess, Connection]:
     """Start a worker process; returns at once with the process and this side of its pipe.
 
     It imports ``preload`` and ``runner`` (``module:function``), says ``("ready", None)``, and then answers
     every ``(spec, id)`` it receives with ``("progress", Progress)`` messages and one ``("done",
-    SegmentResult)`` or ``("failed", (reason, traceback))``.
+    SegmentResult)`` or ``("failed", (SegmentFailed, traceback))``.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -92,42 +97,49 @@ def _work(connection: Connection, store_root: str, runner: str, preload: tuple[s
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(1)
     except Exception as error:
-        broken = (f"The worker could not load {runner} ({sentence(error)}).", traceback.format_exc())
+        reason = f"The worker could not load {runner} ({sentence(error)}); repair that and resume."
+        broken = ("failed", (SegmentImpossible(reason), traceback.format_exc()))
     connection.send(("ready", None))
     while True:
         try:
             spec, expected_id = connection.recv()
         except (EOFError, OSError):
             return
-        if broken:
-            answer = ("failed", broken)
-        elif spec.id != expected_id:
-            answer = ("failed", ("The sources of this program changed while it ran; start it again.", ""))
+        except Exception as error:
+            answer = _changed(f"a segment cannot be read: {sentence(error)}", traceback.format_exc())
         else:
-            answer = _answer(function, spec, store_root, connection)
+            answer = broken or _answer(function, spec, expected_id, store_root, connection)
         try:
             connection.send(answer)
         except OSError:
             return
 
 
-def _answer(function: Callable, spec: SegmentSpec, store_root: str, connection: Connection) -> tuple:
-    """Run one segment: ``("done", result)``, or ``("failed", (reason, traceback))``."""
-    last = -_PROGRESS_SECONDS
+def _answer(
+    function: Callable, spec: SegmentSpec, expected_id: str, store_root: str, connection: Connection
+) -> tuple[str, object]:
+    """Run one segment: ``("done", result)``, or ``("failed", (error, traceback))``."""
+    last, trained = -_PROGRESS_SECONDS, 0
 
     def report(progress: Progress) -> None:
-        nonlocal last
-        now = time.monotonic()
+        nonlocal last, trained
+        now, trained = time.monotonic(), progress.done_env_steps
         if now - last >= _PROGRESS_SECONDS:
             last = now
             connection.send(("progress", progress))
 
     try:
+        if spec.id != expected_id:
+            return _changed(f"segment {expected_id} is {spec.id} here")
         return "done", function(spec, SegmentStore(Path(store_root)), progress=report)
-    except SegmentFailed as error:
-        return "failed", (str(error), "")
     except Exception as error:
-        return "failed", (sentence(error), traceback.format_exc())
+        return "failed", (failure_of(error, expected_id, trained), traceback.format_exc())
+
+
+def _changed(what: str, details: str = "") -> tuple[str, object]:
+    """The answer of a worker whose code is not its parent's."""
+    reason = f"The sources of this program changed while it ran ({what}); start it again."
+    return "failed", (SegmentImpossible(reason), details)
 
 
 def _leave_with_parent() -> None:
@@ -136,3 +148,12 @@ def _leave_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
+
+
+def cause_of_death(exitcode: int | None) -> str:
+    """How a worker process ended, in words; None is one that still runs and speaks no more."""
+    if exitcode is None:
+        return "closed its pipe"
+    if exitcode < 0:
+        return f"signal {-exitcode}, {signal.Signals(-exitcode).name}"
+    return f"exit code {exitcode}"

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 import time
 
-from marl.segment import Progress, SegmentFailed
+from marl.segment import Progress, SegmentFailed, SegmentImpossible
+
+if os.environ.get("POOL_TEST_STARTS_FAIL") == "1":
+    os._exit(7)
+
+_calls = 0
+
+
+class OwnFailure(SegmentImpossible):
+    """A class that the pool's process does not know."""
+
+    def __reduce__(self):
+        return _explode, ()
 
 
 class Unreadable:
@@ -23,6 +36,8 @@ def _explode():
 
 def act(spec, store, progress=None):
     """Do what the task's name says; the answer tells who did what and when."""
+    global _calls
+    _calls += 1
     name, began = spec.run.task, time.monotonic()
     if name == "sleep":
         progress(Progress(spec.id, 1, spec.env_steps, None, None))
@@ -32,13 +47,44 @@ def act(spec, store, progress=None):
         while True:
             pass
     elif name == "killed":
+        progress(Progress(spec.id, 40, spec.env_steps, None, None))
         os.kill(os.getpid(), signal.SIGKILL)
+    elif name == "killed once":
+        first = store.root / f"{spec.id} died"
+        if not first.exists():
+            first.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    elif name == "killed, then diverged":
+        first = store.root / f"{spec.id} died"
+        progress(Progress(spec.id, 40, spec.env_steps, None, None))
+        if not first.exists():
+            first.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise SegmentFailed("Training diverged.", env_steps=70)
+    elif name == "busy once":
+        first = store.root / f"{spec.id} began"
+        if not first.exists():
+            first.touch()
+            progress(Progress(spec.id, 1, spec.env_steps, None, None))
+            time.sleep(60)
     elif name == "exit":
         os._exit(3)
     elif name == "diverged":
-        raise SegmentFailed("Training diverged: the value loss became NaN at env step 3200.")
+        raise SegmentFailed("Training diverged: the value loss became NaN at env step 3200.", env_steps=3200)
     elif name == "error":
+        progress(Progress(spec.id, 30, spec.env_steps, None, None))
+        progress(Progress(spec.id, 60, spec.env_steps, None, None))  # too soon to be sent
         raise ValueError("first line\nsecond line")
+    elif name == "full disk":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    elif name == "forbidden":
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "checkpoint.pt")
+    elif name == "memory":
+        raise MemoryError
+    elif name == "import":
+        raise ModuleNotFoundError("No module named 'nothing'")
+    elif name == "impossible":
+        raise OwnFailure("The parent segment is not there.", env_steps=5)
     elif name == "unreadable":
         return Unreadable()
     elif name == "chatty":
@@ -50,6 +96,7 @@ def act(spec, store, progress=None):
         "id": spec.id,
         "seed": spec.seed,
         "process": os.getpid(),
+        "calls": _calls,
         "began": began,
         "store": str(store.root),
         "omp": os.environ.get("OMP_NUM_THREADS"),

@@ -18,15 +18,12 @@ from marl.shaping import ShapingConfig
 from marl.tasks import make_task
 from tests.trainer_double import EPISODES, Score, ScriptedPool, ScriptedStore
 from tools.base import Tool
-from tools.branches import branch_tools
 from tools.configuration import DeliberationSettings, SessionSettings
 from tools.contracts import Candidate
-from tools.decisions import decision_tools
 from tools.desk import Desk, HumanAnswer, HumanQuestion
-from tools.evidence import evidence_tools
-from tools.proposals import proposal_tools
 from tools.recompute import recompute
 from tools.state import Head, Regression, Round, SessionState
+from tools.toolbox import TOOL_NAMES, toolbox
 from tools.trainer import Trainer
 
 SESSION = "20261122-154501-k3f"
@@ -143,6 +140,7 @@ class ScriptedSession:
             evidence = None
             if tool.evidence:
                 self.desk.state.evidence += 1
+                self.desk.state.seen = self.desk.state.evidence  # every call here is a step of its own
                 evidence = f"E{self.desk.state.evidence}"
             self.ledger.add(
                 "tool_calls", event_seq=seq, session_id=SESSION, round=self.desk.state.round_number,
@@ -156,7 +154,7 @@ class ScriptedSession:
     def tools(self) -> dict[str, Tool]:
         """Every tool over the present desk."""
         desk = self.desk
-        return evidence_tools(desk) | proposal_tools(desk) | branch_tools(desk) | decision_tools(desk)
+        return {tool.name: tool for role in TOOL_NAMES for tool in toolbox(desk, role)}
 
     def diagnose(self) -> None:
         """One look at the metrics, and a diagnosis that cites it."""

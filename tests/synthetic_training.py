@@ -112,9 +112,11 @@ def _misbehave(world: str, spec, store, progress) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if world == "worker of every main run dies" and spec.env_steps == STAGE_STEPS:
         os.kill(os.getpid(), signal.SIGKILL)
-    if world == "worker of a candidate dies" and not spec.shaping.is_none and not died.exists():
-        died.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
+    if world == "workers of a candidate die" and not spec.shaping.is_none:
+        if not died.exists():
+            died.write_text(spec.id)
+        if died.read_text() == spec.id:
+            os.kill(os.getpid(), signal.SIGKILL)
     if world == "candidates diverge" and not spec.shaping.is_none:
         raise SegmentFailed("Training diverged: the value loss became NaN.")
 

@@ -327,6 +327,15 @@ def finished(tmp_path: Path) -> ScriptedSession:
         yield session
 
 
+def test_what_was_rolled_back_is_not_tried_again(finished: ScriptedSession) -> None:
+    fates = {each.candidate: each.outcome for each in finished.desk.state.tried}
+    assert fates == {"c1": "rolled back", "c2": "screened out"}
+    finished.open_round()
+    with pytest.raises(ToolRefused, match="nearly equal to c1 of round 1, which was rolled back"):
+        finished.propose(GOOD)
+    assert finished.propose(OTHER) == ["c1"]  # what was only screened out may have its time later
+
+
 def test_a_promotion_that_holds_is_not_rolled_back(opened: Opening) -> None:
     with opened({"c1": 0.03}) as session:
         assert session.judged(GOOD) == "pass"

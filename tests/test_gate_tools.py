@@ -15,9 +15,9 @@ from marl.gate import GateSettings, Measure, rank_screen
 from tests.scripted_session import SESSION, SETTINGS, ScriptedSession
 from tests.trainer_double import Launched, Score, by_arm
 from tools.base import ToolRefused
-from tools.branches import computed_verdict, record_verdict
 from tools.recompute import recompute
 from tools.state import VerdictRecord
+from tools.verdicts import computed_verdict, record_verdict
 
 GOOD, OTHER, THIRD = "coverage_distance", "collisions", "worst_coverage_distance"
 DIED = "The worker died (signal 9, SIGKILL)."
@@ -395,7 +395,7 @@ def test_a_winner_that_was_never_confirmed_is_not_called_screened_out(opened: Op
         first, second = session.desk.state.tried
         assert (first.outcome, first.difference) == ("not compared", pytest.approx(0.03))
         assert second.outcome == "screened out"
-            assert second.reason == "behind c1 in the screen: +0 against +0.03 of progress"
+        assert second.reason == "behind c1 in the screen: +0 against +0.03 of progress"
 
 
 # recovery -------------------------------------------------------------------------------------

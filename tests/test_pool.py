@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -13,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
+import marl.pool
 from marl import segment
-from marl.pool import WorkerPool, available_cores
+from marl.pool import WorkerPool
 from marl.records import Evaluation
-from marl.segment import SegmentFailed, SegmentResult, SegmentSpec, SegmentStore
+from marl.segment import SegmentFailed, SegmentImpossible, SegmentResult, SegmentSpec, SegmentStore
 from marl.settings import RunSettings
 from marl.shaping import ShapingConfig
+from marl.worker import available_cores
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 60
@@ -62,10 +65,38 @@ def pool(tmp_path_factory, heard):
         yield pool
 
 
-def failure_of(future):
+def error_of(future):
     with pytest.raises(SegmentFailed) as raised:
         future.result(PATIENCE)
-    return str(raised.value)
+    return raised.value
+
+
+def failure_of(future):
+    """The words of a failure that is the segment's own."""
+    error = error_of(future)
+    assert type(error) is SegmentFailed
+    return str(error)
+
+
+def impossible_of(future):
+    """The words of a failure that is the machine's or the program's."""
+    error = error_of(future)
+    assert type(error) is SegmentImpossible
+    return str(error)
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.01)
+
+
+def use_both(pool):
+    """Give each of two workers a segment."""
+    both = [pool.submit(make_spec("sleep", seed=seed, env_steps=300)) for seed in (90, 91)]
+    wait_until(lambda: all(future.running() for future in both))
+    assert len({future.result(PATIENCE)["process"] for future in both}) == 2
 
 
 def alive(process_id):
@@ -122,32 +153,82 @@ def test_a_stored_segment_is_answered_at_once(tmp_path):
         assert future.done()
         assert future.result() == result.model_copy(update={"reused": True})
         (store.path(spec.id) / "result.json").write_text("{")
-        assert "cannot be read" in failure_of(pool.submit(spec))
+        assert "cannot be read" in impossible_of(pool.submit(spec))
 
 
 @pytest.mark.parametrize(("task", "cause"), [("killed", "signal 9, SIGKILL"), ("exit", "exit code 3")])
-def test_a_worker_that_dies_fails_its_segment_only(pool, task, cause):
+def test_a_segment_whose_worker_dies_twice_has_failed_and_no_other(pool, task, cause):
     doomed, next_one = pool.submit(make_spec(task)), pool.submit(make_spec(seed=20))
-    assert failure_of(doomed) == f"The worker died ({cause}) while computing segment {make_spec(task).id}."
+    assert failure_of(doomed) == (
+        f"The worker died ({cause}) while computing segment {make_spec(task).id}, "
+        f"and so did a fresh one ({cause}) that tried it again."
+    )
     assert next_one.result(PATIENCE)["seed"] == 20
+    assert error_of(doomed).env_steps == (80 if task == "killed" else 0)  # 40 were reported by either
+
+
+def test_a_segment_whose_worker_dies_once_is_computed_on_a_fresh_one(tmp_path):
+    with WorkerPool(tmp_path, workers=2, runner="pool_runners:act", preload=()) as pool:
+        use_both(pool)
+        future = pool.submit(make_spec("killed once", seed=24))
+        assert pool.submit(make_spec("killed once", seed=24)) is future
+        assert future.result(PATIENCE)["calls"] == 1, "the other worker was idle, but no fresh one"
+
+
+def test_steps_of_a_worker_that_died_count_for_what_follows(pool):
+    error = error_of(pool.submit(make_spec("killed, then diverged", seed=25)))
+    assert type(error) is SegmentFailed and str(error) == "Training diverged."
+    assert error.env_steps == 40 + 70
 
 
 def test_a_worker_killed_from_outside_is_replaced(pool, heard):
-    spec = make_spec("busy", seed=21)
+    spec = make_spec("busy once", seed=21)
     before = pool.submit(make_spec(seed=22)).result(PATIENCE)["process"]
-    doomed = pool.submit(spec)
+    orphan, waiting = pool.submit(spec), pool.submit(make_spec(seed=23))
     heard.wait_for(spec.id)
     os.kill(before, signal.SIGKILL)
-    assert "signal 9" in failure_of(doomed)
-    assert pool.submit(make_spec(seed=23)).result(PATIENCE)["process"] != before
+    first, second = orphan.result(PATIENCE), waiting.result(PATIENCE)
+    assert first["process"] == second["process"] != before
+    assert first["began"] < second["began"]  # it keeps its place
+
+
+def test_a_segment_on_its_second_worker_can_be_cancelled(pool, heard):
+    spec = make_spec("busy", seed=26)
+    future = pool.submit(spec)
+    heard.wait_for(spec.id)
+    pool._workers[0].process.kill()
+    wait_until(lambda: len(heard.of(spec.id)) == 2)
+    pool.cancel_all()
+    assert "cancelled" in impossible_of(future)
+    assert error_of(future).env_steps == 2  # one of each worker
+    assert pool.submit(make_spec(seed=27)).result(PATIENCE)["seed"] == 27
 
 
 def test_exceptions_fail_the_segment_with_one_sentence(pool):
     before = pool.submit(make_spec(seed=30)).result(PATIENCE)["process"]
-    assert failure_of(pool.submit(make_spec("diverged"))).startswith("Training diverged")
-    assert failure_of(pool.submit(make_spec("error"))) == "ValueError: first line second line"
-    assert "could not be read" in failure_of(pool.submit(make_spec("unreadable")))
+    diverged, error = pool.submit(make_spec("diverged")), pool.submit(make_spec("error"))
+    assert failure_of(diverged).startswith("Training diverged")
+    assert failure_of(error) == "ValueError: first line second line"
+    assert error_of(diverged).env_steps == 3200 and error_of(error).env_steps == 60
     assert pool.submit(make_spec(seed=31)).result(PATIENCE)["process"] == before  # the worker lives on
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("full disk", "The disk is full: .*No space left on device.*; free space and resume.$"),
+        ("forbidden", "The machine failed segment .*Permission denied: 'checkpoint.pt'.*and resume.$"),
+        ("memory", "The memory is full: .*MemoryError.*and resume.$"),
+        ("import", "could not load .*No module named 'nothing'.*and resume.$"),
+        ("impossible", "The parent segment is not there.$"),
+        ("unreadable", "could not be read .*no such class.*; start this program again.$"),
+    ],
+)
+def test_a_failure_of_the_machine_is_told_from_one_of_the_segment(pool, task, words):
+    """The negative control is the test before: there the class is ``SegmentFailed`` itself."""
+    future = pool.submit(make_spec(task))
+    assert re.search(words, impossible_of(future))
+    assert error_of(future).env_steps == (5 if task == "impossible" else 0)
 
 
 def test_progress_arrives_in_order_and_throttled(pool, heard):
@@ -186,7 +267,7 @@ def test_cancel_all_stops_everything_within_two_seconds(pool, heard):
     process = pool._workers[0].process
     began = time.monotonic()
     pool.cancel_all()
-    reasons = [failure_of(future) for future in futures]
+    reasons = [impossible_of(future) for future in futures]
     assert time.monotonic() - began < 2
     assert all("cancelled" in reason for reason in reasons)
     assert not process.is_alive()
@@ -214,21 +295,76 @@ def test_an_interrupt_while_a_worker_starts_harms_nobody(pool):
 
 def test_sources_that_changed_are_noticed(pool, monkeypatch):
     monkeypatch.setattr(segment, "training_version", lambda: "another")
-    assert "start it again" in failure_of(pool.submit(make_spec(seed=70)))
+    assert "changed while it ran" in impossible_of(pool.submit(make_spec(seed=70)))
 
 
-def test_a_runner_that_cannot_be_loaded_fails_the_segments(tmp_path):
+def test_a_runner_that_cannot_be_loaded_is_no_failure_of_the_segments(tmp_path):
     with WorkerPool(tmp_path, workers=1, runner="pool_runners:missing", preload=()) as pool:
-        assert "could not load pool_runners:missing" in failure_of(pool.submit(make_spec()))
+        assert "could not load pool_runners:missing" in impossible_of(pool.submit(make_spec()))
 
 
 def test_workers_that_cannot_start_are_given_up(tmp_path, monkeypatch):
     monkeypatch.setenv("POOL_TEST_DIES", "1")
     with WorkerPool(tmp_path, workers=1, runner="pool_dies_at_import:act", preload=()) as pool:
-        assert "No worker can be started: 3 in a row died (exit code 7)" in failure_of(
+        assert "No worker can be started: 3 in a row failed (exit code 7)" in impossible_of(
             pool.submit(make_spec())
         )
-        assert "No worker" in failure_of(pool.submit(make_spec(seed=1)))  # later ones hear it at once
+        assert "No worker" in impossible_of(pool.submit(make_spec(seed=1)))  # later ones hear it at once
+
+
+def test_a_pool_goes_on_with_the_workers_it_has(tmp_path, monkeypatch):
+    with WorkerPool(tmp_path, workers=2, runner="pool_runners:act", preload=()) as pool:
+        use_both(pool)
+        monkeypatch.setenv("POOL_TEST_STARTS_FAIL", "1")
+        # The replacement of its worker cannot be started: now the other one may compute it, though not fresh.
+        assert pool.submit(make_spec("killed once", seed=80)).result(PATIENCE)["calls"] == 2
+        with pool._lock:
+            assert len(pool._workers) == 1 and pool._workers[0].ready
+        assert pool.submit(make_spec(seed=81)).result(PATIENCE)["calls"] == 3
+        monkeypatch.delenv("POOL_TEST_STARTS_FAIL")
+        assert pool.submit(make_spec("killed once", seed=82)).result(PATIENCE)["calls"] == 1
+        wait_until(lambda: len(pool._workers) == 2)  # what was given up is tried again
+        use_both(pool)
+        monkeypatch.setenv("POOL_TEST_STARTS_FAIL", "1")
+        for worker in list(pool._workers):
+            worker.process.kill()
+        wait_until(lambda: pool._broken)
+        assert "No worker can be started" in impossible_of(pool.submit(make_spec(seed=83)))  # none is left
+
+
+def test_cancelling_the_last_worker_does_not_break_the_pool(tmp_path, heard, monkeypatch):
+    spec = make_spec("busy", seed=84)
+    with WorkerPool(
+        tmp_path, workers=2, on_progress=heard, runner="pool_runners:act", preload=()
+    ) as pool:
+        use_both(pool)
+        monkeypatch.setenv("POOL_TEST_STARTS_FAIL", "1")
+        pool._workers[0].process.kill()
+        wait_until(lambda: pool._failed_starts == 3)
+        monkeypatch.delenv("POOL_TEST_STARTS_FAIL")
+        pool.submit(spec)
+        heard.wait_for(spec.id)
+        pool.cancel_all()
+        assert pool.submit(make_spec(seed=85)).result(PATIENCE)["seed"] == 85
+
+
+@pytest.mark.parametrize("failures", [2, 3])
+def test_a_machine_that_starts_no_process(tmp_path, monkeypatch, failures):
+    real, calls = marl.pool.start_worker, []
+
+    def refuses_at_first(*arguments):
+        calls.append(None)
+        if len(calls) <= failures:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return real(*arguments)
+
+    monkeypatch.setattr(marl.pool, "start_worker", refuses_at_first)
+    with WorkerPool(tmp_path, workers=1, runner="pool_runners:act", preload=()) as pool:
+        future = pool.submit(make_spec())
+        if failures == 2:
+            assert future.result(PATIENCE)["seed"] == 0
+        else:
+            assert re.search("3 in a row failed .*temporarily unavailable", impossible_of(future))
 
 
 def test_a_closed_pool_refuses_and_leaves_no_process(tmp_path):
@@ -240,7 +376,7 @@ def test_a_closed_pool_refuses_and_leaves_no_process(tmp_path):
     pool.close()
     pool.close()
     assert time.monotonic() - began < 2
-    assert "cancelled" in failure_of(future)
+    assert "cancelled" in impossible_of(future)
     assert not any(process.is_alive() for process in processes)
     with pytest.raises(RuntimeError, match="closed"):
         pool.submit(make_spec())
@@ -255,7 +391,10 @@ def test_pool_sizes(tmp_path):
 def test_specs_and_failures_can_be_pickled():
     spec = make_spec()
     assert pickle.loads(pickle.dumps(spec)).id == spec.id
-    assert str(pickle.loads(pickle.dumps(SegmentFailed("why")))) == "why"
+    for kind in (SegmentFailed, SegmentImpossible):
+        error = pickle.loads(pickle.dumps(kind("why", env_steps=3)))
+        assert type(error) is kind and str(error) == "why" and error.env_steps == 3
+    assert SegmentFailed("why").env_steps == 0
 
 
 ORPHAN_SCRIPT = """

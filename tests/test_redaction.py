@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
 
+from ledger.errors import LedgerError
 from ledger.reader import Reader
 from ledger.redaction import MARK, Redactor
 from ledger.writer import Ledger
@@ -72,17 +74,48 @@ def test_a_key_is_in_no_byte_of_the_ledger(tmp_path: Path) -> None:
     assert _bytes_with(tmp_path / "leaky.db", secrets=[]) != []
 
 
+def _refused(known: bool) -> AbstractContextManager[object]:
+    message = "holds an API key, and keys are never"
+    return pytest.raises(LedgerError, match=message) if known else nullcontext()
+
+
+@pytest.mark.parametrize("secret", ["ollama", "spread", "key-of-15-chars"])
+def test_a_key_that_is_a_word_changes_neither_configuration_nor_cursor(tmp_path: Path, secret: str) -> None:
+    config = {"agents": {"critic": f"{secret}/qwen3:8b@http://{secret}:11434/v1"}, secret: [secret]}
+    state = {"agent_state": f"I, {secret}, said \"{secret}\"", "phase": "critic"}
+    with Ledger.open(tmp_path / "l.db", secrets=[secret]) as ledger:
+        session = ledger.begin_session(
+            task="t", algorithm="mappo", seed=0, config=config, code_version="0"
+        )
+        ledger.save_cursor(session, state)
+        assert ledger.load_cursor(session) == state
+        seq = ledger.event(session, "message", f"{secret} answers")
+        with Reader.open(ledger.path) as reader:
+            assert reader.config(session) == config
+            assert reader.cursor(session) == state
+            assert reader.entry(seq).event.title == f"{MARK} answers"  # what only people read stays redacted
+
+
+@pytest.mark.parametrize("state", ["{}", '{{"a": "{}"}}', '{{\\"a\\": \\"{}\\"}}', "http://h/?k={}&x"])
+def test_a_cursor_loses_a_key_and_nothing_else(tmp_path: Path, state: str) -> None:
+    key = "abcdefgh12345678"
+    with Ledger.open(tmp_path / "l.db", secrets=[key]) as ledger:
+        session = ledger.begin_session(task="t", algorithm="mappo", seed=0, config={}, code_version="0")
+        ledger.save_cursor(session, {"text": state.format(key[:-1])})  # negative control: one character less
+        assert ledger.load_cursor(session) == {"text": state.format(key[:-1])}
+        ledger.save_cursor(session, {"text": [state.format(key), "Bearer abc123def456"]})
+        assert ledger.load_cursor(session) == {"text": [state.format("[redacted]"), "Bearer abc123def456"]}
+
+
 def _bytes_with(path: Path, secrets: list[str]) -> list[str]:
     forms = [CANARY, json.dumps(CANARY)[1:-1]]
     with Ledger.open(path) as ledger:
         ledger.add_secrets(secrets)
-        session = ledger.begin_session(
-            task=f"spread {CANARY}",
-            algorithm="mappo",
-            seed=0,
-            config={"key": CANARY, CANARY: 1},
-            code_version="0",
-        )
+        row = {"task": f"spread {CANARY}", "algorithm": "mappo", "seed": 0, "code_version": "0"}
+        for leaky in ({"key": CANARY}, {CANARY: 1}, {"arguments": json.dumps({"key": CANARY})}):
+            with _refused(bool(secrets)):
+                session = ledger.begin_session(config=leaky, **row)
+        session = ledger.begin_session(config={"rounds": 1}, **row)
         event = ledger.event(session, "error", f"my server said {CANARY}", status="pending")
         ledger.add(
             "messages",

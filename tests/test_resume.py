@@ -19,7 +19,7 @@ from session_helpers import SYNTHETIC_WORKERS, Recorder, resume, run, story, tin
 from synthetic_training import InlinePool
 
 import agents.session
-from agents.session import SessionControl, SessionError, run_session
+from agents.session import SessionControl, run_session
 from ledger.errors import LedgerError
 from ledger.reader import Reader
 from ledger.verify import verify
@@ -303,7 +303,7 @@ def test_abort_before_the_session_has_started(tmp_path, worker_processes):
 def test_a_done_session_is_not_resumed(tmp_path):
     settings = tiny_settings(tmp_path)
     run(settings)
-    with pytest.raises(SessionError, match="is done"):
+    with pytest.raises(LedgerError, match="is done"):
         resume(settings)
 
 
@@ -316,7 +316,7 @@ def paused(folder: Path):
 
 
 def test_a_running_session_is_not_resumed(tmp_path):
-    """The process is alive and its heart beats; one that has been silent for a minute is taken for dead."""
+    """The process is alive; one whose heart last beat before it began is another that was given the same number."""
     settings = paused(tmp_path)
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
@@ -324,7 +324,7 @@ def test_a_running_session_is_not_resumed(tmp_path):
             (session,) = ledger.find("sessions")
             ledger.resume_session(session["id"], session["code_version"])
             ledger.complete("sessions", session["id"], pid=other.pid)
-        with pytest.raises(SessionError, match=f"being run by process {other.pid}"):
+        with pytest.raises(LedgerError, match=f"being run by process {other.pid}"):
             resume(settings)
         with Ledger.open(settings.ledger) as ledger:
             ledger.complete("sessions", session["id"], heartbeat_at="2026-01-01T00:00:00.000000+00:00")
@@ -339,7 +339,7 @@ def test_another_version_of_the_code_is_refused(tmp_path):
     with Ledger.open(settings.ledger) as ledger:
         (session,) = ledger.find("sessions")
         ledger.complete("sessions", session["id"], code_version="0123456789abcdef")
-    with pytest.raises(SessionError, match="code version 0123456789abcdef.*start a new session"):
+    with pytest.raises(LedgerError, match="code version 0123456789abcdef.*start a new session"):
         resume(settings)
     with Reader.open(settings.ledger) as reader:
         assert reader.session().status == "paused"  # refused without a trace

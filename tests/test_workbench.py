@@ -72,6 +72,7 @@ class _Desk:
         self.done: list[str] = []
         self.evidence = 0
         self.saved = 0
+        self.ended_by = None
         self.running = 0
         self.most_running = 0
         self.release = asyncio.Event()
@@ -87,6 +88,7 @@ class _Desk:
             Tool("time_out", "Raises an empty TimeoutError.", _Nothing, self.time_out),
             Tool("cancel", "Raises CancelledError.", _Nothing, self.cancel),
             Tool("stuck", "Waits for ever.", _Nothing, self.stuck),
+            Tool("wait", "Waits, however long it takes.", _Nothing, self.stuck, patient=True),
             Tool("long", "Says too much.", _Nothing, self.long, evidence=True),
             Tool("submit", "Ends the phase.", _Submit, self.submit, ends_phase=True),
         ]
@@ -96,8 +98,9 @@ class _Desk:
             self.evidence += 1
             return f"E{self.evidence}"
 
-        def on_done():
+        def on_done(ended_by):
             self.saved += 1
+            self.ended_by = ended_by
             ledger.save_cursor("s", {"evidence": self.evidence, "done": self.done})
 
         return ToolWorkbench(
@@ -226,6 +229,33 @@ def test_calls_of_one_reply_run_in_order(ledger):
     desk = asyncio.run(main())
     assert desk.done == ["look 0", "look 1", "look 2", "look 3"] and desk.most_running == 1
     assert [row["evidence_id"] for row in calls_made(ledger)] == ["E1", "E2", "E3", "E4"]
+
+
+@pytest.mark.parametrize("name", ["wait", "stuck"])
+def test_only_a_patient_tool_has_no_time_limit(ledger, name):
+    async def main():
+        desk = _Desk()
+        running = asyncio.ensure_future(desk.bench(ledger, timeout=0.05).call(name, "{}", None, "c1"))
+        await asyncio.sleep(0.3)
+        done = running.done()
+        desk.release.set()
+        await running
+        return done
+
+    assert asyncio.run(main()) is (name == "stuck")
+
+
+def test_the_cursor_is_told_which_submission_ended_the_phase(ledger):
+    async def main():
+        desk = _Desk()
+        bench, told = desk.bench(ledger), []
+        entry = '{"items": [{"title": "t", "kind": "a"}]}'
+        for name, arguments in (("look", "{}"), ("submit", "{}"), ("submit", entry)):
+            await bench.call(name, arguments, None, f"c{len(told)}")
+            told.append(desk.ended_by)
+        return told
+
+    assert asyncio.run(main()) == [None, None, "submit"]
 
 
 def test_a_submission_ends_the_phase(ledger):

@@ -8,8 +8,17 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 
+def rounded(value: float | None) -> float | None:
+    """A number as the agents are shown it: four significant digits."""
+    return None if value is None else float(f"{value:.4g}")
+
+
 class ToolRefused(Exception):
     """The tool will not do what was asked; the one sentence says what was found, expected, and what to do."""
+
+
+class CannotGoOn(Exception):
+    """The machine or the program, not the agent, is at fault: the session pauses with this one sentence."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,7 @@ class Tool:
 
     ``arguments`` forbids extra fields. ``ends_phase`` marks the typed submissions a phase ends with; ``evidence``
     marks results that get an id (E1, E2 ...) a diagnosis may cite: their text is a JSON object and the id is put in
-    front of it.
+    front of it. A ``patient`` tool waits for training or for a person, and has no time limit.
     """
 
     name: str
@@ -39,3 +48,4 @@ class Tool:
     call: Callable[..., Awaitable[Answer]]
     ends_phase: bool = False
     evidence: bool = False
+    patient: bool = False

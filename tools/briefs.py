@@ -10,6 +10,7 @@ from marl.shaping import ShapingConfig
 from marl.shaping.config import MAX_BETA, MAX_TERMS, MAX_WEIGHT
 from marl.shaping.expression import FUNCTIONS, MAX_NODES
 from marl.stage import stage_label
+from tools.base import rounded
 from tools.contracts import Candidate, Role
 from tools.decisions import allowed_actions
 from tools.desk import Desk
@@ -59,8 +60,8 @@ def head_card(desk: Desk, head: Head) -> dict[str, Any]:
     """Where a head stands, measured on the query episodes."""
     evaluation = final_evaluation(desk.trainer.stored(head.segment), "query")
     return {
-        "env_steps": head.env_steps, "sparse_return": _short(evaluation.sparse_return),
-        "progress": _short(evaluation.mean_progress), "max_return": desk.task.max_return,
+        "env_steps": head.env_steps, "sparse_return": rounded(evaluation.sparse_return),
+        "progress": rounded(evaluation.mean_progress), "max_return": desk.task.max_return,
         "shaping": _shaping(head.shaping), "shaping_text": head.shaping.describe(),
     }
 
@@ -94,7 +95,7 @@ def _generator(desk: Desk) -> dict[str, Any]:
             {
                 "round": tried.round, "candidate": tried.candidate, "shaping": _shaping(tried.shaping),
                 "shaping_text": tried.shaping.describe(), "outcome": tried.outcome, "rule": tried.rule,
-                "difference": _short(tried.difference),
+                "difference": rounded(tried.difference),
             }
             for tried in desk.state.tried
         ],
@@ -116,7 +117,7 @@ def _feedback(desk: Desk) -> dict[str, Any] | None:
     ranking = [] if screen is None else [
         {
             "candidate": name, "shaping_text": desk.round.candidate(name).shaping.describe(),
-            "difference": _short(difference), "measure": screen.measure,
+            "difference": rounded(difference), "measure": screen.measure,
         }
         for name, difference in screen.differences.items()
     ]
@@ -167,7 +168,3 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
 
 def _shaping(shaping: ShapingConfig) -> dict[str, Any]:
     return shaping.model_dump(mode="json")
-
-
-def _short(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.4g}")

@@ -18,7 +18,8 @@ Action = Literal["promote", "keep", "roll_back"]
 Purpose = Literal["screen", "confirm"]
 Sentence = Annotated[str, Field(min_length=1, max_length=1000)]
 Text = Annotated[str, Field(min_length=1, max_length=4000)]
-EvidenceId = Annotated[str, Field(pattern=r"^E[0-9]+$")]
+EvidenceId = Annotated[str, Field(pattern=r"^E[0-9]{1,9}$")]
+MOST_ENV_STEPS = 10**12
 
 
 class QueryMetrics(Frozen):
@@ -28,9 +29,9 @@ class QueryMetrics(Frozen):
     """Metrics to read; empty lists every metric with its definition."""
     source: str = "main"
     """``main`` for the main run, or a branch id such as ``B3``."""
-    first_env_step: Annotated[int, Field(ge=0)] | None = None
+    first_env_step: Annotated[int, Field(ge=0, le=MOST_ENV_STEPS)] | None = None
     """Start of the window in env steps of the lineage; None for its beginning."""
-    last_env_step: Annotated[int, Field(ge=0)] | None = None
+    last_env_step: Annotated[int, Field(ge=0, le=MOST_ENV_STEPS)] | None = None
     """End of the window (inclusive); None for its end."""
     points: Annotated[int, Field(ge=1, le=40)] = 8
     """The window is averaged into this many equal parts."""
@@ -77,7 +78,7 @@ class CandidateDraft(Frozen):
 
     terms: Annotated[tuple[Term, ...], Field(max_length=8)]
     beta: Annotated[float, Field(ge=0, le=10)]
-    anneal_steps: Annotated[int, Field(ge=1)] | None = None
+    anneal_steps: Annotated[int, Field(ge=1, le=MOST_ENV_STEPS)] | None = None
     """Env steps from now over which beta falls linearly to 0; None keeps it."""
     rationale: Text
     forecast: Forecast

@@ -6,7 +6,7 @@ import json
 
 from ledger.sessions import now
 from tools.base import Answer, Tool, ToolRefused
-from tools.branches import CONTROL, candidate_id
+from tools.branches import CONTROL
 from tools.contracts import Action, Ask, Decision, Keep, Promote, RollBack
 from tools.desk import Desk, HumanQuestion
 from tools.state import Branch, Head, Probation
@@ -85,7 +85,7 @@ def decision_tools(desk: Desk) -> dict[str, Tool]:
                     Ask, ask),
         "promote": Tool(
             "promote", "Decide: the candidate with a passing verdict becomes the shaping of the main run.",
-            Promote, promote, ends_phase=True,
+            Promote, promote, ends_phase=True, patient=True,
         ),
         "keep": Tool("keep", "Decide: leave the shaping of the main run as it is.", Keep, keep, ends_phase=True),
         "roll_back": Tool(
@@ -108,7 +108,7 @@ def record_decision(desk: Desk, decision: Decision) -> None:
     after = _head_after(desk, decision)
     regression = desk.round.regression
     verdict = desk.round.verdicts[-1] if desk.round.verdicts else None
-    candidate = candidate_id(desk, decision.candidate or (verdict.candidate if verdict else None))
+    candidate = desk.candidate_id(decision.candidate or (verdict.candidate if verdict else None))
     identity = desk.row_id(f"R{desk.round.number}")
     subject = decision.candidate or (regression.candidate if regression else None)
     seq = desk.event(
@@ -134,6 +134,11 @@ def record_decision(desk: Desk, decision: Decision) -> None:
         desk.state.probation = Probation(round=desk.round.number, candidate=decision.candidate, parent=before)
     elif decision.action == "roll_back":
         desk.state.probation = None
+        desk.state.tried = [
+            tried.model_copy(update={"outcome": "rolled back", "reason": regression.reason})
+            if (tried.round, tried.candidate) == (regression.round, regression.candidate) else tried
+            for tried in desk.state.tried
+        ]
 
 
 def _decided(desk: Desk, decision: Decision, approval: str | None = None) -> Answer:

@@ -71,6 +71,15 @@ class Desk:
         """Env steps of the main run between two deliberations, in whole rollouts."""
         return round_up(self.settings.run, self.settings.stage_steps)
 
+    def candidate_id(self, name: str | None) -> str | None:
+        """The ledger's id of a candidate of this round; ``KeyError`` if no proposal has it."""
+        if name is None:
+            return None
+        for refinement, proposal in enumerate(self.round.proposals):
+            if any(candidate.name == name for candidate in proposal.candidates):
+                return self.row_id(f"P{self.round.number}.{refinement}/{name}")
+        raise KeyError(name)
+
     def row_id(self, name: str) -> str:
         """The ledger's id of something the agents call ``name``, e.g. ``B3``."""
         return f"{self.session}/{name}"

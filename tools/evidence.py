@@ -9,7 +9,7 @@ import numpy as np
 
 from marl.behaviour import render, summarize
 from marl.metrics import METRICS
-from marl.segment import SegmentFailed, SegmentResult
+from marl.segment import SegmentResult
 from tools.base import Answer, Tool, ToolRefused
 from tools.contracts import Diagnosis, QueryMetrics, SummarizeTrajectories
 from tools.desk import Desk
@@ -48,7 +48,7 @@ def evidence_tools(desk: Desk) -> dict[str, Tool]:
         else:
             segment = find_branch(desk, arguments.source).segments[0]
             env_steps = _finished(desk, arguments.source, segment).end_env_steps
-        summary = summarize(desk.trainer.store.behaviour(segment), desk.task)
+        summary = summarize(desk.trainer.behaviour(segment), desk.task)
         budget = min(arguments.budget_tokens, desk.settings.deliberation.evidence_tokens)
         try:
             body = json.loads(render(summary, budget, desk.count_tokens))
@@ -64,13 +64,11 @@ def evidence_tools(desk: Desk) -> dict[str, Tool]:
 
     async def submit_diagnosis(arguments: Diagnosis) -> Answer:
         cited = {name for failure in arguments.failures for name in failure.evidence}
-        missing = sorted(
-            name for name in cited if not desk.ledger.find("tool_calls", session_id=desk.session, evidence_id=name)
-        )
-        if missing:
+        unread = sorted(name for name in cited if not 1 <= int(name[1:]) <= desk.state.seen)
+        if unread:
             raise ToolRefused(
-                f"Found evidence id {missing[0]}, which no tool result of this session has: cite the ids that "
-                "query_metrics and summarize_trajectories returned."
+                f"Found evidence id {unread[0]}, which is not among the results you have read: cite the ids that "
+                "query_metrics and summarize_trajectories returned in an earlier step."
             )
 
         def apply() -> None:
@@ -185,10 +183,7 @@ def _finished(desk: Desk, name: str, segment: str) -> SegmentResult:
         raise ToolRefused(
             f"Found branch {name} {status}, expected one that is done: read_branch waits for it and says what happened."
         )
-    try:
-        return desk.trainer.stored(segment)
-    except SegmentFailed as failure:
-        raise ToolRefused(str(failure)) from failure
+    return desk.trainer.stored(segment)
 
 
 def _window(seeds: Sequence[Rows], first: int | None, last: int | None) -> tuple[int, int]:

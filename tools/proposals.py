@@ -67,6 +67,10 @@ def _refuse_known(desk: Desk, shaping: ShapingConfig, accepted: list[Candidate])
         (f"{tried.candidate}, which was tried in this round ({tried.outcome})", tried.shaping)
         for tried in desk.state.tried if tried.round == desk.round.number
     ]
+    known += [
+        (f"{tried.candidate} of round {tried.round}, which was rolled back after its promotion", tried.shaping)
+        for tried in desk.state.tried if tried.outcome == "rolled back"
+    ]
     for name, other in known:
         if nearly_equal(shaping, other, desk.task, desk.state.head.env_steps):
             raise ToolRefused(f"it is equal or nearly equal to {name}, expected a new one: change terms or strength.")

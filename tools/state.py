@@ -41,7 +41,7 @@ class Tried(Frozen):
     round: int
     candidate: str
     shaping: ShapingConfig
-    outcome: Literal["passed", "failed", "inconclusive", "screened out", "not compared"]
+    outcome: Literal["passed", "failed", "inconclusive", "screened out", "not compared", "rolled back"]
     rule: str | None
     difference: float | None
     reason: str
@@ -165,6 +165,8 @@ class SessionState(BaseModel):
     """The task message of the current phase."""
     nudge: str | None = None
     """What to tell the agent next, when its last answer called no tool."""
+    ended_by: str | None = None
+    """The submission that ended the current phase, until the next one is entered."""
     thought_in: str | None = None
     """The step whose thought is written already, while that step lasts."""
     agent_state: dict[str, Any] | None = None
@@ -183,3 +185,5 @@ class SessionState(BaseModel):
     branches: int = 0
     comparisons: int = 0
     evidence: int = 0
+    seen: int = 0
+    """Evidence the agents have read: a diagnosis cannot rest on what comes back in the same step."""

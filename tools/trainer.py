@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import TypeVar
 
 from ledger.sessions import now
 from ledger.writer import Ledger
 from marl.pool import WorkerPool
-from marl.segment import SegmentFailed, SegmentResult, SegmentSpec, SegmentStore
+from marl.records import BehaviourRecord, Evaluation
+from marl.segment import SegmentFailed, SegmentImpossible, SegmentResult, SegmentSpec, SegmentStore
 from marl.settings import RunSettings
 from marl.shaping import ShapingConfig
+from tools.base import CannotGoOn
+
+Stored = TypeVar("Stored")
 
 
 class Trainer:
@@ -54,21 +60,40 @@ class Trainer:
             task.cancel()
 
     async def result(self, segment: str) -> SegmentResult:
-        """Wait for a launched segment. Raises ``SegmentFailed`` with the reason if it failed."""
-        return await asyncio.shield(self._tasks[segment])
+        """Wait for a launched segment.
+
+        Raises ``SegmentFailed`` with the reason if it failed, ``CannotGoOn`` where the machine did.
+        """
+        try:
+            return await asyncio.shield(self._tasks[segment])
+        except SegmentImpossible as error:
+            raise CannotGoOn(str(error)) from error
 
     def known(self, segment: str) -> bool:
         """Whether this process has launched the segment."""
         return segment in self._tasks
 
     def stored(self, segment: str) -> SegmentResult:
-        """The result of a finished segment."""
-        return self.store.load_result(segment)
+        """The result of a finished segment. Raises ``CannotGoOn`` where it cannot be read."""
+        return self._read(self.store.load_result, segment)
+
+    def behaviour(self, segment: str) -> BehaviourRecord:
+        """The query episodes at the end of a finished segment. Raises ``CannotGoOn`` where they cannot be read."""
+        return self._read(self.store.behaviour, segment)
+
+    @staticmethod
+    def _read(load: Callable[[str], Stored], segment: str) -> Stored:
+        try:
+            return load(segment)
+        except SegmentFailed as error:
+            raise CannotGoOn(str(error)) from error
 
     def status(self, segment: str) -> str:
         """``running``, ``done`` or ``failed``."""
         task = self._tasks.get(segment)
         if task is None:
+            if self._failed_before(segment) is not None:
+                return "failed"
             return "done" if self.store.has(segment) else "running"
         if not task.done():
             return "running"
@@ -95,16 +120,22 @@ class Trainer:
     async def _finish(self, spec: SegmentSpec, future, purpose: str, arm: str) -> SegmentResult:
         try:
             result = await asyncio.wrap_future(future)
+        except SegmentImpossible:
+            raise  # nothing is known about the segment: it stays pending and can be computed later
         except SegmentFailed as failure:
-            self._record_failure(spec, purpose, arm, str(failure))
+            self._record_failure(spec, purpose, arm, failure)
             raise
         self._record(spec, result, purpose, arm)
         return result
 
-    def _record_failure(self, spec: SegmentSpec, purpose: str, arm: str, reason: str) -> None:
+    def _record_failure(self, spec: SegmentSpec, purpose: str, arm: str, failure: SegmentFailed) -> None:
+        reason = str(failure)
         with self.ledger.transaction("segment-failed"):
             if purpose in ("screen", "confirm"):
-                self.ledger.complete("segments", (self.session, spec.id), status="error", reason=reason, ended_at=now())
+                self.ledger.complete(
+                    "segments", (self.session, spec.id), status="error", reason=reason, trained=failure.env_steps,
+                    ended_at=now(),
+                )
             self.ledger.event(
                 self.session, "segment", f"{purpose} {arm} failed: {reason}", phase=purpose, status="error",
                 ref=("segments", spec.id),
@@ -140,7 +171,7 @@ async def _fail(reason: str) -> SegmentResult:
     raise SegmentFailed(reason)
 
 
-def final_evaluation(result: SegmentResult, episode_set: str):
+def final_evaluation(result: SegmentResult, episode_set: str) -> Evaluation:
     """The last evaluation of a segment on one of the three sets; ``KeyError`` if the set was not evaluated."""
     for evaluation in reversed(result.evaluations):
         if evaluation.set == episode_set:

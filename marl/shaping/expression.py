@@ -253,7 +253,7 @@ class _Compiler:
             return self.clip(*arguments)
         if len(arguments) == 2:
             function, pick = (np.minimum, min) if name == "min" else (np.maximum, max)
-            low, high = (pick(end) for end in zip(*((node.low, node.high) for node in arguments)))
+            low, high = (pick(end) for end in zip(*((node.low, node.high) for node in arguments), strict=True))
             return self.elementwise(function, arguments, low, high)
         return self.reduce(name, first)
 

@@ -41,7 +41,7 @@ class Potential:
         self.agents = spec.agents
         self.scopes = {feature.name: feature.scope for feature in spec.features}
         self.expressions = tuple(_compile_term(config, index, spec) for index in range(len(config.terms)))
-        pairs = [(term.weight, expression) for term, expression in zip(config.terms, self.expressions)]
+        pairs = [(term.weight, expression) for term, expression in zip(config.terms, self.expressions, strict=True)]
         # By the scope of the *value*: a team value in an agent term is the same for every agent.
         self._team = [(weight, one.evaluate) for weight, one in pairs if one.scope == "team"]
         self._agent = [(weight, one.evaluate) for weight, one in pairs if one.scope == "agent"]
@@ -166,7 +166,7 @@ def _bounds(spec: TaskSpec) -> tuple[np.ndarray, np.ndarray]:
 
 def _as_features(values: np.ndarray, spec: TaskSpec) -> Features:
     """``values`` ``[N, features, A]`` as a task would return them."""
-    named = zip(spec.features, np.moveaxis(values, 1, 0))
+    named = zip(spec.features, np.moveaxis(values, 1, 0), strict=True)
     return {feature.name: one[:, 0] if feature.scope == "team" else one for feature, one in named}
 
 
@@ -182,7 +182,7 @@ def check(config: ShapingConfig, spec: TaskSpec) -> Potential:
         return potential
     probes = probe_states(spec)
     with np.errstate(all="ignore"):
-        for term, expression in zip(config.terms, potential.expressions):
+        for term, expression in zip(config.terms, potential.expressions, strict=True):
             values = term.weight * expression(probes)
             label = f'the potential "{term.potential}" (weight {term.weight:g})'
             _refuse_values(label, values, expression.names, probes)

@@ -1,0 +1,51 @@
+"""What the tools know after a stop: branches of earlier refinements and failures; and absurd arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from tests.scripted_session import ScriptedSession, draft
+from tests.trainer_double import Launched, by_arm
+from tools.base import ToolRefused
+
+GOOD, OTHER, THIRD = "coverage_distance", "collisions", "worst_coverage_distance"
+DIED = "The worker died (signal 9, SIGKILL)."
+
+
+def test_branches_of_an_earlier_refinement_are_read_again(tmp_path: Path) -> None:
+    with ScriptedSession(tmp_path, by_arm({"c1": 0.0, "c3": 0.03})) as session:
+        session.judged(GOOD, OTHER)
+        branches = [each.name for each in session.desk.round.branches]
+        before = [session.call("read_branch", branch=name) for name in branches]
+        session.refine()
+        session.propose(THIRD)
+        computed = list(session.pool.computed)
+        session.resume()
+        assert [session.call("read_branch", branch=name) for name in branches] == before
+        assert session.pool.computed == computed  # nothing else was trained
+
+
+def test_a_failed_branch_is_failed_before_it_is_read_again(tmp_path: Path) -> None:
+    def score(launched: Launched) -> tuple[float, float] | str:
+        return DIED if launched.arm == "c1" else (0.0, 0.04)
+
+    with ScriptedSession(tmp_path, score) as session:
+        session.propose(GOOD, OTHER)
+        session.screen()
+        (name,) = (each.name for each in session.desk.round.branches if each.arm == "c1")
+        session.resume()
+        with pytest.raises(ToolRefused, match=f"Found branch {name} failed"):
+            session.call("query_metrics", names=["entropy"], source=name)
+
+
+@pytest.mark.parametrize(("tool", "arguments"), [
+    ("submit_proposal", {"candidates": [draft(GOOD, anneal_steps=10**30)]}),
+    ("query_metrics", {"names": ["entropy"], "last_env_step": 10**400}),
+])  # fmt: skip
+def test_absurd_numbers_are_refused_by_their_bounds(tmp_path: Path, tool: str, arguments: dict) -> None:
+    with ScriptedSession(tmp_path, by_arm({})) as session:
+        with pytest.raises(ValidationError, match="less than or equal to 1000000000000"):
+            session.call(tool, **arguments)

@@ -1,0 +1,157 @@
+"""Comparisons: the statistics of a screen and of a confirmation, computed by the gate and written down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from marl.gate import Measure, ScreenResult, Verdict, judge, later_half_mean, rank_screen
+from marl.segment import SegmentFailed, SegmentResult, code_version
+from tools.base import Answer, Tool, ToolRefused, rounded
+from tools.branches import CONTROL, chosen, ensure_running, find_arm, needs_screen
+from tools.contracts import CompareBranches, Purpose
+from tools.desk import Desk
+from tools.state import Branch, Confirmation, Screen
+
+
+def comparison_tools(desk: Desk) -> dict[str, Tool]:
+    """The tool that compares branches."""
+
+    async def compare_branches(arguments: CompareBranches) -> Answer:
+        if arguments.purpose == "screen":
+            return await _compare_screen(desk)
+        return await _compare_confirmation(desk)
+
+    return {
+        "compare_branches": Tool(
+            "compare_branches",
+            "The statistics: ranks the screened candidates and chooses one, or judges the confirmed one "
+            "(pass, fail or inconclusive).",
+            CompareBranches, compare_branches, patient=True,
+        ),
+    }
+
+
+async def _measures(desk: Desk, branch: Branch, episode_set: str) -> tuple[list[Measure], list[dict]]:
+    """Each seed's measure on the gate's own episodes, and where it came from; a failed seed measures None."""
+    measures, sources = [], []
+    for segment in branch.segments:
+        try:
+            result: SegmentResult = await desk.trainer.result(segment)
+        except SegmentFailed as failure:
+            measure, positions, reason = Measure(sparse_return=None, progress=None), [], str(failure)
+        else:
+            evaluations = [each for each in result.evaluations if each.set == episode_set]
+            measure, reason = later_half_mean(evaluations), None
+            positions = [each.env_steps for each in evaluations[len(evaluations) // 2:]]
+        measures.append(measure)
+        sources.append({
+            "segment": segment, "episode_set": episode_set, "evaluations": positions, "reason": reason,
+            "sparse_return": measure.sparse_return, "progress": measure.progress,
+        })
+    return measures, sources
+
+
+def _arm(desk: Desk, purpose: Purpose, arm: str) -> Branch:
+    branch = find_arm(desk, purpose, arm)
+    if branch is None:
+        raise ToolRefused(
+            f"Found no {purpose} branch of {arm}, expected one: launch_branch(arm={arm!r}, purpose={purpose!r}) first."
+        )
+    ensure_running(desk, branch)
+    return branch
+
+
+async def _compare_screen(desk: Desk) -> Answer:
+    if not needs_screen(desk):
+        raise ToolRefused("Found a screen of one candidate, expected a confirmation: compare purpose 'confirm'.")
+    for screen in desk.round.screens:
+        if screen.refinement == desk.state.refinement:
+            return Answer(_screen_text(screen))
+    names = [candidate.name for candidate in desk.round.proposals[-1].candidates]
+    arms = {arm: _arm(desk, "screen", arm) for arm in [CONTROL, *names]}
+    measured = {arm: await _measures(desk, branch, "screen") for arm, branch in arms.items()}
+    settings = desk.settings.gate
+    result = rank_screen(
+        measured[CONTROL][0], {name: measured[name][0] for name in names}, desk.task.max_return, settings
+    )
+    screen = Screen(
+        comparison=f"C{desk.state.comparisons + 1}", refinement=desk.state.refinement, chosen=result.chosen,
+        measure=result.measure, differences={arm.name: arm.mean_difference for arm in result.arms},
+        notes={
+            arm.name: arm.failure + _cause(measured[arm.name][1], measured[CONTROL][1])
+            for arm in result.arms if arm.failure is not None
+        },
+    )
+
+    def apply() -> None:
+        _record_comparison(desk, screen.comparison, "screen", None, measured, result, result.reason)
+        desk.round.screens.append(screen)
+
+    return Answer(_screen_text(screen), apply)
+
+
+def _cause(*arms: Sequence[dict]) -> str:
+    """Why the first failed seed of these arms failed, in brackets."""
+    reasons = [source["reason"] for sources in arms for source in sources if source["reason"] is not None]
+    return f" ({reasons[0]})" if reasons else ""
+
+
+def _screen_text(screen: Screen) -> str:
+    return json.dumps({
+        "comparison": screen.comparison, "purpose": "screen", "measure": screen.measure,
+        "ranking": [
+            {"candidate": name, "difference": rounded(difference), "note": screen.notes.get(name)}
+            for name, difference in screen.differences.items()
+        ],
+        "chosen": screen.chosen,
+    })
+
+
+async def _compare_confirmation(desk: Desk) -> Answer:
+    name = chosen(desk)
+    arms = {arm: _arm(desk, "confirm", arm) for arm in (CONTROL, name)}
+    measured = {arm: await _measures(desk, branch, "confirm") for arm, branch in arms.items()}
+    control, candidate = measured[CONTROL][0], measured[name][0]
+    declared = desk.task.progress is not None
+    verdict = judge(
+        [each.sparse_return for each in control], [each.sparse_return for each in candidate],
+        [each.progress for each in control] if declared else None,
+        [each.progress for each in candidate] if declared else None,
+        desk.task.max_return, desk.settings.gate,
+    )
+    known = next((each for each in desk.round.confirmations if each.refinement == desk.state.refinement), None)
+    confirmation = known or Confirmation(
+        comparison=f"C{desk.state.comparisons + 1}", refinement=desk.state.refinement, candidate=name,
+        outcome=verdict.outcome, rule=verdict.rule, reason=verdict.reason, p=verdict.p,
+        difference=verdict.mean_difference,
+    )
+    text = json.dumps({
+        "comparison": confirmation.comparison, "purpose": "confirm", "candidate": name, "outcome": verdict.outcome,
+        "rule": verdict.rule, "difference": rounded(verdict.mean_difference),
+        "interval": verdict.interval and [rounded(bound) for bound in verdict.interval], "p": rounded(verdict.p),
+        "n": verdict.n, "reason": verdict.reason,
+    })
+
+    def apply() -> None:
+        _record_comparison(desk, confirmation.comparison, "confirm", name, measured, verdict, verdict.reason)
+        desk.round.confirmations.append(confirmation)
+
+    return Answer(text, None if known else apply)
+
+
+def _record_comparison(
+    desk: Desk, name: str, purpose: str, candidate: str | None, measured: dict, result: ScreenResult | Verdict,
+    title: str,
+) -> None:
+    identity = desk.row_id(name)
+    seq = desk.event("comparison", f"{name} {purpose}: {title}", ref=("comparisons", identity))
+    desk.ledger.add(
+        "comparisons", id=identity, session_id=desk.session, round=desk.round.number,
+        refinement=desk.state.refinement, purpose=purpose, candidate_id=desk.candidate_id(candidate), event_seq=seq,
+        inputs={"max_return": desk.task.max_return, "progress_declared": desk.task.progress is not None,
+                "order": list(measured), "arms": {arm: sources for arm, (_, sources) in measured.items()}},
+        result=result.model_dump(mode="json"), settings=desk.settings.gate.model_dump(mode="json"),
+        code_version=code_version(),
+    )
+    desk.state.comparisons += 1
