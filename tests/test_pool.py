@@ -94,8 +94,8 @@ def wait_until(condition):
 
 def use_both(pool):
     """Give each of two workers a segment."""
-    both = [pool.submit(make_spec("sleep", seed=seed, env_steps=300)) for seed in (90, 91)]
-    wait_until(lambda: all(future.running() for future in both))
+    wait_until(lambda: len(pool._workers) == 2 and all(worker.ready for worker in pool._workers))
+    both = [pool.submit(make_spec("sleep", seed=seed, env_steps=100)) for seed in (90, 91)]
     assert len({future.result(PATIENCE)["process"] for future in both}) == 2
 
 
@@ -334,9 +334,7 @@ def test_a_pool_goes_on_with_the_workers_it_has(tmp_path, monkeypatch):
 
 def test_cancelling_the_last_worker_does_not_break_the_pool(tmp_path, heard, monkeypatch):
     spec = make_spec("busy", seed=84)
-    with WorkerPool(
-        tmp_path, workers=2, on_progress=heard, runner="pool_runners:act", preload=()
-    ) as pool:
+    with WorkerPool(tmp_path, workers=2, on_progress=heard, runner="pool_runners:act", preload=()) as pool:
         use_both(pool)
         monkeypatch.setenv("POOL_TEST_STARTS_FAIL", "1")
         pool._workers[0].process.kill()
@@ -344,7 +342,7 @@ def test_cancelling_the_last_worker_does_not_break_the_pool(tmp_path, heard, mon
         monkeypatch.delenv("POOL_TEST_STARTS_FAIL")
         pool.submit(spec)
         heard.wait_for(spec.id)
-        pool.cancel_all()
+        pool.cancel_all()  # stops the only worker that was left
         assert pool.submit(make_spec(seed=85)).result(PATIENCE)["seed"] == 85
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from marl.learners import Learner
 from marl.metrics import METRICS
 from marl.segment import (
     SegmentFailed,
+    SegmentImpossible,
     SegmentSpec,
     SegmentStopped,
     SegmentStore,
@@ -214,12 +217,127 @@ def test_a_half_written_segment_is_not_a_segment(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(training, "save_checkpoint", full_disk)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(SegmentImpossible, match="The disk is full: .* free space and resume.$") as raised:
             run_segment(spec(), store)
+    assert raised.value.env_steps == 2 * SIZE
     assert not store.has(spec().id) and not list(tmp_path.iterdir())
     (tmp_path / f".{spec().id}.killed").mkdir()  # what a kill leaves
     assert not store.has(spec().id)
     assert not run_segment(spec(), store).reused
+
+
+@contextmanager
+def files_of_at_most(size: int):
+    """The operating system refuses to write more than ``size`` bytes into any file."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_refused_checkpoint_says_what_the_system_said(tmp_path, monkeypatch):
+    """torch's own error has lost it; the negative control leaves out what brings it back."""
+    store = SegmentStore(tmp_path)
+    with files_of_at_most(2000), pytest.raises(SegmentImpossible, match="File too large.* and resume.$"):
+        run_segment(spec(), store)
+    monkeypatch.setattr(training, "_PROBE_BYTES", 0)
+    with files_of_at_most(2000), pytest.raises(SegmentImpossible, match="could not be written .RuntimeError") as raised:
+        run_segment(spec(), store)
+    assert raised.value.env_steps == 2 * SIZE
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["torch", "numpy", "other"])
+def test_a_full_memory_is_not_the_segments_fault(tmp_path, kind):
+    def hungry(*_):
+        if kind == "torch":
+            torch.empty(10**15)
+        if kind == "numpy":
+            raise MemoryError("Unable to allocate 4 PiB")
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    expected, words = (
+        (RuntimeError, "shapes cannot") if kind == "other" else (SegmentImpossible, "The memory is full: .*allocate")
+    )
+    with pytest.raises(RuntimeError, match=words) as raised:
+        run_segment(spec(), SegmentStore(tmp_path), make_task=hungry)
+    assert type(raised.value) is expected
+
+
+class _Spoiled(Cue):
+    """Gives ``value`` as its ``what``, in its second step and in batches of ``size`` only."""
+
+    def __init__(self, environments: int, what: str, value: float, size: int) -> None:
+        super().__init__(environments)
+        self.what, self.value, self.spoils = what, value, environments == size
+
+    def _spoil(self, what: str, values: np.ndarray) -> np.ndarray:
+        if what == self.what and self.spoils and self._elapsed[-1] == 2:
+            values = values.astype(np.float32)
+            values[0] = self.value
+        return values
+
+    def step(self, actions: np.ndarray):
+        step = super().step(actions)
+        return step._replace(
+            observations=self._spoil("observation", step.observations), reward=self._spoil("reward", step.reward)
+        )
+
+    def features(self, names=None):
+        return {name: self._spoil(name, values) for name, values in super().features(names).items()}
+
+    def progress(self) -> np.ndarray:
+        return self._spoil("progress", super().progress())
+
+
+def cue_spec(**changes) -> SegmentSpec:
+    learner = LearnerSettings(hidden=(16,), environments=8)
+    run = RunSettings(task="cue", learner=learner, evaluation=EvaluationSettings(episodes=5, points=2))
+    return spec(**({"run": run, "shaping": ShapingConfig.none(), "env_steps": 4 * 32} | changes))
+
+
+@pytest.mark.parametrize(
+    ("what", "value", "words"),
+    [
+        ("reward", float("nan"), "gave NaN at env step 96 .a sparse return of task cue.*correct the task.$"),
+        ("reward", float("inf"), "gave infinity at env step 96 .a sparse return"),
+        ("progress", float("nan"), "gave NaN at env step 96 .a progress"),
+        ("observation", float("-inf"), "gave infinity at env step 96 .an observation"),
+        ("right", float("nan"), "gave NaN at env step 128 .the feature 'right'"),
+        ("nothing", float("nan"), None),
+    ],
+)
+def test_an_evaluation_that_gives_no_numbers_fails_the_segment(tmp_path, what, value, words):
+    store = SegmentStore(tmp_path)
+    parent = run_segment(cue_spec(env_steps=32), store, make_task=make_sanity_task)
+    inputs = cue_spec(parent=parent.id, env_steps=4 * 32 if words and "128" not in words else 3 * 32)
+
+    def make(name, environments):
+        return _Spoiled(environments, what, value, size=3 * 5)
+
+    if words is None:
+        assert run_segment(inputs, store, make_task=make).env_steps == 96
+        return
+    with pytest.raises(SegmentFailed, match=words) as raised:
+        run_segment(inputs, store, make_task=make)
+    assert type(raised.value) is SegmentFailed
+    assert raised.value.env_steps == int(re.search(r"env step (\d+)", words)[1]) - 32, "without the parent's"
+    assert not store.has(inputs.id) and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_rollout_without_a_progress_fails_the_segment(tmp_path):
+    """No loss depends on it, so no update diverges; stored, it would read as missing."""
+    store = SegmentStore(tmp_path)
+
+    def make(name, environments):
+        return _Spoiled(environments, "progress", float("nan"), size=8)
+
+    with pytest.raises(SegmentFailed, match="the progress became NaN at env step 32") as raised:
+        run_segment(cue_spec(), store, make_task=make)
+    assert raised.value.env_steps == 32 and not store.has(cue_spec().id)
 
 
 def test_the_same_segment_finished_twice_at_once(tmp_path):
@@ -236,25 +354,29 @@ def test_unreadable_files_are_one_clear_error(tmp_path):
     done = run_segment(spec(), store)
     folder = store.path(done.id)
     (folder / "result.json").write_text('{"id": "s')
-    with pytest.raises(SegmentFailed, match="cannot be read .* delete the folder to compute it again"):
+    with pytest.raises(SegmentImpossible, match="cannot be read .* delete the folder to compute it again"):
         run_segment(spec(), store)
-    (folder / "behaviour.npz").write_bytes(b"PK")
-    with pytest.raises(SegmentFailed, match="behaviour record of segment .* cannot be read"):
-        store.behaviour(done.id)
+    whole = (folder / "behaviour.npz").read_bytes()
+    for damaged in (b"", b"PK", whole[:-100], whole[:200] + b"?" + whole[201:]):
+        (folder / "behaviour.npz").write_bytes(damaged)
+        with pytest.raises(SegmentImpossible, match="behaviour record of segment .* cannot be read"):
+            store.behaviour(done.id)
     (folder / "checkpoint.pt").write_bytes(b"no checkpoint")
-    with pytest.raises(SegmentFailed, match="checkpoint .* cannot be read .* delete its segment"):
+    with pytest.raises(SegmentImpossible, match="checkpoint .* cannot be read .* delete its segment"):
         run_segment(spec(parent=done.id), store)
-    with pytest.raises(SegmentFailed, match="Segment sgone is not in"):
+    with pytest.raises(SegmentImpossible, match="Segment sgone is not in"):
         store.load_result("sgone")
 
 
 def test_unusable_inputs(tmp_path):
     store = SegmentStore(tmp_path)
-    with pytest.raises(SegmentFailed, match="parent segment smissing is not in .*; run it first"):
+    with pytest.raises(SegmentImpossible, match="parent segment smissing is not in .*; run it first"):
         run_segment(spec(parent="smissing"), store)
     for wrong, nearest in ((SIZE + 1, SIZE), (0, SIZE), (390, 2 * SIZE)):
-        with pytest.raises(SegmentFailed, match=f"of {wrong} env steps is not .* rollouts of {SIZE}; use {nearest}"):
+        words = f"of {wrong} env steps is not .* rollouts of {SIZE}; use {nearest}"
+        with pytest.raises(SegmentFailed, match=words) as raised:
             run_segment(spec(env_steps=wrong), store)
+        assert type(raised.value) is SegmentFailed and raised.value.env_steps == 0
     short = tiny_run(rollout_steps=10)
     with pytest.raises(SegmentFailed, match="rollout of 10 steps .* set rollout_steps to at least 25"):
         run_segment(spec(run=short, env_steps=80), store)
@@ -268,8 +390,10 @@ def test_unusable_inputs(tmp_path):
 def test_divergence_fails_the_segment_with_a_reason(tmp_path):
     store = SegmentStore(tmp_path)
     run = tiny_run(learning_rate=1e30)
-    with pytest.raises(SegmentFailed, match=rf"Training diverged: .* (NaN|infinite) at env step {SIZE}; use a smaller"):
+    words = rf"Training diverged: .* (NaN|infinite) at env step {SIZE}; use a smaller"
+    with pytest.raises(SegmentFailed, match=words) as raised:
         run_segment(spec(run=run), store)
+    assert type(raised.value) is SegmentFailed and raised.value.env_steps == SIZE
     assert not store.has(spec(run=run).id)
 
 
