@@ -6,6 +6,7 @@ seed, update index) and environments start afresh in every rollout, so neither n
 
 from __future__ import annotations
 
+import io
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,10 @@ def save_checkpoint(path: Path, learner: Learner, position: Position) -> None:
         "updates": position.updates,
         "learner": learner.state(),
     }
-    torch.save(payload, path)
+    # Not straight to the path: torch's own writer hides why a write failed, such as a full disk.
+    buffer = io.BytesIO()
+    torch.save(payload, buffer)
+    path.write_bytes(buffer.getbuffer())
 
 
 def load_checkpoint(path: Path, learner: Learner) -> Position:

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -123,7 +122,7 @@ def _train(
 
     end = Position(start.env_steps + spec.env_steps, start.updates + updates)
     with store.writing(spec.id) as folder:
-        _save(folder / "checkpoint.pt", learner, end, spec)
+        save_checkpoint(folder / "checkpoint.pt", learner, end)
         behaviour.save(folder / "behaviour.npz")
         wall = time.perf_counter() - began
         spent = asdict(timings)
@@ -161,24 +160,6 @@ def _train_once(
             found = "NaN" if math.isnan(value) else "infinite"
             raise Diverged(f"the {name.replace('_', ' ')} became {found}")
     return {"env_steps": after, **played, "beta": beta, **learned}
-
-
-_PROBE_BYTES = 1 << 20
-
-
-def _save(path: Path, learner: Learner, position: Position, spec: SegmentSpec) -> None:
-    """``save_checkpoint``, with the operating system's own error where it fails."""
-    try:
-        save_checkpoint(path, learner, position)
-    except RuntimeError as error:
-        # torch's writer loses the reason; writing on by hand meets the same obstacle and says what it is.
-        with path.open("ab") as file:
-            file.write(bytes(_PROBE_BYTES))
-        raise SegmentImpossible(
-            f"The checkpoint of segment {spec.id} could not be written ({type(error).__name__}); "
-            "check the disk and resume.",
-            env_steps=spec.env_steps,
-        ) from error
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from marl.segment import Progress, SegmentImpossible, SegmentSpec, SegmentStore, failure_of
+from marl.segment import Progress, SegmentFailed, SegmentImpossible, SegmentSpec, SegmentStore, failure_of
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS",
@@ -133,7 +133,8 @@ def _answer(
             return _changed(f"segment {expected_id} is {spec.id} here")
         return "done", function(spec, SegmentStore(Path(store_root)), progress=report)
     except Exception as error:
-        return "failed", (failure_of(error, expected_id, trained), traceback.format_exc())
+        details = "" if type(error) is SegmentFailed else traceback.format_exc()
+        return "failed", (failure_of(error, expected_id, trained), details)
 
 
 def _changed(what: str, details: str = "") -> tuple[str, object]:

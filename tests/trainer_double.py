@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from marl.records import SETS, BehaviourRecord, Evaluation
-from marl.segment import SegmentFailed, SegmentResult, SegmentSpec
+from marl.segment import SegmentFailed, SegmentImpossible, SegmentResult, SegmentSpec
 from marl.shaping import ShapingConfig
 from marl.tasks import make_task
 
@@ -92,7 +92,7 @@ class ScriptedPool:
         for spec, future in held:
             if future.set_running_or_notify_cancel():
                 future.set_exception(
-                    SegmentFailed(f"Segment {spec.id} was cancelled before it was finished.")
+                    SegmentImpossible(f"Segment {spec.id} was cancelled before it was finished.")
                 )
 
     def _compute(self, spec: SegmentSpec, future: Future[SegmentResult]) -> None:
