@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -149,6 +150,7 @@ class _Session:
             settings.store, settings.workers,
             on_progress=lambda progress: loop.call_soon_threadsafe(self._progressed, progress),
         ) as pool:
+            loop.run_in_executor(None, import_module, "scipy.stats")  # while the workers start; comparisons need it
             self.trainer = Trainer(pool, SegmentStore(settings.store), self.ledger, self.identity, settings.run)
             desk = Desk(
                 session=self.identity, settings=settings, task=make_task(settings.run.task, 1).spec, state=self.state,

@@ -11,7 +11,6 @@ from itertools import combinations, groupby
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 from marl.behaviour_text import render as render
 from marl.records import BehaviourRecord
@@ -214,6 +213,8 @@ def _at_points(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 def _spearman(values: np.ndarray, outcome: np.ndarray | None) -> float | None:
     if outcome is None or len(values) < 3 or _constant(values) or _constant(outcome):
         return None
+    from scipy import stats  # see marl/statistics.py: a slow import
+
     return float(stats.spearmanr(values, outcome).statistic)
 
 
@@ -244,6 +245,8 @@ def _actions(record: BehaviourRecord, spec: TaskSpec) -> ActionSummary:
 
 def _divergence(p: np.ndarray, q: np.ndarray) -> float:
     """Jensen-Shannon divergence in bits."""
+    from scipy import stats
+
     middle = (p + q) / 2
     return float((stats.entropy(p, middle, base=2) + stats.entropy(q, middle, base=2)) / 2)
 

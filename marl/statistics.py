@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 MOST_PAIRS = 20
 """Pairs the exact test takes at most (it visits ``2**n`` sign flips)."""
@@ -37,6 +36,8 @@ def interval(differences: Sequence[float], level: float) -> tuple[float, float]:
             f"level is {level:g}, but a confidence level lies between 0 and 1: use for example 0.9"
         )
     values = checked(differences)
+    from scipy import stats  # a second of import, that no command but a session's comparisons has to wait for
+
     mean = float(values.mean())
     if np.ptp(values) == 0:
         return mean, mean
@@ -63,6 +64,8 @@ def sign_flip_p(values: np.ndarray, resamples: int, seed: int) -> float:
     """One-sided sign-flip p of a positive mean: exact where ``2**n <= resamples``, else resampled from
     ``seed``.
     """
+    from scipy import stats
+
     result = stats.permutation_test(
         (values,), lambda x, axis: x.mean(axis=axis), permutation_type="samples", vectorized=True,
         n_resamples=resamples, batch=4096, alternative="greater", rng=np.random.default_rng(seed),
