@@ -137,9 +137,12 @@ def _no_signal(brief: dict[str, Any], series: Callable[[str], list[float]], ids:
 
 
 def _regression(brief: dict[str, Any], series: Callable[[str], list[float]], ids: list[str]) -> Iterator[Failure]:
-    for name, label in (("evaluation_sparse_return", "sparse return"), ("evaluation_progress", "progress")):
+    most = number(fields(brief, "task", "max_return")) or 1.0
+    for name, label, trifle in (
+        ("evaluation_sparse_return", "sparse return", 0.01 * most), ("evaluation_progress", "progress", 0.02),
+    ):  # fmt: skip
         values = series(name) or series(name.removeprefix("evaluation_"))
-        if len(values) >= 3 and max(values) > 0 and values[-1] < 0.8 * max(values):
+        if len(values) >= 3 and values[-1] < min(0.8 * max(values), max(values) - trifle):
             change = text(brief.get("last_change"))
             since = f" The last change was: {change[:300]}" if change else ""
             yield (
