@@ -1,6 +1,6 @@
 """Training speed: env steps per second of MAPPO on spread, where the time goes, and the share of the matmul rate.
 
-    python -m bench.training [--updates 40] [--algorithm mappo] [--no-shaping] [--json]
+    python -m bench.training [--updates 40] [--algorithm mappo] [--terms 1] [--json]
 
 One thread; 3 agents, 64-64 tanh, 128 environments x 25 steps, 4 epochs of 4 minibatches. A plain torch implementation
 of the same algorithm (modules, autograd, ``Categorical``, ``torch.optim.Adam``) runs on the same rollouts, in turns
@@ -25,7 +25,12 @@ from marl.settings import LearnerSettings
 from marl.shaping import ShapingConfig, Term, check
 from marl.tasks import make_task
 
-SHAPING = ShapingConfig(terms=(Term(potential="coverage_distance", weight=-1.0, scope="team"),), beta=1.0)
+TERMS = (
+    Term(potential="coverage_distance", weight=-1.0, scope="team"),
+    Term(potential="nearest_landmark_distance", weight=-2.0, scope="agent"),
+    Term(potential="exp(-coverage_distance / 0.4)", weight=3.0, scope="team"),
+)
+"""The first alone by default; with --terms 3 the kind of shaping a session ends with."""
 
 
 def matmul_rate() -> float:
@@ -162,10 +167,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--updates", type=int, default=40)
     parser.add_argument("--algorithm", choices=["mappo", "ippo"], default="mappo")
-    parser.add_argument("--no-shaping", action="store_true")
+    parser.add_argument("--terms", type=int, choices=range(len(TERMS) + 1), default=1, help="terms of the shaping")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
-    shaping = ShapingConfig.none() if arguments.no_shaping else SHAPING
+    shaping = ShapingConfig(terms=TERMS[: arguments.terms], beta=1.0)
     result = measure(arguments.updates, arguments.algorithm, shaping)
     if arguments.json:
         print(json.dumps(result))
@@ -177,7 +182,8 @@ def main() -> None:
     for kind in ("environment", "policy", "shaping", "update", "rest"):
         plain = f"   plain {result['plain_' + kind] * 1e3:7.2f} ms" if kind in ("policy", "update") else ""
         print(f"  {kind:12} {result[kind] * 1e3:7.2f} ms {result[kind] / result['all']:6.1%}{plain}")
-    print(f"  shaping is {result['shaping_share_of_rollout']:.1%} of the rollout's time")
+    of_rollout, of_all = result["shaping_share_of_rollout"], result["shaping_share_of_all"]
+    print(f"  shaping is {of_rollout:.1%} of the rollout's time, {of_all:.1%} of all")
     print(
         f"  networks in the update: {result['update_gflops']:.1f} GFLOP/s, {result['share_of_matmul_rate']:.0%} of the "
         f"{result['matmul_gflops']:.1f} GFLOP/s of 512 x 512 products"

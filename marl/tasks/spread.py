@@ -158,7 +158,7 @@ class Spread:
         return np.add.reduce(np.minimum(self._pair_distance, DISTANCE_CAP), axis=0) * (1.0 / self._pairs)
 
     def _nearest_landmark(self) -> np.ndarray:
-        return np.minimum.reduce(np.minimum(self._landmark_distance, DISTANCE_CAP), axis=1)
+        return np.minimum(np.minimum.reduce(self._landmark_distance, axis=1), DISTANCE_CAP)
 
     def _lengths(self, vectors: np.ndarray, cap: float) -> np.ndarray:
         """Lengths ``[A, E]`` of ``vectors [2 A, E]`` (x rows, then y rows), at most ``cap``."""
