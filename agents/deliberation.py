@@ -100,7 +100,9 @@ class Deliberation:
             self.context.step = step
         if not isinstance(reply.content, str):
             return f"(The {role} called a tool instead of answering.)"
-        return reply.content[:ANSWER_LIMIT]
+        if len(reply.content) > ANSWER_LIMIT:
+            return f"{reply.content[:ANSWER_LIMIT]} [cut: {ANSWER_LIMIT} of {len(reply.content)} characters]"
+        return reply.content
 
     def _think(self, thought: str) -> None:
         """Write down what an agent thinks before it acts - once, also where its step is taken again."""

@@ -39,7 +39,8 @@ class Tool:
 
     ``arguments`` forbids extra fields. ``ends_phase`` marks the typed submissions a phase ends with; ``evidence``
     marks results that get an id (E1, E2 ...) a diagnosis may cite: their text is a JSON object and the id is put in
-    front of it. A ``patient`` tool waits for training or for a person, and has no time limit.
+    front of it. A ``patient`` tool waits for training, a model or a person, and has no
+    time limit of its own.
     """
 
     name: str

@@ -82,7 +82,7 @@ def decision_tools(desk: Desk) -> dict[str, Tool]:
 
     return {
         "ask": Tool("ask", "Put a question to another agent about its phase of this round; answers with its words.",
-                    Ask, ask),
+                    Ask, ask, patient=True),
         "promote": Tool(
             "promote", "Decide: the candidate with a passing verdict becomes the shaping of the main run.",
             Promote, promote, ends_phase=True, patient=True,

@@ -125,7 +125,7 @@ class Round(BaseModel):
     diagnosis: Diagnosis | None = None
     diagnosis_id: str | None = None
     evidence_summary: str | None = None
-    """Body hash of the last trajectory summary the Critic read."""
+    """The last trajectory summary of the main run that the Critic read, as JSON text."""
     proposals: list[Proposal] = []
     branches: list[Branch] = []
     screens: list[Screen] = []
