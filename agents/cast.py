@@ -10,7 +10,7 @@ from autogen_core.models import ChatCompletionClient
 
 from agents.backends import agent_client
 from agents.guard import Limits
-from agents.prompts import Prompt, render
+from agents.prompts import ROLE_VARIABLES, Prompt, render
 from agents.recording import CallContext
 from agents.schemas import tool_schema
 from agents.specs import parse_spec, read_key
@@ -117,13 +117,7 @@ def _variables(desk: Desk, role: Role) -> dict[str, object]:
         "candidates": settings.deliberation.candidates,
         "questions": settings.deliberation.questions,
     }
-    names = {
-        "critic": ("task", "features", "steps"),
-        "generator": ("task", "features", "limits", "candidates", "steps"),
-        "validator": ("gate", "steps"),
-        "coordinator": ("gate", "questions", "steps"),
-    }
-    return {name: every[name] for name in names[role]}
+    return {name: every[name] for name in ROLE_VARIABLES[role]}
 
 
 def _task(task: TaskSpec) -> str:

@@ -16,7 +16,7 @@ from autogen_core import CancellationToken
 from autogen_core.models import SystemMessage, UserMessage
 
 from agents.cast import Speaker
-from agents.guard import BackendError
+from agents.faults import BackendError
 from agents.recording import CallContext
 from agents.workbench import ToolAgent
 from tools.base import ToolRefused
@@ -49,7 +49,7 @@ class Deliberation:
     async def step(self) -> None:
         """Take one step of the present phase and commit it.
 
-        Raises ``agents.guard.BackendError`` when the agent's backend gives no usable reply.
+        Raises ``agents.faults.BackendError`` when the agent's backend gives no usable reply.
         """
         state = self.desk.state
         speaker = self.cast[state.phase]

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from agents.cast import build_cast, secrets_of
 from agents.deliberation import Deliberation
-from agents.guard import BackendError
+from agents.faults import BackendError
 from agents.observer import Observer, SessionControl, Watched, in_thread
 from agents.outcome import SessionOutcome, outcome_of, write_products
 from agents.recording import CallContext

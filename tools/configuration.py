@@ -46,9 +46,9 @@ class SessionSettings(Frozen):
     rounds: Annotated[int, Field(ge=1, le=100)] = 3
     """Deliberations."""
     stage_steps: Count = 150_000
-    """Env steps the main run trains between two deliberations (rounded up to whole rollouts, and said)."""
+    """Env steps the main run trains between two deliberations (rounded up to whole rollouts)."""
     horizon: Count = 125_000
-    """Env steps of a confirmation branch (rounded up to whole rollouts, and said)."""
+    """Env steps of a confirmation branch (rounded up to whole rollouts)."""
     approve: Literal["auto", "human"] = "auto"
     """Who may let a promotion through after the Coordinator asked for it."""
     workers: Count | None = None

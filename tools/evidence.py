@@ -1,4 +1,4 @@
-"""The Critic's instruments: metrics over any window, behaviour summaries, and the diagnosis that rests on them."""
+"""What the agents look at: metrics over any window, behaviour summaries, and the diagnosis that rests on them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from marl.behaviour import render, summarize
 from marl.metrics import METRICS
 from marl.segment import SegmentResult
-from tools.base import Answer, Tool, ToolRefused
+from tools.base import Answer, Tool, ToolRefused, rounded
 from tools.contracts import Diagnosis, QueryMetrics, SummarizeTrajectories
 from tools.desk import Desk
 from tools.state import Branch
@@ -165,7 +165,7 @@ def averaged(
             if name == "env_steps":
                 continue  # the position of the part, which is there already
             values = [row[name] for row in inside if row.get(name) is not None]
-            part[name] = float(f"{np.mean(values):.4g}") if values else None
+            part[name] = rounded(float(np.mean(values))) if values else None
         parts.append(part)
     return parts
 
