@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from marl.learners.networks import Network, Workspace
-from marl.learners.policy import agent_inputs, greedy, sample
+from marl.learners.policy import Inputs, Player, Policy, greedy, sample
 from marl.randomness import derive, episode_seeds, uniforms
 from marl.records import SETS, BehaviourRecord, Evaluation
 from marl.settings import RunSettings
@@ -35,14 +34,8 @@ class Evaluator:
             )
         spec = task.spec
         self._seeds = self._set_seeds("evaluation episodes")
-        if run.evaluation.policy == "sampled":
-            draws = uniforms(self._set_seeds("evaluation actions"), spec.horizon * spec.agents)
-            draws = draws.reshape(task.environments, spec.horizon, spec.agents).swapaxes(0, 1)
-            # Rounding a double just below 1 to single precision gives 1, which is outside [0, 1).
-            draws = np.minimum(draws.astype(np.float32), np.float32(1 - 2**-24))
-            self._uniforms = torch.from_numpy(draws.reshape(spec.horizon, -1)).to(run.learner.device)
-        self._inputs = agent_inputs((task.environments,), spec.agents, spec.observation_size)
-        self._actions = np.zeros((task.environments, spec.agents), np.int64)
+        self._action_seeds = self._set_seeds("evaluation actions")
+        self._inputs = Inputs(spec, (task.environments,))
 
     def _set_seeds(self, use: str) -> np.ndarray:
         """One seed ``[3 n]`` per episode, set after set."""
@@ -51,7 +44,7 @@ class Evaluator:
         )
 
     def evaluate(
-        self, actor: Network, env_steps: int, *, record: bool
+        self, policy: Policy, env_steps: int, *, record: bool
     ) -> tuple[list[Evaluation], BehaviourRecord | None]:
         """Results of all sets at position ``env_steps``, and with ``record`` the behaviour in the query set.
 
@@ -63,20 +56,20 @@ class Evaluator:
         active = np.ones(count, bool)
         lengths, returns, progress = np.zeros(count, np.int64), np.zeros(count), np.zeros(count)
         recorder = _Recorder(task, self.episodes) if record else None
-        workspace = actor.workspace(count * spec.agents)
+        player = Player(policy, count)
         observations = task.reset(self._seeds)
         if recorder:
             recorder.state(0, active)
         for t in range(spec.horizon):
             self._refuse_not_finite(observations, "an observation", env_steps)
-            self._act(actor, workspace, observations, t)
-            observations, reward, terminated, truncated = task.step(self._actions)
+            actions = self._act(player, observations, t)
+            observations, reward, terminated, truncated, alive = task.step(actions)
             returns[active] += reward[active]
             lengths += active
             if spec.progress is not None:
                 progress[active] += task.progress()[active]
             if recorder:
-                recorder.transition(t, self._actions, reward, active)
+                recorder.transition(t, actions, reward, active)
             ended = terminated | truncated
             active &= ~ended
             if not active.any():
@@ -84,6 +77,7 @@ class Evaluator:
             if ended.any():
                 # An ended episode may not be stepped on: it starts again, uncounted, to keep the batch whole.
                 observations = task.reset(self._seeds, ended)
+                player.forget(ended)
         self._refuse_not_finite(returns, "a sparse return", env_steps)
         means = progress / lengths if spec.progress is not None else None
         if means is not None:
@@ -96,13 +90,17 @@ class Evaluator:
             behaviour = recorder.finish(lengths, returns, means)
         return [self._set_result(index, env_steps, returns, means) for index in range(len(SETS))], behaviour
 
-    def _act(self, actor: Network, workspace: Workspace, observations: np.ndarray, t: int) -> None:
-        """Choose the actions of step ``t``."""
-        self._inputs.numpy()[..., : self.task.spec.observation_size] = observations
-        inputs = self._inputs.view(len(self._actions) * self.task.spec.agents, -1).to(self.run.learner.device)
-        logits = actor.forward(inputs, workspace)
-        chosen = sample(logits, self._uniforms[t]) if self.run.evaluation.policy == "sampled" else greedy(logits)
-        self._actions[...] = chosen.cpu().numpy().reshape(self._actions.shape)
+    def _act(self, player: Player, observations: np.ndarray, t: int) -> np.ndarray:
+        """The joint actions of step ``t``."""
+        spec, policy = self.task.spec, player.policy
+        self._inputs.write(observations)
+        draws = uniforms(self._action_seeds, spec.agents * policy.distribution.width, stream=t)
+        # Rounding a double just below 1 to single precision gives 1, which is outside [0, 1).
+        draws = np.minimum(draws.astype(np.float32), np.float32(1 - 2**-24))
+        drawn = torch.from_numpy(draws.reshape(len(draws), spec.agents, -1)).to(policy.device)
+        choose = sample if self.run.evaluation.policy == "sampled" else greedy
+        actions = player.act(self._inputs.groups, drawn, choose).numpy()
+        return np.clip(actions, -1.0, 1.0) if spec.continuous else actions.copy()
 
     def _refuse_not_finite(self, values: np.ndarray, what: str, env_steps: int) -> None:
         if not np.isfinite(values).all():

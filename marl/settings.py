@@ -20,7 +20,7 @@ class Frozen(BaseModel):
 
 
 class LearnerSettings(Frozen):
-    """Hyper-parameters of MAPPO and IPPO.
+    """Hyper-parameters of the learners.
 
     Defaults follow Yu et al. 2022 (arXiv 2103.01955), but for learning rate, lambda and minibatches: with their 7e-4,
     0.95 and 1 to 4 shaped `spread` needs more than twice the env steps to a sparse return of 3.
@@ -29,7 +29,9 @@ class LearnerSettings(Frozen):
     algorithm: Literal["mappo", "ippo"] = "mappo"
     """mappo: the critic sees the joint state; ippo: each agent's critic sees its own observation."""
     hidden: tuple[Count, ...] = (64, 64)
-    """Units of each hidden layer (tanh) of actor and critic."""
+    """Units of each hidden layer (tanh) of actor and critic; with gru, of the first layer and of the memory."""
+    memory: Literal["none", "gru"] = "none"
+    """gru: networks that see observations remember (Cho et al. 2014); for tasks whose agents do not see everything."""
     environments: Count = 128
     """Parallel environments of a rollout."""
     rollout_steps: Count | None = None

@@ -12,7 +12,8 @@ import torch
 
 from marl.checkpoint import CheckpointError, Position, load_checkpoint, save_checkpoint
 from marl.evaluation import Evaluator, NotFinite
-from marl.learners import Collector, Diverged, Learner, Timings
+from marl.learners import Collector, Diverged, Learner, Timings, make_learner
+from marl.metrics import METRICS
 from marl.randomness import derive
 from marl.records import SETS, Evaluation
 from marl.segment import (
@@ -85,9 +86,9 @@ def _train(
     task = make_task(run.task, settings.environments)
     potential = None if spec.shaping.is_none else check(spec.shaping, task.spec)
     _refuse_length(spec, task.spec)
-    learner = Learner(task.spec, settings, spec.seed)
+    learner = make_learner(task.spec, settings, spec.seed)
     start = _load_parent(spec, store, learner)
-    collector = Collector(task, settings, spec.shaping, potential)
+    collector = Collector(task, settings, potential, keep=learner.keeps)
     evaluator = Evaluator(run, make_task(run.task, len(SETS) * run.evaluation.episodes))
 
     updates = spec.env_steps // collector.size
@@ -112,7 +113,7 @@ def _train(
             now = time.perf_counter()
             position = start.env_steps + done
             try:
-                results, behaviour = evaluator.evaluate(learner.actor, position, record=update == updates)
+                results, behaviour = evaluator.evaluate(learner.policy, position, record=update == updates)
             except NotFinite as error:
                 raise SegmentFailed(f"The segment gave no result: {error}.", env_steps=done) from error
             evaluations += results
@@ -147,11 +148,16 @@ def _train_once(
     """One rollout and one update; the row of metrics. Every random number derives from (seed, update index)."""
     generator = np.random.Generator(np.random.PCG64(derive(spec.seed, "update", before.updates)))
     rollout = collector.collect(
-        learner.actor, before.env_steps, derive(spec.seed, "train", before.updates), generator, timings
+        learner.policy,
+        learner.behaviour(before.env_steps),
+        before.env_steps,
+        derive(spec.seed, "train", before.updates),
+        generator,
+        timings,
     )
     after = before.env_steps + collector.size
     now = time.perf_counter()
-    learned = learner.update(rollout, generator)
+    learned = learner.update(rollout, collector.potential, before.env_steps, generator)
     timings.update += time.perf_counter() - now
     beta = 0.0 if spec.shaping.is_none else float(spec.shaping.beta_at(after))
     played = rollout.episode_metrics()
@@ -159,7 +165,7 @@ def _train_once(
         if value is not None and not math.isfinite(value):
             found = "NaN" if math.isnan(value) else "infinite"
             raise Diverged(f"the {name.replace('_', ' ')} became {found}")
-    return {"env_steps": after, **played, "beta": beta, **learned}
+    return dict.fromkeys(METRICS) | {"env_steps": after, **played, "beta": beta, **learned}
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

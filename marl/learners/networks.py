@@ -82,6 +82,13 @@ class Network:
             activations = torch.add(self._minus_one, hidden, alpha=2, out=hidden)
         return torch.addmm(self.biases[-1][:, None], self.weights[-1], activations.t(), out=out)
 
+    def memory(self, rows: int) -> None:
+        """Nothing: this network remembers nothing between steps."""
+
+    def step(self, inputs: Tensor, memory: None, workspace: Workspace, out: Tensor | None = None) -> Tensor:
+        """``forward``: the door that a recurrent network has, too."""
+        return self.forward(inputs, workspace, out)
+
     def backward(self, inputs: Tensor, workspace: Workspace, output_gradient: Tensor) -> None:
         """Set ``gradient`` from ``output_gradient [outputs, rows]``, the loss's gradient with respect to the outputs.
 

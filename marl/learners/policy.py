@@ -1,31 +1,121 @@
-"""From observations to actions: the actor's inputs and how an action is drawn from its logits."""
+"""A policy: the actors of all groups of agents, from observations to actions."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from marl.learners.distributions import Distribution
+from marl.learners.networks import Network
+from marl.learners.recurrent import RecurrentNetwork
+from marl.tasks.base import Group, TaskSpec
 
-def agent_inputs(leading: tuple[int, ...], agents: int, observation_size: int) -> Tensor:
-    """A float32 buffer ``[*leading, A, O + A]`` for observations, with every agent's one-hot identity filled in.
+Choose = Callable[[Distribution, Tensor, Tensor], Tensor]
+"""``(distribution, outputs [outputs, rows], uniforms [rows, width]) -> actions``."""
 
-    Agents share one network; the identity is what lets them take different roles.
+
+def sample(distribution: Distribution, outputs: Tensor, uniforms: Tensor) -> Tensor:
+    """Draw an action."""
+    return distribution.sample(outputs, uniforms)
+
+
+def greedy(distribution: Distribution, outputs: Tensor, uniforms: Tensor) -> Tensor:
+    """Take the most probable action, or the most valuable one."""
+    return distribution.best(outputs)
+
+
+def places(group: Group) -> slice | list[int]:
+    """Where a group is on the agent axis; a slice, which copies nothing, where its agents are neighbours."""
+    first, last = group.agents[0], group.agents[-1]
+    return slice(first, last + 1) if group.agents == tuple(range(first, last + 1)) else list(group.agents)
+
+
+def input_size(group: Group) -> int:
+    """Numbers an actor of the group sees: the observation, and which agent of the group it is."""
+    return group.observation_size + len(group.agents)
+
+
+class Inputs:
+    """What actors see: one buffer ``[*leading, A_g, O_g + A_g]`` per group, every agent's one-hot identity filled in.
+
+    Agents of a group share one network; the identity is what lets them take different roles.
     """
-    buffer = torch.zeros(*leading, agents, observation_size + agents)
-    buffer[..., observation_size:] = torch.eye(agents)
-    return buffer
+
+    def __init__(self, spec: TaskSpec, leading: tuple[int, ...]) -> None:
+        self.groups: tuple[Tensor, ...] = tuple(
+            torch.zeros(*leading, len(group.agents), input_size(group)) for group in spec.groups
+        )
+        self._observations, self._places = [], [places(group) for group in spec.groups]
+        for group, buffer in zip(spec.groups, self.groups, strict=True):
+            buffer[..., group.observation_size :] = torch.eye(len(group.agents))
+            self._observations.append(buffer.numpy()[..., : group.observation_size])
+
+    def write(self, observations: np.ndarray, at: int | None = None) -> None:
+        """Fill in ``observations [E, A, O]``, as entry ``at`` of the first axis where one is given."""
+        for buffer, where in zip(self._observations, self._places, strict=True):
+            target = buffer if at is None else buffer[at]
+            target[...] = observations[:, where, : target.shape[-1]]
 
 
-def sample(logits: Tensor, uniforms: Tensor) -> Tensor:
-    """One action ``[rows]`` per column of ``logits [actions, rows]``, by inversion of ``uniforms [rows]`` in [0, 1)."""
-    cumulative = torch.softmax(logits, 0).cumsum_(0)
-    return (cumulative[:-1] <= uniforms).sum(0)
+class Policy:
+    """One actor per group of a task's agents."""
+
+    def __init__(
+        self, spec: TaskSpec, actors: Sequence[Network | RecurrentNetwork], distribution: Distribution
+    ) -> None:
+        self.spec, self.actors, self.distribution = spec, tuple(actors), distribution
+        self.places = [places(group) for group in spec.groups]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the actors live."""
+        return self.actors[0].parameters.device
 
 
-def greedy(logits: Tensor) -> Tensor:
-    """The most probable action ``[rows]`` of each column of ``logits [actions, rows]`` (the first among equals)."""
-    return logits.argmax(0)
+class Player:
+    """A policy at work in ``environments`` environments: its buffers, and what recurrent actors remember."""
+
+    def __init__(self, policy: Policy, environments: int) -> None:
+        """Nothing is remembered yet."""
+        self.policy, self.environments = policy, environments
+        spec = policy.spec
+        self._rows = [environments * len(group.agents) for group in spec.groups]
+        self._workspaces = [actor.workspace(rows) for actor, rows in zip(policy.actors, self._rows, strict=True)]
+        self._memories = [actor.memory(rows) for actor, rows in zip(policy.actors, self._rows, strict=True)]
+        shape = (environments, spec.agents)
+        self._actions = (
+            torch.zeros(*shape, spec.actions) if spec.continuous else torch.zeros(shape, dtype=torch.int64)
+        )
+
+    def act(
+        self, inputs: Sequence[Tensor], uniforms: Tensor, choose: Choose, out: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        """Joint actions ``[E, A]`` (``[E, A, D]``), in a buffer that the next call overwrites.
+
+        ``inputs`` are ``[E, A_g, O_g + A_g]`` per group, ``uniforms`` are ``[E, A, width]``; ``out`` receives the
+        outputs of each actor, ``[outputs, E * A_g]``.
+        """
+        policy = self.policy
+        for index, (actor, where, rows) in enumerate(zip(policy.actors, policy.places, self._rows, strict=True)):
+            outputs = actor.step(
+                inputs[index].reshape(rows, -1).to(policy.device),
+                self._memories[index],
+                self._workspaces[index],
+                out=None if out is None else out[index],
+            )
+            chosen = choose(policy.distribution, outputs, uniforms[:, where].reshape(rows, -1))
+            self._actions[:, where] = chosen.cpu().view(self.environments, -1, *self._actions.shape[2:])
+        return self._actions
+
+    def forget(self, environments: np.ndarray) -> None:
+        """New episodes began where ``environments [E]`` is True: nothing of the old ones is remembered there."""
+        for memory, rows in zip(self._memories, self._rows, strict=True):
+            if memory is not None:
+                per_row = np.repeat(environments, rows // self.environments)
+                memory[torch.from_numpy(per_row).to(memory.device)] = 0
 
 
 def episode_sums(values: np.ndarray, ended: np.ndarray) -> np.ndarray:

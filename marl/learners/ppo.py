@@ -7,18 +7,23 @@ objective is that of Schulman et al. 2017 (arXiv 1707.06347, equation 7); its gr
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from marl.learners.base import Part, copies, refuse_divergence, restore
+from marl.learners.distributions import Distribution, distribution_of
 from marl.learners.networks import Adam, Network, Workspace
 from marl.learners.normaliser import ValueNormaliser
-from marl.learners.rollout import Rollout
+from marl.learners.policy import Choose, Policy, input_size, places, sample
+from marl.learners.recurrent import RecurrentNetwork
+from marl.learners.rollout import Cut, Rollout
 from marl.randomness import derive
 from marl.settings import LearnerSettings
+from marl.shaping import Potential
 from marl.tasks.base import TaskSpec
 
 SMALLEST_SCALE = 0.01
@@ -27,10 +32,6 @@ SMALLEST_SCALE = 0.01
 Without it a task that has not paid anything yet blows the critic's own noise up to unit size, and the policy follows
 it until it no longer explores. One reward of 1 in a rollout of thousands of steps is already well above.
 """
-
-
-class Diverged(RuntimeError):
-    """A loss, a metric or a weight is no longer finite."""
 
 
 def generalised_advantages(
@@ -57,41 +58,42 @@ def generalised_advantages(
 
 
 def policy_gradient(
-    logits: Tensor,
+    distribution: Distribution,
+    outputs: Tensor,
     actions: Tensor,
     old_log_probabilities: Tensor,
     advantages: Tensor,
     clip: float,
     entropy_weight: float,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Gradient ``[actions, rows]`` with respect to ``logits`` of the loss, and its statistics ``[4]``.
+    """Gradient ``[outputs, rows]`` with respect to ``outputs`` of the loss, and its statistics ``[4]``.
 
     The loss is ``-mean(min(ratio * advantage, clamp(ratio, 1 - clip, 1 + clip) * advantage)) - entropy_weight *
-    mean(entropy)``. The statistics are its first term, entropy, approximate KL and clip fraction. All inputs but
-    ``logits`` are ``[rows]``.
+    mean(entropy)``. The statistics are its first term, entropy, approximate KL and clip fraction. All other tensors
+    are ``[rows]`` (``actions`` may have a second axis); ``weights`` of 0 leave rows out of every mean.
     """
-    log_probabilities, probabilities = torch.log_softmax(logits, 0), torch.softmax(logits, 0)
-    log_ratio = log_probabilities.gather(0, actions[None])[0].sub_(old_log_probabilities)
+    taken = distribution.taken(outputs, actions)
+    log_ratio = taken.log_probability - old_log_probabilities
     ratio = log_ratio.exp()
     unclipped = ratio * advantages
     clipped = ratio.clamp(1 - clip, 1 + clip).mul_(advantages)
-    entropy = (probabilities * log_probabilities).sum(0).neg_()
+    share = 1 / len(log_ratio) if weights is None else weights / weights.sum().clamp(min=1)
 
-    # d ratio / d log-probability = ratio; the clipped branch is constant. With p the probabilities and H the entropy:
-    # d log p[taken] / d logits = onehot(taken) - p and d H / d logits = -p (log p + H).
-    rows = len(actions)
-    pull = unclipped.where(unclipped <= clipped, 0.0).mul_(-1 / rows)
-    gradient = log_probabilities.add_(entropy).mul_(entropy_weight / rows).sub_(pull).mul_(probabilities)
-    gradient.scatter_add_(0, actions[None], pull[None])
+    def mean(values: Tensor) -> Tensor:
+        return values.mean() if weights is None else values @ share
+
     statistics = torch.stack(
         [
-            -torch.minimum(unclipped, clipped).mean(),
-            entropy.mean(),
-            (ratio - 1 - log_ratio).mean(),
-            ((ratio - 1).abs_() > clip).to(ratio.dtype).mean(),
+            -mean(torch.minimum(unclipped, clipped)),
+            mean(taken.entropy),
+            mean(ratio - 1 - log_ratio),
+            mean(((ratio - 1).abs_() > clip).to(ratio.dtype)),
         ]
     )
-    return gradient, statistics
+    # d ratio / d log-probability = ratio; the clipped branch is constant.
+    pull = unclipped.where(unclipped <= clipped, 0.0).mul_(-share)
+    return taken.gradient(pull, -entropy_weight * share), statistics
 
 
 def value_gradient(values: Tensor, old_values: Tensor, targets: Tensor, clip: float) -> tuple[Tensor, Tensor]:
@@ -108,171 +110,239 @@ def value_gradient(values: Tensor, old_values: Tensor, targets: Tensor, clip: fl
     return gradient, torch.maximum(square, clipped_square).mean() / 2
 
 
-class Learner:
-    """Actor, critic, their optimisers and the value normaliser: all that a checkpoint holds, and one update step."""
+class PolicyGradientLearner:
+    """MAPPO or IPPO: actors, critics, their optimisers and the value normaliser (a ``Learner``).
+
+    One actor per group of agents. MAPPO has one critic, with an output per agent; IPPO one critic per group. With
+    ``memory="gru"`` all that see observations are recurrent; the joint state needs no memory.
+    """
+
+    keeps = ()
 
     def __init__(self, spec: TaskSpec, settings: LearnerSettings, seed: int) -> None:
         """New networks whose initial weights depend on ``seed`` alone."""
         self.spec, self.settings = spec, settings
-        own = spec.observation_size + spec.agents
-        joint = settings.algorithm == "mappo"
+        self.recurrent = settings.memory == "gru"
         generator = torch.Generator().manual_seed(derive(seed, "initial weights"))
-        shared = {"generator": generator, "device": settings.device}
-        self.actor = Network(own, settings.hidden, spec.actions, output_gain=0.01, **shared)
-        # The critic, too, starts near 0: else its first guesses are the only signal while the task pays nothing.
-        critic_inputs, critic_outputs = (spec.state_size, spec.agents) if joint else (own, 1)
-        self.critic = Network(critic_inputs, settings.hidden, critic_outputs, output_gain=0.01, **shared)
-        self.actor_optimiser = Adam(self.actor, settings.learning_rate)
-        self.critic_optimiser = Adam(self.critic, settings.learning_rate)
+        distribution = distribution_of(spec)
+
+        def part(name: str, group: int | None, inputs: int, outputs: int, where: slice | list[int]) -> Part:
+            make = RecurrentNetwork if self.recurrent and group is not None else Network
+            network = make(
+                inputs, settings.hidden, outputs, output_gain=0.01, generator=generator, device=settings.device
+            )
+            return Part(name, network, Adam(network, settings.learning_rate), group, where)
+
+        # A name says which group only where there are several.
+        names = ["" if len(spec.groups) == 1 else f"_{group.name}" for group in spec.groups]
+        grouped = list(zip(range(len(names)), names, spec.groups, strict=True))
+        self.actors = [
+            part(f"actor{name}", index, input_size(group), distribution.outputs(group), places(group))
+            for index, name, group in grouped
+        ]
+        # The critics, too, start near 0: else their first guesses are the only signal while the task pays nothing.
+        if settings.algorithm == "mappo":
+            self.critics = [part("critic", None, spec.state_size, spec.agents, slice(None))]
+        else:
+            self.critics = [
+                part(f"critic{name}", index, input_size(group), 1, places(group)) for index, name, group in grouped
+            ]
+        self.parts = [*self.actors, *self.critics]
+        self.policy = Policy(spec, [actor.network for actor in self.actors], distribution)
         self.normaliser = ValueNormaliser()
         self._workspaces: dict[tuple[str, int], Workspace] = {}
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that training changes, by name; the tensors themselves, not copies."""
-        return {
-            "actor": self.actor.parameters,
-            "critic": self.critic.parameters,
-            "actor_first_moment": self.actor_optimiser.first_moment,
-            "actor_second_moment": self.actor_optimiser.second_moment,
-            "critic_first_moment": self.critic_optimiser.first_moment,
-            "critic_second_moment": self.critic_optimiser.second_moment,
-            "value_normaliser": self.normaliser.statistics,
-        }
+        named = {name: tensor for part in self.parts for name, tensor in part.tensors().items()}
+        return named | {"value_normaliser": self.normaliser.statistics}
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint stores: copies of all tensors on the CPU, and the number of optimiser steps."""
-        stored: dict[str, Any] = {name: tensor.cpu().clone() for name, tensor in self.tensors().items()}
-        stored["optimiser_steps"] = self.actor_optimiser.steps
-        return stored
+        return {**copies(self.tensors()), "optimiser_steps": self.actors[0].optimiser.steps}
 
-    def load(self, stored: dict[str, Any]) -> None:
-        """Continue from ``stored`` (see ``state``); ``ValueError`` if it belongs to other networks."""
-        tensors = self.tensors()
-        for name, tensor in tensors.items():
-            if name not in stored or stored[name].shape != tensor.shape:
-                found = tuple(stored[name].shape) if name in stored else "nothing"
-                raise ValueError(
-                    f"The checkpoint holds {found} for {name!r} where this learner has {tuple(tensor.shape)}; "
-                    "use the task, algorithm and hidden layers it was trained with."
-                )
-        for name, tensor in tensors.items():
-            tensor.copy_(stored[name])
-        self.actor_optimiser.steps = self.critic_optimiser.steps = stored["optimiser_steps"]
+    def load(self, stored: Mapping[str, Any]) -> None:
+        restore(self.tensors(), stored)
+        for part in self.parts:
+            part.optimiser.steps = stored["optimiser_steps"]
 
-    def update(self, rollout: Rollout, generator: np.random.Generator) -> dict[str, float | None]:
-        """Several passes of clipped gradient steps over ``rollout``; ``generator`` draws the minibatches.
+    def behaviour(self, env_steps: int) -> Choose:
+        """Actions are drawn from the policy, always."""
+        return sample
 
-        Returns the part of ``METRICS`` that concerns learning. ``Diverged`` if anything is no longer finite.
-        """
+    def update(
+        self, rollout: Rollout, potential: Potential | None, env_steps: int, generator: np.random.Generator
+    ) -> dict[str, float | None]:
+        """Several passes of clipped gradient steps over ``rollout``."""
         settings, device = self.settings, self.settings.device
-        steps, environments, agents = rollout.rewards.shape
-        samples = steps * environments
+        alive = None if rollout.alive is None else torch.from_numpy(rollout.alive).to(device)
 
-        # 1. Values of all states, advantages and normalised targets of the critic.
-        rewards = rollout.rewards.to(device)
-        terminated = torch.from_numpy(rollout.terminated).to(device)
-        ended = terminated | torch.from_numpy(rollout.truncated).to(device)
-        critic_inputs = rollout.critic_inputs.to(device)
-        predictions = self._predict(critic_inputs).view(steps + 1, environments, agents)
+        # 1. Values of all states and of the true successors, advantages, normalised targets of the critics.
+        predictions, next_predictions = self._predict(rollout)
         values = self.normaliser.denormalise(predictions)
-        next_values = values[1:]
-        if rollout.cuts:
-            next_values = next_values.clone()
-            for cut in rollout.cuts:
-                predicted = self._predict(cut.critic_inputs.to(device)).view(-1, agents)
-                next_values[cut.step, torch.from_numpy(cut.environments)] = self.normaliser.denormalise(predicted)
         advantages = generalised_advantages(
-            rewards, values[:-1], next_values, terminated, ended, settings.discount, settings.gae_lambda
+            rollout.rewards.to(device),
+            values,
+            self.normaliser.denormalise(next_predictions),
+            torch.from_numpy(rollout.terminated).to(device),
+            torch.from_numpy(rollout.ended).to(device),
+            settings.discount,
+            settings.gae_lambda,
         )
-        returns = advantages + values[:-1]
-        explained = _explained_variance(returns, values[:-1])
+        returns = advantages + values
+        explained = _explained_variance(returns, values)
         self.normaliser.update(returns)
-        advantages = (advantages - advantages.mean()) / advantages.std().clamp(min=SMALLEST_SCALE)
+        counted = advantages if alive is None else advantages[alive]
+        advantages = (advantages - counted.mean()) / counted.std().clamp(min=SMALLEST_SCALE)
 
-        # 2. One row per joint state, so that the critic is evaluated once for all agents.
-        actions = rollout.actions.to(device)
-        log_probabilities = torch.log_softmax(rollout.logits, 1).gather(1, actions[:, None])
-        columns = [
-            rollout.inputs.to(device)[:-1].reshape(samples, -1),
-            actions.view(samples, agents),
-            log_probabilities.view(samples, agents),
-            advantages.view(samples, agents),
-            predictions[:-1].reshape(samples, agents),
-            self.normaliser.normalise(returns).view(samples, agents),
-        ]
-        if settings.algorithm == "mappo":
-            columns.append(critic_inputs[:-1].view(samples, -1))
-        shuffled = [torch.empty_like(column) for column in columns]
+        # 2. What a gradient step reads, ``[T, E, ...]``. A sample is one joint state (so that a joint critic sees it
+        # once for all agents) or, with memory, one environment's whole sequence.
+        columns = {part.sees: part.inputs(rollout)[:-1].to(device) for part in self.parts} | {
+            "actions": rollout.actions.to(device),
+            "log_probabilities": self._log_probabilities(rollout),
+            "advantages": advantages,
+            "predictions": predictions,
+            "targets": self.normaliser.normalise(returns),
+        }
+        if alive is not None:
+            columns["alive"] = alive.to(advantages.dtype)
+        if self.recurrent:
+            columns["starts"] = torch.from_numpy(rollout.starts).to(device)
+            axis = 1
+        else:
+            columns = {name: column.flatten(0, 1) for name, column in columns.items()}
+            axis = 0
+        shuffled = {name: torch.empty_like(column) for name, column in columns.items()}
 
-        # 3. Clipped gradient steps. Each pass shuffles once; its minibatches are then contiguous slices.
-        statistics = []
+        # 3. Clipped gradient steps. Each pass shuffles once; its minibatches are then neighbours.
+        statistics, samples = [], advantages.shape[axis] if self.recurrent else advantages[..., 0].numel()
         bounds = [samples * k // settings.minibatches for k in range(settings.minibatches + 1)]
         for _ in range(settings.epochs):
             order = torch.from_numpy(generator.permutation(samples)).to(device)
-            for column, target in zip(columns, shuffled, strict=True):
-                torch.index_select(column, 0, order, out=target)
+            for name, column in columns.items():
+                torch.index_select(column, axis, order, out=shuffled[name])
             for first, last in zip(bounds[:-1], bounds[1:], strict=True):
-                statistics.append(self._gradient_step([column[first:last] for column in shuffled]))
+                batch = {name: column.narrow(axis, first, last - first) for name, column in shuffled.items()}
+                statistics.append(self._gradient_step(batch))
 
         # 4. What happened.
         means = torch.stack(statistics).mean(0).tolist()
-        names = ("policy_loss", "entropy", "approximate_kl", "clip_fraction", "value_loss", "gradient_norm")
+        names = ("policy_loss", "entropy", "approximate_kl", "clip_fraction", "gradient_norm", "value_loss")
         metrics = dict(zip(names, means, strict=True)) | {"explained_variance": explained}
-        self._refuse_divergence(metrics)
+        refuse_divergence(metrics, self.tensors())
         return metrics
 
-    def _gradient_step(self, minibatch: list[Tensor]) -> Tensor:
-        """One Adam step of actor and critic on a minibatch of joint states; statistics ``[6]``."""
-        settings = self.settings
-        inputs, actions, old_log_probabilities, advantages, old_values, targets, *states = minibatch
-        inputs = inputs.view(-1, self.actor.inputs)
-        workspace = self._workspace("actor", len(inputs))
-        logits = self.actor.forward(inputs, workspace)
-        gradient, policy_statistics = policy_gradient(
-            logits,
-            actions.view(-1),
-            old_log_probabilities.view(-1),
-            advantages.view(-1),
-            settings.clip,
-            settings.entropy,
-        )
-        self.actor.backward(inputs, workspace, gradient)
-        actor_norm = self._descend(self.actor, self.actor_optimiser)
+    def _gradient_step(self, batch: dict[str, Tensor]) -> Tensor:
+        """One Adam step of every network on ``batch``, a part of each column; statistics ``[6]``."""
+        settings, norms = self.settings, self.settings.max_gradient_norm
+        actor_statistics, critic_losses = torch.zeros(5, device=settings.device), []
+        for actor in self.actors:
+            outputs, backward = self._forward(actor, batch)
+            gradient, statistics = policy_gradient(
+                self.policy.distribution,
+                outputs,
+                self._rows(actor, batch["actions"]),
+                self._rows(actor, batch["log_probabilities"]),
+                self._rows(actor, batch["advantages"]),
+                settings.clip,
+                settings.entropy,
+                self._rows(actor, batch["alive"]) if "alive" in batch else None,
+            )
+            backward(gradient)
+            weight = len(self.spec.groups[actor.group].agents) / self.spec.agents
+            actor_statistics += weight * torch.cat([statistics, actor.descend(norms)[None]])
+        for critic in self.critics:
+            values, backward = self._forward(critic, batch)
+            gradient, loss = value_gradient(
+                values,
+                self._rows(critic, batch["predictions"]).view(-1, len(values)).t(),
+                self._rows(critic, batch["targets"]).view(-1, len(values)).t(),
+                settings.clip,
+            )
+            backward(gradient)
+            critic.descend(norms)
+            critic_losses.append(loss)
+        return torch.cat([actor_statistics, torch.stack(critic_losses).mean()[None]])
 
-        critic_inputs = states[0] if states else inputs
-        workspace = self._workspace("critic", len(critic_inputs))
-        values = self.critic.forward(critic_inputs, workspace)
-        outputs = self.critic.outputs  # all agents of a joint state (MAPPO), or the one agent of a row (IPPO)
-        gradient, value_loss = value_gradient(
-            values, old_values.view(-1, outputs).t(), targets.view(-1, outputs).t(), settings.clip
-        )
-        self.critic.backward(critic_inputs, workspace, gradient)
-        self._descend(self.critic, self.critic_optimiser)
-        return torch.cat([policy_statistics, torch.stack([value_loss, actor_norm])])
+    def _forward(self, part: Part, batch: dict[str, Tensor]) -> tuple[Tensor, Callable[[Tensor], None]]:
+        """Outputs ``[outputs, rows]`` of a network for ``batch``, and what sets its gradient from theirs."""
+        network, inputs = part.network, batch[part.sees]
+        if isinstance(network, RecurrentNetwork):
+            starts = batch["starts"].repeat_interleave(inputs.shape[2], dim=1)
+            return network.unroll(inputs.flatten(1, 2), starts), network.backward
+        inputs = inputs.flatten(0, -2)
+        workspace = self._workspace(part, len(inputs))
+        return network.forward(inputs, workspace), lambda gradient: network.backward(inputs, workspace, gradient)
 
-    def _descend(self, network: Network, optimiser: Adam) -> Tensor:
-        """One optimiser step on the network's gradient, scaled down to the largest norm allowed; its norm before."""
-        norm = torch.linalg.vector_norm(network.gradient)
-        optimiser.step((self.settings.max_gradient_norm / (norm + 1e-6)).clamp_(max=1.0))
-        return norm
+    def _rows(self, part: Part, column: Tensor) -> Tensor:
+        """What ``column`` holds of the agents that a network serves, one row per row of its outputs."""
+        leading = 1 + self.recurrent
+        return column[(slice(None),) * leading + (part.places,)].flatten(0, leading)
 
-    def _predict(self, critic_inputs: Tensor) -> Tensor:
-        """Normalised values, one per agent of each leading index, as a flat new tensor in (…, agent) order."""
-        rows = critic_inputs.view(-1, self.critic.inputs)
-        return self.critic.forward(rows, self._workspace("critic", len(rows))).t().reshape(-1)
+    def _log_probabilities(self, rollout: Rollout) -> Tensor:
+        """Of the actions when they were taken: ``[T, E, A]``."""
+        result = torch.zeros(rollout.rewards.shape, device=self.settings.device)
+        for actor, outputs in zip(self.actors, rollout.outputs, strict=True):
+            actions = rollout.actions.to(self.settings.device)[:, :, actor.places].flatten(0, 2)
+            # Rows are in the order of time, environment, agent; outputs come first.
+            columns = outputs.transpose(0, 1).flatten(1)
+            taken = self.policy.distribution.taken(columns, actions)
+            result[:, :, actor.places] = taken.log_probability.view(*result.shape[:2], -1)
+        return result
 
-    def _workspace(self, network: str, rows: int) -> Workspace:
-        if (network, rows) not in self._workspaces:
-            self._workspaces[network, rows] = getattr(self, network).workspace(rows, gradients=True)
-        return self._workspaces[network, rows]
+    def _predict(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
+        """Normalised values of the states and of their true successors, each ``[T, E, A]``."""
+        steps, environments, agents = rollout.rewards.shape
+        values = torch.zeros(steps + 1, environments, agents, device=self.settings.device)
+        successors = torch.zeros(steps, environments, agents, device=self.settings.device)
+        for critic in self.critics:
+            if isinstance(critic.network, RecurrentNetwork):
+                self._predict_in_order(critic, rollout, values, successors)
+                continue
+            values[:, :, critic.places] = self._values(critic, rollout)
+            successors[:, :, critic.places] = values[1:, :, critic.places]
+            for cut in rollout.cuts:
+                self._replace(successors, critic, cut, self._values(critic, cut))
+        return values[:-1], successors
 
-    def _refuse_divergence(self, metrics: dict[str, float | None]) -> None:
-        for name, value in metrics.items():
-            if value is not None and not math.isfinite(value):
-                raise Diverged(f"{name.replace('_', ' ')} became {'NaN' if math.isnan(value) else 'infinite'}")
-        for name, tensor in self.tensors().items():
-            if not bool(torch.isfinite(tensor).all()):
-                raise Diverged(f"{name.replace('_', ' ')} weights became NaN or infinite")
+    def _replace(self, successors: Tensor, critic: Part, cut: Cut, values: Tensor) -> None:
+        """Put the ``values [K, A_g]`` of a cut's states in their places."""
+        served = np.arange(self.spec.agents)[critic.places]
+        successors[cut.step, cut.environments[:, None], served] = values
+
+    def _values(self, critic: Part, seen: Rollout | Cut) -> Tensor:
+        """Normalised values ``[..., agents]`` by a critic without memory."""
+        inputs = critic.inputs(seen).to(self.settings.device)
+        rows = inputs.view(-1, critic.network.inputs)
+        values = critic.network.forward(rows, self._workspace(critic, len(rows)))
+        leading = inputs.shape[: -1 if critic.group is None else -2]
+        return values.t().reshape(*leading, -1)
+
+    def _predict_in_order(self, critic: Part, rollout: Rollout, values: Tensor, successors: Tensor) -> None:
+        """Fill in the values by a critic with memory, step by step."""
+        network, inputs = critic.network, critic.inputs(rollout).to(self.settings.device)
+        agents = inputs.shape[2]
+        memory = network.memory(inputs.shape[1] * agents)
+        remembered = memory.view(inputs.shape[1], agents, -1)
+        cuts = {cut.step: cut for cut in rollout.cuts}
+        after_cuts = {}
+        starts = torch.from_numpy(rollout.starts).to(memory.device)
+        for t in range(len(inputs)):
+            if t < len(starts):
+                remembered[starts[t]] = 0
+            values[t, :, critic.places] = network.step(inputs[t].flatten(0, 1), memory).view(-1, agents)
+            if t in cuts:
+                before = remembered[cuts[t].environments].flatten(0, 1)
+                successor = cuts[t].inputs[critic.group].to(memory.device).flatten(0, 1)
+                after_cuts[t] = network.step(successor, before).view(-1, agents)
+        successors[:, :, critic.places] = values[1:, :, critic.places]
+        for t, predicted in after_cuts.items():
+            self._replace(successors, critic, cuts[t], predicted)
+
+    def _workspace(self, part: Part, rows: int) -> Workspace:
+        if (part.name, rows) not in self._workspaces:
+            self._workspaces[part.name, rows] = part.network.workspace(rows, gradients=True)
+        return self._workspaces[part.name, rows]
+
 
 
 def _explained_variance(returns: Tensor, values: Tensor) -> float | None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from marl.learners.networks import Network
-from marl.learners.policy import agent_inputs, episode_sums, sample
+from marl.learners.policy import Choose, Inputs, Player, Policy, episode_sums
 from marl.randomness import episode_seeds
 from marl.settings import LearnerSettings
-from marl.shaping import Potential, ShapingConfig, shaping_rewards
+from marl.shaping import Potential, shaping_rewards
 from marl.tasks.base import Task
 
 
@@ -25,10 +25,12 @@ class Cut:
     """The transition ``t`` that was truncated."""
     environments: np.ndarray
     """Indices ``[K]`` of the environments concerned."""
-    critic_inputs: Tensor
-    """``[K, ...]``: what the critic sees of the successors."""
+    inputs: tuple[Tensor, ...]
+    """``[K, A_g, O_g + A_g]`` per group: what actors would see of the successors."""
+    states: Tensor
+    """``[K, S]``: the joint states."""
     features: dict[str, np.ndarray]
-    """``[K]`` or ``[K, A]``: shaping features of the successors (empty without shaping)."""
+    """``[K]`` or ``[K, A]``: features of the successors, those that the rollout keeps."""
 
 
 @dataclass
@@ -46,14 +48,14 @@ class Timings:
 class Rollout:
     """``T`` transitions of ``E`` environments, in buffers of the collector that its next rollout overwrites."""
 
-    inputs: Tensor
-    """``[T + 1, E, A, O + A]``: observations and agent identities; entry ``t + 1`` is after any reset."""
-    critic_inputs: Tensor
-    """``[T + 1, E, S]`` joint states (MAPPO) or ``inputs`` itself (IPPO)."""
-    logits: Tensor
-    """``[T, actions, E * A]`` of the policy that acted."""
+    inputs: tuple[Tensor, ...]
+    """``[T + 1, E, A_g, O_g + A_g]`` per group: observations and agent identities; entry ``t + 1`` is after any reset."""
+    states: Tensor
+    """``[T + 1, E, S]`` joint states."""
+    outputs: tuple[Tensor, ...]
+    """``[T, outputs, E * A_g]`` per group, of the actors that acted."""
     actions: Tensor
-    """``[T, E * A]`` int64."""
+    """``[T, E, A]`` int64 or, continuous, ``[T, E, A, D]`` float32 (as drawn: some may lie outside [-1, 1])."""
     sparse_rewards: np.ndarray
     """``[T, E]`` float32, the task's own."""
     progress: np.ndarray | None
@@ -62,13 +64,27 @@ class Rollout:
     """``[T, E]`` bool."""
     truncated: np.ndarray
     """``[T, E]`` bool."""
+    alive: np.ndarray | None
+    """``[T, E, A]`` bool: who acted; None where nobody leaves early."""
+    features: dict[str, np.ndarray] = field(default_factory=dict)
+    """``[T + 1, E]`` or ``[T + 1, E, A]`` float32, those that were asked for; entry ``t + 1`` is after any reset."""
     cuts: list[Cut] = field(default_factory=list)
     rewards: Tensor | None = None
     """``[T, E, A]`` float32: team reward plus shaping, set when the rollout is complete."""
 
+    @property
+    def ended(self) -> np.ndarray:
+        """``[T, E]`` bool: terminated or truncated."""
+        return self.terminated | self.truncated
+
+    @property
+    def starts(self) -> np.ndarray:
+        """``[T, E]`` bool: the first steps of episodes."""
+        return np.concatenate([np.ones_like(self.terminated[:1]), self.ended[:-1]])
+
     def episode_metrics(self) -> dict[str, float | None]:
         """Means over the episodes that finished in this rollout; None where none did."""
-        ended = self.terminated | self.truncated
+        ended = self.ended
         lengths = episode_sums(np.ones_like(self.sparse_rewards), ended)
         if not len(lengths):
             return {"sparse_return": None, "progress": None, "shaped_return": None}
@@ -80,90 +96,106 @@ class Rollout:
 
 
 class Collector:
-    """Runs the policy in one batched task. Buffers are allocated once; NumPy and torch share their memory."""
+    """Runs a policy in one batched task. Buffers are allocated once; NumPy and torch share their memory."""
 
     def __init__(
-        self, task: Task, settings: LearnerSettings, shaping: ShapingConfig, potential: Potential | None
+        self, task: Task, settings: LearnerSettings, potential: Potential | None, keep: Collection[str] = ()
     ) -> None:
-        """``potential`` is the compiled potential of ``shaping`` (``marl.shaping.check``), None without shaping."""
+        """``potential`` is the compiled shaping (``marl.shaping.check``), None without shaping.
+
+        Features that it reads are kept in the rollout, and those named in ``keep``.
+        """
         spec = task.spec
-        self.task, self.settings, self.shaping, self.potential = task, settings, shaping, potential
+        self.task, self.settings, self.potential = task, settings, potential
         self.steps = settings.rollout_steps or spec.horizon
         steps, environments, agents = self.steps, task.environments, spec.agents
         self.size = steps * environments
-        inputs = agent_inputs((steps + 1, environments), agents, spec.observation_size)
-        joint = settings.algorithm == "mappo"
+        self._inputs = Inputs(spec, (steps + 1, environments))
+        action = (steps, environments, agents)
         self.rollout = Rollout(
-            inputs=inputs,
-            critic_inputs=torch.zeros(steps + 1, environments, spec.state_size) if joint else inputs,
-            logits=torch.zeros(steps, spec.actions, environments * agents, device=settings.device),
-            actions=torch.zeros(steps, environments * agents, dtype=torch.int64),
+            inputs=self._inputs.groups,
+            states=torch.zeros(steps + 1, environments, spec.state_size),
+            outputs=(),
+            actions=torch.zeros(*action, spec.actions) if spec.continuous else torch.zeros(action, dtype=torch.int64),
             sparse_rewards=np.zeros((steps, environments), np.float32),
             progress=None if spec.progress is None else np.zeros((steps, environments), np.float32),
             terminated=np.zeros((steps, environments), bool),
             truncated=np.zeros((steps, environments), bool),
+            alive=np.ones(action, bool) if spec.agents_leave else None,
         )
-        self._observations = inputs.numpy()[..., : spec.observation_size]
-        self._states = self.rollout.critic_inputs.numpy() if joint else None
-        self._actions = self.rollout.actions.numpy().reshape(steps, environments, agents)
-        # Only what the potential reads is kept; it is evaluated once per rollout, on all states together.
-        expressions = potential.expressions if potential else ()
-        self._names = sorted({name for expression in expressions for name in expression.names})
-        self._features: dict[str, np.ndarray] = {}
+        self._states = self.rollout.states.numpy()
+        # The potential is evaluated once per rollout, on all states together.
+        read = {name for expression in potential.expressions for name in expression.names} if potential else set()
+        self._names = sorted(read | set(keep))
 
     def collect(
-        self, actor: Network, env_steps: int, seed: int, generator: np.random.Generator, timings: Timings
-    ) -> Rollout:
+        self, policy: Policy, choose: Choose, env_steps: int, seed: int, generator: np.random.Generator,
+        timings: Timings,
+    ) -> Rollout:  # fmt: skip
         """Fill the buffers with ``T`` transitions of fresh episodes.
 
         ``env_steps`` is the run's position before the rollout (it sets the shaping strength of every step), ``seed``
-        the stream of episode seeds, ``generator`` draws the actions.
+        the stream of episode seeds; ``generator`` gives the uniform numbers by which ``choose`` draws actions.
         """
         task, rollout, clock = self.task, self.rollout, time.perf_counter
         environments, agents = task.environments, task.spec.agents
-        rows = environments * agents
-        uniforms = torch.from_numpy(generator.random((self.steps, rows), dtype=np.float32)).to(self.settings.device)
-        workspace = actor.workspace(rows)
+        shape = (self.steps, environments, agents, policy.distribution.width)
+        uniforms = torch.from_numpy(generator.random(shape, dtype=np.float32)).to(policy.device)
+        self._make_room_for_outputs(policy)
+        player = Player(policy, environments)
         rollout.cuts, resets = [], 1
         now = clock()
         observations = task.reset(episode_seeds(seed, 0, environments))
         now = self._record(0, observations, timings, now)
         for t in range(self.steps):
-            inputs = rollout.inputs[t].view(rows, -1).to(self.settings.device)
-            logits = actor.forward(inputs, workspace, out=rollout.logits[t])
-            rollout.actions[t].copy_(sample(logits, uniforms[t]))
+            inputs, outputs = [group[t] for group in rollout.inputs], [group[t] for group in rollout.outputs]
+            rollout.actions[t] = player.act(inputs, uniforms[t], choose, out=outputs)
+            actions = rollout.actions[t].numpy()
             now, before = clock(), now
             timings.policy += now - before
 
-            observations, reward, terminated, truncated = task.step(self._actions[t])
+            observations, reward, terminated, truncated, alive = task.step(
+                np.clip(actions, -1.0, 1.0) if task.spec.continuous else actions
+            )
             rollout.sparse_rewards[t], rollout.terminated[t], rollout.truncated[t] = reward, terminated, truncated
             if rollout.progress is not None:
                 rollout.progress[t] = task.progress()
             ended = terminated | truncated
-            if t + 1 < self.steps and ended.any():
-                if truncated.any():
-                    rollout.cuts.append(self._cut(t, observations, truncated))
-                observations = task.reset(episode_seeds(seed, resets * environments, environments), ended)
-                resets += 1
+            if t + 1 < self.steps:
+                if ended.any():
+                    if truncated.any():
+                        rollout.cuts.append(self._cut(t, observations, truncated))
+                    observations = task.reset(episode_seeds(seed, resets * environments, environments), ended)
+                    player.forget(ended)
+                    resets += 1
+                if alive is not None:
+                    rollout.alive[t + 1] = alive | ended[:, None]
             now = self._record(t + 1, observations, timings, now)
         rollout.rewards = self._rewards(env_steps)
         timings.shaping += clock() - now
         return rollout
 
+    def _make_room_for_outputs(self, policy: Policy) -> None:
+        if not self.rollout.outputs:
+            rows = [self.task.environments * len(group.agents) for group in policy.spec.groups]
+            self.rollout.outputs = tuple(
+                torch.zeros(self.steps, actor.outputs, count, device=policy.device)
+                for actor, count in zip(policy.actors, rows, strict=True)
+            )
+
     def _record(self, t: int, observations: np.ndarray, timings: Timings, since: float) -> float:
         """Write down the current states as entry ``t``; returns the time at which it was done."""
-        self._observations[t] = observations
-        if self._states is not None:
-            self._states[t] = self.task.state()
+        self._inputs.write(observations, at=t)
+        self._states[t] = self.task.state()
         now = time.perf_counter()
         timings.environment += now - since
-        if self.potential is None:
+        if not self._names:
             return now
-        features = self.task.features(self._names)
+        kept, features = self.rollout.features, self.task.features(self._names)
         for name in self._names:
-            if name not in self._features:
-                self._features[name] = np.zeros((self.steps + 1, *features[name].shape), np.float32)
-            self._features[name][t] = features[name]
+            if name not in kept:
+                kept[name] = np.zeros((self.steps + 1, *features[name].shape), np.float32)
+            kept[name][t] = features[name]
         then = time.perf_counter()
         timings.shaping += then - now
         return then
@@ -171,32 +203,26 @@ class Collector:
     def _cut(self, t: int, observations: np.ndarray, truncated: np.ndarray) -> Cut:
         """The successors of transition ``t`` in the environments that ``truncated`` marks, before they are reset."""
         where = np.flatnonzero(truncated)
-        if self._states is not None:
-            critic_inputs = torch.from_numpy(self.task.state()[where].copy())
-        else:
-            spec = self.task.spec
-            critic_inputs = agent_inputs((len(where),), spec.agents, spec.observation_size)
-            critic_inputs[..., : spec.observation_size] = torch.from_numpy(observations[where].copy())
-        features = {}
-        if self.potential is not None:
-            current = self.task.features(self._names)
-            features = {name: current[name][where].copy() for name in self._names}
-        return Cut(t, where, critic_inputs, features)
+        inputs = Inputs(self.task.spec, (len(where),))
+        inputs.write(observations[where])
+        current = self.task.features(self._names) if self._names else {}
+        features = {name: current[name][where].copy() for name in self._names}
+        return Cut(t, where, inputs.groups, torch.from_numpy(self.task.state()[where].copy()), features)
 
     def _rewards(self, env_steps: int) -> Tensor:
         """Team reward of every agent plus the shaping reward: ``[T, E, A]`` float32."""
-        rollout, agents = self.rollout, self.task.spec.agents
+        rollout, agents, potential = self.rollout, self.task.spec.agents, self.potential
         rewards = np.repeat(rollout.sparse_rewards[:, :, None], agents, axis=2)
-        if self.potential is not None:
+        if potential is not None:
             steps, environments = self.steps, self.task.environments
-            flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in self._features.items()}
-            potentials = self.potential.total(flat).reshape(steps + 1, environments, -1)
+            flat = {name: values.reshape(-1, *values.shape[2:]) for name, values in rollout.features.items()}
+            potentials = potential.total(flat).reshape(steps + 1, environments, -1)
             successors = potentials[1:]
             if rollout.cuts:
                 successors = successors.copy()
                 for cut in rollout.cuts:
-                    successors[cut.step, cut.environments] = self.potential.total(cut.features)
-            beta, beta_next = self.shaping.schedule(env_steps, steps, environments)
+                    successors[cut.step, cut.environments] = potential.total(cut.features)
+            beta, beta_next = potential.config.schedule(env_steps, steps, environments)
             rewards += shaping_rewards(
                 potentials[:-1], successors, beta, beta_next, rollout.terminated, self.settings.discount
             )

@@ -1,16 +1,29 @@
-"""Tasks by name: from ``"spread?agents=5"`` to a batch of environments."""
+"""Tasks by name: from ``"spread?agents=5"``, ``"Foraging-8x8-2p-1f-v3"`` or ``"package.module:factory"`` to a batch.
+
+A task's module is imported when it is first asked for.
+"""
 
 from __future__ import annotations
 
 import difflib
 import inspect
+from importlib import import_module
 
-from marl.tasks.base import Feature, Step, Task, TaskSpec
-from marl.tasks.spread import Spread
+from marl.tasks.base import Feature, Group, Step, Task, TaskSpec
 
-__all__ = ["Feature", "Step", "Task", "TaskOptionError", "TaskSpec", "UnknownTask", "make_task", "task_names"]
+__all__ = ["Feature", "Group", "Step", "Task", "TaskOptionError", "TaskSpec", "UnknownTask", "make_task", "task_names"]
 
-_TASKS = {"spread": Spread}
+_TASKS = {
+    "foraging": "marl.tasks.foraging:Foraging",
+    "pursuit": "marl.tasks.pursuit:Pursuit",
+    "spread": "marl.tasks.spread:Spread",
+    "warehouse": "marl.tasks.warehouse:Warehouse",
+}
+_IDS = {"Foraging-": "foraging", "rware-": "warehouse"}
+"""How the ids of a reference package begin, and the task they name: the id becomes that task's option ``id``."""
+
+
+Option = int | float | str
 
 
 class UnknownTask(ValueError):
@@ -26,7 +39,7 @@ def task_names() -> tuple[str, ...]:
     return tuple(sorted(_TASKS))
 
 
-def make_task(name: str, environments: int, **options: float) -> Task:
+def make_task(name: str, environments: int, **options: Option) -> Task:
     """A batch of ``environments`` copies of the task called ``name``.
 
     ``name`` is a task name, with options or without: ``"spread"``, ``"spread?agents=5&radius=0.2"``;
@@ -37,6 +50,13 @@ def make_task(name: str, environments: int, **options: float) -> Task:
     and ``ValueError`` for a value outside the range of its option.
     """
     base, _, query = name.partition("?")
+    for beginning, task in _IDS.items():
+        if base.startswith(beginning):
+            base, options = task, {"id": base, **options}
+    if ":" in base:
+        from marl.tasks.foreign import Foreign
+
+        return Foreign(environments, name)
     if base not in _TASKS:
         close = difflib.get_close_matches(base, task_names(), n=1)
         hint = f"did you mean {close[0]!r}?" if close else "choose one of these."
@@ -47,17 +67,22 @@ def make_task(name: str, environments: int, **options: float) -> Task:
         if option in given:
             raise _repeated(base, option)
         given[option] = _typed(base, option, str(value), known)
-    return _TASKS[base](environments, **given)
+    return _class_of(base)(environments, **given)
 
 
-def _defaults(base: str) -> dict[str, float]:
+def _class_of(base: str) -> type:
+    module, _, name = _TASKS[base].partition(":")
+    return getattr(import_module(module), name)
+
+
+def _defaults(base: str) -> dict[str, Option]:
     """The options of a task and their default values: the arguments of its class after ``environments``."""
-    parameters = inspect.signature(_TASKS[base]).parameters.values()
+    parameters = inspect.signature(_class_of(base)).parameters.values()
     return {parameter.name: parameter.default for parameter in parameters if parameter.name != "environments"}
 
 
-def _parse(base: str, query: str, known: dict[str, float]) -> dict[str, float]:
-    given: dict[str, float] = {}
+def _parse(base: str, query: str, known: dict[str, Option]) -> dict[str, Option]:
+    given: dict[str, Option] = {}
     for part in query.split("&") if query else ():
         option, separator, text = part.partition("=")
         if not separator:
@@ -76,7 +101,7 @@ def _repeated(base: str, option: str) -> TaskOptionError:
     )
 
 
-def _typed(base: str, option: str, text: str, known: dict[str, float]) -> float:
+def _typed(base: str, option: str, text: str, known: dict[str, Option]) -> Option:
     """The value ``text`` in the type of the option's default."""
     if option not in known:
         raise TaskOptionError(
@@ -86,7 +111,7 @@ def _typed(base: str, option: str, text: str, known: dict[str, float]) -> float:
     try:
         return kind(text)
     except ValueError as error:
-        word = {int: "a whole number", float: "a number"}[kind]
+        word = {int: "a whole number", float: "a number", str: "text"}[kind]
         raise TaskOptionError(
             f"Task {base!r} got {option}={text!r}, expected {word}: for example {option}={known[option]}."
         ) from error

@@ -1,6 +1,7 @@
 """What a task is: a batched cooperative environment with a sparse reward, declared features and progress.
 
-Axes everywhere: ``E`` parallel environments, ``A`` agents, ``O`` observation size, ``S`` state size.
+Axes everywhere: ``E`` parallel environments, ``A`` agents, ``O`` observation size, ``S`` state size, ``D`` size of a
+continuous action.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
+
+from marl.picture import Picture
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,19 @@ class Feature:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Agents that share one policy because they see and do the same kind of things."""
+
+    name: str
+    agents: tuple[int, ...]
+    """Their places on the agent axis."""
+    observation_size: int
+    """How much of an observation row is theirs; the rest of the row is 0."""
+    actions: int
+    """Discrete: they take actions ``0 .. actions - 1``. Continuous: how much of an action row is read."""
+
+
+@dataclass(frozen=True)
 class TaskSpec:
     """The declaration of a task: sizes, words for the agents, features, and the scale of its sparse return."""
 
@@ -38,16 +54,31 @@ class TaskSpec:
     sparse_reward: str
     agents: int
     observation_size: int
+    """``O``: of the largest observation."""
     state_size: int
     actions: int
+    """Discrete: the number of actions of the group that has most. Continuous: numbers in the longest action, ``D``."""
     action_names: tuple[str, ...]
+    """One per action, or per number of a continuous action."""
     idle_action: int | None
+    """The action that does nothing; None where there is none (always where actions are continuous)."""
     horizon: int
-    max_return: float
-    """Upper bound of the sparse return of one episode; gate thresholds are fractions of it."""
+    max_return: float | None
+    """Upper bound of the sparse return of one episode; gate thresholds are fractions of it. None where unknown."""
     features: tuple[Feature, ...]
     progress: str | None
     """What ``progress`` measures, in one sentence, or ``None`` where the task declares no progress."""
+    continuous: bool = False
+    """Whether actions are numbers in [-1, 1] (``[E, A, D]`` float32) instead of choices (``[E, A]`` int64)."""
+    groups: tuple[Group, ...] = ()
+    """Disjoint, covering every agent; one group of all agents where none are given."""
+    agents_leave: bool = False
+    """Whether an agent may leave before its episode ends; then ``Step.alive`` is set."""
+
+    def __post_init__(self) -> None:
+        if not self.groups:
+            everyone = Group("agents", tuple(range(self.agents)), self.observation_size, self.actions)
+            object.__setattr__(self, "groups", (everyone,))
 
     def feature(self, name: str) -> Feature:
         """The feature called ``name``; ``KeyError`` if the task declares none."""
@@ -68,6 +99,8 @@ class Step(NamedTuple):
     """``[E]`` bool: the episode reached a true terminal state."""
     truncated: np.ndarray
     """``[E]`` bool: the time limit cut the episode (never set together with ``terminated``)."""
+    alive: np.ndarray | None = None
+    """``[E, A]`` bool: who acts at the next step; None where everybody does. What others are told to do is ignored."""
 
 
 class Task(Protocol):
@@ -90,7 +123,11 @@ class Task(Protocol):
         ...
 
     def step(self, actions: np.ndarray) -> Step:
-        """Apply joint actions ``[E, A]`` (int64, each in ``0 .. actions - 1``) to every environment."""
+        """Apply joint actions to every environment.
+
+        Discrete: ``[E, A]`` int64, each in ``0 .. actions - 1`` of its agent's group. Continuous: ``[E, A, D]``
+        float32 in [-1, 1].
+        """
         ...
 
     def state(self) -> np.ndarray:
@@ -106,4 +143,15 @@ class Task(Protocol):
 
     def progress(self) -> np.ndarray | None:
         """Progress ``[E]`` in [0, 1] of the current states, or ``None`` where the task declares none."""
+        ...
+
+    def heuristic(self) -> np.ndarray | None:
+        """Joint actions of a scripted policy that sees the whole state and scores; None where there is none.
+
+        A pure function of the current states: it tells a task that cannot be solved from one that is not solved yet.
+        """
+        ...
+
+    def draw(self, environment: int) -> Picture:
+        """What one environment looks like now."""
         ...

@@ -1,0 +1,121 @@
+"""What every learner is: a policy that acts, an update that changes it, and a state that a checkpoint holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from marl.learners.networks import Adam, Network
+from marl.learners.policy import Choose, Policy
+from marl.learners.recurrent import RecurrentNetwork
+from marl.learners.rollout import Cut, Rollout
+from marl.settings import LearnerSettings
+from marl.shaping import Potential
+from marl.tasks.base import TaskSpec
+
+
+class Diverged(RuntimeError):
+    """A loss, a metric or a weight is no longer finite."""
+
+
+class Learner(Protocol):
+    """Made by ``marl.learners.make_learner``; all that it draws comes from its seed or the generators given to it."""
+
+    spec: TaskSpec
+    settings: LearnerSettings
+    policy: Policy
+    """What acts, and what is evaluated."""
+    keeps: tuple[str, ...]
+    """Features that the learner wants in every rollout, whatever the shaping."""
+
+    def behaviour(self, env_steps: int) -> Choose:
+        """How actions of a training rollout are chosen at this position of the run."""
+        ...
+
+    def update(
+        self, rollout: Rollout, potential: Potential | None, env_steps: int, generator: np.random.Generator
+    ) -> dict[str, float | None]:
+        """Learn from ``rollout``, which began after ``env_steps``; returns the part of ``METRICS`` it can tell.
+
+        ``potential`` is the compiled shaping, None without; ``generator`` draws minibatches. ``Diverged`` if
+        anything is no longer finite.
+        """
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint stores: copies of everything that training changes, on the CPU."""
+        ...
+
+    def load(self, stored: Mapping[str, Any]) -> None:
+        """Continue from ``stored`` (see ``state``); ``ValueError`` if it belongs to another learner."""
+        ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """One network of a learner with its optimiser: what it sees, and for whom its outputs are."""
+
+    name: str
+    network: Network | RecurrentNetwork
+    optimiser: Adam
+    group: int | None
+    """The group whose inputs it sees; None for the joint state."""
+    places: slice | list[int]
+    """Where the agents it serves are on the agent axis."""
+
+    @property
+    def sees(self) -> str:
+        """A name for what it sees, the same for all parts that see the same."""
+        return "states" if self.group is None else f"inputs_{self.group}"
+
+    def inputs(self, seen: Rollout | Cut) -> Tensor:
+        """What it sees: ``[..., S]``, or ``[..., A_g, O_g + A_g]``."""
+        return seen.states if self.group is None else seen.inputs[self.group]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights and moments by name; the tensors themselves, not copies."""
+        return {
+            self.name: self.network.parameters,
+            f"{self.name}_first_moment": self.optimiser.first_moment,
+            f"{self.name}_second_moment": self.optimiser.second_moment,
+        }
+
+    def descend(self, largest_norm: float) -> Tensor:
+        """One optimiser step on the network's gradient, scaled down to ``largest_norm``; its norm before."""
+        norm = torch.linalg.vector_norm(self.network.gradient)
+        self.optimiser.step((largest_norm / (norm + 1e-6)).clamp_(max=1.0))
+        return norm
+
+
+def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of ``tensors`` on the CPU, for a checkpoint."""
+    return {name: tensor.cpu().clone() for name, tensor in tensors.items()}
+
+
+def restore(tensors: Mapping[str, Tensor], stored: Mapping[str, Any]) -> None:
+    """Fill ``tensors`` from ``stored``; ``ValueError``, and nothing is changed, where a shape differs."""
+    for name, tensor in tensors.items():
+        if name not in stored or stored[name].shape != tensor.shape:
+            found = tuple(stored[name].shape) if name in stored else "nothing"
+            raise ValueError(
+                f"The checkpoint holds {found} for {name!r} where this learner has {tuple(tensor.shape)}; "
+                "use the task, algorithm and hidden layers it was trained with."
+            )
+    for name, tensor in tensors.items():
+        tensor.copy_(stored[name])
+
+
+def refuse_divergence(metrics: Mapping[str, float | None], tensors: Mapping[str, Tensor]) -> None:
+    """``Diverged`` where a metric or a tensor is not finite."""
+    for name, value in metrics.items():
+        if value is not None and not math.isfinite(value):
+            raise Diverged(f"{name.replace('_', ' ')} became {'NaN' if math.isnan(value) else 'infinite'}")
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise Diverged(f"{name.replace('_', ' ')} weights became NaN or infinite")
