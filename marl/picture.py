@@ -6,13 +6,35 @@ that can only show pixels (a foreign environment) gives an array of them instead
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 Colour = Literal["agent", "other", "goal", "done", "wall", "floor", "ink"]
 """agent: who learns; other: who does not; goal: what is wanted; done: a goal that is met; the rest is scenery."""
+
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "agent": (0, 114, 178),
+    "other": (213, 94, 0),
+    "goal": (240, 228, 66),
+    "done": (0, 158, 115),
+    "wall": (90, 90, 90),
+    "floor": (238, 238, 238),
+    "ink": (20, 20, 20),
+}
+"""Blue, vermillion, yellow and bluish green stay apart for colour-blind readers (Okabe & Ito 2008)."""
+PAPER = (255, 255, 255)
+
+OVERSAMPLING = 3
+"""Shapes are drawn so many times larger and averaged down: smooth edges."""
+CAPTION_SIZE = 13
+LINE_HEIGHT = 18
+LAST_FRAME_MILLISECONDS = 1500
 
 
 @dataclass(frozen=True)
@@ -39,3 +61,92 @@ class Picture:
     caption: str = ""
     pixels: np.ndarray | None = None
     """``[height, width, 3]`` uint8, instead of shapes."""
+
+
+def render(picture: Picture, width: int = 360) -> np.ndarray:
+    """The picture as pixels ``[height, width, 3]`` uint8, ``width`` wide, its caption (if it has one) below."""
+    return np.asarray(_image(picture, width, len(_lines(picture, width))))
+
+
+def animate(pictures: Sequence[Picture], path: str | Path, milliseconds: int = 120, width: int = 360) -> None:
+    """Write the pictures as an endless GIF, each shown for ``milliseconds`` and the last one for 1.5 seconds.
+
+    A picture equal to the one before it makes no new frame: that one is shown longer. Raises ``ValueError`` when there
+    are no pictures or when they differ in size.
+    """
+    if not pictures:
+        raise ValueError("animate got no pictures, expected at least one: draw the task after every step.")
+    sizes = sorted({(picture.width, picture.height) for picture in pictures})
+    if len(sizes) > 1:
+        raise ValueError(
+            f"animate got pictures of {len(sizes)} sizes ({sizes[0]} and {sizes[-1]} among them), expected one size: "
+            "draw every step of one task."
+        )
+    lines = max(len(_lines(picture, width)) for picture in pictures)
+    first, *rest = (_indexed(_image(picture, width, lines), picture.pixels is None) for picture in pictures)
+    durations = [milliseconds] * len(rest) + [LAST_FRAME_MILLISECONDS]
+    first.save(path, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0, optimize=False)
+
+
+def _lines(picture: Picture, width: int) -> list[str]:
+    """The caption in lines that fit: a character is about half as wide as its font is high."""
+    return textwrap.wrap(picture.caption, max(1, round(2 * width / CAPTION_SIZE)))
+
+
+def _image(picture: Picture, width: int, lines: int) -> Image.Image:
+    """An RGB image with room for so many lines of caption."""
+    height = round(width * picture.height / picture.width)
+    image = Image.new("RGB", (width, height + LINE_HEIGHT * lines + (LINE_HEIGHT // 2 if lines else 0)), PAPER)
+    if picture.pixels is None:
+        image.paste(_drawn(picture, width * OVERSAMPLING, height * OVERSAMPLING).reduce(OVERSAMPLING))
+    else:
+        image.paste(Image.fromarray(picture.pixels).resize((width, height), Image.Resampling.LANCZOS))
+    font, draw = ImageFont.load_default(CAPTION_SIZE), ImageDraw.Draw(image)
+    for number, line in enumerate(_lines(picture, width)):
+        draw.text((width / 2, height + LINE_HEIGHT * (number + 0.75)), line, COLOURS["ink"], font, anchor="mm")
+    return image
+
+
+def _drawn(picture: Picture, width: int, height: int) -> Image.Image:
+    image = Image.new("RGB", (width, height), PAPER)
+    draw, scale = ImageDraw.Draw(image), width / picture.width
+    for shape in picture.shapes:
+        x, y, size = shape.x * scale, shape.y * scale, shape.size * scale
+        box = (x - size, y - size, x + size, y + size)
+        (draw.ellipse if shape.kind == "disc" else draw.rectangle)(box, COLOURS[shape.colour])
+        if shape.label:
+            font = ImageFont.load_default(1.2 * size / max(1.0, 0.6 * len(shape.label)))
+            draw.text((x, y), shape.label, _readable_on(COLOURS[shape.colour]), font, anchor="mm")
+    return image
+
+
+def _readable_on(colour: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Ink on light colours, paper on dark ones, by their luma (ITU-R BT.601)."""
+    red, green, blue = colour
+    return COLOURS["ink"] if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else PAPER
+
+
+def _indexed(image: Image.Image, shapes: bool) -> Image.Image:
+    """The image in at most 256 colours: of shapes exactly theirs and their blends, of pixels those that fit best."""
+    if not shapes:
+        return image.quantize(256)
+    # Pillow's own look-up in a given palette is approximate: white paper would turn grey.
+    pixels = np.asarray(image).astype(np.int64)
+    codes, place = np.unique(pixels @ [1 << 16, 1 << 8, 1], return_inverse=True)
+    seen = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=1)
+    nearest = np.square(seen[:, None] - _PALETTE).sum(axis=2).argmin(axis=1).astype(np.uint8)
+    indexed = Image.fromarray(nearest[place].reshape(pixels.shape[:2]))
+    indexed.putpalette(_PALETTE.astype(np.uint8).tobytes())
+    return indexed
+
+
+def _palette() -> np.ndarray:
+    """``[204, 3]``: every colour of a picture, and seven blends of every two for smooth edges."""
+    pure = np.array([*COLOURS.values(), PAPER])
+    first, second = np.triu_indices(len(pure), 1)
+    share = np.arange(1, 8)[:, None, None] / 8
+    blends = pure[first] + share * (pure[second] - pure[first])
+    return np.concatenate([pure, blends.round().astype(np.int64).reshape(-1, 3)])
+
+
+_PALETTE = _palette()

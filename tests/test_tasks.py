@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib
 import os
 import warnings
-from itertools import permutations
 
 import numpy as np
 import pytest
 
 from marl.randomness import episode_seeds, uniforms
-from marl.tasks import TaskOptionError, UnknownTask, make_task, spread, task_names
-from marl.tasks.parallel import as_parallel_env
+from marl.tasks import TaskOptionError, UnknownTask, make_task, particles, spread, task_names
+from marl.tasks.base import Group, Step, TaskSpec
+from marl.tasks.parallel import BatchedTaskEnv, as_parallel_env
+from marl.tasks.particles import steer
 from marl.tasks.spread import HORIZON, Spread
 
 
@@ -23,38 +24,23 @@ def reference_module():
     return pytest.importorskip("mpe2.simple_spread_v3")
 
 
-# --- policies: observations [E, A, O] -> actions [E, A] ---
+# --- policies: a task and its observations [E, A, O] -> actions [E, A] ---
 
 
 def random_policy(seed):
     generator = np.random.default_rng(seed)
-    return lambda observations: generator.integers(0, 5, observations.shape[:2])
+    return lambda task, observations: generator.integers(0, 5, observations.shape[:2])
 
 
-def along(error):
-    """The action that reduces ``error`` [..., 2] along its longer axis; stay where it is small."""
-    horizontal = np.abs(error[..., 0]) > np.abs(error[..., 1])
-    action = np.where(horizontal, np.where(error[..., 0] > 0, 2, 1), np.where(error[..., 1] > 0, 4, 3))
-    return np.where(np.abs(error).max(axis=-1) < 0.02, 0, action)
-
-
-def squeeze_policy(observations):
+def squeeze_policy(task, observations):
     """Everybody pushes towards the others: contact in every step."""
     agents = observations.shape[1]
     others = observations[..., 4 + 2 * agents : 4 + 2 * agents + 2 * (agents - 1)]
-    return along(others.reshape(*others.shape[:2], agents - 1, 2).mean(axis=2))
+    return steer(np.moveaxis(others.reshape(*others.shape[:2], agents - 1, 2).mean(axis=2), -1, 0))
 
 
-def covering_policy(observations):
-    """Each agent brakes at the landmark that the assignment with the least total distance gives it."""
-    agents = observations.shape[1]
-    relative = observations[..., 4 : 4 + 2 * agents].reshape(-1, agents, agents, 2)
-    distance = np.linalg.norm(relative, axis=-1)
-    orders = np.array(list(permutations(range(agents))))
-    cost = distance[:, np.arange(agents), orders].sum(axis=-1)
-    chosen = orders[cost.argmin(axis=1)]
-    target = np.take_along_axis(relative, chosen[:, :, None, None], axis=2)[:, :, 0]
-    return along(target - 0.3 * observations[..., :2])
+def covering_policy(task, observations):
+    return task.heuristic()
 
 
 def returns_of(task, policy, seed):
@@ -62,7 +48,7 @@ def returns_of(task, policy, seed):
     observations = task.reset(episode_seeds(seed, 0, task.environments))
     total = np.zeros(task.environments)
     for _ in range(HORIZON):
-        step = task.step(policy(observations))
+        step = task.step(policy(task, observations))
         observations = step.observations
         total += step.reward
     return total
@@ -76,7 +62,8 @@ def crowded_seeds(agents, count):
     seeds = episode_seeds(11, 0, 4000)
     task = Spread(len(seeds), agents)
     task.reset(seeds)
-    return seeds[np.argsort(task.features()["spacing"], kind="stable")[:count]]
+    spacing = task.features()["coverage_distance" if agents == 1 else "spacing"]
+    return seeds[np.argsort(spacing, kind="stable")[:count]]
 
 
 def worst_deviation(agents, seeds, policy):
@@ -89,12 +76,13 @@ def worst_deviation(agents, seeds, policy):
     observations = [task.reset(seeds)]
     actions, steps, dense, touches = [], [], [], 0.0
     for _ in range(HORIZON):
-        actions.append(policy(observations[-1]))
+        actions.append(policy(task, observations[-1]))
         steps.append(task.step(actions[-1]))
         observations.append(steps[-1].observations)
         features = task.features()
-        dense.append(-0.5 * (agents * features["coverage_distance"] + 2 * features["collisions"]))
-        touches += features["collisions"].sum()
+        collisions = features.get("collisions", np.zeros(len(seeds)))
+        dense.append(-0.5 * (agents * features["coverage_distance"] + 2 * collisions))
+        touches += collisions.sum()
 
     env = reference_module().parallel_env(
         N=agents, local_ratio=0.5, max_cycles=HORIZON, continuous_actions=False
@@ -127,9 +115,16 @@ def worst_deviation(agents, seeds, policy):
     return observation_error, dense_error, differing, touches
 
 
-@pytest.mark.parametrize(("agents", "count"), [(2, 40), (3, 40), (5, 20)])
-@pytest.mark.parametrize("kind", ["random", "squeeze", "covering"])
-def test_spread_equals_the_reference_step_for_step(monkeypatch, agents, count, kind):
+@pytest.mark.parametrize(
+    ("kind", "agents", "count"),
+    [
+        *((kind, agents, 40) for kind in ("random", "squeeze", "covering") for agents in (2, 3)),
+        *((kind, 5, 20) for kind in ("random", "squeeze", "covering")),
+        ("covering", 1, 20),
+        ("squeeze", 18, 2),
+    ],
+)
+def test_spread_equals_the_reference_step_for_step(monkeypatch, kind, agents, count):
     monkeypatch.setattr(spread, "DISTANCE_CAP", np.inf)  # the reference's dense reward has no cap
     policy = {"random": random_policy(agents), "squeeze": squeeze_policy, "covering": covering_policy}[kind]
     seeds = crowded_seeds(agents, count) if kind == "squeeze" else episode_seeds(5, 0, count)
@@ -142,11 +137,18 @@ def test_spread_equals_the_reference_step_for_step(monkeypatch, agents, count, k
 
 
 @pytest.mark.parametrize(
-    ("constant", "factor"),
-    [("DAMPING", 1.01), ("TIME_STEP", 1.01), ("CONTACT_FORCE", 1.01), ("CONTACT_MARGIN", 2.0)],
+    ("module", "constant", "factor"),
+    [
+        (particles, "DAMPING", 1.01),
+        (particles, "TIME_STEP", 1.01),
+        (particles, "CONTACT_FORCE", 1.01),
+        (particles, "CONTACT_MARGIN", 2.0),
+        (spread, "PUSH", 1.01),
+        (spread, "AGENT_SIZE", 1.01),
+    ],
 )
-def test_comparison_notices_other_physics(monkeypatch, constant, factor):
-    monkeypatch.setattr(spread, constant, getattr(spread, constant) * factor)
+def test_comparison_notices_other_physics(monkeypatch, module, constant, factor):
+    monkeypatch.setattr(module, constant, getattr(module, constant) * factor)
     observation_error, *_ = worst_deviation(3, crowded_seeds(3, 4), squeeze_policy)
     assert observation_error > 1e-4
 
@@ -178,7 +180,7 @@ def trajectory(task, seeds, actions):
     return shown
 
 
-@pytest.mark.parametrize("agents", [2, 3, 5, 10])
+@pytest.mark.parametrize("agents", [1, 2, 3, 5, 10])
 def test_an_episode_depends_on_its_seed_and_actions_only(agents):
     seeds = crowded_seeds(agents, 37)
     actions = np.random.default_rng(0).integers(0, 5, (HORIZON, 37, agents))
@@ -227,7 +229,7 @@ def feature_extremes(policy, agents=3):
     observations = task.reset(crowded_seeds(agents, 200))
     extremes = {feature.name: [np.inf, -np.inf] for feature in task.spec.features}
     for _ in range(HORIZON):
-        observations = task.step(policy(observations)).observations
+        observations = task.step(policy(task, observations)).observations
         values = task.features()
         assert list(values) == [feature.name for feature in task.spec.features]
         for feature in task.spec.features:
@@ -239,7 +241,7 @@ def feature_extremes(policy, agents=3):
     return task.spec, extremes
 
 
-def run_away_policy(observations):
+def run_away_policy(task, observations):
     return np.broadcast_to([1, 2, 4][: observations.shape[1]], observations.shape[:2])
 
 
@@ -259,9 +261,9 @@ def test_without_the_cap_the_bounds_would_break(monkeypatch):
 
 def test_features_and_progress_from_positions():
     task = Spread(300)
-    observations = task.reset(episode_seeds(9, 0, 300))
+    task.reset(episode_seeds(9, 0, 300))
     for _ in range(HORIZON):
-        observations = task.step(covering_policy(observations)).observations
+        task.step(task.heuristic())
     features, state = task.features(), task.state().astype(np.float64)
     velocity, position, landmark = state.reshape(300, 3, 2, 3).transpose(1, 0, 3, 2)
     distance = np.linalg.norm(position[:, :, None] - landmark[:, None], axis=-1)
@@ -285,8 +287,39 @@ def test_features_and_progress_from_positions():
 
 
 def test_a_scripted_policy_scores_and_random_does_not():
-    assert returns_of(Spread(512), covering_policy, 1).mean() > 5.0
+    assert returns_of(Spread(512), covering_policy, 1).mean() > 10.0
     assert returns_of(Spread(512), random_policy(1), 1).mean() < 0.05
+    assert returns_of(Spread(512, 1), covering_policy, 1).mean() > 15.0
+    assert returns_of(Spread(128, 8), covering_policy, 1).mean() > 2.0
+
+
+def test_the_heuristic_gives_every_agent_its_own_landmark():
+    task = Spread(1, 3)
+    task.reset(episode_seeds(0, 0, 1))
+    world = task._world
+    world.velocity[:] = 0.0
+    world.position[:, :, 0] = [[0.0, 0.1, -0.9], [0.0, 0.0, 0.0]]
+    world.places[:, :, 0] = [[0.0, 0.9, -0.9], [0.0, 0.0, 0.5]]
+    world.measure()
+    assert task.heuristic().tolist() == [[0, 2, 4]]  # the second agent leaves the first landmark, near as it is
+    before = world.coordinates.copy()
+    task.heuristic()
+    np.testing.assert_array_equal(world.coordinates, before)
+
+
+def test_spread_draws_what_there_is():
+    task = Spread(3)
+    task.reset(episode_seeds(0, 0, 3))
+    for _ in range(HORIZON):
+        task.step(task.heuristic())
+    environment = int(task.progress().argmax())
+    floor, *things = task.draw(environment).shapes
+    assert floor.colour == "floor" and [shape.label for shape in things] == ["", "", "", "0", "1", "2"]
+    covered = round(3 * float(task.progress()[environment]))
+    assert [shape.colour for shape in things].count("done") == covered > 0
+    assert task.draw(environment).caption == f"{covered} of 3 landmarks covered"
+    x, y = task._world.position[:, 0, environment]
+    assert (things[3].x, things[3].y) == pytest.approx((spread.VIEW + x, spread.VIEW - y))  # up is up
 
 
 def test_specification_is_consistent():
@@ -302,9 +335,9 @@ def test_specification_is_consistent():
 def test_agents_on_one_point_exert_no_force():
     task = Spread(2, agents=2)
     task.reset(episode_seeds(0, 0, 2))
-    task._coordinates[:] = 0.25
-    task._coordinates[:4] = 0.0
-    task._measure()
+    task._world.coordinates[:] = 0.25
+    task._world.coordinates[:4] = 0.0
+    task._world.measure()
     step = task.step(np.zeros((2, 2), dtype=np.int64))
     assert np.isfinite(step.observations).all() and not step.observations[..., :2].any()
 
@@ -358,7 +391,7 @@ def test_wrong_resets_are_refused(arguments):
 
 
 def test_names_and_options():
-    assert task_names() == ("spread",)
+    assert task_names() == ("foraging", "pursuit", "spread", "warehouse")
     task = make_task("spread?agents=5&radius=0.2", 7)
     assert (task.environments, task.spec.agents, task.radius) == (7, 5, 0.2)
     assert task.spec.name == "spread?agents=5&radius=0.2"
@@ -369,10 +402,38 @@ def test_names_and_options():
 
 
 @pytest.mark.parametrize(
+    ("name", "same"),
+    [
+        ("pursuit?obstacles=2&pursuers=4", "pursuit?pursuers=4"),
+        ("Foraging-8x8-2p-1f-v3", "foraging?id=Foraging-8x8-2p-1f-v3"),
+        ("rware-tiny-2ag-v2", "warehouse?id=rware-tiny-2ag-v2"),
+    ],
+)
+def test_a_task_has_one_canonical_name(name, same):
+    spec = make_task(name, 1).spec
+    assert spec == make_task(same, 1).spec == make_task(spec.name, 1).spec
+
+
+@pytest.mark.parametrize("name", task_names())
+def test_every_task_declares_what_it_shows(name):
+    task = make_task(name, 2)
+    observations = task.reset(episode_seeds(0, 0, 2))
+    spec = task.spec
+    assert make_task(spec.name, 1).spec == spec
+    assert observations.shape == (2, spec.agents, spec.observation_size)
+    assert task.state().shape == (2, spec.state_size)
+    assert task.heuristic().shape == (2, spec.agents)
+    assert list(task.features()) == [feature.name for feature in spec.features]
+    assert 6 <= len(spec.features) <= 10 and {feature.scope for feature in spec.features} == {"team", "agent"}
+    assert ((task.progress() >= 0) & (task.progress() <= 1)).all()
+    assert task.draw(1).shapes
+
+
+@pytest.mark.parametrize(
     ("name", "options", "kind", "words"),
     [
-        ("spred", {}, UnknownTask, "Unknown task 'spred', expected one of: spread; did you mean 'spread'?"),
-        ("", {}, UnknownTask, "Unknown task '', expected one of: spread; choose one of these."),
+        ("spred", {}, UnknownTask, "expected one of: foraging, pursuit, spread, warehouse; did you mean 'spread'?"),
+        ("", {}, UnknownTask, "Unknown task '', expected one of: foraging, pursuit, spread, warehouse; choose"),
         ("spread?agent=5", {}, TaskOptionError, "no option 'agent', expected one of: agents, radius"),
         ("spread?environments=5", {}, TaskOptionError, "no option 'environments'"),
         ("spread?agents", {}, TaskOptionError, "expected NAME=VALUE"),
@@ -381,8 +442,9 @@ def test_names_and_options():
         ("spread?agents=4&agents=5", {}, TaskOptionError, "'agents' twice"),
         ("spread?agents=4", {"agents": 4}, TaskOptionError, "'agents' twice"),
         ("spread", {"agents": 2.5}, TaskOptionError, "expected a whole number"),
-        ("spread?agents=1", {}, ValueError, "agents=1, expected 2 to 16"),
-        ("spread?agents=17", {}, ValueError, "agents=17, expected 2 to 16"),
+        ("spread?agents=0", {}, ValueError, "agents=0, expected at least 1"),
+        ("pursuit?pursuers=1", {}, ValueError, "pursuers=1, expected at least 2"),
+        ("pursuit?obstacles=-1", {}, ValueError, "obstacles=-1, expected at least 0"),
         ("spread?radius=nan", {}, ValueError, "radius=nan, expected above 0"),
         ("spread?radius=0", {}, ValueError, "radius=0.0, expected above 0"),
     ],
@@ -393,21 +455,23 @@ def test_wrong_names_and_options_are_one_sentence(name, options, kind, words):
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_at_least_one_environment():
+@pytest.mark.parametrize("name", task_names())
+def test_at_least_one_environment(name):
     with pytest.raises(ValueError, match="environments=0, expected at least 1"):
-        make_task("spread", 0)
+        make_task(name, 0)
 
 
 # --- PettingZoo ---
 
 
 @pytest.mark.filterwarnings("ignore:The old environment creation API:DeprecationWarning")
-def test_parallel_env_passes_the_api_test():
+@pytest.mark.parametrize("name", [*task_names(), "spread?agents=1", "Foraging-2s-8x8-3p-2f-coop-v3"])
+def test_parallel_env_passes_the_api_test(name):
     from pettingzoo.test import parallel_api_test
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        parallel_api_test(as_parallel_env("spread?agents=2", seed=4), num_cycles=60)
+        parallel_api_test(as_parallel_env(name, seed=4), num_cycles=120)
 
 
 def test_parallel_env_is_the_task():
@@ -442,3 +506,76 @@ def test_parallel_env_seed_starts_a_stream_and_misuse_is_refused():
     assert np.array_equal(first, again) and not np.array_equal(first, second)
     with pytest.raises(ValueError, match="no action for agent_1, agent_2"):
         env.step({"agent_0": 0})
+    env.reset()
+    with pytest.raises(ValueError, match="spread.step got actions of shape .* type float"):
+        env.step({"agent_0": 0, "agent_1": 0.7, "agent_2": 0})
+
+
+def test_parallel_env_renders_pixels_and_closes():
+    env = as_parallel_env("spread", seed=6)
+    env.reset()
+    pixels = env.render()
+    assert pixels.dtype == np.uint8 and pixels.shape[1:] == (360, 3) and len(np.unique(pixels)) > 2
+    env.close()
+
+
+class _Relay:
+    """Two short-armed agents and a long-armed one; agent k leaves after step k + 1, the last one ends the episode."""
+
+    environments = 1
+
+    def __init__(self, truncates=False):
+        self.truncates, self.received, self.closed = truncates, [], False
+        self.spec = TaskSpec(
+            name="relay", description="", sparse_reward="1 per step", agents=3, observation_size=4, state_size=1,
+            actions=3, action_names=("a", "b", "c"), idle_action=None, horizon=3, max_return=None, features=(),
+            progress=None, continuous=True, agents_leave=True,
+            groups=(Group("short", (0, 1), 2, 1), Group("long", (2,), 4, 3)),
+        )  # fmt: skip
+
+    def reset(self, seeds, where=None):
+        self.time = 0
+        return self._rows()
+
+    def _rows(self):
+        return np.full((1, 3, 4), self.time, np.float32)
+
+    def step(self, actions):
+        self.received.append(actions[0].tolist())
+        self.time += 1
+        end = np.array([self.time == 3])
+        terminated, truncated = (end & False, end) if self.truncates else (end, end & False)
+        return Step(self._rows(), np.ones(1, np.float32), terminated, truncated, np.arange(3)[None] >= self.time)
+
+    def features(self, names=None):
+        return {}
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.mark.parametrize("truncates", [False, True])
+def test_agents_of_several_kinds_leave_one_by_one(truncates):
+    task = _Relay(truncates)
+    env = BatchedTaskEnv(task, 0)
+    assert [env.action_space(agent).shape for agent in env.possible_agents] == [(1,), (1,), (3,)]
+    observations, _ = env.reset()
+    assert {agent: row.shape for agent, row in observations.items()} == {
+        "agent_0": (2,), "agent_1": (2,), "agent_2": (4,),
+    }  # fmt: skip
+    action = {"agent_0": np.array([0.1]), "agent_1": np.array([0.2]), "agent_2": np.array([0.3, 0.4, 0.5])}
+    for time, present in enumerate((["agent_0", "agent_1", "agent_2"], ["agent_1", "agent_2"], ["agent_2"])):
+        assert env.agents == present
+        observations, rewards, terminations, truncations, infos = env.step({agent: action[agent] for agent in present})
+        assert list(observations) == list(rewards) == list(infos) == present and set(rewards.values()) == {1.0}
+        last = time == 2
+        assert terminations == {agent: agent == f"agent_{time}" and not (last and truncates) for agent in present}
+        assert truncations == dict.fromkeys(present, last and truncates)
+    assert env.agents == []
+    expected = [[[0.1, 0, 0], [0.2, 0, 0], [0.3, 0.4, 0.5]], [[0] * 3, [0.2, 0, 0], [0.3, 0.4, 0.5]]]
+    np.testing.assert_allclose(task.received[:2], expected, rtol=1e-6)
+    env.reset()
+    with pytest.raises(ValueError, match=r"shape \(2,\) for agent_0, expected \(1,\)"):
+        env.step({agent: np.zeros(2) for agent in env.agents})
+    env.close()
+    assert task.closed

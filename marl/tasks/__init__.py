@@ -56,7 +56,8 @@ def make_task(name: str, environments: int, **options: Option) -> Task:
     if ":" in base:
         from marl.tasks.foreign import Foreign
 
-        return Foreign(environments, name)
+        more = "&".join(f"{option}={value}" for option, value in options.items())
+        return Foreign(environments, name + ("&" if query else "?") + more if more else name)
     if base not in _TASKS:
         close = difflib.get_close_matches(base, task_names(), n=1)
         hint = f"did you mean {close[0]!r}?" if close else "choose one of these."

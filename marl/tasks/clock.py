@@ -1,4 +1,4 @@
-"""Which episodes of a batch are under way, and for how long: resets, the time limit, and refusals of impossible calls."""
+"""Which episodes of a batch are under way and for how long: resets, the time limit, refusals of impossible calls."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ may define, so that a misspelt one is an error, and nothing in somebody's module
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import math
 import os
@@ -14,6 +15,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from marl.segment import SegmentImpossible
@@ -46,7 +49,7 @@ class ParallelTask:
     description: str | None = None
     """What the agents see, do and want, in a sentence or two."""
     horizon: int | None = None
-    """Steps after which an episode is cut. None: what the environment calls ``max_cycles``, ``max_steps`` or the like."""
+    """Steps after which an episode is cut. None: the environment's ``max_cycles``, ``max_steps`` or the like."""
     sparse_reward: Callable[[Any, dict[str, float]], float] | None = None
     """``f(env, rewards)``, the team reward of the last step; ``rewards`` are the agents' own. None: their sum."""
     max_return: float | None = None
@@ -61,17 +64,19 @@ class ParallelTask:
     """The action that does nothing, counted from 0."""
     heuristic: Callable[[Any], Mapping[str, Any]] | None = None
     """A scripted policy: an action of the environment for every agent in ``env.agents``."""
+    new_each_episode: bool = False
+    """Make a new environment for every episode: for those whose ``reset`` leaves something behind."""
 
     def __post_init__(self) -> None:
         names = [feature.name for feature in self.features]
         for feature in self.features:
             if names.count(feature.name) > 1:
                 raise EnvironmentRefused(
-                    f"Feature {feature.name!r} is declared {names.count(feature.name)} times, expected once: rename one."
+                    f"Feature {feature.name!r} is declared more than once, expected one of each name: rename one."
                 )
             if not (math.isfinite(feature.low) and math.isfinite(feature.high) and feature.low < feature.high):
                 raise EnvironmentRefused(
-                    f"Feature {feature.name!r} has bounds {feature.low:g} to {feature.high:g}, expected finite numbers, "
+                    f"Feature {feature.name!r} has bounds {feature.low:g} to {feature.high:g}, expected finite ones, "
                     "the lower first: give the range that its values keep."
                 )
             if feature.scope not in ("team", "agent"):
@@ -86,6 +91,16 @@ class ParallelTask:
                     f"The {name} function has no docstring, expected one sentence on what it measures: write it, "
                     "the language models read it."
                 )
+
+
+def at(moment: tuple[int, int] | None) -> str:
+    """Where in which episode (seed, step), in words; nothing for None."""
+    return "" if moment is None else f" at step {moment[1]} of the episode with seed {moment[0]}"
+
+
+def kind(answer: Any) -> str:
+    """What an environment returned, in a word or two."""
+    return f"{len(answer)} values" if isinstance(answer, tuple) else f"a {type(answer).__name__}"
 
 
 def meaning(function: Callable[..., Any]) -> str:
@@ -108,12 +123,15 @@ class Source:
             env = self.task.factory(**{**self.options, **more})
         except Exception as error:
             raise EnvironmentFailed(
-                f"The factory of {self.name} failed ({_sentence(error)}), expected a ParallelEnv: correct it or its options."
+                f"The factory of {self.name} failed ({_sentence(error)}), expected a ParallelEnv: correct it or its "
+                "options."
             ) from error
         missing = [name for name in ("reset", "step", "observation_space", "action_space") if not hasattr(env, name)]
-        if missing or not getattr(env, "possible_agents", None):
+        if not getattr(env, "possible_agents", None):
+            missing.append("possible_agents")
+        if missing:
             raise EnvironmentFailed(
-                f"The factory of {self.name} gave a {type(env).__name__} without {(missing or ['possible_agents'])[0]}, "
+                f"The factory of {self.name} gave a {type(env).__name__} without {missing[0]}, "
                 "expected a PettingZoo ParallelEnv: name a factory that makes one (often called parallel_env)."
             )
         if hasattr(env, "agent_iter") and hasattr(env, "last"):
@@ -122,6 +140,20 @@ class Source:
                 "pettingzoo.utils.conversions.aec_to_parallel."
             )
         return env
+
+    def ask(
+        self, what: str, moment: tuple[int, int] | None, function: Callable[..., Any], *given: Any, **named: Any
+    ) -> Any:
+        """The answer of the environment's own code.
+
+        ``what`` was asked for; ``moment`` is the seed of the episode and its step. Raises ``EnvironmentFailed``.
+        """
+        try:
+            return function(*given, **named)
+        except Exception as error:
+            raise EnvironmentFailed(
+                f"{what} of {self.name} failed{at(moment)} ({_sentence(error)}), expected an answer: correct its code."
+            ) from error
 
     def takes(self, option: str) -> bool:
         """Whether the factory has a keyword parameter of this name, or takes any."""
@@ -137,8 +169,7 @@ def load(name: str) -> Source:
     """
     base, _, query = name.partition("?")
     module_name, _, attribute = base.partition(":")
-    if not ({"", os.getcwd()} & set(sys.path)):
-        sys.path.append(os.getcwd())
+    _make_working_directory_importable()
     try:
         thing: Any = import_module(module_name)
     except ModuleNotFoundError as error:
@@ -162,13 +193,34 @@ def load(name: str) -> Source:
     if not isinstance(thing, ParallelTask):
         if not callable(thing):
             raise UnknownTask(
-                f"{base} is a {type(thing).__name__}, expected a function that makes a ParallelEnv or a ParallelTask: "
-                "name one of these."
+                f"{base} is of type {type(thing).__name__}, expected a function that makes a ParallelEnv, or a "
+                "ParallelTask: name one of these."
             )
         thing = ParallelTask(factory=thing)
     options = _options(base, query, thing.factory)
     written = "&".join(f"{option}={_written(options[option])}" for option in sorted(options))
     return Source(f"{base}?{written}" if written else base, thing, options)
+
+
+def source_version(name: str) -> str:
+    """A 16-digit hash of the file that ``name`` leads to: edited code is another environment.
+
+    Files that it imports are not followed. Raises ``UnknownTask`` where there is no such module.
+    """
+    module_name = name.partition(":")[0]
+    _make_working_directory_importable()
+    try:
+        found = find_spec(module_name)
+    except (ImportError, ValueError):
+        found = None
+    if found is None or found.origin is None or not os.path.isfile(found.origin):
+        raise UnknownTask(f"There is no source of {module_name!r}, expected a Python file: check its spelling.")
+    return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()[:16]
+
+
+def _make_working_directory_importable() -> None:
+    if not ({"", os.getcwd()} & set(sys.path)):
+        sys.path.append(os.getcwd())
 
 
 def _not_importable(base: str, error: Exception) -> EnvironmentFailed:

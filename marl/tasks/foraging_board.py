@@ -50,7 +50,7 @@ class Game:
 
 
 def parse_id(name: str) -> Game:
-    """The game called ``name`` (its ending ``-v3`` may be left out); ``ValueError`` for an id that is not registered."""
+    """The game called ``name`` (``-v3`` may be left out); ``ValueError`` for what lbforaging does not register."""
     match = _ID.fullmatch(name)
     if match is None:
         raise ValueError(
@@ -59,7 +59,11 @@ def parse_id(name: str) -> Game:
         )
     sight, rows, columns, players, foods, coop, _ = match.groups()
     game = Game(
-        _nearest(int(rows), SIZES), _nearest(int(players), PLAYERS), _nearest(int(foods), FOODS), bool(sight), bool(coop)
+        size=_nearest(int(rows), SIZES),
+        players=_nearest(int(players), PLAYERS),
+        foods=_nearest(int(foods), FOODS),
+        short_sight=bool(sight),
+        coop=bool(coop),
     )
     wrong = [
         f"{found} {what} (expected {expected})"
@@ -110,6 +114,18 @@ class Board:
         self.inside = (row > 0) & (row < size - 1) & (column > 0) & (column < size - 1)
         """``[cells]`` bool: not at the border; food begins here only."""
 
+    def steps_to(self, goal: np.ndarray, closed: np.ndarray) -> np.ndarray:
+        """Steps ``[absent + 1, E]`` from each cell to ``goal`` ``[E]`` around ``closed`` cells; infinite if cut off."""
+        steps = np.full(closed.shape, np.inf)
+        steps[goal, np.arange(len(goal))] = 0.0
+        inner, shut, neighbours = steps[: self.cells], closed[: self.cells], self.next[1:5]
+        for _ in range(self.cells):
+            further = np.where(shut, np.inf, np.minimum(inner, inner[neighbours].min(axis=0) + 1.0))
+            if np.array_equal(further, inner):
+                break
+            inner[...] = further
+        return steps
+
 
 def spawn(game: Game, board: Board, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How the games of ``seeds`` ``[N]`` begin: cells and levels ``[A, N]`` of the agents, foods ``[F, N]`` in order.
@@ -141,7 +157,7 @@ def spawn(game: Game, board: Board, seeds: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _pick(free: np.ndarray, draw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A cell ``[N]`` out of those that are ``free`` ``[N, cells]``, by a uniform ``draw`` ``[N]``; and whether any is."""
+    """One of the ``free`` ``[N, cells]`` cells ``[N]`` by a uniform ``draw`` ``[N]``, and whether there is any."""
     rank = np.cumsum(free, axis=1, dtype=np.int16)
     count = rank[:, -1]
     chosen = np.floor(draw * count).astype(np.int16)

@@ -1,4 +1,4 @@
-"""Between the spaces of a ``ParallelEnv`` and the rows of a batch: sizes, groups, observations and actions as numbers."""
+"""From the spaces of a ``ParallelEnv`` to the rows of a batch: sizes, groups, observations and actions as numbers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from marl.tasks.declaration import EnvironmentRefused, Source
 
 LARGEST_ROW = 20_000
 """Numbers in the longest observation that are taken. More is an image, which these learners cannot read well."""
+
+COMPONENT_CAP = 10.0
+"""Numbers of an observation without bounds count from -10 to 10 where they are features."""
 
 _HORIZONS = ("max_cycles", "max_steps", "max_episode_steps", "_max_episode_steps", "episode_limit", "horizon")
 """What environments call the number of steps of their longest episode."""
@@ -60,6 +63,19 @@ class Layout:
     def actions(self) -> int:
         return max(agent.actions for agent in self.agents)
 
+    def component_bounds(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Bounds ``[O]`` and ``[O]`` of the numbers of all agents' observations as features, and which are our cap.
+
+        0 is always inside: agents that see less, or have left, have it there.
+        """
+        low, high = np.zeros(self.observation_size), np.zeros(self.observation_size)
+        for agent in self.agents:
+            low[: agent.size] = np.minimum(low[: agent.size], agent.low)
+            high[: agent.size] = np.maximum(high[: agent.size], agent.high)
+        capped = ~(np.isfinite(low) & np.isfinite(high) & (low < high))
+        low, high = np.where(capped, -COMPONENT_CAP, low), np.where(capped, COMPONENT_CAP, high)
+        return low.astype(np.float32), high.astype(np.float32), capped
+
 
 def survey(source: Source, env: Any) -> Layout:
     """The layout of an environment; it is reset on the way.
@@ -70,7 +86,8 @@ def survey(source: Source, env: Any) -> Layout:
     name = source.name
     agents, kinds = [], []
     for agent in env.possible_agents:
-        seen, done = env.observation_space(agent), env.action_space(agent)
+        seen = source.ask(f"observation_space({agent!r})", None, env.observation_space, agent)
+        done = source.ask(f"action_space({agent!r})", None, env.action_space, agent)
         read, low, high = _observation(name, agent, seen)
         actions, decode, encode = _action(name, agent, done)
         agents.append(AgentLayout(str(agent), low.size, low, high, read, actions, decode, encode))
@@ -88,8 +105,8 @@ def survey(source: Source, env: Any) -> Layout:
             f"{name} does not say how long its episodes last ({', '.join(_HORIZONS[:3])} …), expected a number of "
             "steps: give horizon=… in a ParallelTask."
         )
-    env.reset(seed=0)
-    state = _own_state(env)
+    source.ask("reset(seed=0)", None, env.reset, seed=0)
+    state = source.ask("state()", None, _own_state, env)
     own = state is not None and state.size <= LARGEST_ROW
     size = state.size if own else sum(agent.size for agent in agents)
     return Layout(tuple(agents), _groups(agents, kinds), continuous.pop(), horizon, size, own)
@@ -142,8 +159,8 @@ def _observation(
     size = int(np.prod(flat.shape))
     if not 1 <= size <= LARGEST_ROW:
         raise EnvironmentRefused(
-            f"{name} gives {agent} observations of {size:,} numbers ({_short(space)}), expected 1 to {LARGEST_ROW:,}: wrap "
-            "it so that they are smaller, best the positions that the image shows."
+            f"{name} gives {agent} observations of {size:,} numbers ({_short(space)}), expected 1 to {LARGEST_ROW:,}: "
+            "wrap it so that they are smaller, best the positions that the image shows."
         )
     low, high = flat.low.astype(np.float64), flat.high.astype(np.float64)
     if not isinstance(space, spaces.Box):
@@ -162,13 +179,14 @@ def _action(name: str, agent: str, space: Any) -> tuple[int, Callable, Callable]
         return int(space.n), lambda action: int(action) + start, lambda action: int(action) - start
     if not isinstance(space, spaces.Box) or space.dtype.kind != "f":
         raise EnvironmentRefused(
-            f"{name} takes actions in {_short(space)} from {agent}, expected a Discrete space or a Box of floats: wrap it, "
-            "for example with one choice for every combination."
+            f"{name} takes actions in {_short(space)} from {agent}, expected a Discrete space or a Box of floats: "
+            "wrap it, for example with one choice for every combination."
         )
     low, high = space.low.astype(np.float64).reshape(-1), space.high.astype(np.float64).reshape(-1)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise EnvironmentRefused(
-            f"{name} takes unbounded actions from {agent} ({_short(space)}), expected a bounded Box: wrap it to give bounds."
+            f"{name} takes unbounded actions from {agent} ({_short(space)}), expected a bounded Box: wrap it to give "
+            "bounds."
         )
     half, shape, dtype = (high - low) / 2, space.shape, space.dtype
 
@@ -176,7 +194,8 @@ def _action(name: str, agent: str, space: Any) -> tuple[int, Callable, Callable]
         return np.clip(low + (action[: low.size] + 1.0) * half, low, high).astype(dtype).reshape(shape)
 
     def encode(action: Any) -> np.ndarray:
-        return np.clip((np.asarray(action, np.float64).reshape(-1) - low) / np.where(half > 0, half, 1) - 1.0, -1.0, 1.0)
+        flat = np.asarray(action, np.float64).reshape(-1)
+        return np.clip((flat - low) / np.where(half > 0, half, 1) - 1.0, -1.0, 1.0)
 
     return low.size, decode, encode
 

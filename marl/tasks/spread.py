@@ -35,6 +35,8 @@ LOOKAHEAD = 0.3
 """Seconds of its own motion that the heuristic counts in, so that it brakes at a landmark."""
 VIEW = 1.4
 """A picture shows the square from -VIEW to VIEW."""
+DRAWN_SIZE = 0.09
+"""Radius of an agent in pictures: smaller than it is, so that one sees the landmark it covers."""
 
 
 class Spread:
@@ -106,9 +108,10 @@ class Spread:
         return {name: _FEATURE_VALUES[name](self) for name in chosen}
 
     def heuristic(self) -> np.ndarray:
-        """Joint actions ``[E, A]``: the closest agent and landmark are matched, then the closest of the rest, and so on.
+        """Joint actions ``[E, A]``: every agent goes to its own landmark and brakes there.
 
-        Every agent then goes to its landmark and brakes there. Mean return 8.3 of 25 with 3 agents.
+        The closest agent and landmark are matched first, then the closest of the rest, and so on. Mean return of 25:
+        11.3 with 3 agents, 7.0 with 5, 1.3 with 10.
         """
         free = self._world.place_distance.reshape(-1, self.environments).copy()  # [A * L, E]
         everywhere = np.arange(self.environments)
@@ -123,10 +126,13 @@ class Spread:
         return steer(target - self._world.position - LOOKAHEAD * self._world.velocity).T
 
     def draw(self, environment: int) -> Picture:
-        """The arena with the agents (their number on them) and the landmarks, which change colour when covered."""
+        """The arena with the agents (their number on them) and the landmarks, which change colour when covered.
+
+        A landmark is drawn as large as its covering radius: the middle of an agent must be in it.
+        """
         world = self._world
         agents = tuple(
-            Shape("disc", VIEW + x, VIEW - y, AGENT_SIZE, "agent", str(number))
+            Shape("disc", VIEW + x, VIEW - y, DRAWN_SIZE, "agent", str(number))
             for number, (x, y) in enumerate(world.position[:, :, environment].T.tolist())
         )
         landmarks = tuple(

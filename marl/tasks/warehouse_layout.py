@@ -92,6 +92,11 @@ class Layout:
         """``[P]``: moves to the nearest goal along the `road`."""
         return self.road[:, self.goals].min(axis=1)
 
+    @cached_property
+    def longest_delivery(self) -> int:
+        """The largest `goal_distance` of the floor."""
+        return int(self.goal_distance[self.floor].max())
+
     def distance(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """Moves between cells for an agent without a shelf, which passes below shelves (broadcast)."""
         return np.abs(self.x[start] - self.x[end]) + np.abs(self.y[start] - self.y[end])
