@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from marl.checkpoint import Position, load_checkpoint, save_checkpoint
-from marl.learners import Learner
+from marl.learners import make_learner
 from marl.segment import SegmentSpec, SegmentStore, round_up
 from marl.settings import RunSettings
 from marl.shaping import ShapingConfig, Term
@@ -26,7 +26,7 @@ SHAPING = ShapingConfig(terms=(Term(potential="coverage_distance", weight=-1.0, 
 def checkpoint_seconds(folder: Path, repeats: int) -> dict[str, float]:
     """Median and largest seconds of saving and of loading a checkpoint of the default learner on spread."""
     run = RunSettings()
-    learner = Learner(make_task(run.task, 1).spec, run.learner, 0)
+    learner = make_learner(make_task(run.task, 1).spec, run.learner, 0)
     path, saved, loaded = folder / "checkpoint.pt", [], []
     for _ in range(repeats):
         start = time.perf_counter()

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from marl.learners import Collector, Learner, Rollout, Timings
-from marl.learners.ppo import generalised_advantages
+from marl.learners import Collector, Rollout, Timings, make_learner
+from marl.learners.ppo import PolicyGradientLearner, generalised_advantages
 from marl.settings import LearnerSettings
 from marl.shaping import ShapingConfig, Term, check
 from marl.tasks import make_task
@@ -48,10 +48,11 @@ def matmul_rate() -> float:
 class PlainMappo:
     """The same algorithm as one would first write it, reading the rollouts of ours. Only its time is of interest."""
 
-    def __init__(self, learner: Learner, settings: LearnerSettings) -> None:
+    def __init__(self, learner: PolicyGradientLearner, settings: LearnerSettings) -> None:
         self.settings = settings
-        self.actor = _plain_network(learner.actor.inputs, settings.hidden, learner.actor.outputs)
-        self.critic = _plain_network(learner.critic.inputs, settings.hidden, learner.critic.outputs)
+        self.actor, self.critic = (
+            _plain_network(part.network.inputs, settings.hidden, part.network.outputs) for part in learner.parts
+        )
         rate = settings.learning_rate
         self.optimisers = [torch.optim.Adam(one.parameters(), lr=rate, eps=1e-5) for one in (self.actor, self.critic)]
 
@@ -59,7 +60,7 @@ class PlainMappo:
         """Choose the actions of every step once more, as a rollout would."""
         with torch.no_grad():
             for t in range(len(rollout.actions)):
-                logits = self.actor(rollout.inputs[t].view(len(rollout.actions[t]), -1))
+                logits = self.actor(rollout.inputs[0][t].flatten(0, 1))
                 distribution = torch.distributions.Categorical(logits=logits)
                 distribution.log_prob(distribution.sample())
 
@@ -71,11 +72,12 @@ class PlainMappo:
         terminated = torch.from_numpy(rollout.terminated)
         ended = terminated | torch.from_numpy(rollout.truncated)
         actions = rollout.actions.view(samples, agents)
-        inputs = rollout.inputs[:-1].reshape(samples, agents, -1)
+        inputs = rollout.inputs[0][:-1].flatten(0, 1)
         # MAPPO: one state per row; IPPO: one input per agent of the row.
-        states = rollout.critic_inputs[:-1].reshape(samples, -1, self.critic[0].in_features)
+        seen = rollout.states if settings.algorithm == "mappo" else rollout.inputs[0]
+        states = seen[:-1].flatten(0, 1)
         with torch.no_grad():
-            values = self.critic(rollout.critic_inputs).view(steps + 1, environments, agents)
+            values = self.critic(seen).view(steps + 1, environments, agents)
             old = torch.distributions.Categorical(logits=self.actor(inputs)).log_prob(actions)
         advantages = generalised_advantages(
             rollout.rewards, values[:-1], values[1:], terminated, ended, settings.discount, settings.gae_lambda
@@ -112,11 +114,11 @@ def _plain_network(inputs: int, hidden: tuple[int, ...], outputs: int) -> nn.Seq
     return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
 
 
-def update_flops(learner: Learner, settings: LearnerSettings, samples: int, agents: int) -> int:
+def update_flops(learner: PolicyGradientLearner, settings: LearnerSettings, samples: int, agents: int) -> int:
     """Matrix-product operations of one update's gradient steps (2 per multiply-add), predictions of values left out."""
     critic_rows = samples if settings.algorithm == "mappo" else samples * agents
-    per_epoch = learner.actor.flops(samples * agents, backward=True) + learner.critic.flops(critic_rows, backward=True)
-    return settings.epochs * per_epoch
+    actor, critic = (part.network for part in learner.parts)
+    return settings.epochs * (actor.flops(samples * agents, backward=True) + critic.flops(critic_rows, backward=True))
 
 
 def measure(updates: int, algorithm: str, shaping: ShapingConfig) -> dict[str, float]:
@@ -124,16 +126,17 @@ def measure(updates: int, algorithm: str, shaping: ShapingConfig) -> dict[str, f
     torch.set_num_threads(1)
     settings = LearnerSettings(algorithm=algorithm, environments=128, hidden=(64, 64), epochs=4, minibatches=4)
     task = make_task("spread", settings.environments)
-    learner = Learner(task.spec, settings, seed=0)
-    collector = Collector(task, settings, shaping, None if shaping.is_none else check(shaping, task.spec))
+    learner = make_learner(task.spec, settings, seed=0)
+    collector = Collector(task, settings, None if shaping.is_none else check(shaping, task.spec))
     plain = PlainMappo(learner, settings)
     rates, rows = [], []
     for update in range(updates + 3):
         timings, draws = Timings(), np.random.default_rng(update)
         start = time.perf_counter()
-        rollout = collector.collect(learner.actor, update * collector.size, update, draws, timings)
+        position = update * collector.size
+        rollout = collector.collect(learner.policy, learner.behaviour(position), position, update, draws, timings)
         collected = time.perf_counter()
-        learner.update(rollout, draws)
+        learner.update(rollout, collector.potential, position, draws)
         updated = time.perf_counter()
         plain.act(rollout)
         acted = time.perf_counter()

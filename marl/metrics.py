@@ -14,6 +14,10 @@ METRICS: dict[str, str] = {
     "policy_loss": "mean negative clipped objective, without the entropy bonus, over minibatches",
     "value_loss": "mean clipped squared error (halved) of normalised values, over minibatches",
     "explained_variance": "1 - var(return - value) / var(return) of the rollout; None where returns do not vary",
-    "gradient_norm": "mean norm of the actor's gradient before it is scaled down, over minibatches",
+    "gradient_norm": "mean norm of the gradient of actor or value network before it is scaled down, over minibatches",
+    "epsilon": "probability of a random action in the rollout (QMIX, VDN)",
+    "td_loss": "mean squared error (halved) of joint values against one-step targets, over batches (QMIX, VDN)",
+    "joint_value": "mean joint value of states and actions drawn from the replay, over batches (QMIX, VDN)",
+    "replay_env_steps": "env steps that the replay holds (QMIX, VDN)",
 }
 """Every number an update logs, with its definition. A value is None where it does not exist, never 0."""

@@ -79,7 +79,9 @@ def failure_of(error: Exception, segment: str, env_steps: int = 0) -> SegmentFai
 
 
 NOT_TRAINING = (
-    "behaviour.py", "behaviour_text.py", "gate.py", "pool.py", "stage.py", "statistics.py", "worker.py",
+    "behaviour.py", "behaviour_actions.py", "behaviour_text.py", "curves.py", "gate.py", "picture.py", "play.py",
+    "policy_files.py", "pool.py",
+    "stage.py", "statistics.py", "worker.py",
 )  # fmt: skip
 """Files of this package that no segment's result depends on."""
 
@@ -119,7 +121,7 @@ class SegmentSpec(Frozen):
 
     @property
     def id(self) -> str:
-        """``s`` and 16 hexadecimal digits: the hash of these inputs and of the code."""
+        """``s`` and 16 hexadecimal digits: the hash of these inputs and of the code, a user's environment included."""
         inputs = {
             "run": self.run.model_dump(mode="json"),
             "parent": self.parent,
@@ -128,6 +130,10 @@ class SegmentSpec(Frozen):
             "seed": self.seed,
             "code": training_version(),
         }
+        if ":" in self.run.task:
+            from marl.tasks.declaration import source_version
+
+            inputs["environment"] = source_version(self.run.task)
         text = json.dumps(inputs, sort_keys=True, separators=(",", ":"))
         return "s" + hashlib.sha256(text.encode()).hexdigest()[:16]
 

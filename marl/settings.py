@@ -6,7 +6,9 @@ import hashlib
 import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from marl.tasks.base import TaskSpec
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -19,6 +21,42 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+class QLearningSettings(Frozen):
+    """Hyper-parameters of QMIX and VDN alone.
+
+    "Paper" is Rashid et al. 2018 (arXiv 1803.11485), EPyMARL is Papoudakis et al. 2021 (arXiv 2006.07869). Both take a
+    gradient step per episode; here many environments play at once.
+    """
+
+    learning_rate: Positive = 5e-4
+    """Adam step size of value networks and mixer (paper, EPyMARL)."""
+    replay_env_steps: Count = 51_200
+    """Env steps that the replay holds: as many whole rollouts as fit, at least one (EPyMARL: 5000 episodes).
+
+    Checkpoints hold them, too: 4 bytes per number of observations, state and features, 18 MiB on `spread`.
+    """
+    gradient_steps: Count = 32
+    """Gradient steps per rollout."""
+    batch_size: Count = 1024
+    """Transitions of a gradient step (paper, EPyMARL: 32 episodes, so about 800 to 1600)."""
+    target_rate: Annotated[float, Field(gt=0, le=1)] = 0.01
+    """Share of the way that the target networks follow the learned ones at every gradient step (EPyMARL)."""
+    exploration_start: Fraction = 1.0
+    """Probability of a random action at first (paper, EPyMARL)."""
+    exploration_end: Fraction = 0.05
+    """Probability of a random action in the end (paper, EPyMARL)."""
+    exploration_env_steps: Count = 50_000
+    """Env steps over which it falls, linearly (paper, EPyMARL)."""
+    mixing_units: Count = 32
+    """Hidden units of QMIX's mixing network (paper, EPyMARL)."""
+    hypernetwork_units: Count = 64
+    """Hidden units of the network that gives its weights (EPyMARL)."""
+
+
+class CannotLearn(ValueError):
+    """The algorithm cannot learn the task; one sentence."""
+
+
 class LearnerSettings(Frozen):
     """Hyper-parameters of the learners.
 
@@ -26,22 +64,26 @@ class LearnerSettings(Frozen):
     0.95 and 1 to 4 shaped `spread` needs more than twice the env steps to a sparse return of 3.
     """
 
-    algorithm: Literal["mappo", "ippo"] = "mappo"
-    """mappo: the critic sees the joint state; ippo: each agent's critic sees its own observation."""
+    algorithm: Literal["mappo", "ippo", "qmix", "vdn"] = "mappo"
+    """mappo: the critic sees the joint state; ippo: each agent's critic sees its own observation; qmix: the agents'
+    action values make a joint value by a monotonic network; vdn: as their sum."""
     hidden: tuple[Count, ...] = (64, 64)
-    """Units of each hidden layer (tanh) of actor and critic; with gru, of the first layer and of the memory."""
+    """Units of each hidden layer (tanh) of actor, critic and value network; with gru, of the first layer and of the
+    memory."""
     memory: Literal["none", "gru"] = "none"
-    """gru: networks that see observations remember (Cho et al. 2014); for tasks whose agents do not see everything."""
+    """gru: networks that see observations remember (Cho et al. 2014); for tasks whose agents do not see everything.
+    With mappo and ippo only."""
     environments: Count = 128
     """Parallel environments of a rollout."""
     rollout_steps: Count | None = None
     """Steps of a rollout per environment; the task's horizon when None. Every rollout starts fresh episodes."""
     learning_rate: Positive = 3e-3
-    """Adam step size of actor and critic."""
+    """Adam step size of actor and critic; qmix and vdn have their own."""
     discount: Fraction = 0.99
     """gamma of returns and of the shaping."""
     gae_lambda: Fraction = 0.8
-    """lambda of generalised advantage estimation (Schulman et al. 2016)."""
+    """lambda of generalised advantage estimation (Schulman et al. 2016); like all that follows down to ``entropy``, of
+    mappo and ippo alone."""
     epochs: Count = 4
     """Passes over a rollout per update."""
     minibatches: Count = 8
@@ -51,9 +93,40 @@ class LearnerSettings(Frozen):
     entropy: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Weight of the entropy bonus."""
     max_gradient_norm: Positive = 10.0
-    """Gradients of actor and critic are scaled down to this norm."""
+    """The gradient of each network is scaled down to this norm."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where the networks live; tasks stay in NumPy on the CPU."""
+    """Where the networks live; tasks and replay stay on the CPU."""
+    q_learning: QLearningSettings = QLearningSettings()
+    """What qmix and vdn need besides."""
+
+    @property
+    def learns_values(self) -> bool:
+        """Whether the algorithm learns action values, off policy, and has ``q_learning`` settings."""
+        return self.algorithm in ("qmix", "vdn")
+
+    @model_validator(mode="after")
+    def _feed_forward_values(self) -> LearnerSettings:
+        if self.learns_values and self.memory != "none":
+            raise ValueError(
+                f"found memory {self.memory!r} with algorithm {self.algorithm!r}, expected mappo or ippo with it; set "
+                "memory to 'none' or choose one of them"
+            )
+        return self
+
+    def refuse(self, task: TaskSpec) -> None:
+        """``CannotLearn`` where the algorithm cannot learn ``task``."""
+        if self.learns_values and task.continuous:
+            raise CannotLearn(
+                f"Task {task.name} has continuous actions and {self.algorithm} learns values of discrete ones; use "
+                "mappo or ippo."
+            )
+        steps, kind = (1, "sequences") if self.memory == "gru" else (self.rollout_steps or task.horizon, "joint states")
+        samples = steps * self.environments
+        if not self.learns_values and self.minibatches > samples:
+            raise CannotLearn(
+                f"The learner got {self.minibatches} minibatches of {samples} {kind}, expected one or more in each; "
+                f"use at most {samples} minibatches or more environments."
+            )
 
 
 class EvaluationSettings(Frozen):

@@ -83,10 +83,18 @@ def _train(
 ) -> SegmentResult:
     began = time.perf_counter()
     run, settings, timings = spec.run, spec.run.learner, Timings()
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise SegmentImpossible(
+            "The learner's device is cuda, but torch finds none on this machine; set device to cpu, or install a torch "
+            "build that has CUDA."
+        )
     task = make_task(run.task, settings.environments)
     potential = None if spec.shaping.is_none else check(spec.shaping, task.spec)
     _refuse_length(spec, task.spec)
-    learner = make_learner(task.spec, settings, spec.seed)
+    try:
+        learner = make_learner(task.spec, settings, spec.seed)
+    except ValueError as error:
+        raise SegmentFailed(str(error)) from error
     start = _load_parent(spec, store, learner)
     collector = Collector(task, settings, potential, keep=learner.keeps)
     evaluator = Evaluator(run, make_task(run.task, len(SETS) * run.evaluation.episodes))

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from marl.evaluation import Evaluator
-from marl.learners import Learner
-from marl.learners.policy import agent_inputs
+from marl.learners import make_learner
+from marl.learners.policy import Inputs, Player, Policy, greedy
 from marl.records import SETS, BehaviourRecord
 from marl.settings import EvaluationSettings, LearnerSettings, RunSettings
 from marl.tasks import make_task
-from tests.sanity_tasks import Cue
+from tests.sanity_tasks import Crew, Cue, Number, Recall
 
 N = 6
 
@@ -22,10 +22,14 @@ def settings(**changes) -> RunSettings:
     return RunSettings(task="cue", learner=LearnerSettings(hidden=(8,)), evaluation=evaluation)
 
 
-def actor(task, seed: int = 0):
-    network = Learner(task.spec, LearnerSettings(hidden=(8,)), seed).actor
-    network.weights[-1].mul_(300)  # far from uniform, so that the policy matters
-    return network
+def decided(task, seed: int = 0, memory: str = "none") -> Policy:
+    """A policy that is far from uniform, so that it matters."""
+    hidden = (8,) if memory == "none" else (8, 8)
+    policy = make_learner(task.spec, LearnerSettings(hidden=hidden, memory=memory), seed).policy
+    for actor in policy.actors:
+        last = actor.weights[-1] if memory == "none" else actor._split(actor.parameters)["output"]
+        last.mul_(300)
+    return policy
 
 
 def test_the_three_sets_are_disjoint_and_always_the_same():
@@ -36,19 +40,19 @@ def test_the_three_sets_are_disjoint_and_always_the_same():
     assert np.array_equal(evaluator._seeds, again._seeds)
     other = Evaluator(settings().model_copy(update={"evaluation_seed": 1}), Cue(3 * N))
     assert not set(other._seeds.tolist()) & set(evaluator._seeds.tolist())
-    network = actor(task)
-    first, _ = evaluator.evaluate(network, 10, record=False)
-    repeated, _ = evaluator.evaluate(network, 10, record=True)
+    policy = decided(task)
+    first, _ = evaluator.evaluate(policy, 10, record=False)
+    repeated, _ = evaluator.evaluate(policy, 10, record=True)
     assert first == repeated and [one.set for one in first] == list(SETS)
     assert first[0].sparse_returns != first[1].sparse_returns
-    different, _ = evaluator.evaluate(actor(task, 1), 10, record=False)
+    different, _ = evaluator.evaluate(decided(task, 1), 10, record=False)
     assert different != first
 
 
 def test_a_set_does_not_depend_on_how_many_others_play():
     """The episodes of a smaller evaluation are the first ones of a larger."""
-    few, _ = Evaluator(settings(), Cue(3 * N)).evaluate(actor(Cue(1)), 0, record=False)
-    many, _ = Evaluator(settings(episodes=2 * N), Cue(6 * N)).evaluate(actor(Cue(1)), 0, record=False)
+    few, _ = Evaluator(settings(), Cue(3 * N)).evaluate(decided(Cue(1)), 0, record=False)
+    many, _ = Evaluator(settings(episodes=2 * N), Cue(6 * N)).evaluate(decided(Cue(1)), 0, record=False)
     for small, large in zip(few, many, strict=True):
         assert small.sparse_returns == large.sparse_returns[:N]
 
@@ -58,8 +62,8 @@ def test_a_set_does_not_depend_on_how_many_others_play():
 def test_returns_count_to_the_end_of_each_episode_and_no_further(policy, terminates):
     task = Cue(3 * N, varied=True, terminates=terminates)
     evaluator = Evaluator(settings(policy=policy), task)
-    network = actor(task)
-    results, record = evaluator.evaluate(network, 50, record=True)
+    playing = decided(task)
+    results, record = evaluator.evaluate(playing, 50, record=True)
     query = results[0]
     assert query.env_steps == 50
     assert 1 <= record.lengths.min() < record.lengths.max() <= 4
@@ -70,9 +74,10 @@ def test_returns_count_to_the_end_of_each_episode_and_no_further(policy, termina
         total, progress = 0.0, []
         for t in range(record.lengths[episode]):
             if policy == "greedy":
-                inputs = agent_inputs((), 2, 3)
-                inputs[:, :3] = torch.from_numpy(observations[0])
-                best = network.forward(inputs, network.workspace(2)).argmax(0)
+                inputs = Inputs(task.spec, (1,))
+                inputs.write(observations)
+                network = playing.actors[0]
+                best = network.forward(inputs.groups[0][0], network.workspace(2)).argmax(0)
                 assert record.actions[t, episode].tolist() == best.tolist()
             assert record.features["right"][t, episode] == pytest.approx(single.features()["right"][0])
             step = single.step(record.actions[t, episode][None].astype(np.int64))
@@ -88,7 +93,7 @@ def test_returns_count_to_the_end_of_each_episode_and_no_further(policy, termina
 
 def test_after_the_end_nothing_is_recorded():
     task = Cue(3 * N, varied=True)
-    _, record = Evaluator(settings(), task).evaluate(actor(task), 0, record=True)
+    _, record = Evaluator(settings(), task).evaluate(decided(task), 0, record=True)
     steps = np.arange(4)[:, None]
     over = steps >= record.lengths
     assert over.any()
@@ -101,16 +106,16 @@ def test_after_the_end_nothing_is_recorded():
 
 def test_sampled_actions_are_drawn_and_greedy_ones_are_not():
     task = Cue(3 * N)
-    network = Learner(task.spec, LearnerSettings(hidden=(8,)), 0).actor  # near uniform
-    drawn = Evaluator(settings(), task).evaluate(network, 0, record=True)[1].actions
+    undecided = make_learner(task.spec, LearnerSettings(hidden=(8,)), 0).policy  # near uniform
+    drawn = Evaluator(settings(), task).evaluate(undecided, 0, record=True)[1].actions
     assert len(np.unique(drawn)) == 3
-    chosen = Evaluator(settings(policy="greedy"), task).evaluate(network, 0, record=True)[1]
+    chosen = Evaluator(settings(policy="greedy"), task).evaluate(undecided, 0, record=True)[1]
     assert not np.array_equal(drawn, chosen.actions)
 
 
 def test_means():
     task = make_task("spread", 3 * N)
-    results, record = Evaluator(settings(), task).evaluate(actor(task), 0, record=True)
+    results, record = Evaluator(settings(), task).evaluate(decided(task), 0, record=True)
     assert results[2].sparse_return == pytest.approx(np.mean(results[2].sparse_returns))
     assert results[2].mean_progress == pytest.approx(np.mean(results[2].progress))
     assert record.features["coverage_distance"].shape == (26, N)
@@ -119,7 +124,7 @@ def test_means():
 
 def test_record_survives_the_disk(tmp_path):
     task = Cue(3 * N, varied=True)
-    _, record = Evaluator(settings(), task).evaluate(actor(task), 0, record=True)
+    _, record = Evaluator(settings(), task).evaluate(decided(task), 0, record=True)
     record.save(tmp_path / "behaviour.npz")
     loaded = BehaviourRecord.load(tmp_path / "behaviour.npz")
     assert loaded.task == "cue" and loaded.features.keys() == record.features.keys()
@@ -141,7 +146,7 @@ class _NoProgress(Cue):
 
 def test_missing_progress_stays_missing(tmp_path):
     task = _NoProgress(3 * N)
-    results, record = Evaluator(settings(), task).evaluate(actor(task), 0, record=True)
+    results, record = Evaluator(settings(), task).evaluate(decided(task), 0, record=True)
     assert results[0].progress is None and results[0].mean_progress is None
     assert record.progress is None and record.progress_means is None
     record.save(tmp_path / "behaviour.npz")
@@ -151,3 +156,60 @@ def test_missing_progress_stays_missing(tmp_path):
 def test_a_task_of_another_size_is_refused():
     with pytest.raises(ValueError, match="has 5 environments, expected 3 sets of 6 episodes; make it with 18"):
         Evaluator(settings(), Cue(5))
+
+
+# Memory, numbers, groups
+
+
+def test_memory_lasts_an_episode_and_no_longer():
+    """Recorded actions are those of every episode played by itself, from an empty memory."""
+    task = Cue(3 * N, varied=True)
+    playing = decided(task, memory="gru")
+    evaluator = Evaluator(settings(policy="greedy"), task)
+    _, record = evaluator.evaluate(playing, 0, record=True)
+    for episode in range(N):
+        single, player = Cue(1, varied=True), Player(playing, 1)
+        inputs = Inputs(task.spec, (1,))
+        observations = single.reset(evaluator._seeds[episode : episode + 1])
+        for t in range(record.lengths[episode]):
+            inputs.write(observations)
+            actions = player.act(inputs.groups, torch.zeros(1, 2, 1), greedy).numpy()
+            assert record.actions[t, episode].tolist() == actions[0].tolist()
+            observations = single.step(actions).observations
+    for actor in playing.actors:
+        actor._split(actor.parameters)["memory_gates"].zero_()
+    _, forgetful = evaluator.evaluate(playing, 0, record=True)
+    assert not np.array_equal(record.actions, forgetful.actions), "memory must matter for this test to mean anything"
+
+
+@pytest.mark.parametrize("policy", ["sampled", "greedy"])
+@pytest.mark.parametrize("memory", ["none", "gru"])
+def test_an_evaluation_does_not_depend_on_the_one_before(policy, memory):
+    """A player of its own each time: nothing is remembered from evaluation to evaluation."""
+    task = Recall(3 * N)
+    one, other = decided(task, 0, memory), decided(task, 1, memory)
+    evaluator = Evaluator(settings(policy=policy), task)
+    first = evaluator.evaluate(one, 0, record=True)
+    evaluator.evaluate(other, 0, record=True)
+    second = evaluator.evaluate(one, 0, record=True)
+    assert first[0] == second[0] and np.array_equal(first[1].actions, second[1].actions)
+
+
+@pytest.mark.parametrize("policy", ["sampled", "greedy"])
+def test_numbers_are_taken_within_bounds(policy):
+    """`Number` refuses numbers outside [-1, 1]; the policy's own are far outside."""
+    task = Number(3 * N, varied=True)
+    playing = decided(task)
+    for actor in playing.actors:
+        actor.biases[-1][: actor.outputs // 2] = 5.0
+    results, _ = Evaluator(settings(policy=policy), task).evaluate(playing, 0, record=False)
+    again, _ = Evaluator(settings(policy=policy), task).evaluate(playing, 0, record=False)
+    assert results == again
+
+
+def test_groups_and_agents_that_leave():
+    task = Crew(3 * N, leaving=True, varied=True)
+    results, record = Evaluator(settings(), task).evaluate(decided(task), 0, record=True)
+    few, _ = Evaluator(settings(), task).evaluate(decided(task), 0, record=False)
+    assert results == few
+    assert record.features["right"].shape == (5, N, 3)

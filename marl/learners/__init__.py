@@ -3,6 +3,7 @@
 from marl.learners.base import Diverged, Learner
 from marl.learners.ppo import PolicyGradientLearner
 from marl.learners.rollout import Collector, Rollout, Timings
+from marl.learners.value_decomposition import ValueDecompositionLearner
 from marl.settings import LearnerSettings
 from marl.tasks.base import TaskSpec
 
@@ -12,6 +13,8 @@ __all__ = ["Collector", "Diverged", "Learner", "Rollout", "Timings", "make_learn
 def make_learner(spec: TaskSpec, settings: LearnerSettings, seed: int) -> Learner:
     """A new learner for a task; its initial weights depend on ``seed`` alone.
 
-    Raises ``ValueError`` where the algorithm cannot learn the task.
+    Raises ``CannotLearn``, a ``ValueError``, where the algorithm cannot learn the task.
     """
-    return PolicyGradientLearner(spec, settings, seed)
+    settings.refuse(spec)
+    make = ValueDecompositionLearner if settings.learns_values else PolicyGradientLearner
+    return make(spec, settings, seed)

@@ -89,7 +89,8 @@ class Part:
     def descend(self, largest_norm: float) -> Tensor:
         """One optimiser step on the network's gradient, scaled down to ``largest_norm``; its norm before."""
         norm = torch.linalg.vector_norm(self.network.gradient)
-        self.optimiser.step((largest_norm / (norm + 1e-6)).clamp_(max=1.0))
+        size = float(norm)
+        self.optimiser.step(largest_norm / size if size > largest_norm else 1.0)
         return norm
 
 

@@ -1,7 +1,7 @@
 """From the outputs of an actor to actions: choices (categorical) or numbers in [-1, 1] (Gaussian).
 
-Outputs are ``[outputs, rows]``, as ``Network.forward`` gives them. Actions are drawn by inversion of uniform numbers, so
-that they are a pure function of outputs and draws. Gradients are in closed form.
+Outputs are ``[outputs, rows]``, as ``Network.forward`` gives them. Actions are drawn by inversion of uniform numbers:
+they are a pure function of outputs and draws. Gradients are in closed form.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Taken(NamedTuple):
     """``[rows]``."""
     entropy: Tensor
     """``[rows]``, in nats."""
-    gradient: Callable[[Tensor, float], Tensor]
-    """``(p [rows], e) -> [outputs, rows]``: gradient of ``sum(p * log_probability) + e * sum(w * entropy)`` with respect
-    to the outputs, where ``w`` is 1. May be called once."""
+    gradient: Callable[[Tensor, Tensor | float], Tensor]
+    """``(p [rows], e) -> [outputs, rows]``: gradient of ``sum(p * log_probability + e * entropy)`` with respect to the
+    outputs; ``e`` is a number or ``[rows]``. May be called once."""
 
 
 class Distribution(Protocol):
@@ -75,13 +75,15 @@ class Categorical:
         return outputs.argmax(0)
 
     def taken(self, outputs: Tensor, actions: Tensor) -> Taken:
-        log_probabilities, probabilities = torch.log_softmax(outputs, 0), torch.softmax(outputs, 0)
-        entropy = (probabilities * log_probabilities).sum(0).neg_()
+        log_probabilities = torch.log_softmax(outputs, 0)
+        probabilities = log_probabilities.exp()
         chosen = log_probabilities.gather(0, actions[None])[0]
+        products = log_probabilities.mul_(probabilities)
+        entropy = products.sum(0).neg_()
 
-        def gradient(pull: Tensor, push: float) -> Tensor:
+        def gradient(pull: Tensor, push: Tensor | float) -> Tensor:
             # d log p[taken] / d logits = onehot(taken) - p and d entropy / d logits = -p (log p + entropy).
-            result = log_probabilities.add_(entropy).mul_(-push).sub_(pull).mul_(probabilities)
+            result = products.mul_(-push).addcmul_(probabilities, pull + push * entropy, value=-1)
             return result.scatter_add_(0, actions[None], pull[None])
 
         return Taken(chosen, entropy, gradient)
@@ -115,7 +117,7 @@ class Gaussian:
         log_probability = (-0.5 * away.square() - log_deviations - constant).sum(0)
         entropy = (log_deviations + (constant + 0.5)).sum(0)
 
-        def gradient(pull: Tensor, push: float) -> Tensor:
+        def gradient(pull: Tensor, push: Tensor | float) -> Tensor:
             of_means = away * (-log_deviations).exp() * pull
             of_deviations = ((away.square() - 1) * pull + push) * inside
             return torch.cat([of_means, of_deviations])

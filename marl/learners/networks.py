@@ -23,7 +23,7 @@ class Workspace:
     hidden: tuple[Tensor, ...]
     """Activations ``[rows, units]`` of each hidden layer."""
     hidden_gradients: tuple[Tensor, ...]
-    """Gradients of the loss with respect to each of them."""
+    """Gradients of the loss with respect to each of them; may be the memory of activations needed no longer."""
     outputs: Tensor
     """``[outputs, rows]``."""
 
@@ -66,11 +66,17 @@ class Network:
     def workspace(self, rows: int, *, gradients: bool = False) -> Workspace:
         """New buffers for batches of ``rows``; with ``gradients``, also those that ``backward`` needs."""
         like = self.parameters
-        return Workspace(
-            hidden=tuple(like.new_empty(rows, units) for units in self.hidden),
-            hidden_gradients=tuple(like.new_empty(rows, units) for units in self.hidden) if gradients else (),
-            outputs=like.new_empty(self.outputs, rows),
-        )
+        hidden = tuple(like.new_empty(rows, units) for units in self.hidden)
+        hidden_gradients = ()
+        if gradients:
+            # When the gradient of a layer is computed, the activations of the layer above are no longer needed: where
+            # they fit, they give their memory. What fits into the cache is what a small network's speed depends on.
+            below = zip(self.hidden[:-1], hidden[1:], strict=True)
+            hidden_gradients = (
+                *(above if above.shape[1] == units else like.new_empty(rows, units) for units, above in below),
+                like.new_empty(rows, self.hidden[-1]),
+            )
+        return Workspace(hidden, hidden_gradients, like.new_empty(self.outputs, rows))
 
     def forward(self, inputs: Tensor, workspace: Workspace, out: Tensor | None = None) -> Tensor:
         """Outputs ``[outputs, rows]`` of ``inputs [rows, inputs]``, written to ``out`` or a buffer of the workspace."""
@@ -92,7 +98,8 @@ class Network:
     def backward(self, inputs: Tensor, workspace: Workspace, output_gradient: Tensor) -> None:
         """Set ``gradient`` from ``output_gradient [outputs, rows]``, the loss's gradient with respect to the outputs.
 
-        Must follow ``forward`` of the same ``inputs`` with the same ``workspace`` (made with ``gradients=True``).
+        Must follow ``forward`` of the same ``inputs`` with the same ``workspace`` (made with ``gradients=True``), whose
+        activations it may overwrite.
         """
         last = workspace.hidden[-1]
         torch.mm(output_gradient, last, out=self.weight_gradients[-1])
@@ -128,7 +135,11 @@ def _layers(flat: Tensor, shapes: list[tuple[int, int]], units: list[int]) -> tu
 
 
 class Adam:
-    """Adam (Kingma & Ba 2015, algorithm 1) on one flat parameter vector, without allocation."""
+    """Adam (Kingma & Ba 2015, algorithm 1) on one flat parameter vector: one fused operation per step.
+
+    A handful of small operations between two large products costs more than it computes: code and data of each have
+    left the cache by then.
+    """
 
     def __init__(self, network: Network, learning_rate: float, epsilon: float = 1e-4) -> None:
         """``epsilon`` is large for Adam, so that the tiny gradients of a task that does not pay move little."""
@@ -136,17 +147,25 @@ class Adam:
         self.first_moment = torch.zeros_like(network.parameters)
         self.second_moment = torch.zeros_like(network.parameters)
         self.steps = 0
-        self._scratch = torch.empty_like(network.parameters)
+        self._steps = torch.zeros((), device=network.parameters.device)
 
     def step(self, gradient_scale: Tensor | float = 1.0) -> None:
         """Move the parameters against ``gradient_scale`` times the network's gradient."""
-        decay, square_decay = 0.9, 0.999
         self.steps += 1
-        gradient = self.network.gradient.mul_(gradient_scale)
-        self.first_moment.lerp_(gradient, 1 - decay)
-        self.second_moment.mul_(square_decay).addcmul_(gradient, gradient, value=1 - square_decay)
-        denominator = torch.sqrt(self.second_moment, out=self._scratch)
-        denominator.div_((1 - square_decay**self.steps) ** 0.5).add_(self.epsilon)
-        self.network.parameters.addcdiv_(
-            self.first_moment, denominator, value=-self.learning_rate / (1 - decay**self.steps)
+        if gradient_scale != 1:
+            self.network.gradient.mul_(gradient_scale)
+        torch._fused_adam_(
+            [self.network.parameters],
+            [self.network.gradient],
+            [self.first_moment],
+            [self.second_moment],
+            [],
+            [self._steps.fill_(self.steps)],
+            lr=self.learning_rate,
+            beta1=0.9,
+            beta2=0.999,
+            eps=self.epsilon,
+            weight_decay=0.0,
+            amsgrad=False,
+            maximize=False,
         )

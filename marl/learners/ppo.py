@@ -75,24 +75,18 @@ def policy_gradient(
     """
     taken = distribution.taken(outputs, actions)
     log_ratio = taken.log_probability - old_log_probabilities
+    if weights is not None:
+        log_ratio = log_ratio.where(weights > 0, 0.0)  # 0 times an overflow is not 0
     ratio = log_ratio.exp()
     unclipped = ratio * advantages
-    clipped = ratio.clamp(1 - clip, 1 + clip).mul_(advantages)
+    # min(r A, clamp(r, 1 - c, 1 + c) A) = min(r A, A + c |A|): only one side of the clamp is ever the smaller.
+    ceiling = advantages.add(advantages.abs(), alpha=clip)
+    change = ratio - 1
+    terms = [torch.minimum(unclipped, ceiling).neg_(), taken.entropy, change - log_ratio, change.abs_() > clip]
     share = 1 / len(log_ratio) if weights is None else weights / weights.sum().clamp(min=1)
-
-    def mean(values: Tensor) -> Tensor:
-        return values.mean() if weights is None else values @ share
-
-    statistics = torch.stack(
-        [
-            -mean(torch.minimum(unclipped, clipped)),
-            mean(taken.entropy),
-            mean(ratio - 1 - log_ratio),
-            mean(((ratio - 1).abs_() > clip).to(ratio.dtype)),
-        ]
-    )
+    statistics = torch.stack(terms).mean(1) if weights is None else torch.stack(terms) @ share
     # d ratio / d log-probability = ratio; the clipped branch is constant.
-    pull = unclipped.where(unclipped <= clipped, 0.0).mul_(-share)
+    pull = unclipped.masked_fill_(unclipped > ceiling, 0.0).mul_(-share)
     return taken.gradient(pull, -entropy_weight * share), statistics
 
 
@@ -106,7 +100,7 @@ def value_gradient(values: Tensor, old_values: Tensor, targets: Tensor, clip: fl
     clipped_error = (values - old_values).clamp_(-clip, clip).add_(old_values).sub_(targets)
     square, clipped_square = error.square(), clipped_error.square_()
     # Where the clipped error is the larger, it no longer depends on the value.
-    gradient = error.where(square >= clipped_square, 0.0).div_(error.numel())
+    gradient = error.masked_fill_(square < clipped_square, 0.0).div_(error.numel())
     return gradient, torch.maximum(square, clipped_square).mean() / 2
 
 
@@ -173,8 +167,13 @@ class PolicyGradientLearner:
         self, rollout: Rollout, potential: Potential | None, env_steps: int, generator: np.random.Generator
     ) -> dict[str, float | None]:
         """Several passes of clipped gradient steps over ``rollout``."""
+        # Without autograd's bookkeeping each of a thousand small operations is a little faster.
+        with torch.inference_mode():
+            return self._update(rollout, generator)
+
+    def _update(self, rollout: Rollout, generator: np.random.Generator) -> dict[str, float | None]:
         settings, device = self.settings, self.settings.device
-        alive = None if rollout.alive is None else torch.from_numpy(rollout.alive).to(device)
+        alive = None if rollout.alive is None else torch.from_numpy(rollout.alive[:-1]).to(device)
 
         # 1. Values of all states and of the true successors, advantages, normalised targets of the critics.
         predictions, next_predictions = self._predict(rollout)
@@ -340,7 +339,8 @@ class PolicyGradientLearner:
 
     def _workspace(self, part: Part, rows: int) -> Workspace:
         if (part.name, rows) not in self._workspaces:
-            self._workspaces[part.name, rows] = part.network.workspace(rows, gradients=True)
+            with torch.inference_mode(False):  # ordinary tensors, to be used anywhere
+                self._workspaces[part.name, rows] = part.network.workspace(rows, gradients=True)
         return self._workspaces[part.name, rows]
 
 

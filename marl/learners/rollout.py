@@ -29,6 +29,8 @@ class Cut:
     """``[K, A_g, O_g + A_g]`` per group: what actors would see of the successors."""
     states: Tensor
     """``[K, S]``: the joint states."""
+    alive: np.ndarray | None
+    """``[K, A]`` bool: who would act; None where nobody leaves early."""
     features: dict[str, np.ndarray]
     """``[K]`` or ``[K, A]``: features of the successors, those that the rollout keeps."""
 
@@ -49,7 +51,7 @@ class Rollout:
     """``T`` transitions of ``E`` environments, in buffers of the collector that its next rollout overwrites."""
 
     inputs: tuple[Tensor, ...]
-    """``[T + 1, E, A_g, O_g + A_g]`` per group: observations and agent identities; entry ``t + 1`` is after any reset."""
+    """``[T + 1, E, A_g, O_g + A_g]`` per group: observations and identities; entry ``t + 1`` is after any reset."""
     states: Tensor
     """``[T + 1, E, S]`` joint states."""
     outputs: tuple[Tensor, ...]
@@ -65,7 +67,7 @@ class Rollout:
     truncated: np.ndarray
     """``[T, E]`` bool."""
     alive: np.ndarray | None
-    """``[T, E, A]`` bool: who acted; None where nobody leaves early."""
+    """``[T + 1, E, A]`` bool: who acts; None where nobody leaves early. Entry ``t + 1`` is after any reset."""
     features: dict[str, np.ndarray] = field(default_factory=dict)
     """``[T + 1, E]`` or ``[T + 1, E, A]`` float32, those that were asked for; entry ``t + 1`` is after any reset."""
     cuts: list[Cut] = field(default_factory=list)
@@ -121,7 +123,7 @@ class Collector:
             progress=None if spec.progress is None else np.zeros((steps, environments), np.float32),
             terminated=np.zeros((steps, environments), bool),
             truncated=np.zeros((steps, environments), bool),
-            alive=np.ones(action, bool) if spec.agents_leave else None,
+            alive=np.ones((steps + 1, environments, agents), bool) if spec.agents_leave else None,
         )
         self._states = self.rollout.states.numpy()
         # The potential is evaluated once per rollout, on all states together.
@@ -161,15 +163,16 @@ class Collector:
             if rollout.progress is not None:
                 rollout.progress[t] = task.progress()
             ended = terminated | truncated
-            if t + 1 < self.steps:
-                if ended.any():
-                    if truncated.any():
-                        rollout.cuts.append(self._cut(t, observations, truncated))
-                    observations = task.reset(episode_seeds(seed, resets * environments, environments), ended)
-                    player.forget(ended)
-                    resets += 1
-                if alive is not None:
-                    rollout.alive[t + 1] = alive | ended[:, None]
+            if rollout.alive is not None:
+                rollout.alive[t + 1] = alive
+            if t + 1 < self.steps and ended.any():
+                if truncated.any():
+                    rollout.cuts.append(self._cut(t, observations, truncated, alive))
+                observations = task.reset(episode_seeds(seed, resets * environments, environments), ended)
+                player.forget(ended)
+                if rollout.alive is not None:
+                    rollout.alive[t + 1, ended] = True
+                resets += 1
             now = self._record(t + 1, observations, timings, now)
         rollout.rewards = self._rewards(env_steps)
         timings.shaping += clock() - now
@@ -200,14 +203,15 @@ class Collector:
         timings.shaping += then - now
         return then
 
-    def _cut(self, t: int, observations: np.ndarray, truncated: np.ndarray) -> Cut:
+    def _cut(self, t: int, observations: np.ndarray, truncated: np.ndarray, alive: np.ndarray | None) -> Cut:
         """The successors of transition ``t`` in the environments that ``truncated`` marks, before they are reset."""
         where = np.flatnonzero(truncated)
         inputs = Inputs(self.task.spec, (len(where),))
         inputs.write(observations[where])
         current = self.task.features(self._names) if self._names else {}
         features = {name: current[name][where].copy() for name in self._names}
-        return Cut(t, where, inputs.groups, torch.from_numpy(self.task.state()[where].copy()), features)
+        states = torch.from_numpy(self.task.state()[where].copy())
+        return Cut(t, where, inputs.groups, states, None if alive is None else alive[where], features)
 
     def _rewards(self, env_steps: int) -> Tensor:
         """Team reward of every agent plus the shaping reward: ``[T, E, A]`` float32."""
