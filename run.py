@@ -1,35 +1,29 @@
 """The command line: parse, wire, print. Whatever a command needs is imported when it runs.
 
-Exit codes: 0 done, 1 the session failed, 2 bad input, 4 paused, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 the session failed or a check found errors, 2 bad input, 4 paused, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import json
+import dataclasses
 import os
-import signal
 import sys
-import threading
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
-from loguru import logger
-from rich.console import Console
-from rich.text import Text
 from typer.exceptions import TyperException
 
-from viewer.text import clean
+from viewer import options, reading
+from viewer.interrupts import ABORT_SECONDS, STOPPED, watch
+from viewer.options import LEDGER, AsJson, Ledger, Plain, Verbose, option, whole
+from viewer.terminal import BAD_INPUT, err, fail, for_a_user, log_to, out, show_json
 
-LEDGER = Path("runs/ledger.db")
-PACKAGES = {"agents", "tools", "marl", "ledger", "viewer"}
-EXIT_CODES = {"done": 0, "failed": 1, "paused": 4, "interrupted": 130}
-BAD_INPUT, STOPPED = 2, 130
-ABORT_SECONDS = 1.5
-"""A second Ctrl-C ends the process after this long, whatever it is doing; what was committed is kept."""
+__all__ = ["ABORT_SECONDS", "BAD_INPUT", "LEDGER", "STOPPED", "app", "for_a_user", "main", "run"]
+
+EXIT_CODES = {"done": 0, "failed": 1, "paused": 4, "interrupted": STOPPED}
 
 app = typer.Typer(
     help="LLM agents repair the reward shaping of a MARL run; only validated changes are promoted.",
@@ -41,69 +35,27 @@ log_app = typer.Typer(help="Read the log: list, show, search or verify sessions.
 app.add_typer(log_app, name="log")
 
 
-def console(stream: Any) -> Console:
-    """A console on standard output or standard error; a pipe gets 100 columns unless COLUMNS says otherwise."""
-    width = None if stream.isatty() or "COLUMNS" in os.environ else 100
-    return Console(stderr=stream is sys.stderr, highlight=False, width=width)
-
-
-out = console(sys.stdout)
-err = console(sys.stderr)
-
-
-def whole(text: str) -> int:
-    """A whole number from the command line."""
-    try:
-        return int(text)
-    except ValueError:
-        raise typer.BadParameter(f"found {text!r}, expected a whole number") from None
-
-
-Ledger = Annotated[Path, typer.Option(envvar="LEARNING_SIGNAL_LEDGER", help="The SQLite log.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Agents = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--agent", metavar="ROLE=SPEC", help="Backend of one agent, or all=SPEC; see 'backends'. Repeatable."
-    ),
-]
-Plain = Annotated[bool, typer.Option("--plain", help="One line per event instead of the live view.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Also show information and debug messages.")]
-ByAgent = Annotated[
-    str | None, typer.Option("--agent", help="Only this agent: critic, generator, validator ...")
-]
-ByRound = Annotated[int | None, typer.Option("--round", parser=whole, metavar="N", help="Only this round.")]
-ByKind = Annotated[
-    str | None, typer.Option("--kind", help="Only this kind of event: message, tool_call, decision ...")
-]
-
-
-def option(text: str, metavar: str = "N") -> Any:
-    """An option whose value is checked with all other settings, so that every wrong one reads alike."""
-    return typer.Option(help=text, metavar=metavar, show_default=False)
-
-
 @app.command()
 def session(
-    task: Annotated[str | None, option("Task, e.g. spread or 'spread?agents=5'.", "TASK")] = None,
-    algorithm: Annotated[str | None, option("mappo or ippo.", "NAME")] = None,
-    agent: Agents = None,
-    config: Annotated[
-        Path | None, option("TOML file of settings; keys as in the settings records.", "FILE")
-    ] = None,
-    seed: Annotated[str | None, option("Seed of everything.")] = None,
-    rounds: Annotated[str | None, option("Deliberations.")] = None,
-    stage_steps: Annotated[str | None, option("Env steps of the main run between deliberations.")] = None,
-    horizon: Annotated[str | None, option("Env steps of a confirmation branch.")] = None,
-    candidates: Annotated[str | None, option("Candidates per proposal.")] = None,
-    refinements: Annotated[str | None, option("Second tries per round.")] = None,
+    task: options.TaskName = None,
+    env: options.Environment = None,
+    algorithm: options.Algorithm = None,
+    agent: options.Agents = None,
+    config: options.Config = None,
+    seed: options.Seed = None,
+    rounds: Annotated[str | None, option("Deliberations. [3]")] = None,
+    stage_steps: Annotated[str | None, option("Env steps of the main run between deliberations. [150000]")] = None,
+    horizon: Annotated[str | None, option("Env steps of a confirmation branch. [125000]")] = None,
+    candidates: Annotated[str | None, option("Candidates per proposal. [3]")] = None,
+    refinements: Annotated[str | None, option("Second tries per round. [1]")] = None,
     workers: Annotated[str | None, option("Worker processes; one per core when not given.")] = None,
-    approve: Annotated[str | None, option("auto, or human to be asked before a promotion.", "WHO")] = None,
+    device: options.Device = None,
+    approve: Annotated[str | None, option("auto, or human to be asked before a promotion. [auto]", "WHO")] = None,
     twin: Annotated[
-        bool | None, typer.Option("--twin/--no-twin", help="Also train the sparse twin.", show_default=False)
+        bool | None, typer.Option("--twin/--no-twin", help="Also train the sparse twin. [no]", show_default=False)
     ] = None,
-    ledger: Annotated[Path | None, option("The SQLite log (runs/ledger.db).", "FILE")] = None,
-    store: Annotated[Path | None, option("Where checkpoints are kept (runs/segments).", "FOLDER")] = None,
+    ledger: options.LedgerSetting = None,
+    store: options.Store = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")] = False,
     as_json: AsJson = False,
     plain: Plain = False,
@@ -111,21 +63,16 @@ def session(
 ) -> int:
     """Run a supervised session. Settings: command line > environment (LEARNING_SIGNAL_...) > --config > default."""
     from agents.specs import parse_assignments, resolve_specs
-    from marl.tasks import make_task
-    from tools.sources import SettingsError, gather
+    from tools.sources import OPTIONS, gather, one_task, refuse_wrong_task
 
-    names = "task algorithm seed rounds stage_steps horizon candidates refinements workers approve twin ledger store"
-    given_here = locals()
-    given = gather({name: given_here[name] for name in names.split()}, os.environ, config)
+    given_here = {**locals(), "task": one_task(task, env)}
+    given = gather({name: given_here[name] for name in OPTIONS}, os.environ, config)
     backends = resolve_specs(parse_assignments(agent or []), os.environ, given.agents)
     settings = given.settings(
         {role: each.spec.text for role, each in backends.items()},
         {role: each.source for role, each in backends.items()},
     )
-    try:
-        make_task(settings.run.task, 1)
-    except ValueError as error:
-        raise SettingsError(str(error)) from None
+    refuse_wrong_task(settings.run.task)
 
     if dry_run:
         from agents.outcome import plan
@@ -152,14 +99,14 @@ def session(
 
 @app.command()
 def resume(
-    session: Annotated[str, typer.Argument(help="Session id, its beginning, or 'latest'.")],
-    agent: Agents = None,
+    session: options.Session,
+    agent: options.Agents = None,
     ledger: Ledger = LEDGER,
     as_json: AsJson = False,
     plain: Plain = False,
     verbose: Verbose = False,
 ) -> int:
-    """Go on with a session that was paused, stopped or killed."""
+    """Go on with a session or a training run that was paused, stopped or killed."""
     from agents.specs import ROLES, parse_assignments, parse_spec
 
     assigned = parse_assignments(agent or [])
@@ -170,9 +117,15 @@ def resume(
         parse_spec(spec)
     from ledger.reader import Reader
 
-    reader = Reader.open(ledger)
-    row = reader.session(session)
-    reader.close()
+    with Reader.open(ledger) as reader:
+        row = reader.session(session)
+        if row.kind == "training":
+            from tools.training import TrainingError, stored_settings
+
+            if agents:
+                raise TrainingError(f"Session {row.id} is a training run and has no agents: leave --agent out.")
+            settings = stored_settings(reader, row.id)
+            return train_chain(settings, row.id, as_json=as_json, plain=plain, verbose=verbose)
     from agents.session import resume_session
 
     return supervise(
@@ -187,72 +140,119 @@ def resume(
     )
 
 
-@log_app.command("list")
-def log_list(
+@app.command()
+def train(
+    task: options.TaskName = None,
+    env: options.Environment = None,
+    algorithm: options.Algorithm = None,
+    shaping: Annotated[Path | None, option("TOML file of a shaping; none when not given.", "FILE")] = None,
+    steps: Annotated[int, typer.Option(parser=whole, metavar="N", help="Env steps to train.")] = 1_000_000,
+    segment_steps: Annotated[
+        int, typer.Option(parser=whole, metavar="N", help="Env steps of a segment: what a crash loses at most.")
+    ] = 100_000,
+    config: options.Config = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    tensorboard: Annotated[Path | None, option("Also write the curves for TensorBoard there.", "FOLDER")] = None,
+    ledger: options.LedgerSetting = None,
+    store: options.Store = None,
+    as_json: AsJson = False,
+    plain: Plain = False,
+    verbose: Verbose = False,
+) -> int:
+    """Train without agents, under one shaping. The same command goes on where an interrupted run stopped."""
+    from tools.sources import gather, one_task, refuse_wrong_task
+    from tools.training import TrainingSettings, read_shaping
+
+    set_here = {
+        "task": one_task(task, env), "algorithm": algorithm, "seed": seed, "device": device, "ledger": ledger,
+        "store": store,
+    }  # fmt: skip
+    common = gather(set_here, os.environ, config).settings({}, {})
+    refuse_wrong_task(common.run.task)
+    settings = TrainingSettings.of(
+        common, env_steps=steps, segment_steps=segment_steps, shaping=read_shaping(shaping)
+    )
+    return train_chain(settings, None, tensorboard, as_json=as_json, plain=plain, verbose=verbose)
+
+
+@app.command()
+def export(
+    session: options.Session,
+    to: Annotated[Path | None, option("Where to [runs/policies/SESSION].", "FOLDER")] = None,
     ledger: Ledger = LEDGER,
-    limit: Annotated[int, typer.Option(parser=whole, metavar="N", help="At most so many sessions.")] = 20,
     as_json: AsJson = False,
 ) -> int:
-    """List the sessions of a log, newest first."""
-    from ledger.reader import Reader
-    from viewer.log import plain_data, render_sessions
+    """Write the policy of a session as safetensors, with a JSON description beside it."""
+    from tools.policies import export_policy
 
-    with Reader.open(ledger) as reader:
-        rows = reader.sessions(limit=limit)
+    folder = export_policy(ledger, session, to)
     if as_json:
-        return show_json(plain_data(rows))
-    out.print(render_sessions(rows))
+        return show_json({"folder": str(folder)})
+    out.print(f"{folder}/policy.safetensors and policy.json", markup=False, soft_wrap=True)
     return 0
 
 
-@log_app.command("show")
-def log_show(
-    session: Annotated[str, typer.Argument(help="Session id, its beginning, or 'latest'.")] = "latest",
-    agent: ByAgent = None,
-    round: ByRound = None,
-    kind: ByKind = None,
-    full: Annotated[
-        bool, typer.Option("--full", "-v", help="Also what was said, the arguments and the results.")
+@app.command()
+def play(
+    policy: Annotated[
+        str | None, typer.Argument(metavar="SESSION|FOLDER", help="A session of the log, or an exported policy.")
+    ] = None,
+    heuristic: Annotated[bool, typer.Option("--heuristic", help="Play the heuristic of --task instead.")] = False,
+    task: Annotated[str | None, option("Task of --heuristic, a name or MODULE:FACTORY.", "TASK")] = None,
+    episodes: Annotated[int, typer.Option(parser=whole, metavar="N", help="Fresh episodes to play.")] = 128,
+    sampled: Annotated[
+        bool, typer.Option("--sampled/--greedy", help="Draw actions, or take the most probable ones.")
     ] = False,
+    seed: Annotated[int, typer.Option(parser=whole, metavar="N", help="Seed of episodes and draws.")] = 0,
+    to: Annotated[Path | None, option("Where animations go [beside the policy].", "FOLDER")] = None,
     ledger: Ledger = LEDGER,
     as_json: AsJson = False,
 ) -> int:
-    """Show what happened in a session, one line per event."""
-    from ledger.reader import Reader
-    from viewer.log import plain_data, render_events
+    """Play a policy: what it scores, and an animation (GIF) of its best and its median episode."""
+    from tools.policies import play_heuristic, play_policy
+    from tools.sources import SettingsError
+    from viewer.playing import bar, render_play
 
-    with Reader.open(ledger) as reader:
-        row = reader.session(session)
-        events = reader.events(row.id, agent=agent, round=round, kind=kind)
-        entries = [reader.entry(event.seq) for event in events] if full else None
+    if heuristic == (policy is not None) or heuristic != (task is not None):
+        raise SettingsError("Found no one thing to play: give SESSION, or FOLDER, or --heuristic with --task TASK.")
+    with bar(err, "playing") as report:
+        if task is not None:
+            shown = play_heuristic(task, episodes, seed, to, report)
+        else:
+            shown = play_policy(policy, ledger, episodes, seed, sampled, to, report)
     if as_json:
-        return show_json(plain_data(entries if full else events))
-    out.print(render_events(row, events, entries))
+        return show_json(shown)
+    out.print(render_play(shown))
     return 0
 
 
-@log_app.command("search")
-def log_search(
-    text: Annotated[str, typer.Argument(help="Words to look for in everything that was said or returned.")],
-    session: Annotated[str | None, typer.Option(help="Only this session.")] = None,
-    agent: ByAgent = None,
-    round: ByRound = None,
-    kind: ByKind = None,
-    limit: Annotated[int, typer.Option(parser=whole, metavar="N", help="At most so many hits.")] = 20,
-    ledger: Ledger = LEDGER,
+@app.command()
+def check_env(
+    name: Annotated[str, typer.Argument(metavar="MODULE:FACTORY", help="Where a PettingZoo ParallelEnv is made.")],
+    episodes: Annotated[int, typer.Option(parser=whole, metavar="N", help="Random episodes to play.")] = 10,
     as_json: AsJson = False,
 ) -> int:
-    """Search the messages, arguments and results of all sessions."""
-    from ledger.reader import Reader
-    from viewer.log import plain_data, render_hits
+    """Check an environment of yours against the contract of a task; exit code 1 where something is wrong."""
+    from marl.tasks import make_task
+    from marl.tasks.contract import check_environment
+    from viewer.environment import render_environment
 
-    with Reader.open(ledger) as reader:
-        chosen = reader.session(session).id if session else None
-        hits = reader.search(text, session=chosen, agent=agent, round=round, kind=kind, limit=limit)
+    with err.status("playing random episodes ..."):
+        findings = [dataclasses.asdict(each) for each in check_environment(name, episodes)]
+    wrong = any(each["level"] == "error" for each in findings)
+    spec = None if wrong else dataclasses.asdict(make_task(name, 1).spec)
     if as_json:
-        return show_json(plain_data(hits))
-    out.print(render_hits(text, hits))
-    return 0
+        show_json({"environment": name, "findings": findings, "task": spec})
+    else:
+        out.print(render_environment(name, findings, spec))
+    return 1 if wrong else 0
+
+
+log_app.command("list")(reading.log_list)
+log_app.command("show")(reading.log_show)
+log_app.command("search")(reading.log_search)
+app.command()(reading.explain)
 
 
 @log_app.command("verify")
@@ -273,29 +273,8 @@ def log_verify(ledger: Ledger = LEDGER, as_json: AsJson = False) -> int:
 
 
 @app.command()
-def explain(
-    decision: Annotated[str, typer.Argument(help="SESSION/R2, SESSION/2, or 'latest'.")] = "latest",
-    ledger: Ledger = LEDGER,
-    as_json: AsJson = False,
-) -> int:
-    """Why a change was made: diagnosis, proposal, branches, statistics, verdict, decision - on one screen."""
-    from ledger.reader import Reader
-    from viewer.explain import render_decision
-    from viewer.log import plain_data
-
-    with Reader.open(ledger) as reader:
-        chain = reader.explain(decision)
-    if as_json:
-        return show_json(plain_data(chain))
-    out.print(render_decision(chain))
-    return 0
-
-
-@app.command()
 def tasks(as_json: AsJson = False) -> int:
     """List the tasks with their features and directions."""
-    import dataclasses
-
     from marl.tasks import make_task, task_names
     from viewer.catalogue import render_tasks
 
@@ -344,10 +323,11 @@ def supervise(
     plain: bool,
     verbose: bool,
 ) -> int:
-    """Run a session's coroutine under a view and Ctrl-C, print its report, and return the exit code."""
-    from agents.session import SessionControl
+    """Run a session's coroutine under its view, print its report, and return the exit code."""
+    from agents.observer import SessionControl
     from tools.desk import HumanAnswer
     from viewer.live import LiveView, PlainView
+    from viewer.next_steps import after_session
     from viewer.session_end import render_report
 
     # With --json, standard output carries the outcome alone.
@@ -356,134 +336,67 @@ def supervise(
     view = kind(
         shown, heading, ledger, lambda approved, reason: HumanAnswer(approved=approved, reason=reason)
     )
-    control = SessionControl()
-    interrupts = Interrupts(control, view, ledger)
+    outcome = watch(work, view, SessionControl(), ledger, verbose)
+    return ended(outcome, lambda data: render_report(data, after_session(data, ledger)), as_json)
 
-    async def body() -> Any:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupts.interrupt)
-        return await work(view, control)
 
-    log_to(shown, verbose)
+def train_chain(
+    settings: Any,
+    session: str | None,
+    tensorboard: Path | None = None,
+    *,
+    as_json: bool,
+    plain: bool,
+    verbose: bool,
+) -> int:
+    """Run a training run under its view, print its report, and return the exit code."""
+    from agents.observer import SessionControl
+    from marl.segment import round_up
+    from tools.training_run import train as run_training
+    from viewer.next_steps import after_training
+    from viewer.training import TrainingView, render_training
+
+    curves = None
+    if tensorboard is not None:
+        from marl.curves import Curves
+
+        curves = Curves(tensorboard)
+    shown = err if as_json else out
+    heading = f"{settings.run.task}, {settings.run.learner.algorithm}, seed {settings.seed}"
+    total = round_up(settings.run, settings.env_steps)
+    view = TrainingView(shown, heading, total, plain=plain or as_json or not shown.is_terminal)
+    on_segment = None if curves is None else curves.add
     try:
-        with view:
-            outcome = asyncio.run(body())
+        outcome = watch(
+            lambda observer, control: run_training(
+                settings, observer=observer, control=control, on_segment=on_segment, session=session
+            ),
+            view,
+            SessionControl(),
+            settings.ledger,
+            verbose,
+        )
     finally:
-        interrupts.close()
-        log_to(err, verbose)
+        if curves is not None:
+            curves.close()
+    return ended(outcome, lambda data: render_training(data, after_training(data, settings.ledger)), as_json)
+
+
+def ended(outcome: Any, report: Callable[[Mapping[str, Any]], Any], as_json: bool) -> int:
+    """Print what a session came to, and return the exit code."""
     data = outcome.to_dict()
     if as_json:
         show_json(data)
     else:
-        out.print(render_report(data, next_commands(data, ledger)))
+        out.print(report(data))
     return EXIT_CODES[data["status"]]
-
-
-class Interrupts:
-    """Ctrl-C: the first pauses after the running step, the second stops at once. Both leave a session that resumes."""
-
-    def __init__(self, control: Any, view: Any, ledger: Path) -> None:
-        self._control, self._view, self._ledger = control, view, ledger
-        self._count = 0
-        self._timer: threading.Timer | None = None
-
-    def interrupt(self) -> None:
-        """One more Ctrl-C."""
-        self._count += 1
-        command = resume_command(self._view.board.session or "latest", self._ledger)
-        if self._count == 1:
-            self._say(
-                f"Pausing after the running step; Ctrl-C again stops at once. Go on later with: {command}"
-            )
-            self._control.request_pause()
-        elif self._count == 2:
-            self._say(f"Stopping at once. Go on later with: {command}")
-            self._timer = threading.Timer(ABORT_SECONDS, self._leave)
-            self._timer.daemon = True
-            self._timer.start()
-            self._control.abort()
-
-    def close(self) -> None:
-        """The session has ended by itself: nothing needs to be forced any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _say(self, text: str) -> None:
-        self._view.say(Text(text, "bold yellow"))
-
-    def _leave(self) -> NoReturn:
-        self._view.stop()
-        os._exit(STOPPED)
-
-
-def resume_command(session_id: str, ledger: Path) -> str:
-    """What to type to go on with a session."""
-    return f"python run.py resume {session_id}{ledger_option(ledger)}"
-
-
-def ledger_option(ledger: Path) -> str:
-    """The option that finds ``ledger`` again, where it is not the default one."""
-    return "" if Path(ledger) == LEDGER else f" --ledger {ledger}"
-
-
-def next_commands(outcome: Mapping[str, Any], ledger: Path) -> list[tuple[str, str]]:
-    """Pairs (what it is for, command) for the end of a session."""
-    session_id, where = outcome["session_id"], ledger_option(ledger)
-    commands = []
-    if outcome["status"] != "done":
-        commands.append(("go on with this session", resume_command(session_id, ledger)))
-    rounds = [each["round"] for each in (*(outcome.get("promoted") or ()), *(outcome.get("rejected") or ()))]
-    for number in sorted(set(rounds))[:2]:
-        commands.append(
-            (f"why round {number} ended as it did", f"python run.py explain {session_id}/R{number}{where}")
-        )
-    commands.append(("everything that was said", f"python run.py log show {session_id} -v{where}"))
-    commands.append(
-        ("another model behind one agent", "python run.py session --agent critic=ollama/qwen3:8b")
-    )
-    return commands
-
-
-def show_json(data: Any) -> int:
-    """Print ``data`` as JSON on standard output."""
-    out.print(json.dumps(data, indent=2, default=str, allow_nan=False), markup=False, soft_wrap=True)
-    return 0
-
-
-def log_to(shown: Console, verbose: bool = False) -> None:
-    """Send log messages to ``shown``: above the live area while there is one."""
-    logger.remove()
-    logger.add(
-        lambda message: shown.print(Text(clean(str(message), lines=True).rstrip(), "dim"), soft_wrap=True),
-        level="DEBUG" if verbose else "WARNING",
-        diagnose=False,
-        backtrace=False,
-        format="{level.name}: {message}",
-    )
-
-
-def fail(sentence: str) -> int:
-    """Print one error sentence and return the exit code of bad input."""
-    err.print(Text.assemble(("error: ", "bold red"), clean(sentence)), soft_wrap=True)
-    return BAD_INPUT
-
-
-def for_a_user(error: Exception) -> str | None:
-    """The one sentence of an error a user can meet, or None for a fault of the program.
-
-    Exception classes of this project are written for users; of the system's, those about files are.
-    """
-    if type(error).__module__.partition(".")[0] in PACKAGES:
-        return str(error)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "The disk is full; everything committed is kept: free some space, then resume the session."
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename} cannot be used ({(error.strerror or 'unknown reason').lower()}): check the path."
-    return None
 
 
 def run(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     log_to(err)
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # where a user's environment is; worker processes inherit it
     try:
         result = app(args=arguments, standalone_mode=False, prog_name="run.py")
         return result if isinstance(result, int) else 0

@@ -14,6 +14,7 @@ from marl.segment import SegmentFailed, SegmentStore, round_up
 from marl.tasks import make_task
 from tools.configuration import SessionSettings
 from tools.state import Head, SessionState
+from tools.suitability import refuse_unsuitable, remarks
 from tools.trainer import final_evaluation
 
 POLICY, SHAPING = "policy.pt", "shaping.toml"
@@ -76,7 +77,8 @@ def outcome_of(settings: SessionSettings, ledger: Path, session: str, state: Ses
         before=_measured(store, state.before), after=after and after | {"total_env_steps": total},
         twin=_measured(store, state.twin), costs={
             "env_steps_main": costs.env_steps_main, "env_steps_branches": costs.env_steps_branches,
-            "env_steps_reused": costs.env_steps_reused, "llm_calls": costs.llm_calls,
+            "env_steps_twin": costs.env_steps_twin, "env_steps_reused": costs.env_steps_reused,
+            "llm_calls": costs.llm_calls,
             "tokens_in": {role: agent.tokens_in for role, agent in costs.agents.items()},
             "tokens_out": {role: agent.tokens_out for role, agent in costs.agents.items()},
             "cost_usd": costs.cost_usd, "wall_seconds": costs.wall_seconds,
@@ -98,11 +100,12 @@ def write_products(folder: Path, store: SegmentStore, head: Head) -> None:
 def plan(settings: SessionSettings) -> dict[str, Any]:
     """What a session with these settings would do at most, without running anything.
 
-    Raises ``SpecError`` where a backend's key is missing.
+    Raises ``SpecError`` where a backend's key is missing, ``Unsuitable`` where no session is possible on the task.
     """
     for spec in settings.agents.values():
         read_key(parse_spec(spec), os.environ)
     task = make_task(settings.run.task, 1).spec
+    refuse_unsuitable(settings, task)
     gate, talk = settings.gate, settings.deliberation
     horizon = round_up(settings.run, settings.horizon)
     screen = round_up(settings.run, int(settings.horizon * gate.screen_fraction))
@@ -111,13 +114,16 @@ def plan(settings: SessionSettings) -> dict[str, Any]:
     # A refinement screens its new candidates against the same control, and confirms on fresh seeds.
     screens = (1 + talk.candidates * (1 + talk.refinements)) * gate.screen_seeds * screen if screened else 0
     confirms = 2 * gate.confirm_seeds * horizon * (1 + talk.refinements)
+    main = stage * (settings.rounds + 1) + horizon * settings.rounds
+    branches = (screens + confirms) * settings.rounds
+    twin = main + branches if settings.twin else 0  # as many env steps as everything else together
     return {
         "task": task.name, "algorithm": settings.run.learner.algorithm, "seed": settings.seed,
         "rounds": settings.rounds, "candidates": talk.candidates, "refinements": talk.refinements,
         "env_steps": {
             "stage": stage, "screening_branch": screen, "confirmation_branch": horizon,
-            "main_run_at_most": stage * (settings.rounds + 1) + horizon * settings.rounds,
-            "branches_at_most": (screens + confirms) * settings.rounds,
+            "main_run_at_most": main, "branches_at_most": branches, "sparse_twin_at_most": twin,
+            "total_at_most": main + branches + twin,
         },
         "gate": gate.model_dump(mode="json"),
         "agents": [
@@ -125,6 +131,7 @@ def plan(settings: SessionSettings) -> dict[str, Any]:
             for role, spec in settings.agents.items()
         ],
         "ledger": str(settings.ledger), "store": str(settings.store),
+        "remarks": [{"remark": remark} for remark in remarks(settings, task)],
     }
 
 

@@ -79,6 +79,11 @@ def find_decision(reader: Reader, decision: str) -> DecisionRow:
             return reader.decision(newest[0])
     session_id = reader.session_id(session)
     made = reader.decisions(session_id)
+    if not made and reader.session(session_id).kind == "training":
+        raise LedgerError(
+            f"Session {session_id} is a training run without agents, in which nothing is decided; "
+            f"see what it came to with 'log show {session_id}', or give another session."
+        )
     if not made:
         raise LedgerError(f"Session {session_id} has made no decision yet; give another session.")
     if not name:

@@ -15,7 +15,7 @@ CREATE TABLE searchable_bodies (               -- the bodies worth searching: wh
 
 CREATE TABLE sessions (
     id TEXT PRIMARY KEY,                       -- short and sortable, e.g. 20261122-154501-k3f
-    kind TEXT NOT NULL CHECK (kind IN ('run', 'dry_run')),
+    kind TEXT NOT NULL CHECK (kind IN ('run', 'training')), -- training: one shaping, no agents
     status TEXT NOT NULL CHECK (status IN ('running', 'paused', 'interrupted', 'failed', 'done')),
     stop_reason TEXT,                          -- one sentence, when not running
     task TEXT NOT NULL,

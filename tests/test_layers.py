@@ -24,6 +24,7 @@ ONLY_IN = {
     "torch": {"marl"},
     "pettingzoo": {"marl"},
     "gymnasium": {"marl"},
+    "safetensors": {"marl"},
     "autogen_agentchat": {"agents"},
     "autogen_core": {"agents"},
     "autogen_ext": {"agents"},
@@ -32,7 +33,7 @@ ONLY_IN = {
     "sqlite_utils": {"ledger"},
     "sqlite3": {"ledger"},
     "rich": {"viewer", "run"},
-    "typer": {"run"},
+    "typer": {"run", "viewer"},
 }
 """Outside package -> the rooms in which it lives."""
 

@@ -510,6 +510,13 @@ def test_tasks_and_backends_are_listed():
     }
     text = shown(render_tasks([spec]))
     assert "reach" in text and "lower" in text and "0 to 3" in text and "pace" in text and fits(text)
+    assert "2 agents, 5 actions" in text and "sparse return at most 25" in text
+    groups = [{"name": "wolves", "agents": [0, 1]}, {"name": "sheep", "agents": [2]}]
+    foreign = shown(render_tasks([{**spec, "agents": 3, "max_return": None, "continuous": True, "groups": groups}]))
+    assert fits(foreign) and "at most" not in foreign
+    words = " ".join(foreign.split())
+    assert "3 agents (2 wolves, 1 sheep), 5 numbers per action" in words
+    assert "the largest sparse return is not known" in words
     text = shown(render_backends([{"provider": "rules", "installed": True, "key": None}]))
     assert "rules" in text and "yes" in text and "-" in text
     assert "failed" in shown(render_check("ollama/x", {"ok": False, "sentence": "cannot be reached"}))

@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from marl.tasks import make_task
 from tools.configuration import SessionSettings
 
 PREFIX = "LEARNING_SIGNAL_"
@@ -27,6 +28,7 @@ CONFIG_VARIABLE = "LEARNING_SIGNAL_CONFIG"
 OPTIONS = {
     "task": "run.task",
     "algorithm": "run.learner.algorithm",
+    "device": "run.learner.device",
     "seed": "seed",
     "rounds": "rounds",
     "stage_steps": "stage_steps",
@@ -124,6 +126,28 @@ def gather(options: Mapping[str, Any], environment: Mapping[str, str], config: P
             table = table.setdefault(part, {})
         table[last] = value
     return Given(values, {key: place for key, (_, place) in flat.items()}, agents)
+
+
+def one_task(task: str | None, env: str | None) -> str | None:
+    """The task that ``--task`` or ``--env`` names; None where neither does."""
+    if env is None:
+        return task
+    if task is not None:
+        raise SettingsError(f"Found --task {task} and --env {env}, expected one of them: leave one out.")
+    if ":" not in env:
+        raise SettingsError(
+            f"Found --env {env}, expected MODULE:FACTORY: name the module and the function in it that makes the "
+            "environment; tasks that are shipped go with --task."
+        )
+    return env
+
+
+def refuse_wrong_task(name: str) -> None:
+    """``SettingsError`` where no such task can be made: before anything is written."""
+    try:
+        make_task(name, 1)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
 
 
 def _read(path: Path) -> dict[str, Any]:

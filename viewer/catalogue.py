@@ -24,10 +24,7 @@ def render_tasks(specs: Sequence[Mapping[str, Any]]) -> Group:
         facts.add_row(Text("progress", "dim"), styled(spec["progress"]))
         facts.add_row(
             Text("size", "dim"),
-            Text(
-                f"{spec['agents']} agents, {spec['actions']} actions, episodes of {count(spec['horizon'])} steps, "
-                f"sparse return at most {number(spec['max_return'])}"
-            ),
+            Text(f"{_who(spec)}, episodes of {count(spec['horizon'])} steps, {_most(spec['max_return'])}"),
         )
         features = Table(box=None, pad_edge=False, header_style="dim")
         for name in ("feature", "scope", "range", "better", "what it is"):
@@ -45,6 +42,20 @@ def render_tasks(specs: Sequence[Mapping[str, Any]]) -> Group:
             Padding(Group(facts, features), (0, 0, 1, 2), expand=False),
         ]
     return Group(*parts)
+
+
+def _who(spec: Mapping[str, Any]) -> str:
+    """How many agents there are, of which kinds where there are several, and what they choose."""
+    kinds = spec.get("groups") or ()
+    names = ", ".join(f"{len(kind['agents'])} {clean(kind['name'])}" for kind in kinds)
+    who = f"{spec['agents']} agents" + (f" ({names})" if len(kinds) > 1 else "")
+    return f"{who}, {spec['actions']} " + ("numbers per action" if spec.get("continuous") else "actions")
+
+
+def _most(max_return: float | None) -> str:
+    if max_return is None:
+        return "the largest sparse return is not known"
+    return f"sparse return at most {number(max_return)}"
 
 
 def render_backends(rows: Sequence[Mapping[str, Any]]) -> Group:

@@ -96,6 +96,11 @@ class LiveView:
     def __exit__(self, *exception: object) -> None:
         self.stop()
 
+    @property
+    def session(self) -> str | None:
+        """Id of the session, once it is known."""
+        return self.board.session
+
     def stop(self) -> None:
         """Remove the live area and give the terminal back; may be called twice."""
         self._live.stop()
@@ -175,6 +180,11 @@ class PlainView:
 
     def __exit__(self, *exception: object) -> None:
         self.stop()
+
+    @property
+    def session(self) -> str | None:
+        """Id of the session, once it is known."""
+        return self.board.session
 
     def stop(self) -> None:
         """Close the ledger; may be called twice."""

@@ -29,6 +29,8 @@ from viewer.text import (
 )
 
 TITLE_LIMIT = 240
+TRAINING = "training"
+"""The kind of a session that has one shaping and no agents: there is nothing to decide."""
 
 
 def plain_data(record: Any) -> Any:
@@ -59,8 +61,8 @@ def render_sessions(rows: Sequence[SessionRow]) -> RenderableType:
             styled(shorten(row.task, 16)),
             styled(row.algorithm),
             Text(str(row.seed)),
-            Text(str(row.rounds)),
-            _decisions(row),
+            Text(MISSING if row.kind == TRAINING else str(row.rounds)),
+            Text("training", "dim") if row.kind == TRAINING else _decisions(row),
             Text(count(row.env_steps_main + row.env_steps_branches)),
             Text(_short_duration(row.wall_seconds)),
         )
@@ -98,7 +100,11 @@ def session_line(row: SessionRow) -> Text:
             styled(row.task),
             styled(row.algorithm),
             Text(f"seed {row.seed}"),
-            Text(f"{row.promoted} promoted, {row.kept} kept, {row.rolled_back} rolled back"),
+            Text(
+                "training, no agents"
+                if row.kind == TRAINING
+                else f"{row.promoted} promoted, {row.kept} kept, {row.rolled_back} rolled back"
+            ),
             Text(duration(row.wall_seconds)),
         ],
         " · ",

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from viewer.next_steps import command_table
 from viewer.text import MISSING, clean, count, duration, number, outcome_text, shorten, styled
 
 MEASURES = ("sparse_return", "progress")
@@ -31,7 +31,7 @@ def render_report(outcome: Mapping[str, Any], next_commands: Sequence[tuple[str,
         parts += [Text("No change was promoted or rejected."), Text()]
     parts += [_results(outcome), Text(), _costs(outcome.get("costs") or {}), Text(), _places(outcome)]
     if next_commands:
-        parts += [Text(), Text("What to type next", "bold"), _commands(next_commands)]
+        parts += [Text(), Text("What to type next", "bold"), command_table(next_commands)]
     return Group(*parts)
 
 
@@ -91,6 +91,8 @@ def _costs(costs: Mapping[str, Any]) -> Group:
     steps = Text("Cost: ", "bold")
     steps.append(f"{count(costs.get('env_steps_main'))} env steps main run, ")
     steps.append(f"{count(costs.get('env_steps_branches'))} branches")
+    if costs.get("env_steps_twin"):
+        steps.append(f", {count(costs['env_steps_twin'])} sparse twin")
     if costs.get("env_steps_reused"):
         steps.append(f" ({count(costs['env_steps_reused'])} more were reused)")
     steps.append(f"; {duration(costs.get('wall_seconds'))}")
@@ -118,10 +120,3 @@ def _places(outcome: Mapping[str, Any]) -> Table:
         value = outcome.get(key)
         table.add_row(Text(label, "bold"), styled(None if value is None else str(value)))
     return table
-
-
-def _commands(commands: Sequence[tuple[str, str]]) -> Padding:
-    table = Table.grid(padding=(0, 2))
-    for purpose, command in commands:
-        table.add_row(styled(command, "cyan"), styled(purpose, "dim"))
-    return Padding(table, (0, 0, 0, 2), expand=False)

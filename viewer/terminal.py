@@ -1,0 +1,67 @@
+"""What every command prints through: the two consoles, JSON, log messages, and errors as one sentence."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from typing import Any
+
+from loguru import logger
+from rich.console import Console
+from rich.text import Text
+
+from viewer.text import clean
+
+BAD_INPUT = 2
+"""Exit code of bad input."""
+PACKAGES = {"agents", "tools", "marl", "ledger", "viewer"}
+
+
+def console(stream: Any) -> Console:
+    """A console on standard output or standard error; a pipe gets 100 columns unless COLUMNS says otherwise."""
+    width = None if stream.isatty() or "COLUMNS" in os.environ else 100
+    return Console(stderr=stream is sys.stderr, highlight=False, width=width)
+
+
+out = console(sys.stdout)
+err = console(sys.stderr)
+
+
+def show_json(data: Any) -> int:
+    """Print ``data`` as JSON on standard output; returns the exit code of success."""
+    out.print(json.dumps(data, indent=2, default=str, allow_nan=False), markup=False, soft_wrap=True)
+    return 0
+
+
+def log_to(shown: Console, verbose: bool = False) -> None:
+    """Send log messages to ``shown``: above the live area while there is one."""
+    logger.remove()
+    logger.add(
+        lambda message: shown.print(Text(clean(str(message), lines=True).rstrip(), "dim"), soft_wrap=True),
+        level="DEBUG" if verbose else "WARNING",
+        diagnose=False,
+        backtrace=False,
+        format="{level.name}: {message}",
+    )
+
+
+def fail(sentence: str) -> int:
+    """Print one error sentence and return the exit code of bad input."""
+    err.print(Text.assemble(("error: ", "bold red"), clean(sentence)), soft_wrap=True)
+    return BAD_INPUT
+
+
+def for_a_user(error: Exception) -> str | None:
+    """The one sentence of an error a user can meet, or None for a fault of the program.
+
+    Exception classes of this project are written for users; of the system's, those about files are.
+    """
+    if type(error).__module__.partition(".")[0] in PACKAGES:
+        return str(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "The disk is full; everything committed is kept: free some space, then resume the session."
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename} cannot be used ({(error.strerror or 'unknown reason').lower()}): check the path."
+    return None
