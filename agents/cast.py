@@ -15,10 +15,12 @@ from agents.recording import CallContext
 from agents.schemas import tool_schema
 from agents.specs import parse_spec, read_key
 from agents.workbench import ToolWorkbench
+from ledger.canonical import content_hash
 from ledger.sessions import now
 from marl.shaping.config import MAX_BETA, MAX_TERMS, MAX_WEIGHT
 from marl.shaping.expression import GRAMMAR
 from marl.tasks.base import Feature, TaskSpec
+from tools.briefs import good_rise
 from tools.configuration import SessionSettings
 from tools.contracts import ROLES, Role
 from tools.desk import Desk
@@ -85,7 +87,7 @@ def _speaker(desk: Desk, role: Role, context: CallContext) -> Speaker:
 def _record(desk: Desk, role: Role, speaker: Speaker) -> None:
     spec, source = desk.settings.agents[role], desk.settings.agent_sources[role]
     known = desk.ledger.find("agents", session_id=desk.session, role=role)
-    if known and known[-1]["spec"] == spec:
+    if known and (known[-1]["spec"], known[-1]["prompt"]) == (spec, content_hash(speaker.prompt.text)):
         return
     schemas = [tool_schema(tool) for tool in toolbox(desk, role)]
     desk.ledger.add(
@@ -110,9 +112,11 @@ def _variables(desk: Desk, role: Role) -> dict[str, object]:
             f"Pass: the mean paired difference exceeds delta ({gate.delta * desk.task.max_return:g} of sparse return,",
             f"{gate.delta_progress:g} of progress) and the exact one-sided permutation test has p <= {gate.alpha:g}.",
             "Fail: the interval of the difference lies at or below delta. Otherwise inconclusive.",
-            f"While every arm's sparse return is below the floor ({gate.floor * desk.task.max_return:g}), progress is",
-            "judged instead.",
+            f"While every arm's sparse return is below the floor ({gate.floor * desk.task.max_return:g}),",
+            "the task declares no progress to judge instead, and every verdict is inconclusive."
+            if desk.task.progress is None else "progress is judged instead.",
         ]),
+        "good_rise": f"{good_rise(desk):.3g}",
         "steps": settings.deliberation.steps,
         "candidates": settings.deliberation.candidates,
         "questions": settings.deliberation.questions,
@@ -121,11 +125,21 @@ def _variables(desk: Desk, role: Role) -> dict[str, object]:
 
 
 def _task(task: TaskSpec) -> str:
-    progress = task.progress or "This task declares no progress."
+    progress = task.progress or "this task declares none."
     return (
         f"{task.name}: {task.description} {task.agents} agents, episodes of at most {task.horizon} steps. "
+        f"Actions: {_actions(task)}. "
         f"Sparse reward: {task.sparse_reward} Progress: {progress}"
     )
+
+
+def _actions(task: TaskSpec) -> str:
+    kind = "numbers in [-1, 1]" if task.continuous else "one of"
+    named = [f"{kind} {', '.join(task.action_names[: group.actions])}" for group in task.groups]
+    if len(named) == 1:
+        return named[0]
+    groups = zip(task.groups, named, strict=True)
+    return "; ".join(f"{group.name} (agents {', '.join(map(str, group.agents))}): {names}" for group, names in groups)
 
 
 def _feature(feature: Feature) -> str:

@@ -12,7 +12,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "prompts"
 
 ROLE_VARIABLES: dict[str, frozenset[str]] = {
     "critic": frozenset({"task", "features", "steps"}),
-    "generator": frozenset({"task", "features", "limits", "candidates", "steps"}),
+    "generator": frozenset({"task", "features", "limits", "good_rise", "candidates", "steps"}),
     "validator": frozenset({"gate", "steps"}),
     "coordinator": frozenset({"gate", "questions", "steps"}),
 }
@@ -20,8 +20,9 @@ ROLE_VARIABLES: dict[str, frozenset[str]] = {
 
 ``task``: the task in words (text). ``features``: the declared features, one Markdown list item each (text).
 ``gate``: how verdicts are computed, with the numbers of this session (text). ``limits``: bounds of a shaping and
-the expression grammar (text). ``steps``: model calls of the phase. ``candidates``: candidates wanted per proposal.
-``questions``: questions the Coordinator may ask in a round.
+the expression grammar (text). ``good_rise``: what beta * Phi may rise by over an episode that goes well.
+``steps``: model calls of the phase. ``candidates``: candidates wanted per proposal. ``questions``: questions the
+Coordinator may ask in a round.
 """
 
 

@@ -34,6 +34,7 @@ from tools.configuration import SessionSettings
 from tools.desk import Desk
 from tools.probation import judge_probation
 from tools.state import Head, SessionState
+from tools.suitability import refuse_unsuitable, remarks
 from tools.trainer import Trainer
 
 HEARTBEAT_SECONDS = 5.0
@@ -52,7 +53,10 @@ async def run_session(
 
     Raises ``SessionError``, ``LedgerError``, ``SpecError`` or the task's own error, one sentence each.
     """
-    make_task(settings.run.task, 1)  # a wrong task is refused before anything is written
+    # A wrong task, or one that the learner cannot learn, is refused before anything is written.
+    task = make_task(settings.run.task, 1).spec
+    settings.run.learner.refuse(task)
+    refuse_unsuitable(settings, task)
     settings = settings.model_copy(update={"store": settings.store.resolve()})  # a resume may start in another folder
     with Ledger.open(settings.ledger, secrets_of(settings)) as ledger:
         with ledger.transaction("session-start"):
@@ -62,7 +66,9 @@ async def run_session(
             )
             ledger.event(identity, "session", f"session {identity} on {settings.run.task} begins")
             ledger.save_cursor(identity, SessionState().model_dump(mode="json"))
-        return await _Session(settings, ledger, identity, observer, control or SessionControl()).run()
+        session = _Session(settings, ledger, identity, observer, control or SessionControl())
+        session.say(remarks(settings, task))
+        return await session.run()
 
 
 async def resume_session(
@@ -102,10 +108,17 @@ class _Session:
         self.state = _stored(SessionState, ledger.load_cursor(identity), identity)
         self._loop_task: asyncio.Task | None = None
         self._taken: SessionTaken | None = None
+        self.ledger.on_commit = self._committed
+
+    def say(self, remarks: list[str]) -> None:
+        """Tell whoever watches, and the ledger, what limits this session."""
+        if remarks:
+            with self.ledger.transaction("remarks"):
+                for remark in remarks:
+                    self.ledger.event(self.identity, "session", remark)
 
     async def run(self) -> SessionOutcome:
         """Run until the end, a pause, an abort, or an error that a resume may overcome."""
-        self.ledger.on_commit = self._committed
         status, reason = "failed", "The program failed; this is a bug: see the traceback."
         try:
             async with self._opened() as (desk, deliberation):

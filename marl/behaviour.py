@@ -2,16 +2,16 @@
 few episodes.
 
 The numbers come from a ``BehaviourRecord`` (``marl/evaluation.py``): ``T`` steps, ``n`` episodes, ``A``
-agents, NaN (actions: -1) after an episode's end. ``marl/behaviour_text.py`` puts them into words.
+agents, NaN (choices: -1) after an episode's end. ``marl/behaviour_text.py`` puts them into words.
 """
 
 from __future__ import annotations
 
-from itertools import combinations, groupby
 from typing import Literal
 
 import numpy as np
 
+from marl.behaviour_actions import ActionSummary, action_means, action_runs, summarize_actions
 from marl.behaviour_text import render as render
 from marl.records import BehaviourRecord
 from marl.settings import Frozen
@@ -57,23 +57,6 @@ class FeatureSummary(Frozen):
     with_progress: Correlation
 
 
-class ActionSummary(Frozen):
-    """What the agents did, one entry per agent."""
-
-    shares: tuple[dict[str, float], ...]
-    """Share of steps per action name."""
-    idle: tuple[float, ...] | None
-    """Share of steps with the idle action; ``None`` where the task has none."""
-    oscillation: tuple[float, ...] | None
-    """Share of steps (from an episode's third on) that undo the one before: A, B, A. ``None`` if none are
-    so long.
-    """
-    role_difference: float | None
-    """Mean pairwise Jensen-Shannon divergence (bits: 0 alike, 1 disjoint) of the agents' action shares (Lin
-    1991).
-    """
-
-
 class Split(Frozen):
     """The top and the bottom third of the episodes."""
 
@@ -94,8 +77,10 @@ class EpisodeSketch(Frozen):
     steps: int
     features: dict[str, tuple[float, ...]]
     """Values at ``POINTS``, the mean over agents for agent features."""
-    actions: tuple[tuple[tuple[str, int], ...], ...]
-    """Per agent: runs of (action name, steps in a row)."""
+    actions: tuple[tuple[tuple[str, int], ...], ...] | None
+    """Per agent: runs of (action name, steps in a row) until it left; ``None`` where actions are numbers."""
+    numbers: tuple[dict[str, tuple[float, ...]] | None, ...] | None
+    """Per agent: means of each number of its actions over quarters of its time; ``None`` where actions are choices."""
 
 
 class BehaviourSummary(Frozen):
@@ -104,6 +89,11 @@ class BehaviourSummary(Frozen):
     task: str
     episodes: int
     mean_steps: float
+    ended_early: float
+    """Share of episodes that ended before the time limit."""
+    steps_with_return: float | None
+    """Spearman rank correlation of an episode's length; negative where those that end early are the better ones."""
+    steps_with_progress: float | None
     sparse_return: float
     """Mean."""
     return_range: tuple[float, float]
@@ -133,13 +123,16 @@ def summarize(record: BehaviourRecord, spec: TaskSpec) -> BehaviourSummary:
         task=spec.name,
         episodes=len(returns),
         mean_steps=float(record.lengths.mean()),
+        ended_early=float(np.mean(record.lengths < spec.horizon)),
+        steps_with_return=_spearman(record.lengths, returns),
+        steps_with_progress=_spearman(record.lengths, progress),
         sparse_return=float(returns.mean()),
         return_range=(float(returns.min()), float(returns.max())),
         scored=float(np.mean(returns > 0)),
         progress=None if progress is None else float(progress.mean()),
         split=split,
         features=tuple(_feature(feature, record, progress, top, bottom) for feature in spec.features),
-        actions=_actions(record, spec),
+        actions=summarize_actions(record, spec),
         sketches=_sketches(record, spec, progress),
     )
 
@@ -223,34 +216,6 @@ def _constant(values: np.ndarray) -> bool:
     return bool(np.ptp(values) <= 1e-9 * max(1.0, float(np.abs(values).max())))
 
 
-def _actions(record: BehaviourRecord, spec: TaskSpec) -> ActionSummary:
-    steps, _, agents = record.actions.shape
-    taken = np.arange(steps)[:, None] < record.lengths  # [T, n]
-    chosen = record.actions[taken]  # [steps of all episodes, A]
-    shares = np.stack(
-        [(chosen == action).mean(axis=0) for action in range(spec.actions)], axis=1
-    )  # [A, actions]
-    oscillation = None
-    if steps >= 3 and taken[2:].any():
-        first, second, third = (record.actions[i : steps - 2 + i][taken[2:]] for i in range(3))
-        oscillation = tuple(((third == first) & (third != second)).mean(axis=0).tolist())
-    pairs = [_divergence(shares[i], shares[j]) for i, j in combinations(range(agents), 2)]
-    return ActionSummary(
-        shares=tuple(dict(zip(spec.action_names, row.tolist(), strict=True)) for row in shares),
-        idle=None if spec.idle_action is None else tuple(shares[:, spec.idle_action].tolist()),
-        oscillation=oscillation,
-        role_difference=float(np.mean(pairs)) if pairs else None,
-    )
-
-
-def _divergence(p: np.ndarray, q: np.ndarray) -> float:
-    """Jensen-Shannon divergence in bits."""
-    from scipy import stats
-
-    middle = (p + q) / 2
-    return float((stats.entropy(p, middle, base=2) + stats.entropy(q, middle, base=2)) / 2)
-
-
 def _sketches(
     record: BehaviourRecord, spec: TaskSpec, progress: np.ndarray | None
 ) -> tuple[EpisodeSketch, ...]:
@@ -275,7 +240,6 @@ def _sketch(
         values = np.asarray(record.features[feature.name], np.float64)[:, part]
         values = values.mean(axis=2) if values.ndim == 3 else values
         features[feature.name] = tuple(_at_points(values, record.lengths[part])[:, 0].tolist())
-    names = np.array(spec.action_names)[record.actions[:length, episode]]  # [steps, A]
     return EpisodeSketch(
         rank=rank,
         episode=int(episode),
@@ -283,5 +247,6 @@ def _sketch(
         progress=None if progress is None else float(progress[episode]),
         steps=length,
         features=features,
-        actions=tuple(tuple((str(name), len(list(run))) for name, run in groupby(row)) for row in names.T),
+        actions=None if spec.continuous else action_runs(record, spec, episode),
+        numbers=action_means(record, spec, episode) if spec.continuous else None,
     )

@@ -8,7 +8,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from marl.behaviour import ActionSummary, BehaviourSummary, Correlation, EpisodeSketch, FeatureSummary
+    from marl.behaviour import BehaviourSummary, Correlation, EpisodeSketch, FeatureSummary
+    from marl.behaviour_actions import ActionSummary
 
 
 class Detail(StrEnum):
@@ -29,11 +30,16 @@ _LEGEND = {
     "over_time": "means at {points} of the episodes",
     "top, bottom": "[episode mean, value at the end] in the best and worst third (ties by progress)",
     "with_return, with_progress": "Spearman rank correlation of [episode mean, value at the end]",
+    "ended_early": "share of episodes that ended before the time limit; their length's rank correlation",
     "oscillation": "share of steps that undo the one before (A, B, A)",
-    "role_difference": "bits; 0: agents act alike, 1: differently",
+    "role_difference": "bits, between agents that have the same actions; 0: they act alike, 1: differently",
+    "numbers": "actions are numbers in [-1, 1]: [mean, standard deviation]; in episodes means over quarters",
+    "present": "share of steps until the agent left; what it did is counted until then",
     "null": "not defined",
 }
 _MOST_RUNS = 12
+_UNSAID = ("shares", "numbers", "present")
+"""Parts of the action summary that say nothing where they are missing: one kind of actions, nobody leaves."""
 
 
 def render(summary: BehaviourSummary, budget_tokens: int, count: Callable[[str], int]) -> str:
@@ -74,6 +80,7 @@ def _text(summary: BehaviourSummary, kept: tuple[Detail, ...], features: list[Fe
         "task": summary.task,
         "episodes": summary.episodes,
         "mean_steps": summary.mean_steps,
+        "ended_early": _endings(summary),
         "sparse_return": {
             "mean": summary.sparse_return,
             "range": summary.return_range,
@@ -87,12 +94,38 @@ def _text(summary: BehaviourSummary, kept: tuple[Detail, ...], features: list[Fe
     body["actions"] = _actions(summary.actions, kept)
     if Detail.EPISODES in kept:
         body["episodes_shown"] = [_sketch(sketch, kept) for sketch in summary.sketches]
-    hidden = {"top, bottom"} if split is None or Detail.GROUPS not in kept else set()
-    body["legend"] = {key: text.format(points=points) for key, text in _LEGEND.items() if key not in hidden}
+    body["legend"] = {
+        key: text.format(points=points) for key, text in _LEGEND.items() if key not in _unused(summary, kept)
+    }
     left_out = _left_out(summary, kept, features)
     if left_out:
         body["left_out_to_save_tokens"] = left_out
     return json.dumps(_rounded(body), allow_nan=False)
+
+
+def _unused(summary: BehaviourSummary, kept: tuple[Detail, ...]) -> set[str]:
+    """Entries of the legend that explain nothing here."""
+    actions = summary.actions
+    used = {
+        "top, bottom": summary.split is not None and Detail.GROUPS in kept,
+        "ended_early": summary.ended_early > 0,
+        "oscillation": actions.oscillation is not None,
+        "role_difference": actions.role_difference is not None,
+        "numbers": actions.numbers is not None and Detail.ACTION_SHARES in kept,
+        "present": actions.present is not None,
+    }
+    return {key for key, one in used.items() if not one}
+
+
+def _endings(summary: BehaviourSummary) -> float | dict[str, float | None]:
+    """0 where every episode lasted to the time limit."""
+    if not summary.ended_early:
+        return 0.0
+    return {
+        "share": summary.ended_early,
+        "with_return": summary.steps_with_return,
+        "with_progress": summary.steps_with_progress,
+    }
 
 
 def _left_out(
@@ -131,21 +164,29 @@ def _pair(correlation: Correlation) -> tuple[float | None, float | None]:
 
 def _actions(actions: ActionSummary, kept: tuple[Detail, ...]) -> dict[str, Any]:
     """One entry per agent, or the mean over agents."""
+    body = actions.model_dump()
+    for name in _UNSAID:
+        if body[name] is None:
+            del body[name]
     if Detail.ACTION_SHARES in kept:
-        return actions.model_dump()
-    means = {
-        name: None if values is None else (sum(values) / len(values),)
-        for name, values in (("idle", actions.idle), ("oscillation", actions.oscillation))
-    }
-    return means | {"role_difference": actions.role_difference}
+        return body
+    return {name: _mean_of_agents(value) for name, value in body.items() if name not in ("shares", "numbers")}
+
+
+def _mean_of_agents(value: Any) -> Any:
+    """``[mean]`` over the agents that have a value; what is no list stays as it is."""
+    if not isinstance(value, (list, tuple)):
+        return value
+    found = [one for one in value if one is not None]
+    return (sum(found) / len(found),) if found else None
 
 
 def _sketch(sketch: EpisodeSketch, kept: tuple[Detail, ...]) -> dict[str, Any]:
-    body = sketch.model_dump(exclude={"features", "actions"})
+    body = sketch.model_dump(exclude={"features", "actions", "numbers"})
     if Detail.EPISODE_FEATURES in kept:
         body["features"] = sketch.features
     if Detail.EPISODE_ACTIONS in kept:
-        body["actions"] = [_runs(runs) for runs in sketch.actions]
+        body["actions"] = sketch.numbers if sketch.actions is None else [_runs(runs) for runs in sketch.actions]
     return body
 
 

@@ -13,7 +13,7 @@ from marl.learners.policy import Inputs, Player, Policy, greedy, sample
 from marl.randomness import derive, episode_seeds, uniforms
 from marl.records import SETS, BehaviourRecord, Evaluation
 from marl.settings import RunSettings
-from marl.tasks.base import Task
+from marl.tasks.base import Task, TaskSpec
 
 
 class NotFinite(RuntimeError):
@@ -57,7 +57,7 @@ class Evaluator:
         lengths, returns, progress = np.zeros(count, np.int64), np.zeros(count), np.zeros(count)
         recorder = _Recorder(task, self.episodes) if record else None
         player = Player(policy, count)
-        observations = task.reset(self._seeds)
+        observations, acting = task.reset(self._seeds), None
         if recorder:
             recorder.state(0, active)
         for t in range(spec.horizon):
@@ -69,7 +69,8 @@ class Evaluator:
             if spec.progress is not None:
                 progress[active] += task.progress()[active]
             if recorder:
-                recorder.transition(t, actions, reward, active)
+                recorder.transition(t, actions, acting, reward, active)
+            acting = alive
             ended = terminated | truncated
             active &= ~ended
             if not active.any():
@@ -131,7 +132,11 @@ class _Recorder:
             feature.name: np.full((steps + 1, episodes, *scopes[feature.scope]), np.nan, np.float32)
             for feature in spec.features
         }
-        self.actions = np.full((steps, episodes, spec.agents), -1, np.int8)
+        self.actions = _no_actions(spec, steps, episodes)
+        sizes = np.zeros(spec.agents, np.int64)
+        for group in spec.groups:
+            sizes[list(group.agents)] = group.actions
+        self._has_number = np.arange(spec.actions) < sizes[:, None]
         self.rewards = np.full((steps, episodes), np.nan, np.float32)
         self.progress = None if spec.progress is None else np.full((steps + 1, episodes), np.nan, np.float32)
 
@@ -144,10 +149,17 @@ class _Recorder:
         if self.progress is not None:
             self.progress[t, rows] = self.task.progress()[: self.episodes][rows]
 
-    def transition(self, t: int, actions: np.ndarray, reward: np.ndarray, active: np.ndarray) -> None:
-        """Write down transition ``t`` and the states after it, before any reset."""
+    def transition(
+        self, t: int, actions: np.ndarray, acting: np.ndarray | None, reward: np.ndarray, active: np.ndarray
+    ) -> None:
+        """Write down transition ``t`` and the states after it, before any reset; ``acting`` as in ``Step.alive``."""
         rows = active[: self.episodes]
-        self.actions[t, rows] = actions[: self.episodes][rows]
+        taken = np.broadcast_to(rows[:, None], (self.episodes, self.task.spec.agents))
+        if acting is not None:
+            taken = taken & acting[: self.episodes]
+        if self.task.spec.continuous:
+            taken = taken[:, :, None] & self._has_number
+        self.actions[t, taken] = actions[: self.episodes][taken]
         self.rewards[t, rows] = reward[: self.episodes][rows]
         self.state(t + 1, active)
 
@@ -163,3 +175,10 @@ class _Recorder:
             sparse_returns=returns[part].copy(),
             progress_means=None if means is None else means[part].copy(),
         )
+
+
+def _no_actions(spec: TaskSpec, steps: int, episodes: int) -> np.ndarray:
+    """The actions of a ``BehaviourRecord`` before anybody acted."""
+    if spec.continuous:
+        return np.full((steps, episodes, spec.agents, spec.actions), np.nan, np.float32)
+    return np.full((steps, episodes, spec.agents), -1, np.int8 if spec.actions <= 127 else np.int16)

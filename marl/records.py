@@ -38,13 +38,16 @@ class Evaluation(Frozen):
 
 @dataclass(frozen=True)
 class BehaviourRecord:
-    """What the agents did in ``n`` query episodes of up to ``T`` steps; NaN (actions -1) after an episode's end."""
+    """What the agents did in ``n`` query episodes of up to ``T`` steps; NaN (choices: -1) after an episode's end."""
 
     task: str
     features: dict[str, np.ndarray]
     """``[T + 1, n]`` (team) or ``[T + 1, n, A]`` (agent) float32, entry 0 at the start of the episode."""
     actions: np.ndarray
-    """``[T, n, A]`` int8."""
+    """Discrete: ``[T, n, A]`` int8 (int16 where there are more than 127 actions), -1 for agents that have left.
+
+    Continuous: ``[T, n, A, D]`` float32, NaN for agents that have left and for numbers that an agent does not have.
+    """
     rewards: np.ndarray
     """``[T, n]`` float32, sparse."""
     progress: np.ndarray | None
@@ -57,12 +60,12 @@ class BehaviourRecord:
     """``[n]`` float64: mean progress over the steps of each episode, or None."""
 
     def save(self, path: Path) -> None:
-        """Write to ``path`` (npz)."""
+        """Write to ``path`` (npz, compressed: a record of long episodes is large and mostly repeats itself)."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("task", "features")}
         arrays = {name: array for name, array in arrays.items() if array is not None}
         features = {f"feature:{name}": array for name, array in self.features.items()}
         with path.open("wb") as file:
-            np.savez(file, task=np.array(self.task), **arrays, **features)
+            np.savez_compressed(file, task=np.array(self.task), **arrays, **features)
 
     @classmethod
     def load(cls, path: Path) -> BehaviourRecord:

@@ -80,8 +80,7 @@ def failure_of(error: Exception, segment: str, env_steps: int = 0) -> SegmentFai
 
 NOT_TRAINING = (
     "behaviour.py", "behaviour_actions.py", "behaviour_text.py", "curves.py", "gate.py", "picture.py", "play.py",
-    "policy_files.py", "pool.py",
-    "stage.py", "statistics.py", "worker.py",
+    "policy_files.py", "pool.py", "stage.py", "statistics.py", "worker.py",
 )  # fmt: skip
 """Files of this package that no segment's result depends on."""
 

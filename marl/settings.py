@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from marl.hyperparameters import recommended
 from marl.tasks.base import TaskSpec
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -141,7 +143,10 @@ class EvaluationSettings(Frozen):
 
 
 class RunSettings(Frozen):
-    """Everything besides (parent, shaping, env steps, seed) that a segment's result depends on."""
+    """Everything besides (parent, shaping, env steps, seed) that a segment's result depends on.
+
+    Learner settings that are not given are those that ``marl.hyperparameters`` recommends for the task.
+    """
 
     task: str = "spread"
     """Task name, with options after '?', e.g. ``spread?agents=5``."""
@@ -149,6 +154,16 @@ class RunSettings(Frozen):
     evaluation: EvaluationSettings = EvaluationSettings()
     evaluation_seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the evaluation episodes (the same in every arm of a comparison)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _recommended(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        learner, task = given.get("learner", {}), given.get("task", cls.model_fields["task"].default)
+        if not isinstance(learner, Mapping) or not isinstance(task, str):
+            return given
+        return {**given, "learner": {**recommended(task, learner), **learner}}
 
     def hash(self) -> str:
         """A 16-digit hexadecimal SHA-256 of the canonical JSON of these settings."""

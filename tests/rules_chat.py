@@ -44,30 +44,28 @@ OBSERVED = {
 """Mean at start and end, mean, standard deviation, correlation with progress."""
 
 
+GATE = {"alpha": 0.05, "floor": 0.02}
+ACTIONS = {"actions_are": "choices", "groups": [{"name": "agents", "agents": [0, 1, 2], "actions": list("abcde")}]}
+
+
 def task(features=FEATURES) -> TaskSpec:
     return TaskSpec("t", "d", "r", 3, 8, 8, 5, ("a", "b", "c", "d", "e"), 0, 25, 25.0, tuple(features), "share")
 
 
-def behaviour(features=FEATURES, observed=OBSERVED, idle="12%") -> str:
-    """The text of a trajectory summary, as the tool returns it."""
-    lines = [
-        "behaviour of t: 256 episodes of 25 steps on average ('-' = not defined)",
-        "features: columns explained",
-    ]
+def behaviour(features=FEATURES, observed=OBSERVED, **changes):
+    """A trajectory summary, as the tool returns it."""
+    rows = []
     for one in features:
         start, end, mean, deviation, rho = observed[one.name]
-        better = f", {one.direction} is better" if one.direction else ""
-        lines.append(
-            f"- {one.name} ({one.scope}, {one.low:g} to {one.high:g}{better}): {start} {mean} {mean} {mean} "
-            f"{end} | "
-            f"{mean} +- {deviation} | {mean}/{end} against {mean}/{end} | return -/-, progress "
-            f"{rho:+.2f}/{rho / 2:+.2f}"
-        )
-        if one.scope == "agent":
-            lines.append("  by agent 1 2 3; between agents 0.5")
-    lines.append("actions: role difference 0.002 bits (0 alike, 1 disjoint)")
-    lines += [f"- agent {agent}: a {idle}, b 88%; idle {idle}, oscillating (A, B, A) 40%" for agent in range(3)]
-    return "\n".join(lines)
+        rows.append({
+            "name": one.name, "scope": one.scope, "low": one.low, "high": one.high, "direction": one.direction,
+            "over_time": [start, mean, mean, mean, end], "mean": mean, "standard_deviation": deviation,
+            "with_return": [None, None], "with_progress": [rho, rho / 2],
+        })  # fmt: skip
+    shares = ({"a": 0.12, "b": 0.88, "c": 0.0, "d": 0.0, "e": 0.0},) * 3
+    actions = {"shares": shares, "idle": [0.12] * 3, "oscillation": [0.4] * 3, "role_difference": 0.002}
+    return {"task": "t", "episodes": 256, "mean_steps": 25.0, "ended_early": 0.0, "features": rows,
+            "actions": actions} | changes  # fmt: skip
 
 
 def head(shaping=None, stage="exploring", sparse=0.0, progress=0.04):
@@ -84,9 +82,9 @@ def declared(features=FEATURES):
 
 def critic_brief(**changes):
     return {
-        "round": 1, "rounds_left": 2, "task": {"name": "t", "max_return": 25.0, "actions": list("abcde")},
+        "round": 1, "rounds_left": 2, "task": {"name": "t", "max_return": 25.0} | ACTIONS,
         "features": declared(), "head": head(), "history": [], "last_change": None,
-        "budget": {"horizon": 150_000, "stage_steps": 200_000},
+        "budget": {"horizon": 150_000, "stage_steps": 200_000, "evidence_tokens": 2000}, "gate": GATE,
     } | changes  # fmt: skip
 
 
@@ -95,7 +93,7 @@ def generator_brief(features=FEATURES, **changes):
     return {
         "round": 1, "refinement": 0, "candidates_wanted": 3,
         "task": {"name": "t", "max_return": 25.0, "progress": "share"}, "features": declared(features),
-        "head": head(), "budget": {"horizon": 150_000},
+        "head": head(), "budget": {"horizon": 150_000}, "gate": GATE, "good_rise": 2.0,
         "diagnosis": {"stage": "exploring", "failures": [], "advice": "Shape something."}, "tried": [],
         "feedback": None, "limits": {"terms": 8, "weight": 10, "beta": 10}, "evidence": evidence,
     } | changes  # fmt: skip
@@ -103,7 +101,7 @@ def generator_brief(features=FEATURES, **changes):
 
 def validator_brief(**changes):
     candidates = [{"name": name, "shaping": {}, "shaping_text": "x"} for name in ("c1", "c2", "c3")]
-    return {"round": 1, "refinement": 0, "candidates": candidates, "screen_needed": True, "gate": {"alpha": 0.05},
+    return {"round": 1, "refinement": 0, "candidates": candidates, "screen_needed": True, "gate": GATE,
             "horizon": 150_000} | changes  # fmt: skip
 
 
@@ -112,7 +110,7 @@ def coordinator_brief(**changes):
                "reason": "pass on sparse return: mean difference +0.8, p = "
                "0.03125", "reading": "fine"}  # fmt: skip
     return {
-        "round": 1, "diagnosis": {}, "proposals": [], "verdicts": [verdict], "probation": None,
+        "round": 1, "gate": GATE, "diagnosis": {}, "proposals": [], "verdicts": [verdict], "probation": None,
         "allowed": ["promote", "keep"], "promotable": "c2", "questions_left": 3,
     } | changes  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from marl.behaviour import render, summarize
 from marl.behaviour_text import DETAILS
-from marl.tasks.base import Feature, TaskSpec
+from marl.tasks.base import Feature, Group, TaskSpec
 
 T, N, A = 8, 30, 2
 
@@ -197,6 +198,96 @@ def test_actions_after_an_episodes_end_do_not_count():
     found = summarize(record, make_spec([feature("d")]))
     assert found.actions.shares[0]["left"] == 1.0
     assert found.sketches[0].actions[0] == (("left", 4),)
+
+
+# --- groups, leaving, numbers ---
+
+
+def grouped(spec, *groups):
+    """``spec`` with groups of (agents, actions)."""
+    made = tuple(Group(f"group {i}", agents, 1, actions) for i, (agents, actions) in enumerate(groups))
+    return replace(spec, groups=made)
+
+
+def test_agents_have_the_actions_of_their_group_and_roles_are_compared_within_it():
+    spec = grouped(make_spec([feature("d")], agents=3), ((0, 2), 3), ((1,), 2))
+    record = make_record({"d": ramp()}, actions=actions_of([1] * 8, [0] * 8, [2] * 8), agents=3)
+    found = summarize(record, spec).actions
+    assert [len(share) for share in found.shares] == [3, 2, 3] and list(found.shares[1]) == ["stay", "left"]
+    assert found.role_difference == pytest.approx(1)  # of agents 0 and 2 alone
+    alone = grouped(make_spec([feature("d")]), ((0,), 3), ((1,), 2))
+    assert summarize(make_record({"d": ramp()}), alone).actions.role_difference is None
+    # The idle action is one that the smaller group does not have.
+    lacking = grouped(make_spec([feature("d")], idle=2), ((0,), 3), ((1,), 2))
+    assert summarize(make_record({"d": ramp()}), lacking).actions.idle == (0.0, None)
+
+
+def test_an_agent_that_left_is_counted_over_the_steps_it_acted_in():
+    rows = actions_of([1, 2, 1, 2, 1, 2, 1, 2], [2, 2, 0, 0, 0, 0, 0, 0])
+    rows[2:, :, 1] = -1
+    spec = make_spec([feature("d")])
+    summary = summarize(make_record({"d": ramp()}, actions=rows), spec)
+    assert summary.actions.present == (1.0, 0.25)
+    assert summary.actions.shares[1] == {"stay": 0.0, "left": 0.0, "right": 1.0}
+    assert summary.actions.oscillation == (1.0, None)
+    assert summary.sketches[0].actions[1] == (("right", 2),)
+    body = json.loads(render(summary, 10_000, words))
+    assert body["actions"]["present"] == [1.0, 0.25] and "present" in body["legend"]
+    rows[:, :, 1] = -1
+    never = summarize(make_record({"d": ramp()}, actions=rows), spec)
+    assert (never.actions.shares[1], never.actions.idle[1], never.actions.role_difference) == (None, None, None)
+    for budget in (shortest(never), 10_000):
+        json.loads(render(never, budget, words))
+    everybody = summarize(make_record({"d": ramp()}), spec)
+    assert everybody.actions.present is None and "present" not in render(everybody, 10_000, words)
+
+
+def continuous(agents=A):
+    """A record and a task of two numbers, of which the second group has one."""
+    spec = make_spec([feature("d")], idle=None)
+    spec = replace(spec, continuous=True, actions=2, action_names=("gas", "wheel"))
+    spec = grouped(spec, ((0,), 2), ((1,), 1))
+    record = make_record({"d": ramp()})
+    record.actions = np.zeros((T, N, agents, 2), np.float32)
+    record.actions[..., 0] = np.where(np.arange(T) < 4, -0.5, 0.5)[:, None, None]
+    record.actions[:, :, 1, 1] = np.nan
+    return record, spec
+
+
+def test_numbers_have_a_mean_and_a_deviation_and_no_shares():
+    summary = summarize(*continuous())
+    found = summary.actions
+    assert found.numbers[0] == {"gas": (0.0, 0.5), "wheel": (0.0, 0.0)} and found.numbers[1] == {"gas": (0.0, 0.5)}
+    assert (found.shares, found.idle, found.oscillation, found.role_difference) == (None,) * 4
+    [best, *_] = summary.sketches
+    assert best.actions is None and best.numbers[1] == {"gas": (-0.5, -0.5, 0.5, 0.5)}
+    body = json.loads(render(summary, 10_000, words))
+    assert body["actions"]["numbers"][0]["gas"] == [0.0, 0.5] and "shares" not in body["actions"]
+    assert body["episodes_shown"][0]["actions"][1] == {"gas": [-0.5, -0.5, 0.5, 0.5]}
+    assert "numbers" in body["legend"] and "oscillation" not in body["legend"]
+    assert "numbers" not in json.loads(render(summary, shortest(summary), words))["actions"]
+
+
+def test_numbers_of_an_agent_that_left_count_until_then():
+    record, spec = continuous()
+    record.actions[4:, :, 0] = np.nan
+    found = summarize(record, spec)
+    assert found.actions.numbers[0]["gas"] == (-0.5, 0.0) and found.actions.present == (0.5, 1.0)
+    assert found.sketches[0].numbers[0]["gas"] == (-0.5,) * 4
+
+
+def test_early_ends_and_whether_they_are_good():
+    lengths = np.where(np.arange(N) < 10, 4, T)
+    returns = np.where(np.arange(N) < 10, 0.0, 1.0)
+    spec = make_spec([feature("d")])
+    bad = summarize(make_record({"d": ramp()}, lengths=lengths, returns=returns), spec)
+    assert (bad.ended_early, bad.steps_with_return) == pytest.approx((1 / 3, 1))
+    assert bad.steps_with_progress is None
+    assert json.loads(render(bad, 10_000, words))["ended_early"] == {
+        "share": 0.333, "with_return": 1.0, "with_progress": None,
+    }  # fmt: skip
+    full = summarize(make_record({"d": ramp()}), spec)
+    assert full.ended_early == 0 and "ended_early" not in json.loads(render(full, 10_000, words))["legend"]
 
 
 # --- episodes ---

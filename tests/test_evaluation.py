@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from marl.evaluation import Evaluator
+from marl.evaluation import Evaluator, _Recorder
 from marl.learners import make_learner
 from marl.learners.policy import Inputs, Player, Policy, greedy
 from marl.records import SETS, BehaviourRecord
@@ -136,8 +138,6 @@ def test_record_survives_the_disk(tmp_path):
 class _NoProgress(Cue):
     def __init__(self, environments: int) -> None:
         super().__init__(environments)
-        from dataclasses import replace
-
         self.spec = replace(self.spec, progress=None)
 
     def progress(self) -> None:
@@ -213,3 +213,34 @@ def test_groups_and_agents_that_leave():
     few, _ = Evaluator(settings(), task).evaluate(decided(task), 0, record=False)
     assert results == few
     assert record.features["right"].shape == (5, N, 3)
+    there = record.actions >= 0
+    assert there[..., 0].sum() == record.lengths.sum() and there[..., 2].sum() < record.lengths.sum()
+    for episode in range(N):  # replayed one by one: who is there acts, who left does not
+        single = Crew(1, leaving=True, varied=True)
+        single.reset(Evaluator(settings(), Crew(3 * N, leaving=True))._seeds[episode : episode + 1])
+        alive = np.ones(3, bool)
+        for t in range(record.lengths[episode]):
+            assert np.array_equal(there[t, episode], alive)
+            alive = single.step(np.maximum(record.actions[t, episode], 0)[None].astype(np.int64)).alive[0]
+        assert not there[record.lengths[episode] :, episode].any()
+
+
+def test_numbers_are_recorded_as_they_were_taken(tmp_path):
+    task = Number(3 * N, varied=True)
+    _, record = Evaluator(settings(), task).evaluate(decided(task), 0, record=True)
+    assert record.actions.shape == (4, N, 2, 2) and record.actions.dtype == np.float32
+    over = np.arange(4)[:, None] >= record.lengths
+    assert np.isnan(record.actions[over]).all() and not np.isnan(record.actions[~over][:, 0]).any()
+    # The single one has one number only.
+    assert np.isnan(record.actions[:, :, 1, 1]).all() and not np.isnan(record.actions[~over][:, 1, 0]).any()
+    record.save(tmp_path / "behaviour.npz")
+    np.testing.assert_array_equal(BehaviourRecord.load(tmp_path / "behaviour.npz").actions, record.actions)
+
+
+@pytest.mark.parametrize(("actions", "kind"), [(127, np.int8), (128, np.int16)])
+def test_choices_are_recorded_in_as_few_bytes_as_hold_them(actions, kind):
+    task = Cue(3 * N)
+    task.spec = replace(
+        task.spec, actions=actions, action_names=tuple(map(str, range(actions))), groups=()
+    )
+    assert _Recorder(task, N).actions.dtype == kind

@@ -137,10 +137,10 @@ def test_a_branch_that_is_running_failed_or_unknown_is_refused(session: Scripted
 
 def test_a_summary_keeps_its_budget_and_becomes_the_rounds_evidence(session: ScriptedSession) -> None:
     lengths = []
-    for budget in (8000, 1200, 900):
+    for budget in (None, 1200, 900):
         answer = session.call("summarize_trajectories", budget_tokens=budget)
         text = json.dumps(answer["summary"])
-        assert session.desk.count_tokens(text) <= min(budget, SETTINGS.deliberation.evidence_tokens)
+        assert session.desk.count_tokens(text) <= (budget or SETTINGS.deliberation.evidence_tokens)
         assert json.loads(session.desk.round.evidence_summary) == answer["summary"]
         lengths.append(len(text))
     assert lengths == sorted(lengths, reverse=True)
@@ -163,6 +163,13 @@ def test_a_budget_too_small_for_any_summary_is_refused(session: ScriptedSession)
     ):
         session.call("summarize_trajectories", budget_tokens=200)
     assert session.desk.round.evidence_summary is None
+
+
+def test_a_budget_above_the_sessions_limit_is_refused(session: ScriptedSession) -> None:
+    limit = SETTINGS.deliberation.evidence_tokens
+    with pytest.raises(ToolRefused, match=f"Found a budget of {limit + 1} tokens, expected at most {limit}"):
+        session.call("summarize_trajectories", budget_tokens=limit + 1)
+    session.call("summarize_trajectories", budget_tokens=limit)
 
 
 def test_a_summary_of_a_running_branch_is_refused(session: ScriptedSession) -> None:

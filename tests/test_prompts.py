@@ -9,7 +9,7 @@ from tools.contracts import ROLES
 
 VARIABLES = {
     "task": "Push $5 of boxes.", "features": "* gap (team, lower is better)", "gate": "p at most 0.05",
-    "limits": "8 terms", "steps": 16, "candidates": 3, "questions": 2,
+    "limits": "8 terms", "good_rise": "2.5", "steps": 16, "candidates": 3, "questions": 2,
 }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import json
 import random
 import re
 
+import numpy as np
 import pytest
 
 from marl.shaping import check, nearly_equal
@@ -49,6 +50,44 @@ def test_critic_sees_entropy_collapse_and_regression_only_where_they_are():
     assert "collapse" not in said and "Regression" not in said
 
 
+def test_the_critic_reads_the_floor_and_the_limit_of_a_summary_from_its_brief():
+    low = head(sparse=0.4)  # 0.016 of 25
+    for floor, said in ((0.02, True), (0.01, False)):
+        _, diagnosis = diagnose(critic_brief(head=low, gate={"alpha": 0.05, "floor": floor}))
+        assert ("No reward signal" in diagnosis.failures[0].description) == said
+    chat = Chat("critic", critic_brief(budget={"evidence_tokens": 700}))
+    [_, (_, arguments)] = chat.ask()
+    assert arguments["budget_tokens"] == 700
+
+
+def test_the_entropy_of_numbers_has_no_largest_value():
+    points = {"evidence": "E3", "points": [{"entropy": 1.6}, {"entropy": -0.5}]}
+    _, choices = diagnose(critic_brief(), points)
+    numbers = critic_brief(task={"name": "t", "max_return": 25.0, "actions_are": "numbers in [-1, 1]"})
+    _, diagnosis = diagnose(numbers, points)
+    assert "Entropy collapse" in str(choices.failures) and "ntropy" not in str(diagnosis.failures)
+
+
+def test_the_entropy_of_groups_is_measured_against_their_own_actions():
+    groups = [{"name": "x", "agents": [0], "actions": list("abcde")}, {"name": "y", "agents": [1, 2], "actions": ["a"]}]
+    brief = critic_brief(task={"name": "t", "max_return": 25.0, "actions_are": "choices", "groups": groups})
+    _, diagnosis = diagnose(brief, {"evidence": "E3", "points": [{"entropy": 0.53}]})
+    assert "nearly random: entropy 0.53 of at most 0.536" in str(diagnosis.failures)
+
+
+FAILING = {"share": 0.4, "with_return": 0.7, "with_progress": None}
+
+
+def test_bad_endings_and_agents_that_leave_are_named():
+    actions = {"idle": None, "oscillation": [None, 0.1], "role_difference": None, "present": [1.0, 0.3]}
+    summary = behaviour(ended_early=FAILING, actions=actions)
+    _, diagnosis = diagnose(critic_brief(), summary={"evidence": "E2", "summary": summary})
+    said = str(diagnosis.failures)
+    assert "0.4 of the episodes end early" in said and "there in 1, 0.3 of the steps" in said
+    _, diagnosis = diagnose(critic_brief())
+    assert "end early" not in str(diagnosis.failures) and "leave before" not in str(diagnosis.failures)
+
+
 def test_critic_works_with_less_evidence_and_gives_up_in_words_without_any():
     chat = Chat("critic", critic_brief())
     chat.ask()
@@ -84,6 +123,45 @@ def test_generator_follows_directions_and_observed_scale():
         direction = task().feature(term.potential).direction
         assert (term.weight > 0) == (direction == "higher")
     assert candidates[0].forecast.metric == "progress" and 0 < candidates[0].forecast.probability < 1
+
+
+def phi(candidate, **values):
+    """beta * Phi of a candidate where every feature has the value given, or 0."""
+    state = {one.name: np.zeros(1 if one.scope == "team" else (1, 3)) for one in FEATURES}
+    state |= {name: np.full_like(state[name], value) for name, value in values.items()}
+    return candidate.beta * float(check(shaping_of(candidate, 0), task()).total(state).max())
+
+
+@pytest.mark.parametrize(("early", "origin"), [(0.0, 1.0), (FAILING, 0.0), (FAILING | {"with_return": -0.7}, 1.0)])
+def test_a_potential_is_0_where_an_episode_is_best_left(early, origin):
+    """Phi counts as 0 after the end: at success it is 0 already - or at failure, where endings are failures."""
+    features = (FEATURES[1],)
+    observed = {"filled": (0.2, 0.3, 0.25, 0.2, 0.9)}
+    brief = generator_brief(features, evidence=behaviour(features, observed, ended_early=early), candidates_wanted=2)
+    for candidate in candidates_of(brief):
+        assert phi(candidate, filled=origin) == pytest.approx(0, abs=0.1)
+        assert phi(candidate, filled=1.0) > phi(candidate, filled=0.5) > phi(candidate, filled=0.0)
+
+
+def test_strength_follows_what_can_be_earned():
+    small, large = (candidates_of(generator_brief(good_rise=rise)) for rise in (0.1, 2.0))
+    for one, other in zip(small, large, strict=True):
+        assert one.terms == other.terms and one.beta == pytest.approx(other.beta / 20)
+
+
+def test_a_feature_that_hardly_leaves_its_bad_end_is_not_paid_by_its_tiny_deviation():
+    features = (Feature("held", "?", "team", 0.0, 1.0, "higher"),)
+    rare = behaviour(features, {"held": (0.0, 0.1, 0.06, 0.1, 0.9)})
+    [first, *_] = candidates_of(generator_brief(features, evidence=rare))
+    assert first.terms[0].weight == pytest.approx(4 / 0.94, rel=0.05)  # a quarter of the way, not 1 / 0.1
+
+
+def test_without_any_direction_the_strongest_tie_to_success_is_tried_openly():
+    features = (FEATURES[3],)
+    brief = generator_brief(features, evidence=behaviour(features, OBSERVED | {"width": (1.0, 1.1, 1.0, 0.4, -0.2)}))
+    [first, *_] = candidates_of(brief)
+    assert first.terms[0].potential == "width" and first.terms[0].weight < 0
+    assert "no declared direction" in first.rationale
 
 
 def test_generator_proposes_what_the_tools_accept():
@@ -142,7 +220,7 @@ def test_an_undirected_feature_is_used_late_with_the_sign_of_its_correlation_and
 def test_generator_without_evidence_uses_declared_bounds_and_the_order_of_advice():
     advice = {"stage": "exploring", "failures": [], "advice": "Try filled first, then gap."}
     first = candidates_of(generator_brief(evidence=None, diagnosis=advice))[0]
-    assert first.terms[0].potential == "filled" and first.terms[0].weight * first.beta == pytest.approx(4.0)
+    assert first.terms[0].potential == "filled - 1" and first.terms[0].weight * first.beta == pytest.approx(4.0)
 
 
 def tried(candidate, round=1, difference=0.01, outcome="screened out"):

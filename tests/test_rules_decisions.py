@@ -113,6 +113,13 @@ def test_coordinator_asks_once_about_a_marginal_pass_and_heeds_the_answer(answer
     assert name == decision and answer in arguments["reason"]
 
 
+@pytest.mark.parametrize(("alpha", "asked"), [(0.05, True), (0.1, False), (0.035, True)])
+def test_what_is_marginal_follows_the_gate(alpha, asked):
+    verdict = coordinator_brief()["verdicts"][0] | {"p": 0.047 if alpha > 0.04 else 0.031}
+    [(name, _)] = Chat("coordinator", coordinator_brief(verdicts=[verdict], gate={"alpha": alpha})).ask()
+    assert name == ("ask" if asked else "promote")
+
+
 def test_coordinator_asks_nothing_when_no_question_is_left():
     verdict = coordinator_brief()["verdicts"][0] | {"rule": "progress"}
     assert Chat("coordinator", coordinator_brief(verdicts=[verdict], questions_left=0)).ask()[0][0] == "promote"

@@ -134,6 +134,7 @@ def test_the_twin_trains_unshaped_for_everything_the_session_spent(tmp_path):
         alone.costs["env_steps_main"],
         alone.costs["env_steps_branches"],
     )
+    assert (outcome.costs["env_steps_twin"], alone.costs["env_steps_twin"]) == (spent, 0)
     assert outcome.twin["progress"] < outcome.after["progress"]
     with Reader.open(settings.ledger) as reader:
         twin = {event.ref_id for event in reader.events(kind="segment") if event.phase == "twin"}

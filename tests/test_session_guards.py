@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import sqlite3
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from scripted_server import call, calls, serving
@@ -15,10 +17,12 @@ from synthetic_training import InlinePool
 
 import agents.cast
 import agents.session
+from agents.prompts import FOLDER, render
 from agents.session import SessionControl, SessionError, run_session
 from ledger.errors import LedgerError
 from ledger.reader import Reader
 from ledger.writer import Ledger
+from tools.contracts import ROLES
 from tools.state import SessionState
 
 
@@ -87,6 +91,19 @@ def test_a_backend_given_at_a_resume_stays_for_the_next(tmp_path):
     with Reader.open(settings.ledger) as reader:
         specs = [row.spec for row in reader.agents() if row.role == "generator"]
     assert specs == ["rules", down, "rules"]
+
+
+def test_an_edited_prompt_is_in_the_ledger_after_a_resume(tmp_path, monkeypatch):
+    settings = paused_at(tmp_path, "diagnosis")
+    folder = tmp_path / "prompts"
+    shutil.copytree(FOLDER, folder)
+    monkeypatch.setattr(agents.cast, "render", partial(render, folder=folder))
+    (folder / "generator.md").write_text((folder / "generator.md").read_text() + "\nBe brief.\n")
+    assert resume(settings).status == "done"
+    with Reader.open(settings.ledger) as reader:
+        prompts = {role: [row.prompt for row in reader.agents() if row.role == role] for role in ROLES}
+    assert {role: len(texts) for role, texts in prompts.items()} == dict.fromkeys(ROLES, 1) | {"generator": 2}
+    assert [text.endswith("Be brief.\n") for text in prompts["generator"]] == [False, True]
 
 
 def test_a_session_goes_on_from_another_folder(tmp_path, monkeypatch):

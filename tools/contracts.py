@@ -8,6 +8,7 @@ from pydantic import Field
 
 from marl.settings import Frozen
 from marl.shaping import ShapingConfig, Term
+from marl.shaping.config import MAX_BETA, MAX_TERMS
 
 Role = Literal["critic", "generator", "validator", "coordinator"]
 ROLES: tuple[Role, ...] = ("critic", "generator", "validator", "coordinator")
@@ -42,8 +43,8 @@ class SummarizeTrajectories(Frozen):
 
     source: str = "main"
     """``main`` for the policy at HEAD, or a screened branch id such as ``B3``."""
-    budget_tokens: Annotated[int, Field(ge=200, le=8000)] = 2000
-    """The summary is cut, in a stated order, to at most this many tokens."""
+    budget_tokens: Annotated[int, Field(ge=200)] | None = None
+    """The summary is cut, in a stated order, to at most this many tokens; None for as many as the session allows."""
 
 
 class Failure(Frozen):
@@ -76,8 +77,8 @@ class Forecast(Frozen):
 class CandidateDraft(Frozen):
     """A candidate as the Generator writes it."""
 
-    terms: Annotated[tuple[Term, ...], Field(max_length=8)]
-    beta: Annotated[float, Field(ge=0, le=10)]
+    terms: Annotated[tuple[Term, ...], Field(max_length=MAX_TERMS)]
+    beta: Annotated[float, Field(ge=0, le=MAX_BETA)]
     anneal_steps: Annotated[int, Field(ge=1, le=MOST_ENV_STEPS)] | None = None
     """Env steps from now over which beta falls linearly to 0; None keeps it."""
     rationale: Text

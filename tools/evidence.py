@@ -43,13 +43,19 @@ def evidence_tools(desk: Desk) -> dict[str, Tool]:
         return Answer(json.dumps({"source": arguments.source, "window": window, "points": points}))
 
     async def summarize_trajectories(arguments: SummarizeTrajectories) -> Answer:
+        limit = desk.settings.deliberation.evidence_tokens
+        budget = limit if arguments.budget_tokens is None else arguments.budget_tokens
+        if budget > limit:
+            raise ToolRefused(
+                f"Found a budget of {budget} tokens, expected at most {limit}, the limit of this session: ask for "
+                "less, or leave budget_tokens out."
+            )
         if arguments.source == "main":
             segment, env_steps = desk.state.head.segment, desk.state.head.env_steps
         else:
             segment = find_branch(desk, arguments.source).segments[0]
             env_steps = _finished(desk, arguments.source, segment).end_env_steps
         summary = summarize(desk.trainer.behaviour(segment), desk.task)
-        budget = min(arguments.budget_tokens, desk.settings.deliberation.evidence_tokens)
         try:
             body = json.loads(render(summary, budget, desk.count_tokens))
         except ValueError as error:

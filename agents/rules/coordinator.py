@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from agents.rules.reading import Answer, Conversation, Request, items, mapping, number, text
+from agents.rules.reading import Answer, Conversation, Request, fields, items, mapping, number, text
 
-MARGINAL_P = 0.04
-"""A pass with a larger p is marginal, and worth a question."""
+MARGINAL = 0.8
+"""A pass with a p above this share of the gate's alpha is marginal, and worth a question."""
 
 
 def step(conversation: Conversation) -> Answer:
@@ -25,7 +25,8 @@ def step(conversation: Conversation) -> Answer:
     if "promote" in open_actions and candidate:
         verdict = _verdict(brief, candidate)
         asked = conversation.named("ask")
-        if _marginal(verdict) and (number(brief.get("questions_left")) or 0) >= 1 and not asked:
+        marginal = _marginal(verdict, number(fields(brief, "gate", "alpha")))
+        if marginal and (number(brief.get("questions_left")) or 0) >= 1 and not asked:
             question = (
                 f"Would you promote {candidate}? Answer yes or no first, then say whether its seeds agree "
                 f"and whether "
@@ -71,9 +72,9 @@ def _p(verdict: dict[str, Any]) -> float | None:
     return given if given is not None else float(found.group(1)) if found else None
 
 
-def _marginal(verdict: dict[str, Any]) -> bool:
+def _marginal(verdict: dict[str, Any], alpha: float | None) -> bool:
     p = _p(verdict)
-    return verdict.get("rule") == "progress" or (p is not None and p > MARGINAL_P)
+    return verdict.get("rule") == "progress" or (p is not None and alpha is not None and p > MARGINAL * alpha)
 
 
 def _sentence(words: str) -> str:

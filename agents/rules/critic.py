@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from agents.rules.evidence import View, declared_names, ranked, structure, undirected, views
+from agents.rules.evidence import View, behaviour, endings_are_failures, ranked, undirected, views
 from agents.rules.reading import (
     Answer,
     Call,
@@ -25,8 +25,6 @@ WANTED = (
     "explained_variance", "clip_fraction",
 )  # fmt: skip
 STAGES = ("exploring", "emerging", "improving", "plateau", "regressing")
-FLOOR = 0.02
-"""Below this share of the largest return there is no reward signal to speak of."""
 MOST_FAILURES = 6
 
 Failure = tuple[str, list[str]]
@@ -42,7 +40,8 @@ def step(conversation: Conversation) -> Answer:
         requests.append(Request("query_metrics", {"names": []}))
     if not any(call.ok for call in summaries) and len(summaries) < 3:
         # A refused or failed summary is asked for again, smaller.
-        budget = {"budget_tokens": 2000 >> len(summaries)}
+        most = int(number(fields(conversation.brief, "budget", "evidence_tokens")) or 2000)
+        budget = {"budget_tokens": max(most >> len(summaries), 200)}
         requests.append(Request("summarize_trajectories", {"source": "main"} | budget))
     if requests:
         return Answer("I look at what is logged and at what the agents do.", tuple(requests))
@@ -106,7 +105,7 @@ def _failures(brief: dict[str, Any], metrics: dict[str, Any], summary: dict[str,
     for view in ranked(views(brief, summary))[:1]:
         yield from _far_and_flat(view, of_summary)
     yield from _policy(brief, series, of_metrics)
-    yield from _behaviour(structure(summary, declared_names(brief)), of_summary)
+    yield from _behaviour(behaviour(summary), of_summary)
 
 
 def _series(metrics: dict[str, Any]) -> Callable[[str], list[float]]:
@@ -121,8 +120,9 @@ def _no_signal(brief: dict[str, Any], series: Callable[[str], list[float]], ids:
     sparse, most = number(fields(brief, "head", "sparse_return")), number(fields(brief, "head", "max_return"))
     most = most if most is not None else number(fields(brief, "task", "max_return"))
     progress = number(fields(brief, "head", "progress"))
-    steps = fields(brief, "head", "env_steps")
-    if sparse is not None and most and sparse < FLOOR * most:
+    steps, floor = fields(brief, "head", "env_steps"), number(fields(brief, "gate", "floor")) or 0.0
+    # The gate judges progress below its floor, and there this is the first thing to be said.
+    if sparse is not None and most and sparse < max(floor * most, 1e-9):
         yield (
             f"No reward signal: after {steps} env steps the sparse return is {shown(sparse)} of at most "
             f"{shown(most)}, "
@@ -167,9 +167,8 @@ def _far_and_flat(view: View, ids: list[str]) -> Iterator[Failure]:
 
 
 def _policy(brief: dict[str, Any], series: Callable[[str], list[float]], ids: list[str]) -> Iterator[Failure]:
-    entropy, actions = series("entropy"), len(items(fields(brief, "task", "actions")))
-    if entropy and actions > 1:
-        most = math.log(actions)
+    entropy, most = series("entropy"), _largest_entropy(brief)
+    if entropy and most:
         if entropy[-1] < 0.15 * most:
             yield (
                 f"Entropy collapse: entropy fell from {shown(entropy[0])} to {shown(entropy[-1])} of at most "
@@ -187,8 +186,26 @@ def _policy(brief: dict[str, Any], series: Callable[[str], list[float]], ids: li
         yield f"Updates are large: the approximate KL is {shown(divergence[-1])}.", ids
 
 
+def _largest_entropy(brief: dict[str, Any]) -> float | None:
+    """Of a policy over choices, in nats, averaged over agents; None for numbers, whose entropy has no such bound."""
+    if fields(brief, "task", "actions_are") != "choices":
+        return None
+    sizes = [
+        len(items(mapping(group).get("actions")))
+        for group in items(fields(brief, "task", "groups")) for _ in items(mapping(group).get("agents"))
+    ]  # fmt: skip
+    return sum(map(math.log, sizes)) / len(sizes) if sizes and min(sizes) > 0 else None
+
+
 def _behaviour(summary: dict[str, Any], ids: list[str]) -> Iterator[Failure]:
-    """Idle, oscillating and uneven agents, where the summary reports them per agent or for the team."""
+    """Bad endings, and idle, oscillating, leaving and like agents, where the summary reports them."""
+    if endings_are_failures(summary):
+        share = number(fields(summary, "ended_early", "share"))
+        yield f"{shown(share)} of the episodes end early, and those that last longer are the better ones.", ids
+    present = _numbers(fields(summary, "actions", "present"))
+    if present and min(present) < 0.5:
+        shares = ", ".join(shown(value) for value in present[:8])
+        yield f"Agents leave before the end: they are there in {shares} of the steps of an episode.", ids
     for words, limit, sentence in (
         ("idle", 0.5, "Agents idle in {} of their steps."),
         ("oscillation", 0.3, "Agents oscillate: {} of their steps undo the step before."),
@@ -212,10 +229,10 @@ def _numbers(value: Any) -> list[float]:
 
 def _advice(brief: dict[str, Any], known: list[View]) -> str:
     order = ranked(known)
-    if not order:
-        return "No declared feature has a direction and room to improve; keep the shaping unless something passes."
     said = ["Shape features in this order: " + "; ".join(
         f"{place}. {view.describe()}" for place, view in enumerate(order[:4], 1)) + "."]  # fmt: skip
+    if not order:
+        said = ["No declared feature has a direction and room to improve; keep the shaping unless something passes."]
     good = [view.name for view in known if view.sign and view not in order]
     if good:
         said.append(f"Little to gain (at the good end, or hardly ever off the bad one): {', '.join(good)}.")
@@ -226,7 +243,7 @@ def _advice(brief: dict[str, Any], known: list[View]) -> str:
     current = text(fields(brief, "head", "shaping_text"))
     if items(fields(brief, "head", "shaping", "terms")):
         said.append(f"In force is {current}: add to it, sharpen it or replace it, and say which.")
-    else:
+    elif order:
         said.append("No shaping is in force: begin with one clear direction.")
     failed = [text(mapping(row).get("shaping_text")) for row in items(brief.get("history"))
               if mapping(row).get("action") != "promote"]  # fmt: skip

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import keyword
 import math
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from agents.rules.reading import fields, items, mapping, number, shown, text
+from agents.rules.reading import items, mapping, number, shown, text
 
 FUNCTIONS = {"min", "max", "abs", "exp", "clip", "mean"}
 STRONG_CORRELATION = 0.4
-"""A feature without direction is considered from this correlation with success on."""
+"""A feature without direction is considered from this correlation with success on, where others have one."""
+WEAK_CORRELATION = 0.1
+"""The same where no feature has a direction: there is nothing else to go by."""
 FAR = 2.0
 """A good end further away than this many deviations is as far as it need be."""
 PROMISING = 0.1
 """Features of less promise than this are not proposed."""
-_CORRELATION_WORDS = ("correl", "spearman", "rho", "with_return", "with_progress", "with_success")
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,8 @@ class View:
     """Standard deviation over states."""
     correlation: float | None = None
     """Rank correlation with success over episodes, of largest size where several are given."""
+    ends_badly: bool = False
+    """Whether episodes that end early are the worse ones."""
 
     @property
     def good(self) -> float | None:
@@ -60,6 +60,15 @@ class View:
         return next((value for value in (self.deviation, change, span) if value is not None and value > 1e-6), 1.0)
 
     @property
+    def span(self) -> float:
+        """What a weight divides by: ``unit``, or a quarter of the way to the good end where that is longer.
+
+        A feature that nearly always sits at its bad end has a small deviation; by that alone, leaving it would pay far
+        more than anything else. At most three units, as a declared bound may be further than anything can get.
+        """
+        return self.unit if self.room is None else max(self.unit, min(self.room / 4, 3 * self.unit))
+
+    @property
     def room(self) -> float | None:
         """Distance from the observed mean to the good end; None where either is unknown."""
         return None if self.mean is None or self.good is None else abs(self.good - self.mean)
@@ -68,6 +77,20 @@ class View:
     def in_expressions(self) -> bool:
         """Whether the name can stand inside an arithmetic expression."""
         return self.name.isidentifier() and not keyword.iskeyword(self.name) and self.name not in FUNCTIONS
+
+    @property
+    def potential(self) -> str:
+        """The feature, moved so that it is 0 where an episode is best left.
+
+        Phi counts as 0 once an episode has ended, so an ending pays minus the last Phi: what is above 0 at the good
+        end makes agents put off success for ever, and what is below 0 makes them seek an end that is a failure. So it
+        is 0 at the good end, or at the bad one where endings are failures. A feature without direction, without
+        bounds, or whose name is no word stays as it is.
+        """
+        origin = self.bad if self.ends_badly else self.good
+        if not origin or not self.in_expressions or not math.isfinite(origin):
+            return self.name
+        return f"{self.name} {'-' if origin > 0 else '+'} {abs(origin):g}"
 
     def promise(self) -> float:
         """How much shaping this feature is likely to help, in [0, 1]; 0 without direction.
@@ -105,14 +128,15 @@ class View:
 
 def views(brief: dict[str, Any], summary: Any) -> list[View]:
     """Every declared feature of a brief, with the numbers of a trajectory summary (any part may be missing)."""
-    summary = structure(summary, declared_names(brief))
+    summary = behaviour(summary)
+    failing = endings_are_failures(summary)
+    rows = {text(mapping(row).get("name")): mapping(row) for row in items(summary.get("features"))}
     result = []
     for declared in map(mapping, items(brief.get("features"))):
         name = text(declared.get("name"))
         if name is None or declared.get("scope") not in ("team", "agent"):
             continue
         sign = {"higher": 1, "lower": -1}.get(declared.get("direction"), 0)
-        observed = _observed(summary, name)
         result.append(
             View(
                 name,
@@ -120,123 +144,39 @@ def views(brief: dict[str, Any], summary: Any) -> list[View]:
                 sign,
                 number(declared.get("low")),
                 number(declared.get("high")),
-                **observed,
+                **_observed(rows.get(name, {})),
+                ends_badly=failing,
             )
         )
     return result
 
 
-def declared_names(brief: dict[str, Any]) -> list[str]:
-    """The names of the declared features."""
-    names = (text(mapping(one).get("name")) for one in items(brief.get("features")))
-    return [name for name in names if name]
+def behaviour(value: Any) -> dict[str, Any]:
+    """The trajectory summary in a tool's result (or given as such); empty where there is none."""
+    inner = mapping(value).get("summary")
+    return mapping(value if inner is None else inner)
 
 
-def structure(value: Any, names: list[str]) -> dict[str, Any]:
-    """A trajectory summary as an object, given it or the result that holds it, as an object, JSON or plain text."""
-    if isinstance(value, dict):
-        inner = value.get("summary")
-        return value if inner is None else structure(inner, names)
-    if not isinstance(value, str):
-        return {}
-    try:
-        return structure(json.loads(value) if value.lstrip().startswith("{") else _from_text(value, names), names)
-    except ValueError:
-        return _from_text(value, names)
-
-
-def _from_text(words: str, names: list[str]) -> dict[str, Any]:
-    """Feature lines ``- name (...): start ... end | mean +- sd | ... | return a/b, progress c/d`` and action lines."""
-    features = []
-    idle, oscillation = (_shares(words, word) for word in ("idle", "oscillating (A, B, A)"))
-    for line in words.splitlines():
-        for name in names:
-            if line.startswith(f"- {name} ("):
-                features.append({"name": name} | _cells(line.rpartition("): ")[2].split(" | ")))
-    role = re.search(r"role difference ([0-9.e-]+) bits", words)
-    actions = {
-        "idle": idle,
-        "oscillation": oscillation,
-        "role_difference": float(role.group(1)) if role else None,
-    }
-    return {"features": features, "actions": actions}
-
-
-def _cells(cells: list[str]) -> dict[str, Any]:
-    mean, _, deviation = (cells[1] if len(cells) > 1 else "").partition(" +- ")
-    found = {key: [_float(part) for part in re.findall(rf"{word} ([^\s,]+)", cells[-1])[0].split("/")]
-             for key, word in (("with_return", "return"), ("with_progress", "progress"))
-             if re.search(rf"{word} ([^\s,]+)", cells[-1])}  # fmt: skip
-    time = [_float(part) for part in cells[0].split()]
-    return {"over_time": time, "mean": _float(mean), "standard_deviation": _float(deviation), **found}
-
-
-def _shares(words: str, label: str) -> list[float]:
-    return [
-        int(found) / 100 for found in re.findall(rf"[;,] {re.escape(label)} (\d+)%", words.replace(": idle", "; idle"))
-    ]
-
-
-def _float(part: str) -> float | None:
-    try:
-        value = float(part)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _observed(summary: dict[str, Any], name: str) -> dict[str, float | None]:
-    row = mapping(_entry(summary.get("features"), name))
-    correlations = list(_correlations(row))
-    for key, value in summary.items():
-        if any(word in key.lower() for word in _CORRELATION_WORDS) or "move" in key.lower():
-            correlations += _leaves(_entry(value, name))
-    time = row.get("over_time", row.get("time", row))
-    points = [number(value) for value in (time.values() if isinstance(time, dict) else items(time))]
-    start = number(fields(time, "start"))
-    end = number(fields(time, "end"))
-    if isinstance(time, list) and len(points) > 1:
-        start, end = points[0], points[-1]
-    sizes = [value for value in correlations if -1.0 <= value <= 1.0]
+def _observed(row: dict[str, Any]) -> dict[str, float | None]:
+    """What a summary says about one feature, as fields of a `View`."""
+    time = [number(value) for value in items(row.get("over_time"))]
+    sizes = [number(value) for key in ("with_return", "with_progress") for value in items(row.get(key))]
+    sizes = [value for value in sizes if value is not None]
     return {
-        "start": start,
-        "end": end,
-        "mean": _first(row, "mean", "overall_mean"),
-        "deviation": _first(row, "standard_deviation", "sd"),
+        "start": time[0] if len(time) > 1 else None,
+        "end": time[-1] if len(time) > 1 else None,
+        "mean": number(row.get("mean")),
+        "deviation": number(row.get("standard_deviation")),
         "correlation": max(sizes, key=abs) if sizes else None,
     }
 
 
-def _entry(value: Any, name: str) -> Any:
-    """The entry called ``name`` of an object by name or of a list of objects with a name."""
-    if isinstance(value, dict):
-        return value.get(name)
-    return next((row for row in items(value) if name in (mapping(row).get("name"), mapping(row).get("feature"))), None)
-
-
-def _first(row: dict[str, Any], *keys: str) -> float | None:
-    for holder in (row, mapping(row.get("overall"))):
-        for key in keys:
-            if number(holder.get(key)) is not None:
-                return number(holder[key])
-    return None
-
-
-def _correlations(value: Any) -> Iterator[float]:
-    for key, inner in mapping(value).items():
-        if any(word in key.lower() for word in _CORRELATION_WORDS):
-            yield from _leaves(inner)
-
-
-def _leaves(value: Any) -> Iterator[float]:
-    if isinstance(value, dict):
-        for inner in value.values():
-            yield from _leaves(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _leaves(inner)
-    elif number(value) is not None:
-        yield number(value)
+def endings_are_failures(summary: dict[str, Any]) -> bool:
+    """Whether episodes that end before the time limit are worse than those that last."""
+    early = mapping(summary.get("ended_early"))
+    share, tied = number(early.get("share")) or 0.0, number(early.get("with_return"))
+    tied = tied if tied is not None else number(early.get("with_progress"))
+    return share > 0.05 and tied is not None and tied > STRONG_CORRELATION
 
 
 def ranked(known: list[View]) -> list[View]:
@@ -246,6 +186,7 @@ def ranked(known: list[View]) -> list[View]:
 
 
 def undirected(known: list[View]) -> list[View]:
-    """Features without direction that the evidence ties strongly to success, strongest first."""
-    found = [view for view in known if view.sign == 0 and abs(view.correlation or 0.0) > STRONG_CORRELATION]
+    """Features without direction that the evidence ties to success, strongest first."""
+    least = STRONG_CORRELATION if any(view.sign for view in known) else WEAK_CORRELATION
+    found = [view for view in known if view.sign == 0 and abs(view.correlation or 0.0) > least]
     return sorted(found, key=lambda view: -abs(view.correlation))

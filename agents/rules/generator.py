@@ -12,8 +12,6 @@ from agents.rules.ideas import Idea, alike, around, for_stage, from_shaping, rou
 from agents.rules.reading import Answer, Call, Conversation, Request, fields, items, mapping, number, text
 
 MOST_ATTEMPTS = 6
-FLOOR = 0.02
-"""Below this share of the largest return the gate looks at progress, and so does the forecast."""
 MUTATIONS = (1.6, 0.6, 2.6, 0.35, 4.2, 0.2)
 
 
@@ -78,12 +76,14 @@ def _ideas(conversation: Conversation) -> Iterator[Idea]:
     brief = conversation.brief
     known = _weighed(views(brief, brief.get("evidence")), brief)
     horizon = number(fields(brief, "budget", "horizon")) or number(fields(brief, "head", "env_steps")) or 100_000
+    # A good episode moves a feature by about two of its deviations.
+    beta = round_to((number(brief.get("good_rise")) or 2.0) / 2)
     base = from_shaping(fields(brief, "head", "shaping"))
     stage = text(fields(brief, "diagnosis", "stage")) or text(fields(brief, "head", "stage")) or "exploring"
     best = _closest(brief)
     if best is not None:
-        yield from around(best, known)
-    yield from for_stage(stage, base, known, int(max(horizon, 1)))
+        yield from around(best, known, beta)
+    yield from for_stage(stage, base, known, int(max(horizon, 1)), beta)
     if stage == "regressing" and len(base.terms) == 1:
         yield replace(shortened(base), beta=0.0, rationale="No shaping at all: what is in force seems to do harm.")
 
@@ -120,6 +120,11 @@ def _fit(idea: Idea, limits: Limits) -> Idea | None:
     factor = max(largest / limits.weight, 1.0)
     terms = tuple((name, round_to(weight / factor, 3), scope) for name, weight, scope in idea.terms)
     beta, said = round_to(idea.beta * factor, 3), idea.rationale
+    if beta > limits.beta:
+        heaviest = max((abs(weight) for _, weight, _ in terms), default=limits.weight)
+        room = min(beta / limits.beta, limits.weight / heaviest)
+        terms = tuple((name, round_to(weight * room, 3), scope) for name, weight, scope in terms)
+        beta = round_to(beta / room, 3)
     if beta > limits.beta:
         said += f" (beta {beta:g} would be right by the deviation; {limits.beta:g} is the limit.)"
         beta = limits.beta
@@ -166,13 +171,15 @@ def _forecast(idea: Idea, brief: dict[str, Any], place: int) -> dict[str, Any]:
     sparse = number(fields(brief, "head", "sparse_return")) or 0.0
     most = number(fields(brief, "head", "max_return")) or number(fields(brief, "task", "max_return")) or 1.0
     measurable = fields(brief, "head", "progress") is not None or fields(brief, "task", "progress") is not None
-    metric = "progress" if measurable and sparse < FLOOR * most else "sparse_return"
+    floor = (number(fields(brief, "gate", "floor")) or 0.0) * most
+    metric = "progress" if measurable and sparse < floor else "sparse_return"
     rule = metric.replace("_", " ")
     rows = [mapping(row) for row in items(brief.get("tried"))]
     past = [number(row.get("difference")) for row in rows if row.get("rule") == rule]
     past = [value for value in past if value is not None]
     gains = sorted(value for value in past if value > 0)
-    change = gains[len(gains) // 2] if gains else 0.01 if metric == "progress" else 0.05 * max(sparse, FLOOR * most)
+    usual = 0.01 if metric == "progress" else 0.05 * max(sparse, floor, 0.01 * most)
+    change = gains[len(gains) // 2] if gains else usual
     prior = max(idea.trust - 0.05 * place, 0.1)
     probability = (len(gains) + 4 * prior) / (len(past) + 4)
     return {"metric": metric, "change": round_to(change), "probability": round_to(probability)}

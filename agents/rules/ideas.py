@@ -62,70 +62,83 @@ def round_to(value: float, digits: int = 2) -> float:
     return float(f"{value:.{digits}g}")
 
 
-def single(view: View) -> Idea:
-    """One feature, its weight one over its deviation, so that a good episode is worth a few units of Phi."""
+def single(view: View, beta: float) -> Idea:
+    """One feature in typical differences between states; ``beta`` is what one of them is worth."""
     return Idea(
-        (_term(view),), 1.0,
-        f"One clear direction: {view.describe()}. Its weight is one over {shown(view.unit)}, a typical "
-        f"difference "
-        "between states, with the sign of the declared direction.",
+        (_term(view),), beta,
+        f"One clear direction: {view.describe()}. Its weight is one over {shown(view.span)}, a typical difference "
+        f"between states, with the sign of the declared direction{_at_the_end(view)}.",
     )  # fmt: skip
 
 
+def _at_the_end(view: View) -> str:
+    if view.potential == view.name:
+        return ""
+    end = "bad end, as episodes that end early are the worse ones" if view.ends_badly else "good end"
+    return f"; it is 0 at the {end}, because Phi counts as 0 once an episode has ended"
+
+
 def _term(view: View, share: float = 1.0) -> Term:
-    return view.name, round_to((view.sign or 1) * share / view.unit), view.scope
+    return view.potential, round_to((view.sign or 1) * share / view.span), view.scope
 
 
-def total(chosen: Sequence[View]) -> Idea:
+def total(chosen: Sequence[View], beta: float) -> Idea:
     """Several features, each by its own deviation, with equal say."""
     names = " and ".join(view.name for view in chosen)
     return Idea(
-        tuple(_term(view) for view in chosen), 1.0,
-        f"{names} together, each in units of its own deviation, so that none drowns the other: "
+        tuple(_term(view) for view in chosen), beta,
+        f"{names} together, each by its own typical difference between states, so that none drowns the other: "
         + "; ".join(view.describe() for view in chosen) + ".",
     )  # fmt: skip
 
 
 def near_good_end(view: View) -> str | None:
-    """An expression in (0, 1] that rises steeply near the good end; None where there is no finite one to reach."""
-    if not view.in_expressions or view.good is None:
+    """An expression that rises by nearly 1, steeply near the good end, where it is 0 (or 1 where endings are failures);
+    None where there is no finite end to reach.
+    """
+    if not view.in_expressions or view.good is None or not math.isfinite(view.good):
         return None
     scale = round_to(max((view.room if view.room else view.unit) / 3, view.unit / 4, 1e-3))
     gap = f"({view.name} - {view.good:g})" if view.sign < 0 else f"({view.good:g} - {view.name})"
     if view.good == 0 and view.sign < 0:
         gap = view.name
-    return f"exp(-{gap} / {scale:g})"
+    return f"exp(-{gap} / {scale:g})" + ("" if view.ends_badly else " - 1")
 
 
-def sharp(view: View, size: float = 3.0) -> Term | None:
-    """A term worth ``size`` at the good end of ``view`` and little far from it."""
+def sharp(view: View, size: float) -> Term | None:
+    """A term that rises by ``size`` to the good end of ``view``, and hardly far from it."""
     potential = near_good_end(view)
     return None if potential is None else (potential, size, view.scope)
 
 
-def laggard(view: View) -> Idea | None:
+def laggard(view: View, beta: float) -> Idea | None:
     """The agent that is worst off, as a team term; None for what is no agent feature with a direction."""
     if view.scope != "agent" or view.sign == 0 or not view.in_expressions:
         return None
-    function = "max" if view.sign < 0 else "min"
+    worst = f"{'max' if view.sign < 0 else 'min'}({view.name})"
+    potential, weight, _ = _term(view)
     return Idea(
-        ((f"{function}({view.name})", round_to(view.sign / view.unit), "team"),), 1.0,
-        f"The whole team is paid for its worst-off agent in {view.describe()}, so that nobody is left "
-        f"behind.",
+        ((potential.replace(view.name, worst), weight, "team"),), beta,
+        f"The whole team is paid for its worst-off agent in {view.describe()}, so that nobody is left behind.",
     )  # fmt: skip
 
 
-def extended(base: Idea, view: View) -> Idea:
-    """``base`` with one more feature at the strength of its strongest term."""
+def extended(base: Idea, view: View, beta: float) -> Idea:
+    """``base`` with one more feature, of which one deviation is worth ``beta``."""
     return replace(
-        base, terms=(*base.terms, _term(view, 1.0 / max(base.beta, 0.1))), anneal_steps=None,
+        base, terms=(*base.terms, _term(view, _share(base, beta))), anneal_steps=None,
         rationale=f"Keep what is in force and add the next feature: {view.describe()}.",
     )  # fmt: skip
 
 
-def sharpened(base: Idea, view: View) -> Idea | None:
-    """``base`` with a steep term near the good end of ``view``."""
-    term = sharp(view, round_to(3.0 / max(base.beta, 0.3)))
+def _share(base: Idea, beta: float) -> float:
+    """The weight that is worth ``beta`` under the beta of ``base``, which may be as small as a tenth of it."""
+    return beta / max(base.beta, beta / 10)
+
+
+def sharpened(base: Idea, view: View, beta: float) -> Idea | None:
+    """``base`` with a steep term near the good end of ``view``, worth three deviations there."""
+    term = sharp(view, round_to(3.0 * _share(base, beta)))
     if term is None:
         return None
     return replace(
@@ -169,54 +182,59 @@ def uses(idea: Idea, view: View) -> bool:
     return False
 
 
-def fresh(known: list[View]) -> Iterator[Idea]:
-    """Ideas for a run without shaping, team features first.
+def fresh(known: list[View], beta: float) -> Iterator[Idea]:
+    """Ideas for a run without shaping, team features first; ``beta`` is what one deviation is worth.
 
     An agent feature alone is quickly learnt, so it wins short branches, but agents paid each for itself crowd round
-    the same thing and stop there; beside a team feature it sharpens whose merit a gain was.
+    the same thing and stop there; beside a team feature it sharpens whose merit a gain was. A team feature of much
+    less promise leads nothing.
     """
     order = ranked(known)
-    team = [view for view in order if view.scope == "team"]
+    team = [view for view in order if view.scope == "team" and view.promise() > 0.5 * order[0].promise()]
     agent = [view for view in order if view.scope == "agent"]
     first = (team or agent)[:1]
-    yield from map(single, first)
+    yield from (single(view, beta) for view in first)
     if len(team) > 1:
-        yield total(team[:2])
+        yield total(team[:2], beta)
     if team and agent:
-        yield total([team[0], agent[0]])
-    yield from filter(None, map(laggard, agent[:1]))
+        yield total([team[0], agent[0]], beta)
+    yield from filter(None, (laggard(view, beta) for view in agent[:1]))
     if len(order) > 2:
-        yield total(order[:3])
-    if first and (steep := sharpened(single(first[0]), first[0])):
+        yield total(order[:3], beta)
+    if first and (steep := sharpened(single(first[0], beta), first[0], beta)):
         yield replace(steep, rationale=f"Plain and steep near the good end: {first[0].describe()}.")
-    yield from (single(view) for view in [*team[1:], *agent])
-    yield from filter(None, map(laggard, agent[1:]))
-    yield from (total([first[0], view]) for view in order if view not in first)
-    yield from correlated(known)
+    yield from (single(view, beta) for view in [*team[1:], *agent])
+    yield from filter(None, (laggard(view, beta) for view in agent[1:]))
+    yield from (total([first[0], view], beta) for view in order if view not in first)
+    yield from correlated(known, beta)
 
 
-def correlated(known: list[View]) -> Iterator[Idea]:
+def correlated(known: list[View], beta: float) -> Iterator[Idea]:
     """Late candidates: features without direction that the evidence ties to success."""
     for view in undirected(known):
-        guessed = replace(view, sign=1 if view.correlation > 0 else -1)
+        # No bound of it is known to be a good end.
+        guessed = replace(view, sign=1 if view.correlation > 0 else -1, low=None, high=None)
         yield replace(
-            single(guessed), trust=0.3,
+            single(guessed, beta), trust=0.3,
             rationale=f"A guess: {view.describe()} has no declared direction; the sign is that of its "
             f"correlation.",
         )  # fmt: skip
 
 
-def for_stage(stage: str, base: Idea, known: list[View], horizon: int) -> Iterator[Idea]:
-    """Ideas for a run with the shaping ``base`` in force (or without terms), most promising first."""
+def for_stage(stage: str, base: Idea, known: list[View], horizon: int, beta: float) -> Iterator[Idea]:
+    """Ideas for a run with the shaping ``base`` in force (or without terms), most promising first.
+
+    ``beta`` is what one deviation is worth in new terms, ``horizon`` the env steps of a branch.
+    """
     if not base.terms:
-        yield from fresh(known)
+        yield from fresh(known, beta)
         return
     order = ranked(known)
     used = [view for view in order if uses(base, view)]
     unused = [view for view in order if not uses(base, view)]
-    added = [extended(base, view) for view in unused]
-    steep = [idea for view in used[:2] if (idea := sharpened(base, view))]
-    swapped = [single(view) for view in unused]
+    added = [extended(base, view, beta) for view in unused]
+    steep = [idea for view in used[:2] if (idea := sharpened(base, view, beta))]
+    swapped = [single(view, beta) for view in unused]
     stronger, weaker = [scaled(base, 2.0)], [scaled(base, 0.5)]
     fading = [annealed(base, steps * horizon) for steps in (3, 6)] if base.anneal_steps is None else []
     shorter = [shortened(base)] if len(base.terms) > 1 else []
@@ -248,15 +266,15 @@ def for_stage(stage: str, base: Idea, known: list[View], horizon: int) -> Iterat
         ]
     for group in plan:
         yield from group
-    yield from fresh(known)
+    yield from fresh(known, beta)
 
 
-def around(best: Idea, known: list[View]) -> Iterator[Idea]:
+def around(best: Idea, known: list[View], beta: float) -> Iterator[Idea]:
     """Ideas for a refinement: keep the direction of the candidate that came closest, change strength and terms."""
     order = ranked(known)
     unused = [view for view in order if not uses(best, view)]
-    steep = [idea for view in order if uses(best, view) and (idea := sharpened(best, view))]
-    yield from (extended(best, view) for view in unused[:1])
+    steep = [idea for view in order if uses(best, view) and (idea := sharpened(best, view, beta))]
+    yield from (extended(best, view, beta) for view in unused[:1])
     yield from steep[:1]
     yield scaled(best, 2.0)
     yield scaled(best, 0.5)

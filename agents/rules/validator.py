@@ -143,9 +143,9 @@ def reading(conversation: Conversation, comparison: dict[str, Any]) -> str:
             else "the arms overlap"
         )  # fmt: skip
         said.append(
-            f"{wins} of {len(control)} seeds favour {candidate} ({shown(min(other))} to {shown(max(other))} "
-            f"against "
-            f"{shown(min(control))} to {shown(max(control))}): {overlap}."
+            f"At the end and on the query episodes {wins} of {len(control)} seeds favour {candidate} "
+            f"({shown(min(other))} to {shown(max(other))} against {shown(min(control))} to {shown(max(control))}): "
+            f"{overlap}."
         )
     if rule == "progress":
         said.append("Sparse returns are below the competence floor, so this is evidence of learning, not of success.")
@@ -156,8 +156,8 @@ def reading(conversation: Conversation, comparison: dict[str, Any]) -> str:
 
 def _cautions(conversation: Conversation, comparison: dict[str, Any], p: float | None, mean: float | None) -> list[str]:
     cautions = []
-    limit = number(fields(conversation.brief, "gate", "alpha")) or 0.05
-    if comparison.get("outcome") == "pass" and p is not None and p > 0.8 * limit:
+    limit = number(fields(conversation.brief, "gate", "alpha"))
+    if comparison.get("outcome") == "pass" and p is not None and limit is not None and p > 0.8 * limit:
         cautions.append(f"p is close to its limit of {limit:g}")
     candidate = comparison.get("candidate")
     sparse = [_seeds(conversation, arm, "sparse_return") for arm in ("control", candidate)]
