@@ -163,7 +163,7 @@ class RunSettings(Frozen):
         learner, task = given.get("learner", {}), given.get("task", cls.model_fields["task"].default)
         if not isinstance(learner, Mapping) or not isinstance(task, str):
             return given
-        return {**given, "learner": {**recommended(task, learner), **learner}}
+        return {**given, "learner": recommended(task, learner)}
 
     def hash(self) -> str:
         """A 16-digit hexadecimal SHA-256 of the canonical JSON of these settings."""

@@ -7,6 +7,8 @@ import os
 # Before NumPy or torch is imported: the suite runs one process per core.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
     os.environ[_name] = "1"
+# Parallel test processes are told a terminal of 80 columns; what is printed here goes into a pipe.
+os.environ.pop("COLUMNS", None)
 
 import pytest  # noqa: E402
 

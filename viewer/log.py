@@ -47,18 +47,20 @@ def render_sessions(rows: Sequence[SessionRow]) -> RenderableType:
     if not rows:
         return Text("The log has no session yet; start one with: python run.py session")
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("session", "status", "task", "algorithm"):
+    for name in ("session", "status"):
         table.add_column(name, no_wrap=True)
+    table.add_column("task", overflow="fold", min_width=8)
+    table.add_column("algorithm", no_wrap=True)
     for name in ("seed", "rounds"):
-        table.add_column(name, justify="right")
-    table.add_column("decisions")
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("decisions", min_width=8)
     for name in ("env steps", "time"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             styled(row.id, "bold"),
             outcome_text(row.status),
-            styled(shorten(row.task, 16)),
+            styled(row.task),
             styled(row.algorithm),
             Text(str(row.seed)),
             Text(MISSING if row.kind == TRAINING else str(row.rounds)),

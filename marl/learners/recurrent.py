@@ -151,8 +151,8 @@ class RecurrentNetwork:
 def _remember(gates: Tensor, own: Tensor, memory: Tensor, out: Tensor) -> Tensor:
     """The memory ``[rows, H]`` after a step, written to ``out``.
 
-    ``gates [rows, 3 H]`` hold what the inputs add to reset gate, update gate and candidate, ``own`` what the memory adds;
-    the values of all three replace ``gates``.
+    ``gates [rows, 3 H]`` hold what the inputs add to reset gate, update gate and candidate, ``own`` what the memory
+    adds; the values of all three replace ``gates``.
     """
     size = memory.shape[1]
     both, candidate = gates[:, : 2 * size], gates[:, 2 * size :]

@@ -115,7 +115,8 @@ class ValueDecompositionLearner:
             target.parameters.copy_(online.parameters)
             where = slice(None) if group is None else places(spec.groups[group])
             rows = own.batch_size * (1 if group is None else len(spec.groups[group].agents))
-            part = Part(name, online, Adam(online, own.learning_rate), group, where)
+            # A rare reward is a tiny gradient in the mean of a batch: Adam must not take it for noise.
+            part = Part(name, online, Adam(online, own.learning_rate, epsilon=1e-8), group, where)
             return Pair(part, target, online.workspace(rows, gradients=True), target.workspace(rows))
 
         # A name says which group only where there are several. Values start near 0: the reward is the first signal.

@@ -1,0 +1,43 @@
+"""Hyper-parameters by family: what fills in what is not given, and never replaces what is."""
+
+from __future__ import annotations
+
+import pytest
+
+from marl.hyperparameters import FORAGING, PARTIAL_SIGHT, RARE_REWARDS, WAREHOUSE
+from marl.settings import LearnerSettings, RunSettings
+
+
+@pytest.mark.parametrize(
+    ("task", "algorithm", "expected"),
+    [
+        ("spread", "mappo", {}),
+        ("spread?agents=5", "qmix", {}),
+        ("package.foraging:make", "mappo", {}),
+        ("foraging", "mappo", FORAGING),
+        ("Foraging-8x8-2p-2f-coop-v3", "ippo", FORAGING),
+        ("Foraging-2s-8x8-2p-2f-coop-v3", "mappo", FORAGING | PARTIAL_SIGHT),
+        ("foraging?id=Foraging-2s-8x8-2p-2f-coop-v3", "mappo", FORAGING | PARTIAL_SIGHT),
+        ("Foraging-2s-8x8-2p-2f-coop-v3", "vdn", FORAGING | RARE_REWARDS),
+        ("rware-tiny-2ag-easy-v2", "mappo", WAREHOUSE),
+        ("warehouse", "mappo", WAREHOUSE),
+    ],
+)
+def test_a_task_gets_the_settings_of_its_family(task, algorithm, expected):
+    run = RunSettings.model_validate({"task": task, "learner": {"algorithm": algorithm}})
+    assert run.learner == LearnerSettings.model_validate({"algorithm": algorithm, **expected})
+
+
+def test_what_is_given_stays():
+    given = {"algorithm": "vdn", "hidden": [8, 8], "q_learning": {"batch_size": 64}}
+    learner = RunSettings.model_validate({"task": "foraging", "learner": given}).learner
+    assert (learner.hidden, learner.q_learning.batch_size) == ((8, 8), 64)
+    assert learner.environments == RARE_REWARDS["environments"]
+    assert learner.q_learning.exploration_env_steps == RARE_REWARDS["q_learning"]["exploration_env_steps"]
+    complete = LearnerSettings()
+    assert RunSettings(task="foraging", learner=complete).learner == complete, "a complete record is taken as it is"
+
+
+def test_a_stored_run_reads_back_as_it_was():
+    run = RunSettings.model_validate({"task": "Foraging-2s-8x8-2p-2f-coop-v3"})
+    assert RunSettings.model_validate_json(run.model_dump_json()) == run
