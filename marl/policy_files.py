@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from marl.checkpoint import load_checkpoint
-from marl.learners import make_learner
+from marl.learners import make_learner, make_policy
 from marl.learners.networks import Network
 from marl.learners.policy import Inputs, Player, Policy, greedy, sample
 from marl.learners.recurrent import RecurrentNetwork
@@ -139,7 +139,7 @@ def load_policy(folder: str | Path, *, sampled: bool = False, seed: int = 0) -> 
     """
     folder = Path(folder)
     description = _description(folder / DESCRIPTION)
-    policy = make_learner(description.spec(), description.learner.model_copy(update={"device": "cpu"}), 0).policy
+    policy = make_policy(description.spec(), description.learner)
     _fill(policy, _weights(folder / WEIGHTS), folder / WEIGHTS)
     return LoadedPolicy(policy, description, sampled=sampled, seed=seed)
 

@@ -10,6 +10,9 @@ import pytest
 
 import run
 from agents.specs import parse_assignments, parse_spec
+from marl.randomness import episode_seeds
+from marl.tasks import make_task
+from marl.tasks.contract import check_environment
 from tools.sources import gather
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,3 +68,38 @@ def test_every_make_target_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in set(re.findall(r"(?:`|^)make (\w+)", TEXT, re.M)):
         assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory from which modules can be imported."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", TEXT, re.S)
+
+
+def test_the_environment_of_a_user_is_a_task(here: Path) -> None:
+    (text,) = (block for block in blocks() if "ParallelTask(" in block)
+    (here / "talk.py").write_text(text)
+    assert check_environment("talk:task", episodes=2) == []
+    spec = make_task("talk:task", 2).spec
+    assert [len(group.agents) for group in spec.groups] == [1, 1] and spec.max_return == 25.0
+
+
+def test_a_policy_is_loaded_as_shown(here: Path) -> None:
+    (text,) = (block for block in blocks() if "load_policy" in block)
+    (here / "small.toml").write_text("[run.learner]\nenvironments = 4\n[run.evaluation]\nepisodes = 4\n")
+    assert run.run(["train", "--steps", "100", "--config", "small.toml", "--plain"]) == 0
+    assert run.run(["export", "latest", "--to", "my_policy"]) == 0
+    names = {"observations": make_task("spread", 4).reset(episode_seeds(0, 0, 4))}
+    exec(text, names)
+    assert names["actions"].shape == (4, 3)
+
+
+@pytest.mark.parametrize("name", re.findall(r"^\| `\w+` \| `([^`]+)`", TEXT, re.M))
+def test_every_task_that_is_named_exists(name: str) -> None:
+    assert make_task(name, 1).spec.horizon > 0

@@ -1,13 +1,19 @@
 """Learners over batched tasks: MAPPO and IPPO, QMIX and VDN."""
 
+import torch
+
 from marl.learners.base import Diverged, Learner
+from marl.learners.distributions import distribution_of
+from marl.learners.networks import Network
+from marl.learners.policy import Policy, input_size
 from marl.learners.ppo import PolicyGradientLearner
+from marl.learners.recurrent import RecurrentNetwork
 from marl.learners.rollout import Collector, Rollout, Timings
-from marl.learners.value_decomposition import ValueDecompositionLearner
+from marl.learners.value_decomposition import ValueDecompositionLearner, Values
 from marl.settings import LearnerSettings
 from marl.tasks.base import TaskSpec
 
-__all__ = ["Collector", "Diverged", "Learner", "Rollout", "Timings", "make_learner"]
+__all__ = ["Collector", "Diverged", "Learner", "Rollout", "Timings", "make_learner", "make_policy"]
 
 
 def make_learner(spec: TaskSpec, settings: LearnerSettings, seed: int) -> Learner:
@@ -18,3 +24,14 @@ def make_learner(spec: TaskSpec, settings: LearnerSettings, seed: int) -> Learne
     settings.refuse(spec)
     make = ValueDecompositionLearner if settings.learns_values else PolicyGradientLearner
     return make(spec, settings, seed)
+
+
+def make_policy(spec: TaskSpec, settings: LearnerSettings) -> Policy:
+    """The policy of such a learner, alone and on the CPU; its weights are still to be filled in."""
+    distribution = Values() if settings.learns_values else distribution_of(spec)
+    make, generator = RecurrentNetwork if settings.memory == "gru" else Network, torch.Generator()
+    actors = [
+        make(input_size(group), settings.hidden, distribution.outputs(group), output_gain=0.01, generator=generator)
+        for group in spec.groups
+    ]
+    return Policy(spec, actors, distribution)
