@@ -146,7 +146,7 @@ def train(
     env: options.Environment = None,
     algorithm: options.Algorithm = None,
     shaping: Annotated[Path | None, option("TOML file of a shaping; none when not given.", "FILE")] = None,
-    steps: Annotated[int, typer.Option(parser=whole, metavar="N", help="Env steps to train.")] = 1_000_000,
+    steps: Annotated[int, typer.Option(parser=whole, metavar="N", help="Env steps to train, rounded up to whole rollouts.")] = 1_000_000,
     segment_steps: Annotated[
         int, typer.Option(parser=whole, metavar="N", help="Env steps of a segment: what a crash loses at most.")
     ] = 100_000,
@@ -216,6 +216,8 @@ def play(
 
     if heuristic == (policy is not None) or heuristic != (task is not None):
         raise SettingsError("Found no one thing to play: give SESSION, or FOLDER, or --heuristic with --task TASK.")
+    if heuristic and sampled:
+        raise SettingsError("Found --sampled with --heuristic, which acts in one way only: leave --sampled out.")
     with bar(err, "playing") as report:
         if task is not None:
             shown = play_heuristic(task, episodes, seed, to, report)
@@ -404,7 +406,9 @@ def run(arguments: list[str] | None = None) -> int:
         message = error.format_message()
         if message.startswith("Usage:"):
             return BAD_INPUT
-        return fail(f"{message.rstrip('.')}; 'python run.py --help' lists what is known.")
+        if not message.endswith("?"):  # a question: did you mean ...?
+            message = f"{message.rstrip('.')}; 'python {_command_of(error)} --help' lists what is known."
+        return fail(message)
     except (KeyboardInterrupt, typer.Abort):
         err.print()
         return STOPPED
@@ -420,6 +424,12 @@ def run(arguments: list[str] | None = None) -> int:
             )
             raise
         return fail(sentence)
+
+
+def _command_of(error: TyperException) -> str:
+    """The command whose options or arguments ``error`` is about."""
+    context = getattr(error, "ctx", None)
+    return "run.py" if context is None else context.command_path
 
 
 def main() -> None:

@@ -150,7 +150,8 @@ class _Session:
         with self.ledger.transaction("session-end"):
             if status != "done":
                 self.ledger.interrupt_pending(self.identity)
-            title = f"session {self.identity} is {status}" + (f": {reason}" if reason else "")
+            verb = "has" if status == "failed" else "is"
+            title = f"session {self.identity} {verb} {status}" + (f": {reason}" if reason else "")
             outcome = {"failed": "error", "interrupted": "interrupted"}.get(status, "ok")
             self.ledger.event(self.identity, "session", title, status=outcome)
             self.ledger.end_session(self.identity, status, reason)

@@ -37,6 +37,8 @@ def open_to_write(path: Path) -> Database:
             f"The directory {path.parent} of the ledger cannot be created ({error.strerror}); "
             "expected a writable directory: give another path or change its permissions."
         ) from error
+    if path.is_dir():
+        raise LedgerError(f"The ledger {path} is a directory, expected a file; give another path.")
     connection = None
     try:
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)

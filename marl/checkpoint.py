@@ -1,6 +1,7 @@
 """Checkpoints: everything that training changes, in one file, and nothing random.
 
-Weights, optimiser states, the value normaliser and the position of the run. Random numbers are derived from (segment
+Weights, optimiser states, what else the learner has (value normaliser; target networks and replay) and the position of
+the run. Random numbers are derived from (segment
 seed, update index) and environments start afresh in every rollout, so neither needs to be stored.
 """
 

@@ -28,7 +28,7 @@ policy has been found (as long as EPyMARL's tuned agents explore there). On 8x8-
 
 
 def recommended(task: str, learner: Mapping[str, Any]) -> dict[str, Any]:
-    """Learner settings for ``task`` (a name as ``marl.tasks.make_task`` takes it), completed by those in ``learner``."""
+    """Learner settings for ``task`` (named as for ``marl.tasks.make_task``): those in ``learner``, completed."""
     family = task.partition("?")[0].partition("-")[0].lower()
     learns_values = learner.get("algorithm") in ("qmix", "vdn")
     settings: dict[str, Any] = {}

@@ -94,6 +94,14 @@ class Played:
         return {"best": best, "median": int(order[last // 2])}
 
 
+def refuse_unplayable(episodes: int, seed: int) -> None:
+    """``PlayError`` for fewer than two episodes, or a negative seed."""
+    if episodes < 2:
+        raise PlayError(f"Found {episodes} episodes, expected at least 2: an interval needs them.")
+    if seed < 0:
+        raise PlayError(f"Found the seed {seed}, expected 0 or more: give another.")
+
+
 def show(
     task_name: str,
     policy: LoadedPolicy | None,
@@ -133,10 +141,9 @@ def play(
     """Play ``episodes`` fresh episodes drawn from ``seed``; ``policy`` None plays the task's heuristic.
 
     ``report`` is told the steps played and to play, at most. Raises ``NoHeuristic`` where the task has none,
-    ``PlayError`` for fewer than two episodes, ``PolicyFileError`` where the policy knows other observations.
+    ``PlayError`` as ``refuse_unplayable`` does, ``PolicyFileError`` where the policy knows other observations.
     """
-    if episodes < 2:
-        raise PlayError(f"Found {episodes} episodes, expected at least 2: an interval needs them.")
+    refuse_unplayable(episodes, seed)
     seeds = episode_seeds(derive(seed, "play"), 0, episodes)
     size = min(BATCH, episodes)
     batches = -(-episodes // size)

@@ -244,7 +244,7 @@ def _layers(network: Network | RecurrentNetwork) -> dict[str, Tensor]:
     if isinstance(network, RecurrentNetwork):
         return {
             name.replace("_bias", ".bias") if name.endswith("_bias") else f"{name}.weight": tensor
-            for name, tensor in network._split(network.parameters).items()
+            for name, tensor in network.layers.items()
         }
     names = [f"layer_{index}" for index in range(len(network.hidden))] + ["output"]
     named = {f"{name}.weight": tensor for name, tensor in zip(names, network.weights, strict=True)}

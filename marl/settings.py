@@ -69,7 +69,7 @@ class LearnerSettings(Frozen):
     algorithm: Literal["mappo", "ippo", "qmix", "vdn"] = "mappo"
     """mappo: the critic sees the joint state; ippo: each agent's critic sees its own observation; qmix: the agents'
     action values make a joint value by a monotonic network; vdn: as their sum."""
-    hidden: tuple[Count, ...] = (64, 64)
+    hidden: Annotated[tuple[Count, ...], Field(min_length=1)] = (64, 64)
     """Units of each hidden layer (tanh) of actor, critic and value network; with gru, of the first layer and of the
     memory."""
     memory: Literal["none", "gru"] = "none"
@@ -145,7 +145,8 @@ class EvaluationSettings(Frozen):
 class RunSettings(Frozen):
     """Everything besides (parent, shaping, env steps, seed) that a segment's result depends on.
 
-    Learner settings that are not given are those that ``marl.hyperparameters`` recommends for the task.
+    Learner settings that are not given are those that ``marl.hyperparameters`` recommends for the task; a
+    ``LearnerSettings`` record gives all of them.
     """
 
     task: str = "spread"

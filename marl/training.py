@@ -13,6 +13,7 @@ import torch
 from marl.checkpoint import CheckpointError, Position, load_checkpoint, save_checkpoint
 from marl.evaluation import Evaluator, NotFinite
 from marl.learners import Collector, Diverged, Learner, Timings, make_learner
+from marl.learners.networks import flushed_denormals
 from marl.metrics import METRICS
 from marl.randomness import derive
 from marl.records import SETS, Evaluation
@@ -62,8 +63,6 @@ def run_segment(
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    # Probabilities of a decided policy are so small that a processor takes ten times as long over them.
-    torch.set_flush_denormal(True)
     try:
         return _train(spec, store, report, stop, make_task)
     except (OSError, MemoryError, ImportError) as error:
@@ -73,7 +72,6 @@ def run_segment(
             raise
         raise failure_of(MemoryError(str(error)), spec.id, trained) from error
     finally:
-        torch.set_flush_denormal(False)
         torch.set_num_threads(threads)
 
 
@@ -168,7 +166,8 @@ def _train_once(
     )
     after = before.env_steps + collector.size
     now = time.perf_counter()
-    learned = learner.update(rollout, collector.potential, before.env_steps, generator)
+    with flushed_denormals():
+        learned = learner.update(rollout, collector.potential, before.env_steps, generator)
     timings.update += time.perf_counter() - now
     beta = 0.0 if spec.shaping.is_none else float(spec.shaping.beta_at(after))
     played = rollout.episode_metrics()

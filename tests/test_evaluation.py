@@ -29,7 +29,7 @@ def decided(task, seed: int = 0, memory: str = "none") -> Policy:
     hidden = (8,) if memory == "none" else (8, 8)
     policy = make_learner(task.spec, LearnerSettings(hidden=hidden, memory=memory), seed).policy
     for actor in policy.actors:
-        last = actor.weights[-1] if memory == "none" else actor._split(actor.parameters)["output"]
+        last = actor.weights[-1] if memory == "none" else actor.layers["output"]
         last.mul_(300)
     return policy
 
@@ -177,7 +177,7 @@ def test_memory_lasts_an_episode_and_no_longer():
             assert record.actions[t, episode].tolist() == actions[0].tolist()
             observations = single.step(actions).observations
     for actor in playing.actors:
-        actor._split(actor.parameters)["memory_gates"].zero_()
+        actor.layers["memory_gates"].zero_()
     _, forgetful = evaluator.evaluate(playing, 0, record=True)
     assert not np.array_equal(record.actions, forgetful.actions), "memory must matter for this test to mean anything"
 

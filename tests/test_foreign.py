@@ -20,8 +20,10 @@ import pytest
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # the Butterfly environments draw without a screen
 
 from marl.randomness import episode_seeds, mix
-from marl.segment import SegmentImpossible
-from marl.tasks import TaskOptionError, UnknownTask, make_task, stepping
+from marl.segment import SegmentImpossible, SegmentSpec
+from marl.settings import RunSettings
+from marl.shaping import ShapingConfig
+from marl.tasks import TaskOptionError, UnknownTask, declaration, make_task, stepping
 from marl.tasks.base import Feature
 from marl.tasks.contract import check_environment
 from marl.tasks.declaration import EnvironmentFailed, EnvironmentRefused, ParallelTask, load, meaning
@@ -516,6 +518,47 @@ def test_names_that_lead_nowhere_are_refused(name: str, error: type[Exception] |
     with pytest.raises(error, match=words) as caught:
         make_task(name, 1)
     assert "\n" not in str(caught.value)
+
+
+def test_edited_code_is_another_segment(tmp_path: Path, monkeypatch) -> None:
+    """What a name leads to may be defined in any file of its package; a file beside the package is not its."""
+    files = {
+        "crates/__init__.py": "", "crates/doors.py": "from crates.rules import make\n",
+        "crates/rules.py": "make = 1\n", "beside.py": "make = 1\n",
+    }  # fmt: skip
+    (tmp_path / "crates").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    names = ("crates.doors:make", "beside:make")
+
+    def ids() -> list[str]:
+        declaration._hash_of_sources.cache_clear()  # what a new process begins with
+        return [
+            SegmentSpec(run=RunSettings(task=name), parent=None, shaping=ShapingConfig.none(), env_steps=1, seed=0).id
+            for name in names
+        ]
+
+    first = ids()
+    assert first == ids()
+    edits = {"crates/rules.py": [True, False], "crates/doors.py": [True, False], "beside.py": [False, True]}
+    for edited, changed in edits.items():
+        before = ids()
+        (tmp_path / edited).write_text(files[edited] + "more = 2\n")
+        assert [one != other for one, other in zip(before, ids(), strict=True)] == changed
+        (tmp_path / edited).write_text(files[edited])
+    assert ids() == first
+    with pytest.raises(UnknownTask, match="no source of 'crates.nothing'"):
+        declaration.source_version("crates.nothing:make")
+
+
+def test_a_process_goes_on_with_the_code_it_began_with(tmp_path: Path, monkeypatch) -> None:
+    """Modules are loaded once: an edit must not give the segments of a running session other names."""
+    (tmp_path / "begun.py").write_text("make = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = declaration.source_version("begun:make")
+    (tmp_path / "begun.py").write_text("make = 2\n")
+    assert declaration.source_version("begun:make") == before
 
 
 def test_options_have_the_types_of_the_factory_and_a_canonical_order() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from marl.hyperparameters import FORAGING, PARTIAL_SIGHT, RARE_REWARDS, WAREHOUSE
 from marl.settings import LearnerSettings, RunSettings
@@ -41,3 +42,9 @@ def test_what_is_given_stays():
 def test_a_stored_run_reads_back_as_it_was():
     run = RunSettings.model_validate({"task": "Foraging-2s-8x8-2p-2f-coop-v3"})
     assert RunSettings.model_validate_json(run.model_dump_json()) == run
+
+
+def test_a_network_has_hidden_layers():
+    with pytest.raises(ValidationError, match="hidden"):
+        LearnerSettings(hidden=())
+    assert LearnerSettings(hidden=(1,)).hidden == (1,)

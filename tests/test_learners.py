@@ -99,6 +99,17 @@ def test_shaping_rewards_of_a_rollout_need_the_true_successor():
     assert not np.allclose(wrong, right, atol=1e-3)
 
 
+def test_buffers_are_not_kept_for_every_number_of_cut_episodes():
+    settings = LearnerSettings(algorithm="ippo", environments=6, hidden=(8,), rollout_steps=9, minibatches=1)
+    task = Cue(6, varied=True)
+    learner = make_learner(task.spec, settings, 0)
+    rollout = collect(learner, collector(task, settings))
+    learn(learner, rollout)
+    assert len({len(cut.environments) for cut in rollout.cuts}) > 1
+    rows = {rows for _, rows in learner._workspaces}
+    assert rows == {10 * 6 * 2, 9 * 6 * 2}, "those of a rollout and of a minibatch"
+
+
 def test_episode_sums_and_missing_episodes():
     values = np.arange(12.0).reshape(6, 2)
     ended = np.zeros((6, 2), bool)

@@ -34,7 +34,7 @@ def sequences() -> tuple[torch.Tensor, torch.Tensor]:
 
 def plain_modules(network: RecurrentNetwork) -> torch.nn.ModuleDict:
     """The same weights in ordinary torch modules. torch, too, orders its gates reset, update, candidate."""
-    views = network._split(network.parameters)
+    views = network.layers
     layer, memory = network.hidden
     modules = torch.nn.ModuleDict(
         {
@@ -90,7 +90,7 @@ def test_outputs_and_gradient_equal_torchs_gru():
     expected = plain_outputs(modules, inputs, starts)
     expected.backward(output_gradient)
     torch.testing.assert_close(outputs, expected.detach(), rtol=1e-11, atol=1e-12)
-    gradients = network._split(network.gradient)
+    gradients = network.layer_gradients
     for parameter, name in plain_parameters(modules):
         gradient = parameter.grad.t() if parameter.ndim == 2 else parameter.grad
         torch.testing.assert_close(gradients[name], gradient, rtol=1e-10, atol=1e-12)
@@ -115,7 +115,7 @@ def test_step_by_step_equals_the_unrolled_sequence():
 
 def test_initial_weights():
     network = RecurrentNetwork(8, (8, 8), 3, output_gain=0.01, generator=generator())
-    views = network._split(network.parameters)
+    views = network.layers
     for name, gain in (("layer", 5 / 3), ("input_gates", 1.0), ("memory_gates", 1.0)):
         for part in views[name].chunk(3 if "gates" in name else 1, dim=1):
             torch.testing.assert_close(part.t() @ part, gain**2 * torch.eye(8), atol=1e-5, rtol=0)
@@ -134,7 +134,7 @@ def test_a_recurrent_network_has_two_layers():
 def livened(learner):
     """``learner`` with outputs far from 0, so that what its networks remember matters."""
     for part in learner.parts:
-        part.network._split(part.network.parameters)["output"].mul_(100)
+        part.network.layers["output"].mul_(100)
     return learner
 
 

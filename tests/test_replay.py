@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -243,6 +245,21 @@ def test_a_checkpoint_of_another_task_changes_nothing():
     with pytest.raises(ValueError, match="holds nothing for"):
         replay.load({})
     assert torch.equal(draw(replay).before.states, expected)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory of this process, on Linux")
+def test_an_empty_replay_takes_no_memory():
+    spec = make_task("spread", 1).spec
+    settings = LearnerSettings(algorithm="vdn", q_learning=QLearningSettings(replay_env_steps=2_000_000))
+    before = resident_megabytes()
+    empty = Replay(spec, settings)
+    assert resident_megabytes() - before < 100
+    empty._states["states"].fill_(1.0)  # negative control: it is a part of what a full one takes
+    assert resident_megabytes() - before > 100
+
+
+def resident_megabytes() -> float:
+    return int(re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 
 
 def test_a_full_replay_of_spread_is_small():

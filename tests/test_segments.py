@@ -229,6 +229,44 @@ def test_evaluation_does_not_change_training(tmp_path):
     assert one.updates == other.updates
 
 
+def smallest_survive() -> bool:
+    """Whether this thread keeps numbers that are too small for a normal float32."""
+    return bool((np.full(8, 1e-40, np.float32) * np.float32(0.5)).all())
+
+
+def test_tasks_compute_as_they_do_outside_of_training_and_networks_do_not(tmp_path, monkeypatch):
+    seen = {"task": set(), "choice": set(), "update": set()}
+
+    class Watched(Cue):
+        def step(self, actions):
+            seen["task"].add(smallest_survive())
+            return super().step(actions)
+
+        def features(self, names=None):
+            seen["task"].add(smallest_survive())
+            return super().features(names)
+
+    class Watching(PolicyGradientLearner):
+        def behaviour(self, env_steps):
+            choose = super().behaviour(env_steps)
+
+            def watching(*given):
+                seen["choice"].add(smallest_survive())
+                return choose(*given)
+
+            return watching
+
+        def update(self, *given):
+            seen["update"].add(smallest_survive())
+            return super().update(*given)
+
+    monkeypatch.setattr(training, "make_learner", Watching)
+    shaping = ShapingConfig(terms=(Term(potential="right_share", weight=1.0, scope="team"),), beta=1.0)
+    run_segment(cue_spec(shaping=shaping), SegmentStore(tmp_path), make_task=lambda name, count: Watched(count))
+    assert seen == {"task": {True}, "choice": {False}, "update": {False}}
+    assert smallest_survive(), "nor does anything stay so"
+
+
 def test_stopping_leaves_nothing_behind(tmp_path):
     calls = []
 
@@ -453,7 +491,7 @@ def test_checkpoints_refuse_other_learners(tmp_path):
         assert torch.equal(other.tensors()[name], value)
     with pytest.raises(CheckpointError, match="algorithm mappo, expected format 1 and ippo"):
         load_checkpoint(path, make_learner(task, tiny_run("ippo").learner, 0))
-    with pytest.raises(CheckpointError, match="use the task, algorithm and hidden layers"):
+    with pytest.raises(CheckpointError, match="use the task, algorithm, memory and hidden layers"):
         load_checkpoint(path, make_learner(Cue(1).spec, mappo, 0))
     torch.save({"format": 1}, path)
     with pytest.raises(CheckpointError, match=r"cannot be read \(KeyError\)"):

@@ -72,9 +72,10 @@ def play_policy(
     ``to`` is where its animations go, None for beside the policy. Raises what ``export_policy`` and
     ``marl.play.show`` raise.
     """
-    from marl.play import show
+    from marl.play import refuse_unplayable, show
     from marl.policy_files import load_policy
 
+    refuse_unplayable(episodes, seed)  # before a session's policy is exported
     # A path that exists, or can only be one, is a folder; everything else is a session.
     folder = Path(policy) if Path(policy).exists() or "/" in policy else export_policy(ledger, policy)
     loaded = load_policy(folder, sampled=sampled, seed=seed)

@@ -76,6 +76,7 @@ class Given:
         if first["type"] == "value_error":
             return f"{where} sets {path or 'a value'} wrongly: {first['ctx']['error']}."
         rule = first["msg"].removeprefix("Input should be ").removeprefix("Value should be ")
+        rule = rule.partition(", unable to")[0]  # how it was tried is no help
         found = repr(first["input"])
         found = found if len(found) <= 60 else found[:57] + "..."
         return f"{where} sets {path} to {found}, expected {rule[:1].lower() + rule[1:]}: change it there."

@@ -113,7 +113,7 @@ class Trainer:
                 status="pending", reused=int(self.store.has(spec.id)), started_at=now(),
             )
             self.ledger.event(
-                self.session, "segment", f"{purpose} {arm}: {spec.env_steps:,} env steps started", phase=purpose,
+                self.session, "segment", f"{_piece(purpose, arm)}: {spec.env_steps:,} env steps started", phase=purpose,
                 ref=("segments", spec.id),
             )
 
@@ -137,7 +137,7 @@ class Trainer:
                     ended_at=now(),
                 )
             self.ledger.event(
-                self.session, "segment", f"{purpose} {arm} failed: {reason}", phase=purpose, status="error",
+                self.session, "segment", f"{_piece(purpose, arm)} failed: {reason}", phase=purpose, status="error",
                 ref=("segments", spec.id),
             )
 
@@ -162,9 +162,14 @@ class Trainer:
                     detail={"sparse_returns": evaluation.sparse_returns, "progress": evaluation.progress},
                 )
             self.ledger.event(
-                self.session, "segment", f"{purpose} {arm}: done" + (" (reused)" if reused else ""),
+                self.session, "segment", f"{_piece(purpose, arm)}: done" + (" (reused)" if reused else ""),
                 phase=purpose, ref=("segments", spec.id),
             )
+
+
+def _piece(purpose: str, arm: str) -> str:
+    """A segment in words: ``confirm c1``, or ``main``, which has one arm."""
+    return purpose if purpose == arm else f"{purpose} {arm}"
 
 
 async def _fail(reason: str) -> SegmentResult:

@@ -64,9 +64,10 @@ async def train(
     """Run ``settings`` to the end. ``session`` is the one to go on with; None is that of the same run, if unfinished.
 
     ``on_segment`` is given every result in order, stored ones included. Raises ``TrainingError``, ``ShapingError``,
-    ``LedgerError`` or the task's own error, one sentence each, before anything is written.
+    ``LedgerError``, ``CannotLearn`` or the task's own error, one sentence each, before anything is written.
     """
     spec = make_task(settings.run.task, 1).spec
+    settings.run.learner.refuse(spec)
     if not settings.shaping.is_none:
         check(settings.shaping, spec)
     settings = settings.model_copy(update={"store": settings.store.resolve()})  # a resume may start elsewhere
@@ -106,6 +107,7 @@ class InProcess:
     def submit(self, spec: SegmentSpec) -> Future[SegmentResult]:
         """Start a segment; the one before must have ended."""
         future: Future[SegmentResult] = Future()
+        future.set_running_or_notify_cancel()  # it is stopped, not cancelled: only the thread says how it ended
         self._thread = threading.Thread(target=self._compute, args=(spec, future), name="training", daemon=True)
         self._thread.start()
         return future
@@ -223,7 +225,8 @@ class _Run:
         with self.ledger.transaction("session-end"):
             if status != "done":
                 self.ledger.interrupt_pending(self.session)
-            title = f"training {self.session} is {status}" + (f": {reason}" if reason else "")
+            verb = "has" if status == "failed" else "is"
+            title = f"training {self.session} {verb} {status}" + (f": {reason}" if reason else "")
             outcome = {"failed": "error", "interrupted": "interrupted"}.get(status, "ok")
             self.ledger.event(self.session, "session", title, status=outcome)
             self.ledger.end_session(self.session, status, reason)

@@ -106,7 +106,7 @@ def restore(tensors: Mapping[str, Tensor], stored: Mapping[str, Any]) -> None:
             found = tuple(stored[name].shape) if name in stored else "nothing"
             raise ValueError(
                 f"The checkpoint holds {found} for {name!r} where this learner has {tuple(tensor.shape)}; "
-                "use the task, algorithm and hidden layers it was trained with."
+                "use the task, algorithm, memory and hidden layers it was trained with."
             )
     for name, tensor in tensors.items():
         tensor.copy_(stored[name])

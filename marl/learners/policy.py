@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from marl.learners.distributions import Distribution
-from marl.learners.networks import Network
+from marl.learners.networks import Network, flushed_denormals
 from marl.learners.recurrent import RecurrentNetwork
 from marl.tasks.base import Group, TaskSpec
 
@@ -90,6 +90,7 @@ class Player:
             torch.zeros(*shape, spec.actions) if spec.continuous else torch.zeros(shape, dtype=torch.int64)
         )
 
+    @flushed_denormals()
     def act(
         self, inputs: Sequence[Tensor], uniforms: Tensor, choose: Choose, out: Sequence[Tensor] | None = None
     ) -> Tensor:

@@ -312,7 +312,10 @@ class PolicyGradientLearner:
         """Normalised values ``[..., agents]`` by a critic without memory."""
         inputs = critic.inputs(seen).to(self.settings.device)
         rows = inputs.view(-1, critic.network.inputs)
-        values = critic.network.forward(rows, self._workspace(critic, len(rows)))
+        # Cuts come in every size: buffers kept for each would add up.
+        fresh = isinstance(seen, Cut)
+        workspace = critic.network.workspace(len(rows)) if fresh else self._workspace(critic, len(rows))
+        values = critic.network.forward(rows, workspace)
         leading = inputs.shape[: -1 if critic.group is None else -2]
         return values.t().reshape(*leading, -1)
 
@@ -342,7 +345,6 @@ class PolicyGradientLearner:
             with torch.inference_mode(False):  # ordinary tensors, to be used anywhere
                 self._workspaces[part.name, rows] = part.network.workspace(rows, gradients=True)
         return self._workspaces[part.name, rows]
-
 
 
 def _explained_variance(returns: Tensor, values: Tensor) -> float | None:

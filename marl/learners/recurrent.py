@@ -1,4 +1,4 @@
-"""A gated recurrent network (Cho et al. 2014, arXiv 1406.1078) over one flat parameter vector, its gradient autograd's.
+"""A gated recurrent network (Cho et al. 2014, arXiv 1406.1078) over one flat parameter vector, gradient in closed form.
 
 ``inputs -> tanh layer -> GRU -> linear outputs``. It has the doors of ``Network``: outputs are ``[outputs, rows]`` and
 the parameters are one vector. What is remembered starts at 0 with every episode.
@@ -68,10 +68,11 @@ class RecurrentNetwork:
         count = sum(torch.Size(shape).numel() for shape in self._shapes.values())
         self.parameters = torch.zeros(count, dtype=dtype, device=device)
         self.gradient = torch.zeros_like(self.parameters)
-        self._views, self._gradients = self._split(self.parameters), self._split(self.gradient)
+        self.layers, self.layer_gradients = self._split(self.parameters), self._split(self.gradient)
+        """Weights and biases by name, and their gradients: views into the flat vectors."""
         gains = {"layer": 5 / 3, "input_gates": 1.0, "memory_gates": 1.0, "output": output_gain}
         for name, gain in gains.items():
-            for part in self._views[name].chunk(3 if "gates" in name else 1, dim=1):
+            for part in self.layers[name].chunk(3 if "gates" in name else 1, dim=1):
                 initial = torch.empty(part.shape, dtype=torch.float64)
                 part.copy_(torch.nn.init.orthogonal_(initial, gain, generator=generator))
         self._unrolled: Unrolled | None = None
@@ -85,7 +86,7 @@ class RecurrentNetwork:
 
     def step(self, inputs: Tensor, memory: Tensor, workspace: None = None, out: Tensor | None = None) -> Tensor:
         """Outputs ``[outputs, rows]`` of one step, of ``inputs [rows, inputs]``; ``memory`` is brought up to date."""
-        views = self._views
+        views = self.layers
         layer = torch.addmm(views["layer_bias"], inputs, views["layer"]).tanh_()
         gates = torch.addmm(views["input_gates_bias"], layer, views["input_gates"])
         own = torch.addmm(views["memory_gates_bias"], memory, views["memory_gates"])
@@ -97,7 +98,7 @@ class RecurrentNetwork:
 
         ``starts [T, rows]`` bool marks the first step of an episode. Sequences begin with an empty memory.
         """
-        views, (steps, rows, _), size = self._views, inputs.shape, self.hidden[1]
+        views, (steps, rows, _), size = self.layers, inputs.shape, self.hidden[1]
         inputs = inputs.flatten(0, 1)
         layer = torch.addmm(views["layer_bias"], inputs, views["layer"]).tanh_()
         gates = torch.addmm(views["input_gates_bias"], layer, views["input_gates"]).view(steps, rows, -1)
@@ -113,7 +114,7 @@ class RecurrentNetwork:
 
     def backward(self, output_gradient: Tensor) -> None:
         """Set ``gradient`` from ``output_gradient [outputs, T * rows]`` of the last ``unroll``, back through time."""
-        views, gradients, past, size = self._views, self._gradients, self._unrolled, self.hidden[1]
+        views, gradients, past, size = self.layers, self.layer_gradients, self._unrolled, self.hidden[1]
         self._unrolled = None
         torch.mm(past.after.flatten(0, 1).t(), output_gradient.t(), out=gradients["output"])
         torch.sum(output_gradient, 1, out=gradients["output_bias"])

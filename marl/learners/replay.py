@@ -121,12 +121,12 @@ class Replay:
         for feature in spec.features:
             per_state[f"feature_{feature.name}"] = () if feature.scope == "team" else (spec.agents,)
         states, transitions = (self.slots, steps + 1, self.environments), (self.slots, steps, self.environments)
-        self._states = {name: torch.zeros(*states, *shape) for name, shape in per_state.items()}
+        self._states = {name: _zeros((*states, *shape), np.float32) for name, shape in per_state.items()}
         self._transitions = {
-            "actions": torch.zeros(*transitions, spec.agents, dtype=torch.int16),
-            "sparse_rewards": torch.zeros(transitions),
-            "terminated": torch.zeros(transitions, dtype=torch.bool),
-            "truncated": torch.zeros(transitions, dtype=torch.bool),
+            "actions": _zeros((*transitions, spec.agents), np.int16),
+            "sparse_rewards": _zeros(transitions, np.float32),
+            "terminated": _zeros(transitions, np.bool_),
+            "truncated": _zeros(transitions, np.bool_),
         }
         # Row k of the cut states is the true successor of transition cut_transitions[k].
         self._cut_transitions = torch.zeros(0, dtype=torch.int64)
@@ -242,3 +242,8 @@ class Replay:
         """The part of the ring that ``added`` rollouts fill."""
         columns = self._states | self._transitions
         return {f"replay_{name}": values[: min(added, self.slots)] for name, values in columns.items()}
+
+
+def _zeros(shape: tuple[int, ...], kind: type[np.generic]) -> Tensor:
+    """Zeros that take no memory until they are written to, as those of torch do."""
+    return torch.from_numpy(np.zeros(shape, kind))

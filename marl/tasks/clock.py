@@ -18,15 +18,8 @@ class Clock:
         self._any_ended = True
 
     def start(self, seeds: np.ndarray, where: np.ndarray | None) -> np.ndarray:
-        """Start the episodes in ``where`` (all when None) and return ``where``; refuse wrong shapes and types."""
-        if seeds.shape != (self.environments,):
-            raise ValueError(f"{self.task}.reset got seeds of shape {seeds.shape}, expected ({self.environments},).")
-        started = np.ones(self.environments, dtype=bool) if where is None else np.asarray(where)
-        if started.dtype != bool or started.shape != (self.environments,):
-            raise ValueError(
-                f"{self.task}.reset got where of shape {started.shape} and type {started.dtype}, "
-                f"expected ({self.environments},) and bool."
-            )
+        """Start the episodes in ``where`` (all when None) and return ``where``; raises what ``starting`` raises."""
+        started = starting(self.task, self.environments, seeds, where)
         self.elapsed[started] = 0
         self._any_ended = bool((self.elapsed >= self.horizon).any())
         return started
@@ -52,3 +45,16 @@ class Clock:
         ended = self.elapsed >= self.horizon
         self._any_ended = bool(ended.any())
         return ended
+
+
+def starting(task: str, environments: int, seeds: np.ndarray, where: np.ndarray | None) -> np.ndarray:
+    """Which episodes a reset starts: ``where [E]``, all when None; ``ValueError`` for wrong shapes and types."""
+    if seeds.shape != (environments,):
+        raise ValueError(f"{task}.reset got seeds of shape {seeds.shape}, expected ({environments},).")
+    started = np.ones(environments, dtype=bool) if where is None else np.asarray(where)
+    if started.dtype != bool or started.shape != (environments,):
+        raise ValueError(
+            f"{task}.reset got where of shape {started.shape} and type {started.dtype}, "
+            f"expected ({environments},) and bool."
+        )
+    return started

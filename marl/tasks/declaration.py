@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any
 from marl.segment import SegmentImpossible
 from marl.tasks import TaskOptionError, UnknownTask
 from marl.tasks.base import Feature
+from marl.worker import sentence
 
 Option = bool | int | float | str
 
@@ -123,7 +125,7 @@ class Source:
             env = self.task.factory(**{**self.options, **more})
         except Exception as error:
             raise EnvironmentFailed(
-                f"The factory of {self.name} failed ({_sentence(error)}), expected a ParallelEnv: correct it or its "
+                f"The factory of {self.name} failed ({sentence(error)}), expected a ParallelEnv: correct it or its "
                 "options."
             ) from error
         missing = [name for name in ("reset", "step", "observation_space", "action_space") if not hasattr(env, name)]
@@ -152,7 +154,7 @@ class Source:
             return function(*given, **named)
         except Exception as error:
             raise EnvironmentFailed(
-                f"{what} of {self.name} failed{at(moment)} ({_sentence(error)}), expected an answer: correct its code."
+                f"{what} of {self.name} failed{at(moment)} ({sentence(error)}), expected an answer: correct its code."
             ) from error
 
     def takes(self, option: str) -> bool:
@@ -169,6 +171,10 @@ def load(name: str) -> Source:
     """
     base, _, query = name.partition("?")
     module_name, _, attribute = base.partition(":")
+    if not (module_name and attribute):
+        raise UnknownTask(
+            f"Found the environment {base!r}, expected MODULE:FACTORY: name a module and what in it makes a ParallelEnv."
+        )
     _make_working_directory_importable()
     try:
         thing: Any = import_module(module_name)
@@ -203,19 +209,31 @@ def load(name: str) -> Source:
 
 
 def source_version(name: str) -> str:
-    """A 16-digit hash of the file that ``name`` leads to: edited code is another environment.
+    """A 16-digit hash of the sources that ``name`` leads to: edited code is another environment.
 
-    Files that it imports are not followed. Raises ``UnknownTask`` where there is no such module.
+    Of a module in a package, every Python file of that package counts: what its name promises may be defined in any of
+    them. What they import from elsewhere is not followed. Like a module, a file is read once in a process. Raises
+    ``UnknownTask`` where there is no such module.
     """
     module_name = name.partition(":")[0]
     _make_working_directory_importable()
     try:
-        found = find_spec(module_name)
+        package, found = find_spec(module_name.partition(".")[0]), find_spec(module_name)
     except (ImportError, ValueError):
         found = None
     if found is None or found.origin is None or not os.path.isfile(found.origin):
         raise UnknownTask(f"There is no source of {module_name!r}, expected a Python file: check its spelling.")
-    return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()[:16]
+    return _hash_of_sources(found.origin, tuple(package.submodule_search_locations or ()))
+
+
+@cache
+def _hash_of_sources(file: str, folders: tuple[str, ...]) -> str:
+    """Of ``file`` and of all Python files in ``folders``, wherever those are."""
+    digest = hashlib.sha256(Path(file).read_bytes())
+    for folder in map(Path, folders):
+        for name in sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.py")):
+            digest.update(name.encode() + b"\0" + (folder / name).read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
 
 
 def _make_working_directory_importable() -> None:
@@ -225,14 +243,8 @@ def _make_working_directory_importable() -> None:
 
 def _not_importable(base: str, error: Exception) -> EnvironmentFailed:
     return EnvironmentFailed(
-        f"{base} could not be imported ({_sentence(error)}), expected a module that loads: correct it or install that."
+        f"{base} could not be imported ({sentence(error)}), expected a module that loads: correct it or install that."
     )
-
-
-def _sentence(error: BaseException) -> str:
-    """An exception as one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _parameters(factory: Callable[..., Any]) -> tuple[dict[str, Any], bool]:

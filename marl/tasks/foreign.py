@@ -14,6 +14,7 @@ import numpy as np
 from marl.picture import Picture
 from marl.tasks.base import Feature, Step, TaskSpec
 from marl.tasks.batch import Batch
+from marl.tasks.clock import starting
 from marl.tasks.declaration import EnvironmentRefused, Source, load, meaning
 from marl.tasks.layout import COMPONENT_CAP, Layout
 from marl.tasks.member import Member
@@ -62,16 +63,7 @@ class Foreign:
     def reset(self, seeds: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
         """Start episodes where ``where [E]`` says (everywhere if None); observations ``[E, A, O]`` of all."""
         seeds = np.asarray(seeds)
-        if seeds.shape != (self.environments,):
-            raise ValueError(
-                f"{self.spec.name}.reset got seeds of shape {seeds.shape}, expected ({self.environments},)."
-            )
-        started = np.ones(self.environments, dtype=bool) if where is None else np.asarray(where)
-        if started.dtype != bool or started.shape != (self.environments,):
-            raise ValueError(
-                f"{self.spec.name}.reset got where of shape {started.shape} and type {started.dtype}, "
-                f"expected ({self.environments},) and bool."
-            )
+        started = starting(self.spec.name, self.environments, seeds, where)
         self._ended |= started  # until they have started
         observations = self._copies.reset(seeds, started)
         self._alive[started], self._ended[started] = True, False
@@ -179,9 +171,12 @@ def _specification(source: Source, layout: Layout) -> TaskSpec:
 
 
 def _crew(layout: Layout) -> str:
-    """The agents in words: ``3 adversary and 1 agent``."""
+    """The agents in words: ``4 agents (3 adversary, 1 agent)``."""
     counts = Counter(name for group in layout.groups for name in [group.name] * len(group.agents))
-    return " and ".join(f"{count} {name}" for name, count in counts.items())
+    total = f"{len(layout.agents)} agents"
+    if len(counts) == 1:
+        return total
+    return f"{total} ({', '.join(f'{count} {name}' for name, count in counts.items())})"
 
 
 def _component_features(layout: Layout) -> tuple[Feature, ...]:

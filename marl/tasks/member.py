@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from typing import Any
 
@@ -76,7 +77,7 @@ class Member:
         self._acting = [agent for agent in acting if agent in present and agent not in out]
         overtime = bool(self._acting) and elapsed + 1 >= self.layout.horizon
         ended = not self._acting or overtime
-        cut = [agent for agent in out if not terminations.get(agent, False)] if ended else []
+        cut = [agent for agent in acting if agent in out and not terminations.get(agent, False)] if ended else []
         left = [*self._acting, *cut]
         self._write(seen, left, observations)
         alive[[self._places[agent] for agent in left]] = True
@@ -181,6 +182,11 @@ class Member:
             if row.size != layout.size:
                 wanted = f"{layout.size} as its space says"
                 raise self._wrong(f"observation of {agent}", f"has {row.size} numbers", wanted, "correct either")
+            # A policy that sees NaN is NaN, and that would be taken for training that diverged.
+            if not np.isfinite(row).all():
+                raise self._wrong(
+                    f"observation of {agent}", "has NaN or infinity", "finite numbers", "look for a division by zero"
+                )
             observations[place, : layout.size] = row
 
     def _sparse_reward(self, rewards: dict[Any, float]) -> float:
@@ -191,9 +197,12 @@ class Member:
 
     def _number(self, what: str, value: Any) -> float:
         try:
-            return float(value)
+            number = float(value)
         except (TypeError, ValueError) as error:
             raise self._wrong(what, f"is a {type(value).__name__}", "a number", "return a number") from error
+        if not math.isfinite(number):
+            raise self._wrong(what, f"is {number}", "a finite number", "look for a division by zero")
+        return number
 
     def _ask(self, what: str, function: Any, *given: Any, **named: Any) -> Any:
         return self.source.ask(what, self._moment, function, *given, **named)
