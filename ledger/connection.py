@@ -37,8 +37,7 @@ def open_to_write(path: Path) -> Database:
             f"The directory {path.parent} of the ledger cannot be created ({error.strerror}); "
             "expected a writable directory: give another path or change its permissions."
         ) from error
-    if path.is_dir():
-        raise LedgerError(f"The ledger {path} is a directory, expected a file; give another path.")
+    _refuse_directory(path)
     connection = None
     try:
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
@@ -69,6 +68,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         raise LedgerError(
             f"There is no ledger at {path}; start a session first, or give the path of an existing ledger."
         )
+    _refuse_directory(path)
     connection = None
     try:
         location = f"file:{quote(os.path.abspath(path))}?mode=ro"
@@ -89,6 +89,11 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         if connection is not None:
             connection.close()
         raise
+
+
+def _refuse_directory(path: Path) -> None:
+    if path.is_dir():
+        raise LedgerError(f"The ledger {path} is a directory, expected a file; give another path.")
 
 
 def refuse_strangers(connection: sqlite3.Connection, path: Path, *, empty_is_fine: bool) -> int:

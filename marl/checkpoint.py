@@ -1,8 +1,8 @@
 """Checkpoints: everything that training changes, in one file, and nothing random.
 
 Weights, optimiser states, what else the learner has (value normaliser; target networks and replay) and the position of
-the run. Random numbers are derived from (segment
-seed, update index) and environments start afresh in every rollout, so neither needs to be stored.
+the run. Random numbers are derived from (segment seed, update index) and environments start afresh in every rollout, so
+neither needs to be stored.
 """
 
 from __future__ import annotations

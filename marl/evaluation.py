@@ -20,22 +20,29 @@ class NotFinite(RuntimeError):
     """An evaluation gave NaN or an infinite number; one sentence."""
 
 
+def evaluation_environments(run: RunSettings) -> int:
+    """How many environments the evaluation of ``run`` steps at once.
+
+    All three sets together, unless each environment is somebody's own object, which may be large and is stepped alone.
+    """
+    return run.evaluation.episodes * (1 if ":" in run.task else len(SETS))
+
+
 class Evaluator:
-    """Plays the three sets in one batch of ``3 n`` environments."""
+    """Plays the three sets of ``n`` episodes, all at once or one after the other, as many as the task holds."""
 
     def __init__(self, run: RunSettings, task: Task) -> None:
-        """``task`` must have ``3 * run.evaluation.episodes`` environments; nothing else may step it."""
+        """``task`` must have ``n = run.evaluation.episodes`` or ``3 n`` environments; nothing else may step it."""
         self.run, self.task = run, task
         self.episodes = run.evaluation.episodes
-        if task.environments != len(SETS) * self.episodes:
+        if task.environments not in (self.episodes, len(SETS) * self.episodes):
             raise ValueError(
                 f"The evaluation task has {task.environments} environments, expected {len(SETS)} sets of "
-                f"{self.episodes} episodes; make it with {len(SETS) * self.episodes}."
+                f"{self.episodes} episodes or one; make it with {len(SETS) * self.episodes} or {self.episodes}."
             )
-        spec = task.spec
         self._seeds = self._set_seeds("evaluation episodes")
         self._action_seeds = self._set_seeds("evaluation actions")
-        self._inputs = Inputs(spec, (task.environments,))
+        self._inputs = Inputs(task.spec, (task.environments,))
 
     def _set_seeds(self, use: str) -> np.ndarray:
         """One seed ``[3 n]`` per episode, set after set."""
@@ -51,36 +58,17 @@ class Evaluator:
         Raises ``NotFinite`` where the task gives NaN or infinity: such a number is no result, and once stored it
         would come back as missing.
         """
-        task, spec = self.task, self.task.spec
-        count = task.environments
-        active = np.ones(count, bool)
-        lengths, returns, progress = np.zeros(count, np.int64), np.zeros(count), np.zeros(count)
-        recorder = _Recorder(task, self.episodes) if record else None
-        player = Player(policy, count)
-        observations, acting = task.reset(self._seeds), None
-        if recorder:
-            recorder.state(0, active)
-        for t in range(spec.horizon):
-            self._refuse_not_finite(observations, "an observation", env_steps)
-            actions = self._act(player, observations, t)
-            observations, reward, terminated, truncated, alive = task.step(actions)
-            returns[active] += reward[active]
-            lengths += active
-            if spec.progress is not None:
-                progress[active] += task.progress()[active]
-            if recorder:
-                recorder.transition(t, actions, acting, reward, active)
-            acting = alive
-            ended = terminated | truncated
-            active &= ~ended
-            if not active.any():
-                break
-            if ended.any():
-                # An ended episode may not be stepped on: it starts again, uncounted, to keep the batch whole.
-                observations = task.reset(self._seeds, ended)
-                player.forget(ended)
+        spec, count = self.task.spec, len(SETS) * self.episodes
+        lengths, returns = np.zeros(count, np.int64), np.zeros(count)
+        progress = None if spec.progress is None else np.zeros(count)
+        recorder = _Recorder(self.task, self.episodes) if record else None
+        for first in range(0, count, self.task.environments):
+            part = slice(first, first + self.task.environments)
+            sums = None if progress is None else progress[part]
+            # The query set comes first: what is recorded is in the first batch.
+            self._play(policy, env_steps, part, lengths[part], returns[part], sums, None if first else recorder)
         self._refuse_not_finite(returns, "a sparse return", env_steps)
-        means = progress / lengths if spec.progress is not None else None
+        means = None if progress is None else progress / lengths
         if means is not None:
             self._refuse_not_finite(means, "a progress", env_steps)
         behaviour = None
@@ -91,11 +79,42 @@ class Evaluator:
             behaviour = recorder.finish(lengths, returns, means)
         return [self._set_result(index, env_steps, returns, means) for index in range(len(SETS))], behaviour
 
-    def _act(self, player: Player, observations: np.ndarray, t: int) -> np.ndarray:
-        """The joint actions of step ``t``."""
+    def _play(
+        self, policy: Policy, env_steps: int, part: slice, lengths: np.ndarray, returns: np.ndarray,
+        progress: np.ndarray | None, recorder: _Recorder | None,
+    ) -> None:  # fmt: skip
+        """Play the episodes ``part`` and add up their steps, sparse rewards and progress: ``[E]`` each, from 0."""
+        task, seeds = self.task, self._seeds[part]
+        active = np.ones(task.environments, bool)
+        player = Player(policy, task.environments)
+        observations, acting = task.reset(seeds), None
+        if recorder:
+            recorder.state(0, active)
+        for t in range(task.spec.horizon):
+            self._refuse_not_finite(observations, "an observation", env_steps)
+            actions = self._act(player, observations, self._action_seeds[part], t)
+            observations, reward, terminated, truncated, alive = task.step(actions)
+            returns[active] += reward[active]
+            lengths += active
+            if progress is not None:
+                progress[active] += task.progress()[active]
+            if recorder:
+                recorder.transition(t, actions, acting, reward, active)
+            acting = alive
+            ended = terminated | truncated
+            active &= ~ended
+            if not active.any():
+                break
+            if ended.any():
+                # An ended episode may not be stepped on: it starts again, uncounted, to keep the batch whole.
+                observations = task.reset(seeds, ended)
+                player.forget(ended)
+
+    def _act(self, player: Player, observations: np.ndarray, seeds: np.ndarray, t: int) -> np.ndarray:
+        """The joint actions of step ``t``, drawn from ``seeds [E]``."""
         spec, policy = self.task.spec, player.policy
         self._inputs.write(observations)
-        draws = uniforms(self._action_seeds, spec.agents * policy.distribution.width, stream=t)
+        draws = uniforms(seeds, spec.agents * policy.distribution.width, stream=t)
         # Rounding a double just below 1 to single precision gives 1, which is outside [0, 1).
         draws = np.minimum(draws.astype(np.float32), np.float32(1 - 2**-24))
         drawn = torch.from_numpy(draws.reshape(len(draws), spec.agents, -1)).to(policy.device)

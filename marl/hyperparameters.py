@@ -14,7 +14,13 @@ al. 2021, arXiv 2006.07869). On 8x8-2p-2f-coop, sparse, three seeds: greedy retu
 0.92 with 64 units, 0.93 with lambda 0.95 and a slower start, 0.87 with rectified instead of tanh units."""
 
 WAREHOUSE = {"environments": 16, "hidden": (128, 128)}
-"""Episodes of 500 steps: with more environments a rollout would be longer than a stage needs."""
+"""Episodes of 500 steps: with more environments a rollout would be longer than a stage needs. Not tuned."""
+
+FOREIGN = {"environments": 32, "minibatches": 4}
+"""A user's own environment: copies cost memory and are stepped one by one, so rollouts are small. Not tuned."""
+
+FEW_EPISODES = {"episodes": 64}
+"""Where an episode is long, or is stepped alone, 256 in each set would take longer than the training between them."""
 
 PARTIAL_SIGHT = {"memory": "gru", "minibatches": 2}
 """Where agents do not see everything, policy-gradient learners remember, as EPyMARL's do. Steps through time are small:
@@ -29,18 +35,26 @@ policy has been found (as long as EPyMARL's tuned agents explore there). On 8x8-
 
 def recommended(task: str, learner: Mapping[str, Any]) -> dict[str, Any]:
     """Learner settings for ``task`` (named as for ``marl.tasks.make_task``): those in ``learner``, completed."""
-    family = task.partition("?")[0].partition("-")[0].lower()
-    learns_values = learner.get("algorithm") in ("qmix", "vdn")
-    settings: dict[str, Any] = {}
-    if family == "foraging":
-        settings |= FORAGING
-        if learns_values:
-            settings |= RARE_REWARDS
-        elif "-2s-" in task:
-            settings |= PARTIAL_SIGHT
-    if family in ("warehouse", "rware"):
-        settings |= WAREHOUSE
+    family, learns_values = _family(task), learner.get("algorithm") in ("qmix", "vdn")
+    settings: dict[str, Any] = {"foreign": FOREIGN, "foraging": FORAGING, "warehouse": WAREHOUSE}.get(family, {})
+    if family == "foraging" and learns_values:
+        settings = settings | RARE_REWARDS
+    elif family == "foraging" and "-2s-" in task and learner.get("memory", "gru") == "gru":
+        settings = settings | PARTIAL_SIGHT
     given = dict(learner)
     if isinstance(given.get("q_learning"), Mapping):
         given["q_learning"] = {**settings.get("q_learning", {}), **given["q_learning"]}
     return settings | given
+
+
+def recommended_evaluation(task: str, evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of evaluation settings."""
+    return {**(FEW_EPISODES if _family(task) in ("foreign", "warehouse") else {}), **evaluation}
+
+
+def _family(task: str) -> str:
+    base = task.partition("?")[0]
+    if ":" in base:
+        return "foreign"
+    beginning = base.partition("-")[0].lower()
+    return "warehouse" if beginning == "rware" else beginning

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -80,7 +81,8 @@ def failure_of(error: Exception, segment: str, env_steps: int = 0) -> SegmentFai
 
 NOT_TRAINING = (
     "behaviour.py", "behaviour_actions.py", "behaviour_text.py", "curves.py", "gate.py", "picture.py", "play.py",
-    "policy_files.py", "pool.py", "stage.py", "statistics.py", "worker.py",
+    "policy_files.py", "pool.py", "stage.py", "statistics.py", "tasks/checked_episode.py", "tasks/contract.py",
+    "tasks/parallel.py", "worker.py",
 )  # fmt: skip
 """Files of this package that no segment's result depends on."""
 
@@ -93,8 +95,9 @@ def code_version() -> str:
 
 @cache
 def training_version() -> str:
-    """The same of the sources that a segment's result depends on."""
-    return _hash_of_sources(without=NOT_TRAINING)
+    """The same of what a segment's result depends on: sources, and the versions of torch and NumPy."""
+    versions = " ".join(version(package) for package in ("torch", "numpy"))
+    return hashlib.sha256(f"{_hash_of_sources(without=NOT_TRAINING)} {versions}".encode()).hexdigest()[:16]
 
 
 def _hash_of_sources(without: tuple[str, ...]) -> str:

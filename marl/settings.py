@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from marl.hyperparameters import recommended
+from marl.hyperparameters import recommended, recommended_evaluation
 from marl.tasks.base import TaskSpec
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -145,8 +145,8 @@ class EvaluationSettings(Frozen):
 class RunSettings(Frozen):
     """Everything besides (parent, shaping, env steps, seed) that a segment's result depends on.
 
-    Learner settings that are not given are those that ``marl.hyperparameters`` recommends for the task; a
-    ``LearnerSettings`` record gives all of them.
+    Settings of learner and evaluation that are not given are those that ``marl.hyperparameters`` recommends for the
+    task; a ``LearnerSettings`` or ``EvaluationSettings`` record gives all of its own.
     """
 
     task: str = "spread"
@@ -161,10 +161,15 @@ class RunSettings(Frozen):
     def _recommended(cls, given: Any) -> Any:
         if not isinstance(given, Mapping):
             return given
-        learner, task = given.get("learner", {}), given.get("task", cls.model_fields["task"].default)
-        if not isinstance(learner, Mapping) or not isinstance(task, str):
+        task = given.get("task", cls.model_fields["task"].default)
+        if not isinstance(task, str):
             return given
-        return {**given, "learner": recommended(task, learner)}
+        completed = dict(given)
+        for name, complete in (("learner", recommended), ("evaluation", recommended_evaluation)):
+            settings = given.get(name, {})
+            if isinstance(settings, Mapping):
+                completed[name] = complete(task, settings)
+        return completed
 
     def hash(self) -> str:
         """A 16-digit hexadecimal SHA-256 of the canonical JSON of these settings."""

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from marl.checkpoint import CheckpointError, Position, load_checkpoint, save_checkpoint
-from marl.evaluation import Evaluator, NotFinite
+from marl.evaluation import Evaluator, NotFinite, evaluation_environments
 from marl.learners import Collector, Diverged, Learner, Timings, make_learner
 from marl.learners.networks import flushed_denormals
 from marl.metrics import METRICS
 from marl.randomness import derive
-from marl.records import SETS, Evaluation
+from marl.records import Evaluation
 from marl.segment import (
     Progress,
     SegmentFailed,
@@ -98,7 +98,7 @@ def _train(
         raise SegmentFailed(str(error)) from error
     start = _load_parent(spec, store, learner)
     collector = Collector(task, settings, potential, keep=learner.keeps)
-    evaluator = Evaluator(run, make_task(run.task, len(SETS) * run.evaluation.episodes))
+    evaluator = Evaluator(run, make_task(run.task, evaluation_environments(run)))
 
     updates = spec.env_steps // collector.size
     due = _evaluation_points(updates, run.evaluation.points)

@@ -166,7 +166,19 @@ def test_settings_of_train_come_from_where_those_of_a_session_come_from(capsys, 
         (["train", "--env", "spread"], ["--env spread", "MODULE:FACTORY"]),
         (["train", "--env", "no_such_module:make"], ["no_such_module"]),
         (["export", "latest"], ["ledger"]),
-        (["export"], ["session", "--help"]),
+        (["train", "--seed", "1.5"], ["--seed", "expected a valid integer: change"]),
+        (
+            ["train", "--algorithm", "qmix", "--env", "tests.foreign_environments:Push"],
+            ["continuous actions", "mappo or ippo"],
+        ),
+        (["train", "--ledger", "."], ["The ledger . is a directory"]),
+        (["export"], ["session", "'python run.py export --help'"]),
+        (["play", "latest", "--episodes", "x"], ["'python run.py play --help'"]),
+        (["log", "show", "latest", "--round", "x"], ["'python run.py log show --help'"]),
+        (["trian"], ["No such command 'trian'. Did you mean 'train'?"]),
+        (["play", "--heuristic", "--task", "spread", "--sampled"], ["--sampled with --heuristic"]),
+        (["play", "--heuristic", "--task", "spread", "--seed", "-1"], ["the seed -1", "0 or more"]),
+        (["check-env", "tests.foreign_environments:Walk", "--episodes", "0"], ["0 episodes", "at least 2"]),
         (["play"], ["no one thing to play"]),
         (["play", "latest", "--heuristic", "--task", "spread"], ["no one thing to play"]),
         (["play", "--task", "spread"], ["no one thing to play"]),
@@ -246,6 +258,8 @@ def test_a_session_is_exported_and_played(capsys, monkeypatch, trained):
     with Reader.open(trained) as reader:
         session = reader.session().id
     folder = Path(trained).parent / "policies" / session
+    assert "at least 2" in refused(capsys, "play", "latest", "--ledger", trained, "--episodes", "0")
+    assert not folder.exists()
     assert result(capsys, "export", session[:-1], "--ledger", trained) == {"folder": str(folder)}
     played = result(capsys, "play", "latest", "--ledger", trained, "--episodes", "6", "--seed", "3")
     assert list(played["scores"]) == ["policy (greedy)", "heuristic"] and played["task"] == "spread"
@@ -374,6 +388,17 @@ def test_without_a_terminal_there_is_a_line_every_few_seconds(monkeypatch):
     lines = console.file.getvalue().splitlines()
     assert lines[0] == "spread" and len(lines) == 2
     assert lines[1].startswith("  200 of 1,000 env steps") and lines[1].endswith("return -")
+
+
+@pytest.mark.parametrize(("rate", "time"), [(1234.5, "Time     2.0 s, 1,234 env steps/s"), (None, "Time     2.0 s")])
+def test_a_rate_is_shown_where_something_was_computed(rate, time):
+    console = screen(terminal=False)
+    outcome = {
+        "session_id": "s1", "status": "done", "stop_reason": None, "curve": [], "env_steps": 4, "total_env_steps": 4,
+        "env_steps_reused": 0, "wall_seconds": 2.0, "env_steps_per_second": rate, "shaping_text": "none", "ledger": "l",
+    }  # fmt: skip
+    console.print(render_training(outcome, ()))
+    assert time in [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
 def test_a_long_curve_is_thinned_out_and_ends_with_the_last_point():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from marl.evaluation import Evaluator, _Recorder
+from marl.evaluation import Evaluator, _Recorder, evaluation_environments
 from marl.learners import make_learner
 from marl.learners.policy import Inputs, Player, Policy, greedy
 from marl.records import SETS, BehaviourRecord
@@ -154,8 +154,24 @@ def test_missing_progress_stays_missing(tmp_path):
 
 
 def test_a_task_of_another_size_is_refused():
-    with pytest.raises(ValueError, match="has 5 environments, expected 3 sets of 6 episodes; make it with 18"):
+    words = "has 5 environments, expected 3 sets of 6 episodes or one; make it with 18 or 6"
+    with pytest.raises(ValueError, match=words):
         Evaluator(settings(), Cue(5))
+
+
+@pytest.mark.parametrize("policy", ["greedy", "sampled"])
+def test_one_set_after_the_other_gives_what_all_at_once_give(policy):
+    together, apart = Cue(3 * N, varied=True), Cue(N, varied=True)
+    playing = decided(together)
+    results, record = Evaluator(settings(policy=policy), together).evaluate(playing, 0, record=True)
+    again, same = Evaluator(settings(policy=policy), apart).evaluate(playing, 0, record=True)
+    assert results == again
+    assert np.array_equal(record.actions, same.actions) and np.array_equal(record.lengths, same.lengths)
+
+
+def test_environments_of_somebody_else_play_one_set_at_a_time():
+    assert evaluation_environments(RunSettings.model_validate({"task": "spread"})) == 3 * 256
+    assert evaluation_environments(RunSettings.model_validate({"task": "some.module:make"})) == 64
 
 
 # Memory, numbers, groups

@@ -644,7 +644,7 @@ WRONG = {
     "feature_fails": "AttributeError: .*'nothing'",
     "progress": "progress .* is 1.5 .* expected 0 to 1",
     "progress_nan": "progress .* is nan",
-    "sparse_reward": "sparse_reward gave nan",
+    "sparse_reward": "sparse_reward .* is nan .* expected a finite number",
     "heuristic": "no action for scout",
     "heuristic_range": "action 8 for agent 0",
     "action_names": "1 action names, expected 3",
@@ -676,6 +676,33 @@ def test_spaces_that_do_not_fit_are_refused(fault: str) -> None:
         make_task(name, 1)
     (finding,) = check_environment(name)
     assert finding.level == "error" and UNFIT[fault] in finding.message
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [("NaN", "observation of .* has NaN or infinity at step"), ("reward NaN", "rewards of .* is nan at step")],
+)
+def test_numbers_that_are_none_are_the_environment_s_fault(fault: str, words: str) -> None:
+    """Training on them would diverge, and a shaping would be blamed for it."""
+    task = Foreign(1, f"{HERE}Broken?fault={fault}", workers=1)
+    with pytest.raises(EnvironmentFailed, match=words):
+        for episode in range(3):
+            task.reset(episode_seeds(0, episode, 1))
+            for _ in range(task.spec.horizon):
+                step = task.step(np.zeros((1, 3), np.int64))
+                if step.terminated[0] or step.truncated[0]:
+                    break
+
+
+def test_a_check_of_less_than_two_episodes_is_refused() -> None:
+    with pytest.raises(EnvironmentRefused, match="Found 1 episodes, expected at least 2"):
+        check_environment(HERE + "Walk", episodes=1)
+
+
+@pytest.mark.parametrize("name", ["spread", "tests.foreign_environments", ":Walk", HERE])
+def test_a_name_without_module_or_factory_is_refused(name: str) -> None:
+    with pytest.raises(UnknownTask, match="expected MODULE:FACTORY"):
+        load(name)
 
 
 def test_names_that_lead_nowhere_are_findings() -> None:

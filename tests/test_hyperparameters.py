@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from marl.hyperparameters import FORAGING, PARTIAL_SIGHT, RARE_REWARDS, WAREHOUSE
+from marl.hyperparameters import FORAGING, FOREIGN, PARTIAL_SIGHT, RARE_REWARDS, WAREHOUSE
 from marl.settings import LearnerSettings, RunSettings
 
 
@@ -14,7 +14,7 @@ from marl.settings import LearnerSettings, RunSettings
     [
         ("spread", "mappo", {}),
         ("spread?agents=5", "qmix", {}),
-        ("package.foraging:make", "mappo", {}),
+        ("package.foraging:make?n=2", "mappo", FOREIGN),
         ("foraging", "mappo", FORAGING),
         ("Foraging-8x8-2p-2f-coop-v3", "ippo", FORAGING),
         ("Foraging-2s-8x8-2p-2f-coop-v3", "mappo", FORAGING | PARTIAL_SIGHT),
@@ -48,3 +48,17 @@ def test_a_network_has_hidden_layers():
     with pytest.raises(ValidationError, match="hidden"):
         LearnerSettings(hidden=())
     assert LearnerSettings(hidden=(1,)).hidden == (1,)
+
+
+def test_memory_settings_are_for_learners_with_memory():
+    run = RunSettings.model_validate({"task": "Foraging-2s-8x8-2p-2f-coop-v3", "learner": {"memory": "none"}})
+    assert run.learner == LearnerSettings.model_validate({**FORAGING, "memory": "none"})
+
+
+@pytest.mark.parametrize(
+    ("task", "episodes"), [("spread", 256), ("foraging", 256), ("rware-tiny-2ag-v2", 64), ("some.module:make", 64)]
+)
+def test_long_or_lonely_episodes_are_fewer(task, episodes):
+    assert RunSettings.model_validate({"task": task}).evaluation.episodes == episodes
+    given = RunSettings.model_validate({"task": task, "evaluation": {"episodes": 8}})
+    assert given.evaluation.episodes == 8

@@ -24,7 +24,7 @@ from marl.shaping import ShapingConfig, ShapingError
 from tools.policies import ExportError, export_policy
 from tools.recompute import recompute
 from tools.training import TrainingError, TrainingSettings, read_shaping, stored_settings, unfinished
-from tools.training_run import train
+from tools.training_run import InProcess, train
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN = RunSettings(
@@ -166,6 +166,17 @@ def test_an_abort_stops_in_the_middle_of_a_segment_and_loses_only_that(tmp_path)
     assert (outcome.status, outcome.env_steps) == ("interrupted", 800)
     (row,) = sessions(settings)
     assert row.status == "interrupted" and unfinished(settings) == row.id
+
+
+def test_a_segment_is_stopped_and_not_cancelled(tmp_path):
+    """Where the loop ends first, as with a closed pipe, its thread must not trip over a cancelled future."""
+    settings = settings_in(tmp_path, env_steps=200_000, segment_steps=200_000)
+    pool = InProcess(SegmentStore(settings.store), lambda progress: None)
+    future = pool.submit(settings.chain()[0])
+    assert not future.cancel()
+    pool.close()
+    with pytest.raises(SegmentImpossible, match="was stopped"):
+        future.result(timeout=0)
 
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path):
