@@ -47,6 +47,8 @@ MARKS = (250_000, 400_000, 1_000_000)
 SEGMENT = 100_000
 """Env steps of a segment, about."""
 SOLVED = 0.86
+FIRST_SEED = 100
+"""The settings in ``marl/hyperparameters.py`` were chosen on seeds 0 to 2: these are others."""
 EPISODES = 171
 """In each of the three evaluation sets, which are taken together here."""
 EPYMARL = {250_000: 0.24, 400_000: 0.865}
@@ -149,7 +151,7 @@ def measure(sizes: Sizes, seeds: int, workers: int, store: Path, console: Consol
         jobs = [
             [
                 threads.submit(chain, pool, run, seed, sizes, lambda steps: progress.advance(bar, steps))
-                for seed in range(seeds)
+                for seed in range(FIRST_SEED, FIRST_SEED + seeds)
             ]
             for run in runs
         ]
@@ -249,7 +251,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     names = sorted({task for task, _ in ROWS})
     parser.add_argument("--tasks", nargs="+", choices=names, metavar="TASK", help=f"some of {', '.join(names)}")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, ... (default 3)")
+    parser.add_argument("--seeds", type=int, default=3, help=f"seeds {FIRST_SEED}, {FIRST_SEED + 1}, ... (default 3)")
     parser.add_argument("--workers", type=int, default=2, help="worker processes (default 2)")
     parser.add_argument("--store", type=Path, default=Path("runs/learning"), help="where segments are kept")
     parser.add_argument("--write", action="store_true", help="write the table and the plot beside bench/README.md")
