@@ -1,8 +1,9 @@
-"""Training speed: env steps per second of MAPPO on spread, where the time goes, and the share of the matmul rate.
+"""Training speed: env steps per second of MAPPO, where the time goes, and the share of the matmul rate.
 
-    python -m bench.training [--updates 40] [--algorithm mappo] [--terms 1] [--json]
+    python -m bench.training [--task spread] [--updates 40] [--algorithm mappo] [--terms 1] [--json]
 
-One thread; 3 agents, 64-64 tanh, 128 environments x 25 steps, 4 epochs of 4 minibatches. A plain torch implementation
+One thread. `spread`: 3 agents, 64-64 tanh, 128 environments x 25 steps, 4 epochs of 4 minibatches; another task has the
+settings of its family and no shaping. A plain torch implementation
 of the same algorithm (modules, autograd, ``Categorical``, ``torch.optim.Adam``) runs on the same rollouts, in turns
 with ours, because a machine's speed drifts. The medians over updates are printed.
 """
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from marl.learners import Collector, Rollout, Timings, make_learner
 from marl.learners.ppo import PolicyGradientLearner, generalised_advantages
-from marl.settings import LearnerSettings
+from marl.settings import LearnerSettings, RunSettings
 from marl.shaping import ShapingConfig, Term, check
 from marl.tasks import make_task
 
@@ -121,11 +122,18 @@ def update_flops(learner: PolicyGradientLearner, settings: LearnerSettings, samp
     return settings.epochs * (actor.flops(samples * agents, backward=True) + critic.flops(critic_rows, backward=True))
 
 
-def measure(updates: int, algorithm: str, shaping: ShapingConfig) -> dict[str, float]:
+def settings_of(task: str, algorithm: str) -> LearnerSettings:
+    """Those of the task's family, without memory, which the plain implementation has not."""
+    if task == "spread":
+        return LearnerSettings(algorithm=algorithm, environments=128, hidden=(64, 64), epochs=4, minibatches=4)
+    learner = {"algorithm": algorithm, "memory": "none"}
+    return RunSettings.model_validate({"task": task, "learner": learner}).learner
+
+
+def measure(updates: int, task_name: str, settings: LearnerSettings, shaping: ShapingConfig) -> dict[str, float]:
     """Median seconds per update of each kind of work, of the plain implementation, and rates derived from them."""
     torch.set_num_threads(1)
-    settings = LearnerSettings(algorithm=algorithm, environments=128, hidden=(64, 64), epochs=4, minibatches=4)
-    task = make_task("spread", settings.environments)
+    task = make_task(task_name, settings.environments)
     learner = make_learner(task.spec, settings, seed=0)
     collector = Collector(task, settings, None if shaping.is_none else check(shaping, task.spec))
     plain = PlainMappo(learner, settings)
@@ -168,17 +176,22 @@ def measure(updates: int, algorithm: str, shaping: ShapingConfig) -> dict[str, f
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", default="spread")
     parser.add_argument("--updates", type=int, default=40)
     parser.add_argument("--algorithm", choices=["mappo", "ippo"], default="mappo")
     parser.add_argument("--terms", type=int, choices=range(len(TERMS) + 1), default=1, help="terms of the shaping")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
-    shaping = ShapingConfig(terms=TERMS[: arguments.terms], beta=1.0)
-    result = measure(arguments.updates, arguments.algorithm, shaping)
+    spread = arguments.task == "spread"
+    shaping = ShapingConfig(terms=TERMS[: arguments.terms], beta=1.0) if spread else ShapingConfig.none()
+    settings = settings_of(arguments.task, arguments.algorithm)
+    result = measure(arguments.updates, arguments.task, settings, shaping)
     if arguments.json:
         print(json.dumps(result))
         return
-    print(f"{arguments.algorithm} on spread, one thread, {shaping.describe()}, median of {arguments.updates} updates")
+    layers = "-".join(str(units) for units in settings.hidden)
+    print(f"{arguments.algorithm} on {arguments.task}, one thread, {layers} tanh, {settings.epochs} epochs x ", end="")
+    print(f"{settings.minibatches} minibatches, {shaping.describe()}, median of {arguments.updates} updates")
     print(f"  {result['env_steps_per_second']:,.0f} env steps/s", end="")
     print(f"  (plain torch {result['plain_env_steps_per_second']:,.0f}: ", end="")
     print(f"{result['env_steps_per_second'] / result['plain_env_steps_per_second']:.2f} times as fast)")
