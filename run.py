@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -146,7 +147,9 @@ def train(
     env: options.Environment = None,
     algorithm: options.Algorithm = None,
     shaping: Annotated[Path | None, option("TOML file of a shaping; none when not given.", "FILE")] = None,
-    steps: Annotated[int, typer.Option(parser=whole, metavar="N", help="Env steps to train, rounded up to whole rollouts.")] = 1_000_000,
+    steps: Annotated[
+        int, typer.Option(parser=whole, metavar="N", help="Env steps to train, rounded up to whole rollouts.")
+    ] = 1_000_000,
     segment_steps: Annotated[
         int, typer.Option(parser=whole, metavar="N", help="Env steps of a segment: what a crash loses at most.")
     ] = 100_000,
@@ -406,9 +409,8 @@ def run(arguments: list[str] | None = None) -> int:
         message = error.format_message()
         if message.startswith("Usage:"):
             return BAD_INPUT
-        if not message.endswith("?"):  # a question: did you mean ...?
-            message = f"{message.rstrip('.')}; 'python {_command_of(error)} --help' lists what is known."
-        return fail(message)
+        message = re.sub(r"[.;]? Did you mean (.+)\?$", r" (did you mean \1?)", message.rstrip("."))
+        return fail(f"{message}; 'python {_command_of(error)} --help' lists what is known.")
     except (KeyboardInterrupt, typer.Abort):
         err.print()
         return STOPPED

@@ -131,11 +131,11 @@ def _indexed(image: Image.Image, shapes: bool) -> Image.Image:
     if not shapes:
         return image.quantize(256)
     # Pillow's own look-up in a given palette is approximate: white paper would turn grey.
-    pixels = np.asarray(image).astype(np.int64)
-    codes, place = np.unique(pixels @ [1 << 16, 1 << 8, 1], return_inverse=True)
-    seen = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=1)
-    nearest = np.square(seen[:, None] - _PALETTE).sum(axis=2).argmin(axis=1).astype(np.uint8)
-    indexed = Image.fromarray(nearest[place].reshape(pixels.shape[:2]))
+    place = np.array([1 << 16, 1 << 8, 1], np.int32)
+    seen = np.array([colour for _, colour in image.getcolors(image.width * image.height)])
+    nearest = np.empty(1 << 24, np.uint8)  # by colour; only those that are seen are filled in, and only they are read
+    nearest[seen @ place] = np.square(seen[:, None] - _PALETTE).sum(axis=2).argmin(axis=1)
+    indexed = Image.fromarray(nearest[np.asarray(image, np.int32) @ place])
     indexed.putpalette(_PALETTE.astype(np.uint8).tobytes())
     return indexed
 

@@ -78,8 +78,8 @@ def _play_bare(source: Source, env: Any, layout: Layout, episodes: int, report: 
 _REASONS = {
     "repeated": (
         "The same seed and actions gave another episode in the same environment",
-        "clear everything in reset and make the generator anew from the seed there, or declare new_each_episode=True in a "
-        "ParallelTask",
+        "clear everything in reset and make the generator anew from the seed there, or declare new_each_episode=True "
+        "in a ParallelTask",
     ),
     "fresh": (
         "The same seed and actions gave another episode in a new copy of the environment",

@@ -173,7 +173,7 @@ def load(name: str) -> Source:
     module_name, _, attribute = base.partition(":")
     if not (module_name and attribute):
         raise UnknownTask(
-            f"Found the environment {base!r}, expected MODULE:FACTORY: name a module and what in it makes a ParallelEnv."
+            f"Found the environment {base!r}, expected MODULE:FACTORY: name a module and what in it makes one."
         )
     _make_working_directory_importable()
     try:
