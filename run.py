@@ -64,7 +64,7 @@ def session(
 ) -> int:
     """Run a supervised session. Settings: command line > environment (LEARNING_SIGNAL_...) > --config > default."""
     from agents.specs import parse_assignments, resolve_specs
-    from tools.sources import OPTIONS, gather, one_task, refuse_wrong_task
+    from tools.sources import OPTIONS, gather, one_task, refuse_wrong_run
 
     given_here = {**locals(), "task": one_task(task, env)}
     given = gather({name: given_here[name] for name in OPTIONS}, os.environ, config)
@@ -73,7 +73,7 @@ def session(
         {role: each.spec.text for role, each in backends.items()},
         {role: each.source for role, each in backends.items()},
     )
-    refuse_wrong_task(settings.run.task)
+    refuse_wrong_run(settings.run)
 
     if dry_run:
         from agents.outcome import plan
@@ -164,7 +164,7 @@ def train(
     verbose: Verbose = False,
 ) -> int:
     """Train without agents, under one shaping. The same command goes on where an interrupted run stopped."""
-    from tools.sources import gather, one_task, refuse_wrong_task
+    from tools.sources import gather, one_task, refuse_wrong_run
     from tools.training import TrainingSettings, read_shaping
 
     set_here = {
@@ -172,7 +172,7 @@ def train(
         "store": store,
     }  # fmt: skip
     common = gather(set_here, os.environ, config).settings({}, {})
-    refuse_wrong_task(common.run.task)
+    refuse_wrong_run(common.run)
     settings = TrainingSettings.of(
         common, env_steps=steps, segment_steps=segment_steps, shaping=read_shaping(shaping)
     )

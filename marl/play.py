@@ -111,23 +111,30 @@ def show(
     report: Callable[[int, int], None] | None = None,
     make_task: MakeTask = make_known_task,
 ) -> Shown:
-    """Play a policy and, where there is one, the task's heuristic in the same episodes; animate the first of them.
+    """Play a policy, once greedy and once drawing its actions, and the task's heuristic, all in the same episodes.
 
-    ``policy`` None is the heuristic alone; the GIFs are written to ``folder``. Raises what ``play`` raises.
+    Animates what was asked for: ``policy`` as it is, the heuristic where it is None. Value learners' policies have
+    nothing to draw from, many tasks no heuristic. The GIFs are written to ``folder``. Raises what ``play`` raises.
     """
-    who = "heuristic" if policy is None else f"policy ({'sampled' if policy.sampled else 'greedy'})"
     played = play(task_name, policy, episodes, seed, report, make_task)
-    scores = {who: played.score()}
+    scores = {_who(policy): played.score()}
     if policy is not None:
+        if not policy.description.learner.learns_values:
+            other = LoadedPolicy(policy.policy, policy.description, sampled=not policy.sampled, seed=seed)
+            scores[_who(other)] = play(task_name, other, episodes, seed, report, make_task).score()
         try:
             scores["heuristic"] = play(task_name, None, episodes, seed, report, make_task).score()
         except NoHeuristic:
-            pass  # many tasks have none
+            pass
     animations = {}
     for name, episode in played.notable().items():
         animations[name] = folder / f"{name}.gif"
         film(task_name, played, episode, animations[name], f"{name} of {episodes}", make_task)
     return Shown(task=task_name, episodes=episodes, seed=seed, scores=scores, animations=animations)
+
+
+def _who(policy: LoadedPolicy | None) -> str:
+    return "heuristic" if policy is None else f"policy ({'sampled' if policy.sampled else 'greedy'})"
 
 
 def play(

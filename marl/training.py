@@ -84,11 +84,7 @@ def _train(
 ) -> SegmentResult:
     began = time.perf_counter()
     run, settings, timings = spec.run, spec.run.learner, Timings()
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise SegmentImpossible(
-            "The learner's device is cuda, but torch finds none on this machine; set device to cpu, or install a torch "
-            "build that has CUDA."
-        )
+    refuse_missing_device(settings.device)
     task = make_task(run.task, settings.environments)
     potential = None if spec.shaping.is_none else check(spec.shaping, task.spec)
     _refuse_length(spec, task.spec)
@@ -149,6 +145,15 @@ def _train(
         )
         (folder / "result.json").write_text(result.model_dump_json())
     return result
+
+
+def refuse_missing_device(device: str) -> None:
+    """``SegmentImpossible`` where this machine has no such device."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SegmentImpossible(
+            "The learner's device is cuda, but torch finds none on this machine; set device to cpu, or install a torch "
+            "build that has CUDA."
+        )
 
 
 def _train_once(

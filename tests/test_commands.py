@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 from rich.text import Text
 
@@ -242,15 +243,6 @@ def test_resume_goes_on_with_a_training_run(capsys, monkeypatch):
     assert (outcome["session_id"], outcome["status"], outcome["env_steps"]) == (stopped["session_id"], "done", 200)
 
 
-def test_a_device_that_is_not_there_is_one_sentence(capsys):
-    import torch
-
-    if torch.cuda.is_available():
-        pytest.skip("this machine has CUDA")
-    outcome = result(capsys, "train", "--steps", "200", "--device", "cuda", code=run.EXIT_CODES["paused"])
-    assert "torch finds none on this machine" in outcome["stop_reason"] and outcome["env_steps"] == 0
-
-
 # export and play ----------------------------------------------------------------------------------------------
 
 
@@ -262,7 +254,8 @@ def test_a_session_is_exported_and_played(capsys, monkeypatch, trained):
     assert not folder.exists()
     assert result(capsys, "export", session[:-1], "--ledger", trained) == {"folder": str(folder)}
     played = result(capsys, "play", "latest", "--ledger", trained, "--episodes", "6", "--seed", "3")
-    assert list(played["scores"]) == ["policy (greedy)", "heuristic"] and played["task"] == "spread"
+    both = ["policy (greedy)", "policy (sampled)"]
+    assert list(played["scores"]) == [*both, "heuristic"] and played["task"] == "spread"
     assert len(played["scores"]["heuristic"]["sparse_returns"]) == 6
     assert played["animations"] == {name: str(folder / f"{name}.gif") for name in ("best", "median")}
     assert all(Path(path).read_bytes()[:4] == b"GIF8" for path in played["animations"].values())
@@ -270,7 +263,7 @@ def test_a_session_is_exported_and_played(capsys, monkeypatch, trained):
     again = result(capsys, "play", str(folder), "--episodes", "6", "--seed", "3", "--to", "here")
     assert again["scores"] == played["scores"] and again["animations"]["best"] == "here/best.gif"
     other = result(capsys, "play", str(folder), "--episodes", "6", "--seed", "4", "--sampled")
-    assert list(other["scores"]) == ["policy (sampled)", "heuristic"]
+    assert list(other["scores"]) == [*reversed(both), "heuristic"]
     assert other["scores"]["heuristic"] != played["scores"]["heuristic"]
     assert run.run(["play", str(folder), "--episodes", "4"]) == 0
     text = capsys.readouterr().out
@@ -292,6 +285,16 @@ def test_a_session_without_training_or_store_is_one_sentence(capsys, tmp_path, t
     assert "nosuch" in refused(capsys, "play", "nosuch", "--ledger", trained)
 
 
+def test_what_cannot_be_trained_here_is_refused_before_anything_is_written(capsys):
+    wrong = "tests.foreign_environments:Broken?fault=unseeded"
+    for command in ("train", "session"):
+        text = refused(capsys, command, "--env", wrong, "--ledger", "l.db")
+        assert "The same seed" in text and f"check-env {wrong}" in text
+        if not torch.cuda.is_available():
+            assert "set device to cpu" in refused(capsys, command, "--device", "cuda", "--ledger", "l.db")
+    assert not Path("l.db").exists()
+
+
 # an environment of the user's ---------------------------------------------------------------------------------
 
 
@@ -303,7 +306,7 @@ def test_an_environment_in_the_current_folder_is_checked_trained_and_played(caps
     outcome = result(capsys, "train", "--env", f"{module}:make", "--steps", "64", "--config", "c.toml")
     assert (outcome["task"], outcome["status"]) == (f"{module}:make", "done")
     played = result(capsys, "play", "latest", "--episodes", "4")
-    assert list(played["scores"]) == ["policy (greedy)"] and Path(played["animations"]["best"]).exists()
+    assert list(played["scores"]) == ["policy (greedy)", "policy (sampled)"] and Path(played["animations"]["best"]).exists()
 
 
 @pytest.mark.slow

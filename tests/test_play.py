@@ -74,7 +74,7 @@ def test_show_plays_measures_and_films(tmp_path):
         "cue-varied", untrained("cue", sampled=True), 20, 0, tmp_path / "films", lambda *at: steps.append(at),
         make_sanity_task,
     )  # fmt: skip
-    assert list(shown.scores) == ["policy (sampled)", "heuristic"]
+    assert list(shown.scores) == ["policy (sampled)", "policy (greedy)", "heuristic"]
     assert shown.scores["heuristic"].scored == 1.0
     assert steps[-1][0] <= steps[-1][1]
     for name, path in shown.animations.items():
@@ -109,7 +109,7 @@ def test_what_cannot_be_played_is_one_sentence(tmp_path):
     with pytest.raises(NoHeuristic, match="The task cue has no heuristic"):
         play("cue", None, 4, 0, make_task=lambda name, count: Silent(count))
     shown = show("cue", untrained("cue"), 4, 0, tmp_path, make_task=lambda name, count: Silent(count))
-    assert list(shown.scores) == ["policy (greedy)"]
+    assert list(shown.scores) == ["policy (greedy)", "policy (sampled)"]
     with pytest.raises(PlayError, match="Found 1 episodes, expected at least 2"):
         play("cue", None, 1, 0, make_task=make_sanity_task)
 

@@ -17,6 +17,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from marl.segment import SegmentImpossible
+from marl.settings import RunSettings
 from marl.tasks import make_task
 from tools.configuration import SessionSettings
 
@@ -149,6 +151,30 @@ def refuse_wrong_task(name: str) -> None:
         make_task(name, 1)
     except ValueError as error:
         raise SettingsError(str(error)) from None
+
+
+def refuse_wrong_run(run: RunSettings) -> None:
+    """``SettingsError`` where ``run`` cannot be trained here: before anything is written.
+
+    A user's environment plays two episodes of the contract check: one whose episodes are no function of their seed
+    would make every comparison meaningless, and nothing would tell.
+    """
+    refuse_wrong_task(run.task)
+    if ":" in run.task:
+        from marl.tasks.contract import check_environment
+
+        errors = [finding for finding in check_environment(run.task, episodes=2) if finding.level == "error"]
+        if errors:
+            raise SettingsError(
+                f"{errors[0].message.removesuffix('.')}; 'python run.py check-env {run.task}' tells whether that is all."
+            )
+    if run.learner.device == "cuda":
+        from marl.training import refuse_missing_device
+
+        try:
+            refuse_missing_device(run.learner.device)
+        except SegmentImpossible as error:
+            raise SettingsError(str(error)) from None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -19,10 +19,16 @@ BAD_INPUT = 2
 PACKAGES = {"agents", "tools", "marl", "ledger", "viewer"}
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Whoever reads the pipe, such as head, has seen enough: no failure, as rich would have it."""
+        raise BrokenPipeError
+
+
 def console(stream: Any) -> Console:
     """A console on standard output or standard error; a pipe gets 100 columns unless COLUMNS says otherwise."""
     width = None if stream.isatty() or "COLUMNS" in os.environ else 100
-    return Console(stderr=stream is sys.stderr, highlight=False, width=width)
+    return _Console(stderr=stream is sys.stderr, highlight=False, width=width)
 
 
 out = console(sys.stdout)
