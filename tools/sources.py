@@ -165,9 +165,8 @@ def refuse_wrong_run(run: RunSettings) -> None:
 
         errors = [finding for finding in check_environment(run.task, episodes=2) if finding.level == "error"]
         if errors:
-            raise SettingsError(
-                f"{errors[0].message.removesuffix('.')}; 'python run.py check-env {run.task}' tells whether that is all."
-            )
+            found = errors[0].message.removesuffix(".")
+            raise SettingsError(f"{found}; 'python run.py check-env {run.task}' tells whether that is all.")
     if run.learner.device == "cuda":
         from marl.training import refuse_missing_device
 
