@@ -6,6 +6,7 @@ Keys are mixed with SplitMix64 (Steele, Lea & Flood, "Fast splittable pseudorand
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 
@@ -26,10 +27,19 @@ def uniforms(seeds: np.ndarray, count: int, stream: int = 0) -> np.ndarray:
 
     ``stream`` separates independent uses of the same seed (for example, one per time step).
     """
-    with np.errstate(over="ignore"):
-        base = mix(seeds.astype(np.uint64) ^ mix(np.asarray(stream, dtype=np.uint64)))
-        counters = base[..., None] + np.arange(1, count + 1, dtype=np.uint64) * _GAMMA
-    return (mix(counters) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    base = mix(seeds.astype(np.uint64) ^ _key(stream))
+    return (mix(base[..., None] + _steps(count)) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+@lru_cache(maxsize=4096)
+def _key(stream: int) -> np.uint64:
+    return mix(np.array([stream], dtype=np.uint64))[0]
+
+
+@lru_cache(maxsize=64)
+def _steps(count: int) -> np.ndarray:
+    """``[count]``: how far each number is from its seed (the sums wrap around, as they should)."""
+    return np.arange(1, count + 1, dtype=np.uint64) * _GAMMA
 
 
 def derive(*parts: int | str) -> int:

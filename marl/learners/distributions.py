@@ -49,6 +49,10 @@ class Distribution(Protocol):
         """The most probable action of each column."""
         ...
 
+    def log_probability(self, outputs: Tensor, actions: Tensor) -> Tensor:
+        """``[rows]``: of ``actions``, one per column."""
+        ...
+
     def taken(self, outputs: Tensor, actions: Tensor) -> Taken:
         """Log-probability, entropy and their gradient for ``actions``, one per column."""
         ...
@@ -73,6 +77,9 @@ class Categorical:
 
     def best(self, outputs: Tensor) -> Tensor:
         return outputs.argmax(0)
+
+    def log_probability(self, outputs: Tensor, actions: Tensor) -> Tensor:
+        return torch.log_softmax(outputs, 0).gather(0, actions[None])[0]
 
     def taken(self, outputs: Tensor, actions: Tensor) -> Taken:
         log_probabilities = torch.log_softmax(outputs, 0)
@@ -109,6 +116,9 @@ class Gaussian:
 
     def best(self, outputs: Tensor) -> Tensor:
         return self._rows(self._parameters(outputs)[0])
+
+    def log_probability(self, outputs: Tensor, actions: Tensor) -> Tensor:
+        return self.taken(outputs, actions).log_probability
 
     def taken(self, outputs: Tensor, actions: Tensor) -> Taken:
         means, log_deviations, inside = self._parameters(outputs)

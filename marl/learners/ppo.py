@@ -284,8 +284,8 @@ class PolicyGradientLearner:
             actions = rollout.actions.to(self.settings.device)[:, :, actor.places].flatten(0, 2)
             # Rows are in the order of time, environment, agent; outputs come first.
             columns = outputs.transpose(0, 1).flatten(1)
-            taken = self.policy.distribution.taken(columns, actions)
-            result[:, :, actor.places] = taken.log_probability.view(*result.shape[:2], -1)
+            of_actions = self.policy.distribution.log_probability(columns, actions)
+            result[:, :, actor.places] = of_actions.view(*result.shape[:2], -1)
         return result
 
     def _predict(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
