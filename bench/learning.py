@@ -1,6 +1,7 @@
 """Learning: sparse return by env steps on the published tasks, with the settings of their family and without shaping.
 
-    python -m bench.learning [--tasks TASK ...] [--seeds 3] [--workers 2] [--store FOLDER] [--write] [--quick] [--json]
+    python -m bench.learning [--tasks TASK ...] [--learners NAME ...] [--seeds 3] [--workers 2] [--store FOLDER]
+        [--write] [--quick] [--json]
 
 A run is a chain of segments of about 100,000 env steps in a store, so that a stopped run goes on where it was. Four
 times per segment the greedy policy plays 513 episodes; a result is their mean return as a share of the task's maximum.
@@ -251,6 +252,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     names = sorted({task for task, _ in ROWS})
     parser.add_argument("--tasks", nargs="+", choices=names, metavar="TASK", help=f"some of {', '.join(names)}")
+    learners = sorted({learner for _, learner in ROWS})
+    parser.add_argument("--learners", nargs="+", choices=learners, metavar="NAME", help=f"of {', '.join(learners)}")
     parser.add_argument("--seeds", type=int, default=3, help=f"seeds {FIRST_SEED}, {FIRST_SEED + 1}, ... (default 3)")
     parser.add_argument("--workers", type=int, default=2, help="worker processes (default 2)")
     parser.add_argument("--store", type=Path, default=Path("runs/learning"), help="where segments are kept")
@@ -263,6 +266,8 @@ def main() -> None:
     sizes = QUICK if arguments.quick else Sizes()
     if arguments.tasks:
         sizes = replace(sizes, rows=tuple(row for row in sizes.rows if row[0] in arguments.tasks))
+    if arguments.learners:
+        sizes = replace(sizes, rows=tuple(row for row in sizes.rows if row[1] in arguments.learners))
     start = time.perf_counter()
     rows = measure(sizes, arguments.seeds, arguments.workers, arguments.store, Console(stderr=True))
     wall = time.perf_counter() - start

@@ -92,6 +92,8 @@ class LearnerSettings(Frozen):
     """Minibatches per pass."""
     clip: Positive = 0.2
     """Clipping range of the probability ratio (and of the value change)."""
+    largest_kl: Positive | None = None
+    """An update ends early once the policy is this far from the one that acted (approximate KL, nats); None: never."""
     entropy: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Weight of the entropy bonus."""
     max_gradient_norm: Positive = 10.0

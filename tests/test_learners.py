@@ -243,6 +243,18 @@ def test_minibatches_need_not_be_equal():
     assert rows[-1]["value_loss"] > 0
 
 
+@pytest.mark.parametrize("memory", ["none", "gru"])
+def test_an_update_ends_where_the_policy_is_too_far_from_the_one_that_acted(memory):
+    def updated(largest_kl: float | None):
+        return train(Cue(32), SETTINGS.model_copy(update={"largest_kl": largest_kl, "memory": memory}), 1)[0]
+
+    whole, never, soon = updated(None), updated(1e9), updated(1e-9)
+    assert whole.actors[0].optimiser.steps == SETTINGS.epochs * SETTINGS.minibatches
+    assert torch.equal(whole.tensors()["actor"], never.tensors()["actor"])
+    # The first step begins at the policy that acted; the second already does not.
+    assert [part.optimiser.steps for part in soon.parts] == [2, 2]
+
+
 @pytest.mark.parametrize(("memory", "samples"), [("none", 16), ("gru", 4)])
 def test_a_minibatch_needs_a_sample(memory, samples):
     """A sample is a joint state (4 environments, 4 steps) or, with memory, an environment's sequence."""

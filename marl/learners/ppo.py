@@ -7,7 +7,7 @@ objective is that of Schulman et al. 2017 (arXiv 1707.06347, equation 7); its gr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,10 @@ from marl.randomness import derive
 from marl.settings import LearnerSettings
 from marl.shaping import Potential
 from marl.tasks.base import TaskSpec
+
+STATISTICS = ("policy_loss", "entropy", "approximate_kl", "clip_fraction", "gradient_norm", "value_loss")
+"""Of a gradient step, in this order."""
+APPROXIMATE_KL = STATISTICS.index("approximate_kl")
 
 SMALLEST_SCALE = 0.01
 """Advantages are not scaled up from a standard deviation below this (in units of reward).
@@ -210,25 +214,33 @@ class PolicyGradientLearner:
         else:
             columns = {name: column.flatten(0, 1) for name, column in columns.items()}
             axis = 0
-        shuffled = {name: torch.empty_like(column) for name, column in columns.items()}
 
-        # 3. Clipped gradient steps. Each pass shuffles once; its minibatches are then neighbours.
-        statistics, samples = [], advantages.shape[axis] if self.recurrent else advantages[..., 0].numel()
-        bounds = [samples * k // settings.minibatches for k in range(settings.minibatches + 1)]
-        for _ in range(settings.epochs):
-            order = torch.from_numpy(generator.permutation(samples)).to(device)
-            for name, column in columns.items():
-                torch.index_select(column, axis, order, out=shuffled[name])
-            for first, last in zip(bounds[:-1], bounds[1:], strict=True):
-                batch = {name: column.narrow(axis, first, last - first) for name, column in shuffled.items()}
-                statistics.append(self._gradient_step(batch))
+        # 3. Clipped gradient steps, until the policy is too far from the one that acted.
+        statistics: list[Tensor] = []
+        for batch in self._minibatches(columns, axis, generator):
+            statistics.append(self._gradient_step(batch))
+            if settings.largest_kl is not None and float(statistics[-1][APPROXIMATE_KL]) > settings.largest_kl:
+                break
 
         # 4. What happened.
         means = torch.stack(statistics).mean(0).tolist()
-        names = ("policy_loss", "entropy", "approximate_kl", "clip_fraction", "gradient_norm", "value_loss")
-        metrics = dict(zip(names, means, strict=True)) | {"explained_variance": explained}
+        metrics = dict(zip(STATISTICS, means, strict=True)) | {"explained_variance": explained}
         refuse_divergence(metrics, self.tensors())
         return metrics
+
+    def _minibatches(
+        self, columns: dict[str, Tensor], axis: int, generator: np.random.Generator
+    ) -> Iterator[dict[str, Tensor]]:
+        """Parts of ``columns`` along ``axis``. Each pass shuffles once; its minibatches are then neighbours."""
+        settings, samples = self.settings, columns["advantages"].shape[axis]
+        bounds = [samples * k // settings.minibatches for k in range(settings.minibatches + 1)]
+        shuffled = {name: torch.empty_like(column) for name, column in columns.items()}
+        for _ in range(settings.epochs):
+            order = torch.from_numpy(generator.permutation(samples)).to(settings.device)
+            for name, column in columns.items():
+                torch.index_select(column, axis, order, out=shuffled[name])
+            for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+                yield {name: column.narrow(axis, first, last - first) for name, column in shuffled.items()}
 
     def _gradient_step(self, batch: dict[str, Tensor]) -> Tensor:
         """One Adam step of every network on ``batch``, a part of each column; statistics ``[6]``."""
