@@ -25,7 +25,7 @@ def mix(values: np.ndarray) -> np.ndarray:
 def uniforms(seeds: np.ndarray, count: int, stream: int | np.ndarray = 0) -> np.ndarray:
     """``count`` uniform float64 in [0, 1) for each uint64 seed: shape ``[*seeds.shape, count]``.
 
-    ``stream`` separates independent uses of the same seed (for example, one per time step); one number, or one per seed.
+    ``stream`` separates independent uses of the same seed (for example, one per time step): a number, or one per seed.
     """
     base = mix(seeds.astype(np.uint64) ^ mix(np.asarray(stream, dtype=np.uint64)))
     return (mix(base[..., None] + _steps(count)) >> np.uint64(11)).astype(np.float64) * 2.0**-53
