@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from scipy import stats
 
 from marl.gate import (
     GateSettings,
@@ -45,12 +46,14 @@ def judged(differences, control=ABOVE, progress=None, settings=SETTINGS, base_pr
 # --- statistics ---
 
 
-@pytest.mark.parametrize("n", range(2, 9))
+@pytest.mark.parametrize("n", range(2, 13))
 def test_permutation_p_equals_brute_force(n):
     rng = np.random.default_rng(n)
     for differences in (
         rng.normal(0.5, 1, n),
-        rng.integers(-2, 3, n).astype(float),
+        -np.abs(rng.normal(0.5, 1, n)),  # all negative
+        rng.integers(-2, 3, n).astype(float),  # ties and zeros
+        np.where(rng.random(n) < 0.5, 0.0, 1.0),
         np.full(n, 0.1),
         np.zeros(n),
     ):
@@ -76,6 +79,11 @@ def test_interval_matches_the_t_table_and_covers():
     low, high = interval([1.0, 2.0, 3.0, 4.0, 5.0], 0.90)
     half = 2.13184679 * math.sqrt(2.5 / 5)  # t(0.95, 4)
     assert (low, high) == pytest.approx((3 - half, 3 + half))
+    for n, level in ((2, 0.9), (5, 0.5), (12, 0.99)):
+        values = np.random.default_rng(n).normal(size=n)
+        expected = stats.t.interval(level, n - 1, loc=values.mean(), scale=values.std(ddof=1) / math.sqrt(n))
+        assert interval(values, level) == pytest.approx(expected)
+        assert interval(values, level) != pytest.approx(stats.norm.interval(level, values.mean(), stats.sem(values)))
     assert interval([0.1] * 5, 0.9) == pytest.approx((0.1, 0.1))
     draws = np.random.default_rng(0).normal(1.0, 2.0, (1000, 5))
     covered = np.mean([low <= 1.0 <= high for low, high in (interval(row, 0.90) for row in draws)])
@@ -303,8 +311,19 @@ def test_screen_excludes_failed_arms_with_the_reason():
     assert "1 of 2" in failures["short"]
 
 
+def test_a_seed_that_the_control_did_not_finish_is_left_out_for_every_arm():
+    candidates = {"a": measures([2.0, 99.0]), "b": measures([3.0, None]), "c": measures([None, 99.0])}
+    result = rank_screen(measures([1.0, None]), candidates, MAX_RETURN, SETTINGS)
+    assert (result.chosen, result.arms[0].differences) == ("b", (2.0,))  # what b lost is nothing against it
+    assert "over 1 paired seeds; the control has no sparse return for seed 2 of 2, which is left out" in result.reason
+    assert {arm.name: arm.failure for arm in result.arms}["c"] == "has no sparse return for seed 1 of 2"
+    whole = rank_screen(measures([1.0, 1.0]), candidates, MAX_RETURN, SETTINGS)
+    assert (whole.chosen, whole.arms[-1].name) == ("a", "c")  # negative control: with it, b has failed
+    assert "left out" not in whole.reason
+
+
 def test_screen_with_a_failed_control_chooses_nothing():
-    result = rank_screen(measures([1.0, None]), {"a": measures([2.0, 2.0])}, MAX_RETURN, SETTINGS)
+    result = rank_screen(measures([math.nan, None]), {"a": measures([2.0, 2.0])}, MAX_RETURN, SETTINGS)
     assert result.chosen is None
     assert "the control" in result.reason and "the control" in result.arms[0].failure
     assert rank_screen(measures([1.0]), {}, MAX_RETURN, SETTINGS).chosen is None
