@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 ARGS ?=
-PYTEST_ARGS ?= --numprocesses auto --maxprocesses 4
+PYTEST_ARGS ?= --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 .PHONY: help session test bench lint clean
 

@@ -1,11 +1,15 @@
 """Worker processes: how much faster two finish a set of branches than one, and what handing a segment over
-costs.
+costs; and the same two on a Ray cluster.
 
-    python -m bench.workers [--branches 8] [--env-steps 60000] [--repeats 2] [--json]
+    python -m bench.workers [--branches 8] [--env-steps 60000] [--repeats 2] [--ray] [--json]
 
 Every repeat trains the same set of branches of spread (fresh seeds, so that nothing is stored already) with
 one worker and with two, in turns, because a machine's speed drifts. Workers are started before the clock
 is. Hand-over is the wall time of one worker beyond the seconds that the segments themselves report.
+
+With --ray, two local processes and two workers of a Ray cluster of this machine train the same branches in
+turns, each with a store of its own. Then a cluster of two nodes loses one while branches run: how many
+segments it held, and how many were started more than once.
 """
 
 from __future__ import annotations
@@ -18,13 +22,15 @@ import tempfile
 import time
 from pathlib import Path
 
+from marl.executor import Executor, ExecutorSettings, open_executor
 from marl.pool import WorkerPool, available_cores
 from marl.segment import SegmentSpec, round_up
 from marl.settings import RunSettings
 from marl.shaping import ShapingConfig, Term
 
 SHAPING = ShapingConfig(terms=(Term(potential="coverage_distance", weight=-1.0, scope="team"),), beta=1.0)
-TARGET = 1.8
+TARGET = 1.9
+RAY_TARGET = 1.1
 
 
 def branch(env_steps: int, seed: int) -> SegmentSpec:
@@ -33,7 +39,7 @@ def branch(env_steps: int, seed: int) -> SegmentSpec:
     return SegmentSpec(run=run, parent=None, shaping=SHAPING, env_steps=round_up(run, env_steps), seed=seed)
 
 
-def finish(pool: WorkerPool, specs: list[SegmentSpec]) -> tuple[float, float]:
+def finish(pool: Executor, specs: list[SegmentSpec]) -> tuple[float, float]:
     """Wall seconds until every branch is finished, and the sum of the seconds the branches themselves
     report.
     """
@@ -71,6 +77,66 @@ def measure(branches: int, env_steps: int, repeats: int) -> dict[str, float | in
     }
 
 
+def measure_ray(branches: int, env_steps: int, repeats: int) -> dict[str, float | int]:
+    """Medians over repeats; within each, two local processes and two Ray workers take turns on the same branches."""
+    with tempfile.TemporaryDirectory() as folder:
+        here, there = Path(folder, "local"), Path(folder, "ray")
+        ray_settings = ExecutorSettings(kind="ray")
+        with WorkerPool(here, 2) as pool, open_executor(there, 2, settings=ray_settings) as cluster:
+            seeds = iter(range(10**6))
+            for executor in (pool, cluster):
+                finish(executor, [branch(1, next(seeds)) for _ in range(8)])  # warm up
+            local, ray = [], []
+            for repeat in range(repeats):
+                specs = [branch(env_steps, next(seeds)) for _ in range(branches)]
+                for executor in (pool, cluster) if repeat % 2 == 0 else (cluster, pool):
+                    (local if executor is pool else ray).append(finish(executor, specs)[0])
+        return {
+            "seconds_two_processes": statistics.median(local),
+            "seconds_two_ray_workers": statistics.median(ray),
+            "ray_ratio": statistics.median(theirs / ours for theirs, ours in zip(ray, local, strict=True)),
+            **lose_a_node(Path(folder, "lost"), branches, env_steps),
+        }
+
+
+def lose_a_node(store: Path, branches: int, env_steps: int) -> dict[str, int]:
+    """What it costs that one of two nodes (one core each) is killed when a third of the branches are done."""
+    from ray.cluster_utils import Cluster
+
+    from marl.ray_executor import RayExecutor
+
+    store.mkdir()
+    size = {"num_cpus": 1, "object_store_memory": 200 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args={**size, "include_dashboard": False})
+    second = cluster.add_node(**size)
+    noted = "bench.workers:noted_segment"
+    try:
+        with RayExecutor(
+            store, address=cluster.address, share="folder", tasks=(noted,), runner=noted
+        ) as executor:
+            specs = [branch(env_steps, 10**6 + seed) for seed in range(branches)]
+            futures = [executor.submit(spec) for spec in specs]
+            while sum(future.done() for future in futures) < branches / 3:
+                time.sleep(0.1)
+            time.sleep(1)  # now either node is in the middle of a segment
+            cluster.remove_node(second, allow_graceful=False)
+            for future in futures:
+                future.result()
+    finally:
+        cluster.shutdown()
+    starts = sum(path.read_text().count("\n") for path in store.glob("*.starts"))
+    return {"held_by_the_lost_node": size["num_cpus"], "computed_again": starts - branches}
+
+
+def noted_segment(spec, store, progress=None):
+    """``run_segment``, with every start noted beside the store's segments."""
+    from marl.training import run_segment
+
+    with (store.root / f"{spec.id}.starts").open("a") as starts:
+        starts.write("started\n")
+    return run_segment(spec, store, progress=progress)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -78,9 +144,13 @@ def main() -> None:
     parser.add_argument("--branches", type=int, default=8)
     parser.add_argument("--env-steps", type=int, default=60_000)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--ray", action="store_true", help="also on a Ray cluster of this machine")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    found = measure(arguments.branches, arguments.env_steps, arguments.repeats)
+    sizes = (arguments.branches, arguments.env_steps, arguments.repeats)
+    found = measure(*sizes)
+    if arguments.ray:
+        found |= measure_ray(*sizes)
     if arguments.json:
         print(json.dumps(found))
         return
@@ -93,6 +163,12 @@ def main() -> None:
     )
     share, each = found["hand_over_share"], found["hand_over_milliseconds_per_segment"]
     print(f"hand-over     {each:8.1f} ms per segment ({share:.2%} of the wall)")
+    if arguments.ray:
+        ours, theirs = found["seconds_two_processes"], found["seconds_two_ray_workers"]
+        print(f"local, Ray    {ours:8.2f} s and {theirs:.2f} s with two workers")
+        print(f"Ray / local   {found['ray_ratio']:8.2f}   (target at most {RAY_TARGET:g})")
+        held, again = found["held_by_the_lost_node"], found["computed_again"]
+        print(f"a lost node   {again:8} segments computed again, {held} held")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,10 @@ from pathlib import Path
 
 from marl.segment import Progress, SegmentFailed, SegmentImpossible, SegmentSpec, SegmentStore, failure_of
 
-_THREAD_VARIABLES = (
+Answer = tuple[str, object]
+"""``("done", SegmentResult)`` or ``("failed", (SegmentFailed, traceback))``."""
+
+THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )  # fmt: skip
@@ -35,8 +38,7 @@ def start_worker(store_root: Path, runner: str, preload: tuple[str, ...]) -> tup
     """Start a worker process; returns at once with the process and this side of its pipe.
 
     It imports ``preload`` and ``runner`` (``module:function``), says ``("ready", None)``, and then answers
-    every ``(spec, id)`` it receives with ``("progress", Progress)`` messages and one ``("done",
-    SegmentResult)`` or ``("failed", (SegmentFailed, traceback))``.
+    every ``(spec, id)`` it receives with ``("progress", Progress)`` messages and one ``Answer``.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -59,8 +61,8 @@ def sentence(error: BaseException) -> str:
 @contextmanager
 def _one_thread_environment() -> Iterator[None]:
     """Processes started inside inherit an environment that gives numerical libraries one thread."""
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     try:
         yield
     finally:
@@ -88,17 +90,12 @@ def _work(connection: Connection, store_root: str, runner: str, preload: tuple[s
     """Receive specs, run them, send progress and results, until the pipe closes or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, name="leave-with-parent", daemon=True).start()
-    function, broken = None, None
-    try:
-        for name in preload:
-            import_module(name)
-        module, _, attribute = runner.partition(":")
-        function = getattr(import_module(module), attribute)
-        if "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(1)
-    except Exception as error:
-        reason = f"The worker could not load {runner} ({sentence(error)}); repair that and resume."
-        broken = ("failed", (SegmentImpossible(reason), traceback.format_exc()))
+    store = SegmentStore(Path(store_root))
+    function, broken = load(runner, preload)
+
+    def tell(progress: Progress) -> None:
+        connection.send(("progress", progress))
+
     connection.send(("ready", None))
     while True:
         try:
@@ -106,19 +103,34 @@ def _work(connection: Connection, store_root: str, runner: str, preload: tuple[s
         except (EOFError, OSError):
             return
         except Exception as error:
-            answer = _changed(f"a segment cannot be read: {sentence(error)}", traceback.format_exc())
+            found = changed(f"a segment cannot be read: {sentence(error)}", traceback.format_exc())
         else:
-            answer = broken or _answer(function, spec, expected_id, store_root, connection)
+            found = broken or answer(function, spec, expected_id, store, tell)
         try:
-            connection.send(answer)
+            connection.send(found)
         except OSError:
             return
 
 
-def _answer(
-    function: Callable, spec: SegmentSpec, expected_id: str, store_root: str, connection: Connection
-) -> tuple[str, object]:
-    """Run one segment: ``("done", result)``, or ``("failed", (error, traceback))``."""
+def load(runner: str, preload: tuple[str, ...]) -> tuple[Callable | None, Answer | None]:
+    """The function ``module:function``, or the answer to every segment where it cannot be loaded."""
+    try:
+        for name in preload:
+            import_module(name)
+        module, _, attribute = runner.partition(":")
+        function = getattr(import_module(module), attribute)
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(1)
+        return function, None
+    except Exception as error:
+        reason = f"The worker could not load {runner} ({sentence(error)}); repair that and resume."
+        return None, ("failed", (SegmentImpossible(reason), traceback.format_exc()))
+
+
+def answer(
+    function: Callable, spec: SegmentSpec, expected_id: str, store: SegmentStore, tell: Callable[[Progress], None]
+) -> Answer:
+    """Run one segment; ``tell`` hears of its progress about ten times a second."""
     last, trained = -_PROGRESS_SECONDS, 0
 
     def report(progress: Progress) -> None:
@@ -126,18 +138,18 @@ def _answer(
         now, trained = time.monotonic(), progress.done_env_steps
         if now - last >= _PROGRESS_SECONDS:
             last = now
-            connection.send(("progress", progress))
+            tell(progress)
 
     try:
         if spec.id != expected_id:
-            return _changed(f"segment {expected_id} is {spec.id} here")
-        return "done", function(spec, SegmentStore(Path(store_root)), progress=report)
+            return changed(f"segment {expected_id} is {spec.id} here")
+        return "done", function(spec, store, progress=report)
     except Exception as error:
         details = "" if type(error) is SegmentFailed else traceback.format_exc()
         return "failed", (failure_of(error, expected_id, trained), details)
 
 
-def _changed(what: str, details: str = "") -> tuple[str, object]:
+def changed(what: str, details: str = "") -> Answer:
     """The answer of a worker whose code is not its parent's."""
     reason = f"The sources of this program changed while it ran ({what}); start it again."
     return "failed", (SegmentImpossible(reason), details)

@@ -46,6 +46,10 @@ def act(spec, store, progress=None):
         progress(Progress(spec.id, 1, spec.env_steps, None, None))
         while True:
             pass
+    elif name == "counted":
+        with (store.root / f"{spec.id} starts").open("a") as starts:
+            starts.write("started\n")
+        time.sleep(spec.env_steps / 1000)
     elif name == "killed":
         progress(Progress(spec.id, 40, spec.env_steps, None, None))
         os.kill(os.getpid(), signal.SIGKILL)

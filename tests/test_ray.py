@@ -1,0 +1,314 @@
+"""The Ray executor on a real cluster of two nodes: the pool's results, lost nodes and workers, order, cancellation."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from session_helpers import Recorder, resume, run, tiny_settings
+
+import marl.ray_cluster
+import marl.ray_executor
+from agents.observer import SessionControl
+from marl import segment
+from marl.executor import ExecutorError, ExecutorSettings, open_executor
+from marl.jobs import Job
+from marl.pool import WorkerPool
+from marl.ray_executor import RayExecutor
+from marl.segment import SegmentFailed, SegmentImpossible, SegmentSpec
+from marl.settings import EvaluationSettings, LearnerSettings, RunSettings
+from marl.shaping import ShapingConfig
+
+PATIENCE = 90
+HERE = ("pool_runners:act",)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("ray"),  # one cluster, not one per test process
+    pytest.mark.skipif(
+        find_spec("ray") is None and not os.environ.get("CI"), reason="ray is a development dependency"
+    ),
+]
+
+
+def make_spec(task="ok", seed=0, env_steps=100, parent=None):
+    return SegmentSpec(
+        run=RunSettings(task=task), parent=parent, shaping=ShapingConfig.none(), env_steps=env_steps, seed=seed
+    )
+
+
+def trained_spec(seed, parent=None, algorithm="mappo"):
+    learner = LearnerSettings(algorithm=algorithm, hidden=(8,), environments=8, epochs=1, minibatches=1)
+    run = RunSettings(learner=learner, evaluation=EvaluationSettings(episodes=8, points=2))
+    return SegmentSpec(run=run, parent=parent, shaping=ShapingConfig.none(), env_steps=400, seed=seed)
+
+
+class Nodes:
+    """A cluster on this machine: its head and a second node, one core each."""
+
+    SIZE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+
+    def __init__(self):
+        from ray.cluster_utils import Cluster
+
+        self.cluster = Cluster(initialize_head=True, head_node_args={**self.SIZE, "include_dashboard": False})
+        self.second = self.cluster.add_node(**self.SIZE)
+
+    @property
+    def address(self):
+        return self.cluster.address
+
+    def lose_second(self):
+        self.cluster.remove_node(self.second, allow_graceful=False)
+
+    def replace_second(self):
+        self.second = self.cluster.add_node(**self.SIZE)
+        self.cluster.wait_for_nodes()
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    before = dict(os.environ)
+    os.environ.update(marl.ray_cluster._QUIET)
+    nodes = Nodes()
+    yield nodes
+    nodes.cluster.shutdown()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+class Heard:
+    """A progress listener that remembers, and can be waited for."""
+
+    def __init__(self):
+        self.messages, self.condition = [], threading.Condition()
+
+    def __call__(self, progress):
+        with self.condition:
+            self.messages.append(progress)
+            self.condition.notify_all()
+
+    def wait_for(self, identifier):
+        with self.condition:
+            assert self.condition.wait_for(
+                lambda: any(progress.id == identifier for progress in self.messages), timeout=PATIENCE
+            )
+
+
+@pytest.fixture
+def heard():
+    return Heard()
+
+
+@pytest.fixture
+def acting(nodes, tmp_path, heard):
+    """An executor whose segments do what their task's name says; it is the tests' store that tells what ran."""
+    with RayExecutor(
+        tmp_path, on_progress=heard, address=nodes.address, share="folder", tasks=HERE, runner=HERE[0], preload=()
+    ) as executor:
+        yield executor
+
+
+def error_of(future):
+    with pytest.raises(SegmentFailed) as raised:
+        future.result(PATIENCE)
+    return raised.value
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.01)
+
+
+def same_files(first: Path, second: Path) -> None:
+    """Checkpoints and behaviour are equal bit for bit."""
+    ours, theirs = (torch.load(path / "checkpoint.pt", weights_only=True) for path in (first, second))
+    assert flat(ours) == flat(theirs)
+    ours, theirs = (np.load(path / "behaviour.npz") for path in (first, second))
+    assert ours.files == theirs.files
+    assert all(ours[name].tobytes() == theirs[name].tobytes() for name in ours.files)
+
+
+def flat(state):
+    if isinstance(state, dict):
+        return {name: flat(each) for name, each in state.items()}
+    if isinstance(state, (list, tuple)):
+        return [flat(each) for each in state]
+    return state.numpy().tobytes() if isinstance(state, torch.Tensor) else state
+
+
+@pytest.mark.parametrize("share", ["objects", "folder"])
+def test_results_are_those_of_the_local_pool_bit_for_bit(nodes, tmp_path, share):
+    roots = {name: tmp_path / name for name in ("local", "ray")}
+    algorithm = "qmix" if share == "objects" else "mappo"
+    first = trained_spec(0, algorithm=algorithm)
+    specs = [trained_spec(seed, first.id, algorithm) for seed in (1, 2, 3)]
+    results = {}
+    for name in roots:
+        settings = (
+            ExecutorSettings(kind="ray", address=nodes.address, share=share) if name == "ray" else ExecutorSettings()
+        )
+        with open_executor(roots[name], 2, None, settings) as executor:
+            assert executor.worker_count == 2
+            results[name] = [executor.submit(first).result(PATIENCE)]
+            results[name] += [each.result(PATIENCE) for each in [executor.submit(spec) for spec in specs]]
+            assert executor.submit(first).result().reused
+            if name == "ray":
+                assert executor._parents == {}, "the last child has let go of the checkpoint"
+    for ours, theirs in zip(results["ray"], results["local"], strict=True):
+        apart = {"wall_seconds": 0, "timings": {}}
+        assert ours.model_copy(update=apart) == theirs.model_copy(update=apart)
+        same_files(roots["ray"] / ours.id, roots["local"] / ours.id)
+    assert not list(roots["ray"].glob(".*"))
+
+
+def test_a_lost_node_costs_only_the_segments_it_held(nodes, tmp_path, acting, heard):
+    specs = [make_spec("counted", seed=seed, env_steps=2500) for seed in range(6)]
+    futures = [acting.submit(spec) for spec in specs]
+    started = lambda: {spec.id for spec in specs if (tmp_path / f"{spec.id} starts").exists()}  # noqa: E731
+    wait_until(lambda: len(started()) == 2)
+    wait_until(lambda: any(future.done() for future in futures) and len(started()) == 4)
+    time.sleep(0.3)
+    nodes.lose_second()
+    try:
+        assert [future.result(PATIENCE)["seed"] for future in futures] == list(range(6))
+    finally:
+        nodes.replace_second()
+    starts = [(tmp_path / f"{spec.id} starts").read_text().count("\n") for spec in specs]
+    assert sorted(starts) == [1, 1, 1, 1, 1, 2]
+
+
+def test_a_segment_whose_worker_dies_twice_has_failed(acting):
+    doomed, next_one = acting.submit(make_spec("exit")), acting.submit(make_spec(seed=20))
+    error = error_of(doomed)
+    assert type(error) is SegmentFailed
+    assert str(error).startswith("The worker died (its process ended unexpectedly) while computing segment")
+    assert next_one.result(PATIENCE)["seed"] == 20
+    assert acting.submit(make_spec("killed once", seed=24)).result(PATIENCE)["seed"] == 24
+
+
+def test_failures_are_those_of_the_local_pool(acting, monkeypatch):
+    diverged, error = acting.submit(make_spec("diverged")), acting.submit(make_spec("error"))
+    assert type(error_of(diverged)) is SegmentFailed and str(error_of(diverged)).startswith("Training diverged")
+    assert str(error_of(error)) == "ValueError: first line second line"
+    assert error_of(error).env_steps == 60
+    machine, unreadable = acting.submit(make_spec("memory")), acting.submit(make_spec("unreadable"))
+    assert type(error_of(machine)) is SegmentImpossible and "memory is full" in str(error_of(machine))
+    assert type(error_of(unreadable)) is SegmentImpossible
+    monkeypatch.setattr(segment, "training_version", lambda: "another")
+    changed = error_of(acting.submit(make_spec(seed=70)))
+    assert type(changed) is SegmentImpossible and "changed while it ran" in str(changed)
+
+
+def test_order_sharing_withdrawal_and_back_pressure(acting, heard):
+    """Both cores are busy, so that everything else waits in our own queue."""
+    ray, most = acting._ray, 0
+    busy = [acting.submit(make_spec("sleep", seed=seed, env_steps=1500)) for seed in (0, 1)]
+    late = acting.submit(make_spec(seed=2), urgent=False)
+    raised = acting.submit(make_spec(seed=3), urgent=False)
+    dropped = acting.submit(make_spec(seed=4))
+    urgent = [acting.submit(make_spec("sleep", seed=seed, env_steps=20)) for seed in range(5, 15)]
+    assert acting.submit(make_spec(seed=3)) is raised
+    assert acting.withdraw(make_spec(seed=4).id) and dropped.cancelled()
+    assert not acting.withdraw(make_spec(seed=4).id), "it is not known any more"
+    wait_until(busy[0].running)
+    assert not acting.withdraw(make_spec("sleep", seed=0, env_steps=1500).id), "it has started"
+    while not late.done():
+        most = max(most, len(acting._tasks))
+        time.sleep(0.01)
+    assert most <= acting.worker_count * 2
+    last = max(future.result(PATIENCE)["began"] for future in [*busy, raised, *urgent])
+    assert late.result()["began"] >= last
+    assert ray.is_initialized()
+
+
+def test_cancel_all_stops_everything_within_seconds(acting, heard):
+    busy = make_spec("busy", seed=50)
+    futures = [acting.submit(busy), *(acting.submit(make_spec("busy", seed=seed)) for seed in (51, 52))]
+    heard.wait_for(busy.id)
+    began = time.monotonic()
+    acting.cancel_all()
+    assert all("cancelled" in str(error_of(future)) for future in futures)
+    assert time.monotonic() - began < 5
+    assert acting.submit(make_spec(seed=53)).result(PATIENCE)["seed"] == 53
+
+
+def test_workers_have_one_thread_and_progress_is_throttled(acting, heard):
+    spec = make_spec("chatty", env_steps=800)
+    began = time.monotonic()
+    assert acting.submit(spec).result(PATIENCE)["omp"] == "1"
+    seconds = time.monotonic() - began
+    done = [progress.done_env_steps for progress in heard.messages]
+    assert 2 <= len(done) <= seconds * 10 + 2
+    assert done == sorted(done)
+
+
+def test_a_cluster_that_goes_on_losing_machines_fails_the_segment_as_impossible(acting):
+    job = acting._jobs.enter(make_spec("never handed out"), True)[0]
+    acting._jobs.take()
+    died = acting._ray.exceptions.NodeDiedError("the node is dead")
+    task = marl.ray_executor._Task(job, 0, frozenset())
+    outcomes = [acting._failure(task, died) for _ in range(marl.ray_executor._LOSSES)]
+    assert outcomes[:-1] == [None] * (marl.ray_executor._LOSSES - 1)
+    assert type(outcomes[-1]) is SegmentImpossible and "lost its machine 5 times" in str(outcomes[-1])
+    crashed = acting._ray.exceptions.WorkerCrashedError()
+    lost, own = (Job(job.spec, job.future) for _ in range(2))
+    acting._failure(marl.ray_executor._Task(lost, 1, frozenset({"a node that was there"})), crashed)
+    assert (lost.deaths, lost.losses) == ([], 1), "its machine is gone as well"
+    acting._failure(marl.ray_executor._Task(own, 2, frozenset()), crashed)
+    assert (len(own.deaths), own.losses) == (1, 0)
+
+
+def test_a_cluster_without_a_machine_is_given_up(acting, monkeypatch):
+    monkeypatch.setattr(marl.ray_executor, "_NO_MACHINE_SECONDS", 0.5)
+    monkeypatch.setattr(acting._ray, "cluster_resources", dict)
+    error = error_of(acting.submit(make_spec("busy", seed=60)))
+    assert type(error) is SegmentImpossible and "no machine left" in str(error)
+
+
+def test_a_missing_parent_is_no_failure_of_the_segment(nodes, tmp_path):
+    with RayExecutor(tmp_path, address=nodes.address, tasks=HERE, runner=HERE[0], preload=()) as executor:
+        error = error_of(executor.submit(make_spec(parent="s0")))
+        assert type(error) is SegmentImpossible and "run it first" in str(error)
+        with pytest.raises(ExecutorError, match="joined a Ray cluster already"):
+            RayExecutor(tmp_path, address=nodes.address)
+    executor.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        executor.submit(make_spec())
+
+
+def test_a_cluster_of_its_own_and_the_code_of_a_user(tmp_path, monkeypatch, nodes):
+    """The module lies where only this process looks."""
+    module = tmp_path / "their_runner.py"
+    module.write_text("from pool_runners import act\n\ndef run(*a, **k):\n    return act(*a, **k)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert marl.ray_cluster.sources_of(["their_runner:run", "spread", "numpy:x", "nowhere:x"]) == [str(module)]
+    with RayExecutor(tmp_path / "store", 1, runner="their_runner:run", preload=()) as executor:
+        assert executor.worker_count == 1
+        assert executor.submit(make_spec()).result(PATIENCE)["omp"] == "1"
+
+
+def test_a_session_and_its_resume_elsewhere(nodes, tmp_path):
+    """Its segments are computed by Ray; what is left of it after a pause, by local processes."""
+    control = SessionControl()
+    settings = tiny_settings(tmp_path, workers=None, executor=ExecutorSettings(kind="ray", address=nodes.address))
+    pause = Recorder(lambda row: row["kind"] == "stage" and control.request_pause())
+    paused = run(settings, pause, control)
+    assert paused.status == "paused"
+    done = resume(settings, paused.session_id, changes={"executor": ExecutorSettings(), "workers": 1})
+    assert done.status == "done"
+
+
+def test_pools_and_ray_take_the_same_arguments(tmp_path):
+    with pytest.raises(ValueError, match="at least 1"):
+        RayExecutor(tmp_path, 0)
+    with pytest.raises(ValueError, match="at least 1"):
+        WorkerPool(tmp_path, 0)
