@@ -1,0 +1,109 @@
+"""The gate's error rate in words: rows of counted decisions, and the tables and JSON made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+
+from rich.table import Table
+
+from bench._trials import Case, share_interval
+
+
+@dataclass(frozen=True)
+class Row:
+    """How often one rule did one thing, and what a decision of it costs."""
+
+    scenario: str
+    rule: str
+    trials: int
+    count: int
+    env_steps: float
+    """Of one decision."""
+    seconds: float
+    """Of workers, for one decision; the median."""
+    target: str = ""
+    met: bool | None = None
+
+    @property
+    def rate(self) -> float:
+        return self.count / self.trials
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return share_interval(self.count, self.trials)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found on one task."""
+
+    case: Case
+    rows: tuple[Row, ...]
+    parents: tuple[dict, ...]
+    """Per parent: what null trials at it measured and how often the gate promoted."""
+    null_outcomes: dict[str, int]
+
+
+HEADER = ("scenario: promoted", "rule", "trials", "rate [95 %]", "target", "env steps", "core s", "wall s")
+
+
+def cells(row: Row, workers: int) -> list[str]:
+    """A row of the table, in words."""
+    low, high = row.interval
+    met = "" if row.met is None else ": met" if row.met else ": missed"
+    return [
+        row.scenario, row.rule, f"{row.count} of {row.trials}", f"{row.rate:.1%} [{low:.1%}, {high:.1%}]",
+        row.target + met, f"{row.env_steps / 1000:,.0f} k", f"{row.seconds:.1f}", f"{row.seconds / workers:.1f}",
+    ]  # fmt: skip
+
+
+def caption(found: Report) -> str:
+    """Where the trials were, and what was offered."""
+    case = found.case
+    lines = [
+        f"{case.task}: branches of {case.horizon:,} env steps; good is {case.good.describe()}; bad is "
+        f"{case.bad.describe()}; offered at: {', '.join(parent.name for parent in case.parents[:case.offered])}."
+    ]
+    for each in found.parents:
+        if each["trials"]:
+            progress = "-" if each["progress"] is None else f"{each['progress']:.3f}"
+            lines.append(
+                f"Parent {each['parent']} ({each['env_steps']:,} env steps, {each['shaping']}): branches reach a "
+                f"sparse return of {each['sparse_return']:.3f} and progress {progress}; judged on "
+                f"{' or '.join(each['judged_on'])}; null trials promoted {each['promoted']} of {each['trials']}."
+            )
+    return "\n".join(lines)
+
+
+def table(found: Report, workers: int) -> Table:
+    """The table on a terminal."""
+    shown = Table(title=f"the gate on {found.case.task}", title_justify="left", box=None, caption=caption(found),
+                  caption_justify="left")  # fmt: skip
+    for name in HEADER:
+        shown.add_column(name, overflow="fold")
+    for row in found.rows:
+        shown.add_row(*cells(row, workers), style="" if row.rule == "this gate" else "dim")
+    return shown
+
+
+def written(reports: Sequence[Report], workers: int, command: str) -> str:
+    """The tables in Markdown."""
+    lines = [f"`{command}`, {date.today().isoformat()}, {workers} workers."]
+    for found in reports:
+        lines += ["", caption(found).replace("\n", "\n\n"), "", "| " + " | ".join(HEADER) + " |",
+                  "| " + " | ".join(["---"] * len(HEADER)) + " |",
+                  *("| " + " | ".join(cells(row, workers)) + " |" for row in found.rows)]  # fmt: skip
+    return "\n".join(lines)
+
+
+def plain(found: Report, workers: int) -> dict:
+    """A report as JSON data."""
+    rows = [{**asdict(row), "rate": row.rate, "interval": row.interval, "wall_seconds": row.seconds / workers}
+            for row in found.rows]  # fmt: skip
+    case = found.case
+    return {
+        "task": case.task, "horizon": case.horizon, "good": case.good.describe(), "bad": case.bad.describe(),
+        "null_outcomes": found.null_outcomes, "parents": found.parents, "rows": rows,
+    }  # fmt: skip
