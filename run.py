@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 import os
 import re
+import shlex
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -44,17 +45,30 @@ def session(
     agent: options.Agents = None,
     config: options.Config = None,
     seed: options.Seed = None,
-    rounds: Annotated[str | None, option("Deliberations. [3]")] = None,
-    stage_steps: Annotated[str | None, option("Env steps of the main run between deliberations. [150000]")] = None,
+    rounds: Annotated[str | None, option("Most deliberations. [3]")] = None,
+    stages: Annotated[str | None, option("Most stages of the main run. [4 for every round]")] = None,
+    stage_steps: Annotated[str | None, option("Env steps of a stage of the main run. [150000]")] = None,
+    every: Annotated[str | None, option("Deliberate after so many stages at the latest (1: after each).")] = None,
     horizon: Annotated[str | None, option("Env steps of a confirmation branch. [125000]")] = None,
     candidates: Annotated[str | None, option("Candidates per proposal. [3]")] = None,
     refinements: Annotated[str | None, option("Second tries per round. [1]")] = None,
+    family_alpha: Annotated[
+        str | None, option("Upper bound of the chance of any false promotion in the session.", "X")
+    ] = None,
     workers: Annotated[str | None, option("Worker processes; one per core when not given.")] = None,
+    executor: options.Executor = None,
+    address: options.Address = None,
+    share: options.Share = None,
     device: options.Device = None,
     approve: Annotated[str | None, option("auto, or human to be asked before a promotion. [auto]", "WHO")] = None,
     twin: Annotated[
         bool | None, typer.Option("--twin/--no-twin", help="Also train the sparse twin. [no]", show_default=False)
     ] = None,
+    speculate: Annotated[
+        bool | None,
+        typer.Option("--speculate/--no-speculate", help="Train control while agents talk. [yes]", show_default=False),
+    ] = None,
+    budget: options.Budget = None,
     ledger: options.LedgerSetting = None,
     store: options.Store = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")] = False,
@@ -102,6 +116,10 @@ def session(
 def resume(
     session: options.Session,
     agent: options.Agents = None,
+    budget: options.Budget = None,
+    executor: options.Executor = None,
+    address: options.Address = None,
+    share: options.Share = None,
     ledger: Ledger = LEDGER,
     as_json: AsJson = False,
     plain: Plain = False,
@@ -117,21 +135,28 @@ def resume(
     for spec in agents.values():
         parse_spec(spec)
     from ledger.reader import Reader
+    from tools.budget import parse_budget
+    from tools.sources import changed_executor
+
+    limits = parse_budget(budget) if budget is not None else {}
 
     with Reader.open(ledger) as reader:
         row = reader.session(session)
+        changes = {"executor": changed_executor(reader.config(row.id), kind=executor, address=address, share=share)}
         if row.kind == "training":
             from tools.training import TrainingError, stored_settings
 
             if agents:
                 raise TrainingError(f"Session {row.id} is a training run and has no agents: leave --agent out.")
-            settings = stored_settings(reader, row.id)
+            if limits:
+                raise TrainingError(f"Session {row.id} is a training run and has no budget: leave --budget out.")
+            settings = stored_settings(reader, row.id).model_copy(update=changes)
             return train_chain(settings, row.id, as_json=as_json, plain=plain, verbose=verbose)
     from agents.session import resume_session
 
     return supervise(
         lambda observer, control: resume_session(
-            ledger, row.id, observer=observer, agents=agents, control=control
+            ledger, row.id, observer=observer, agents=agents, changes=changes, budget=limits, control=control
         ),
         f"{row.task}, {row.algorithm}, seed {row.seed}, resumed",
         ledger,
@@ -156,6 +181,9 @@ def train(
     config: options.Config = None,
     seed: options.Seed = None,
     device: options.Device = None,
+    executor: options.Executor = None,
+    address: options.Address = None,
+    share: options.Share = None,
     tensorboard: Annotated[Path | None, option("Also write the curves for TensorBoard there.", "FOLDER")] = None,
     ledger: options.LedgerSetting = None,
     store: options.Store = None,
@@ -169,7 +197,7 @@ def train(
 
     set_here = {
         "task": one_task(task, env), "algorithm": algorithm, "seed": seed, "device": device, "ledger": ledger,
-        "store": store,
+        "store": store, "executor": executor, "address": address, "share": share,
     }  # fmt: skip
     common = gather(set_here, os.environ, config).settings({}, {})
     refuse_wrong_run(common.run)
@@ -177,6 +205,61 @@ def train(
         common, env_steps=steps, segment_steps=segment_steps, shaping=read_shaping(shaping)
     )
     return train_chain(settings, None, tensorboard, as_json=as_json, plain=plain, verbose=verbose)
+
+
+@app.command()
+def study(
+    arms: Annotated[
+        str, typer.Option(metavar="NAMES", help="What to compare, separated by commas; --dry-run explains each.")
+    ] = "supervised,twin",
+    task: Annotated[list[str] | None, typer.Option(metavar="TASK", help="Task; repeatable. [spread]")] = None,
+    env_steps: Annotated[str, typer.Option(metavar="N", help="Env steps of every run, branches included.")] = "4M",
+    seeds: Annotated[int, typer.Option(parser=whole, metavar="N", help="Seeds of every arm and task.")] = 3,
+    seed: Annotated[str | None, option("The first of the seeds. [0]")] = None,
+    algorithm: options.Algorithm = None,
+    agent: options.Agents = None,
+    config: options.Config = None,
+    stage_steps: Annotated[str | None, option("Env steps of a stage of the main run. [150000]")] = None,
+    horizon: Annotated[str | None, option("Env steps of a confirmation branch. [125000]")] = None,
+    workers: Annotated[str | None, option("Worker processes; one per core when not given.")] = None,
+    executor: options.Executor = None,
+    address: options.Address = None,
+    share: options.Share = None,
+    store: options.Store = None,
+    to: Annotated[Path, typer.Option(metavar="FOLDER", help="Where its log and its results go.")] = Path("runs/study"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")] = False,
+    as_json: AsJson = False,
+    plain: Plain = False,
+    verbose: Verbose = False,
+) -> int:
+    """Compare arms at equal total env steps. The same command goes on where an interrupted study stopped."""
+    from agents.specs import parse_assignments, resolve_specs
+    from tools.sources import gather, refuse_wrong_run
+    from tools.study import plan, study_settings
+
+    common = {
+        "seed": seed, "algorithm": algorithm, "stage_steps": stage_steps, "horizon": horizon, "workers": workers,
+        "executor": executor, "address": address, "share": share, "store": store,
+    }  # fmt: skip
+    tasks = []
+    for name in task or [None]:
+        given = gather({**common, "task": name}, os.environ, config)
+        backends = resolve_specs(parse_assignments(agent or []), os.environ, given.agents)
+        tasks.append(given.settings(
+            {role: each.spec.text for role, each in backends.items()},
+            {role: each.source for role, each in backends.items()},
+        ))  # fmt: skip
+        refuse_wrong_run(tasks[-1].run)
+    settings = study_settings(arms, tasks, seeds, env_steps, to)
+    planned = plan(settings)
+    if dry_run:
+        if as_json:
+            return show_json(planned)
+        from viewer.plan import render_plan
+
+        out.print(render_plan(planned))
+        return 0
+    return compare(settings, planned, as_json=as_json, plain=plain, verbose=verbose)
 
 
 @app.command()
@@ -385,6 +468,39 @@ def train_chain(
         if curves is not None:
             curves.close()
     return ended(outcome, lambda data: render_training(data, after_training(data, settings.ledger)), as_json)
+
+
+def compare(
+    settings: Any, planned: Mapping[str, Any], *, as_json: bool, plain: bool, verbose: bool
+) -> int:
+    """Run a study under its view, write its plot, print its table, and return the exit code."""
+    from agents.observer import SessionControl
+    from agents.study import run_study
+    from tools.study import write_whole
+    from viewer.study import StudyView, render_study
+    from viewer.study_plot import draw
+
+    shown = err if as_json else out
+    heading = f"{planned['cells']} runs: {', '.join(settings.arms)}"
+    view = StudyView(
+        shown, heading, planned["cells"], planned["env_steps_in_all"],
+        plain=plain or as_json or not shown.is_terminal,
+    )  # fmt: skip
+    control, command = SessionControl(), shlex.join(["python", "run.py", *sys.argv[1:]])
+    report = watch(
+        lambda observer, control: run_study(settings, observer=observer, control=control, command=command),
+        view, control, settings.folder / "ledger.db", verbose, again="the same command",
+    )  # fmt: skip
+    plot = settings.folder / "study.svg"
+    write_whole(plot, draw(report))
+    if as_json:
+        show_json(report)
+    else:
+        out.print(render_study(report, [f"{settings.folder / 'study.json'}", f"{plot}"]))
+    outcomes = {cell["outcome"] for cell in report["cells"]}
+    if control.aborted:
+        return STOPPED
+    return EXIT_CODES["paused"] if "stopped" in outcomes else EXIT_CODES["failed"] if "failed" in outcomes else 0
 
 
 def ended(outcome: Any, report: Callable[[Mapping[str, Any]], Any], as_json: bool) -> int:

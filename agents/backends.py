@@ -11,14 +11,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agents.specs import EXAMPLES, PROVIDERS, BackendSpec, SpecError, key_variable, parse_spec, read_key
+from agents.specs import (
+    EMBEDDED,
+    EXAMPLES,
+    PROVIDERS,
+    BackendSpec,
+    SpecError,
+    key_variable,
+    parse_spec,
+    read_key,
+    refuse_role,
+)
 
 if TYPE_CHECKING:  # autogen takes half a second to import: a spec error or the table must not wait for it
     from autogen_core.models import ChatCompletionClient
 
     from agents.guard import Limits
-    from agents.recording import CallContext
+    from agents.recording import Afford, CallContext
     from ledger.writer import Ledger
+    from tools.budget import Price
 
 OPENAI_ADDRESS = "https://api.openai.com/v1"
 OLLAMA_ADDRESS = "http://localhost:11434/v1"
@@ -68,10 +79,13 @@ def agent_client(
     context: CallContext,
     limits: Limits | None = None,
     environment: Mapping[str, str] = os.environ,
+    price: Price | None = None,
+    afford: Afford | None = None,
 ) -> ChatCompletionClient:
     """The client an agent talks through: memory of a cut step > guard > recorder > time limit > provider.
 
-    The key, if there is one, is also given to ``ledger`` as a secret. A client belongs to one event loop.
+    The key, if there is one, is also given to ``ledger`` as a secret. ``price`` is for the costs that are recorded;
+    ``afford`` is asked before every attempt. A client belongs to one event loop.
 
     Raises:
         SpecError: the key, a package or the provider is missing.
@@ -86,7 +100,7 @@ def agent_client(
     provider = TimedClient(
         build_client(spec, role, environment=environment, timeout=bounds.timeout), bounds.timeout
     )
-    recorder = RecordingClient(provider, ledger, session_id, role, spec, context, secrets)
+    recorder = RecordingClient(provider, ledger, session_id, role, spec, context, secrets, price, afford)
     guard = GuardedClient(recorder, spec, limits=bounds, secrets=secrets)
     return ReplyMemory(guard, ledger, session_id, role, spec, context)
 
@@ -107,6 +121,11 @@ def build_client(
         from agents.rules import RulesClient
 
         return RulesClient(role)
+    if spec.provider == "random":
+        from agents.rules import RandomClient
+
+        refuse_role(spec, role)
+        return RandomClient(role, spec.parameters.seed or 0)
     if spec.provider == "replay":
         raise SpecError(
             f"The backend '{spec.text}' is not available in this version; choose 'rules' or a model "
@@ -121,6 +140,7 @@ def backend_table(environment: Mapping[str, str] = os.environ) -> list[BackendRo
     """Every provider: what it needs, whether that is there, and how a spec for it looks."""
     needs = {
         "rules": "nothing: embedded and deterministic, no LLM",
+        "random": "nothing: draws the generator's proposals at random; a control, no LLM",
         "openai": "the extra 'openai' and OPENAI_API_KEY",
         "openai-api": "the extra 'openai' and any OpenAI-compatible server (a key where it asks for one)",
         "ollama": "the extra 'openai' and a running Ollama (its OpenAI-compatible endpoint)",
@@ -144,8 +164,8 @@ async def check(
     from agents.guard import GuardedClient, Limits
     from agents.wire import NOTE, WireNote
 
-    if spec.provider == "rules":
-        return CheckResult(spec.text, True, "The backend 'rules' is embedded: there is nothing to reach.")
+    if spec.provider in EMBEDDED:
+        return CheckResult(spec.text, True, f"The backend '{spec.provider}' is embedded: there is nothing to reach.")
     tool = {
         "name": "report_status",
         "description": "Report that you can be reached.",
@@ -268,7 +288,7 @@ def _missing(spec: BackendSpec, extra: str) -> SpecError:
 
 def _row(provider: str, needs: str, environment: Mapping[str, str]) -> BackendRow:
     example = EXAMPLES[provider]
-    package = {"rules": None, "replay": None, "anthropic": "anthropic"}.get(provider, "openai")
+    package = {"rules": None, "random": None, "replay": None, "anthropic": "anthropic"}.get(provider, "openai")
     installed = provider != "replay" and (package is None or _found(package) and _found("autogen_ext"))
     variable = key_variable(parse_spec(example)) if provider in ("openai", "anthropic") else None
     key = "not needed" if variable is None else "set" if environment.get(variable, "").strip() else "not set"

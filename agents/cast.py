@@ -10,6 +10,7 @@ from autogen_core.models import ChatCompletionClient
 
 from agents.backends import agent_client
 from agents.guard import Limits
+from agents.prices import price_of
 from agents.prompts import ROLE_VARIABLES, Prompt, render
 from agents.recording import CallContext
 from agents.schemas import tool_schema
@@ -21,10 +22,18 @@ from marl.shaping.config import MAX_BETA, MAX_TERMS, MAX_WEIGHT
 from marl.shaping.expression import GRAMMAR
 from marl.tasks.base import Feature, TaskSpec
 from tools.briefs import good_rise
+from tools.budget import Budget
 from tools.configuration import SessionSettings
 from tools.contracts import ROLES, Role
 from tools.desk import Desk
+from tools.spending import afford
 from tools.toolbox import toolbox
+
+_BEHAVIOUR = (
+    "`summarize_trajectories` describes what\n   HEAD does: features over episode time, by outcome, by agent, their "
+    "correlation with success, use of actions, episodes."
+)
+_NO_BEHAVIOUR = "There are no summaries of\n   behaviour in this session: metrics are all the evidence."
 
 
 @dataclass(frozen=True)
@@ -60,9 +69,15 @@ def secrets_of(settings: SessionSettings, environment: Mapping[str, str] = os.en
 def _speaker(desk: Desk, role: Role, context: CallContext) -> Speaker:
     tools = toolbox(desk, role)
     limits = desk.settings.deliberation
+    spec = parse_spec(desk.settings.agents[role])
+
+    def afford_call(tokens: int, usd: float) -> None:
+        afford(desk, f"the next call of the {role}", tokens=tokens, usd=usd)
+
     client = agent_client(
-        parse_spec(desk.settings.agents[role]), role, ledger=desk.ledger, session_id=desk.session, context=context,
-        limits=Limits(deadline=limits.deadline),
+        spec, role, ledger=desk.ledger, session_id=desk.session, context=context,
+        limits=Limits(deadline=limits.deadline), price=price_of(spec, desk.settings.prices),
+        afford=None if desk.state.budget == Budget() else afford_call,
     )
 
     def next_evidence_id() -> str:
@@ -107,21 +122,50 @@ def _variables(desk: Desk, role: Role) -> dict[str, object]:
         ]),
         "gate": " ".join([
             f"Screen: every candidate and the control on {gate.screen_seeds} paired seeds of",
-            f"{desk.screen_horizon:,} env steps. Confirm: the best candidate and the control on",
-            f"{gate.confirm_seeds} fresh paired seeds of {desk.horizon:,} env steps.",
-            f"Pass: the mean paired difference exceeds delta ({gate.delta * desk.task.max_return:g} of sparse return,",
-            f"{gate.delta_progress:g} of progress) and the exact one-sided permutation test has p <= {gate.alpha:g}.",
-            "Fail: the interval of the difference lies at or below delta. Otherwise inconclusive.",
-            f"While every arm's sparse return is below the floor ({gate.floor * desk.task.max_return:g}),",
-            "the task declares no progress to judge instead, and every verdict is inconclusive."
-            if desk.task.progress is None else "progress is judged instead.",
+            f"{desk.screen_horizon:,} env steps{_rungs(desk)}. Confirm: the best candidate and the control on",
+            *_confirmation(desk),
         ]),
+        "behaviour": _BEHAVIOUR if settings.deliberation.behaviour else _NO_BEHAVIOUR,
         "good_rise": f"{good_rise(desk):.3g}",
         "steps": settings.deliberation.steps,
         "candidates": settings.deliberation.candidates,
         "questions": settings.deliberation.questions,
     }
     return {name: every[name] for name in ROLE_VARIABLES[role]}
+
+
+def _rungs(desk: Desk) -> str:
+    """How the screen is halved, in words; nothing where it is not."""
+    if len(desk.rungs) == 1:
+        return ""
+    ends = ", ".join(f"{end:,}" for end in desk.rungs)
+    return f", in {len(desk.rungs)} rungs that end at {ends}: after each but the last the better half goes on"
+
+
+def _confirmation(desk: Desk) -> list[str]:
+    """How a confirmation is judged, in words."""
+    gate, max_return = desk.settings.gate, desk.task.max_return
+    if gate.rule == "single run":
+        return [
+            "the run that was screened. Pass: its sparse return beats the control's by more than",
+            f"{gate.single_run_margin * max_return:g}. Nothing is tested.",
+        ]
+    fresh = f"{gate.confirm_seeds} fresh paired seeds of {desk.horizon:,} env steps."
+    if gate.rule == "always":
+        return [fresh, "The gate is off: whatever is measured, a candidate passes whose training did not fail."]
+    alpha = gate.shared_alpha(desk.settings.confirmations)
+    family = "" if gate.family_alpha is None else (
+        f" (all {desk.settings.confirmations} confirmations of the session share {gate.family_alpha:g})"
+    )  # fmt: skip
+    return [
+        fresh,
+        f"Pass: the mean paired difference exceeds delta ({gate.delta * max_return:g} of sparse return,",
+        f"{gate.delta_progress:g} of progress) and the exact one-sided permutation test has p <= {alpha:.3g}{family}.",
+        "Fail: the interval of the difference lies at or below delta. Otherwise inconclusive.",
+        f"While every arm's sparse return is below the floor ({gate.floor * max_return:g}),",
+        "the task declares no progress to judge instead, and every verdict is inconclusive."
+        if desk.task.progress is None else "progress is judged instead.",
+    ]
 
 
 def _task(task: TaskSpec) -> str:

@@ -24,7 +24,11 @@ from tools.briefs import brief
 from tools.contracts import Decision, Role
 from tools.decisions import allowed_actions, record_decision
 from tools.desk import Desk
-from tools.state import HistoryRow, Phase, Regression, Round, VerdictRecord
+from tools.evidence import record_no_diagnosis
+from tools.price import round_price
+from tools.speculation import settle, speculate
+from tools.spending import afford
+from tools.state import HistoryRow, Need, Phase, Regression, Round, VerdictRecord
 from tools.verdicts import computed_verdict, record_verdict
 
 ANSWER_LIMIT = 2000
@@ -38,20 +42,29 @@ class Deliberation:
         self.desk, self.cast, self.context = desk, cast, context
         desk.ask_agent = self.answer
 
-    def open_round(self, stage: str, regression: Regression | None = None) -> None:
+    def open_round(self, stage: str, why_now: Need, regression: Regression | None = None) -> None:
         """Begin the next round; one that only undoes a failed promotion goes straight to the Coordinator."""
         state = self.desk.state
         state.round_number += 1
-        state.refinement = 0
-        state.round = Round(number=state.round_number, stage=stage, regression=regression)
-        self._enter("critic" if regression is None else "coordinator")
+        state.refinement, state.stages_without = 0, 0
+        state.round = Round(number=state.round_number, stage=stage, why_now=why_now, regression=regression)
+        self.desk.event("need", f"a round now: {why_now.reason}: {why_now.text}")
+        if regression is not None:
+            self._enter("coordinator")
+        elif self.desk.settings.deliberation.critic:
+            self._enter("critic")
+        else:
+            record_no_diagnosis(self.desk)
+            self._enter("generator")
 
     async def step(self) -> None:
         """Take one step of the present phase and commit it.
 
-        Raises ``agents.faults.BackendError`` when the agent's backend gives no usable reply.
+        Raises ``agents.faults.BackendError`` when the agent's backend gives no usable reply, ``OutOfBudget`` before
+        anything that does not fit in the budget.
         """
         state = self.desk.state
+        self._prepare()
         speaker = self.cast[state.phase]
         if state.ended_by is not None:  # cut off between the submission and the end of its step: it counts once
             speaker.workbench.finished = (state.ended_by, "")
@@ -78,6 +91,26 @@ class Deliberation:
         if speaker.workbench.failure is not None:
             raise speaker.workbench.failure
         self._commit(speaker, json.loads(json.dumps(await agent.save_state())), text)
+
+    def _prepare(self) -> None:
+        """Before a step: a round and each refinement begin only where their branches fit; then the control is trained.
+
+        So no agent talks about what cannot be tested.
+        """
+        desk, state = self.desk, self.desk.state
+        talk = desk.settings.deliberation
+        first = state.phase == ("critic" if talk.critic else "generator") and state.refinement == 0
+        again = state.phase == "generator" and state.refinement > 0
+        if state.step == 0 and (first and desk.round.speculated is None or again):
+            price = round_price(desk.settings, desk.task)
+            refined = f"refinement {state.refinement} of round {desk.round.number}"
+            afford(
+                desk, refined if again else f"round {desk.round.number}", pieces=2 * desk.settings.gate.confirm_seeds,
+                env_steps=price.refinement if again else price.first,
+            )
+        if first or state.phase == "generator" and not again:
+            speculate(desk)
+        afford(desk, "the next step")
 
     async def answer(self, role: str, question: str) -> str:
         """What the agent behind ``role`` says to a question about its phase of this round."""
@@ -194,9 +227,11 @@ class Deliberation:
             round=state.round_number, action=decision.action, candidate=candidate, shaping_text=shaping.describe(),
             outcome=verdicts[-1].outcome if verdicts else None, reason=decision.reason,
         ))
+        settle(desk)
         state.round, state.brief, state.agent_state, state.ended_by = None, None, None, None
         state.step, state.refinement = 0, 0
-        undone_at_the_end = decision.action == "roll_back" and state.round_number >= desk.settings.rounds
+        at_the_end = state.round_number >= desk.settings.rounds or state.stages >= desk.settings.most_stages
+        undone_at_the_end = decision.action == "roll_back" and at_the_end
         state.phase = "report" if undone_at_the_end else "stage"
 
     def _message(self, source: str, target: str | None, kind: str, text: str) -> None:

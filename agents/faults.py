@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import Literal
 
 from agents.replies import EmptyReply
-from agents.specs import BackendSpec, key_variable
+from agents.specs import EMBEDDED, BackendSpec, key_variable
 from agents.wire import TruncatedReply, UnreadableReply
 
 Kind = Literal["transient", "permanent", "protocol", "truncated", "empty"]
@@ -53,11 +53,11 @@ def _judge(error: BaseException, spec: BackendSpec) -> tuple[Kind, str, str]:
     where = f" at {spec.base_url}" if spec.base_url else ""
     status = getattr(error, "status_code", None)
     names = {cls.__name__ for cls in type(error).__mro__}
-    if spec.provider == "rules" and not isinstance(error, (EmptyReply, TimeoutError)):
+    if spec.provider in EMBEDDED and not isinstance(error, (EmptyReply, TimeoutError)):
         return (
             "permanent",
             f"failed with {type(error).__name__}: {_excerpt(str(error))}",
-            "this is a fault of the rules",
+            f"this is a fault of the backend '{spec.provider}'",
         )
     if isinstance(status, int):
         return _judge_status(error, status, spec, where)

@@ -19,6 +19,7 @@ from agents.replies import repair_history, sanitise
 from agents.specs import BackendSpec
 from agents.tokens import count_tokens
 from ledger.errors import LedgerError
+from tools.base import CannotGoOn
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class GuardedClient(ForwardingClient):
                         history, tools=tools, cancellation_token=cancellation_token, **options
                     )
                 return sanitise(result, tool_names(tools), turns(messages))
-            except LedgerError:  # the recorder's: no fault of the backend
+            except (LedgerError, CannotGoOn):  # the recorder's and the budget's: no fault of the backend
                 raise
             except Exception as failure:  # noqa: BLE001 - classify sorts every kind; cancellation is no Exception
                 # a chain to the SDK's exception would carry the request's headers, and with them the key

@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from agents.prices import refuse_unpriced
 from agents.specs import parse_spec, read_key
 from ledger.reader import Reader
 from marl.segment import SegmentFailed, SegmentStore, round_up
 from marl.tasks import make_task
 from tools.configuration import SessionSettings
+from tools.price import round_price
 from tools.state import Head, SessionState
 from tools.suitability import refuse_unsuitable, remarks
 from tools.trainer import final_evaluation
@@ -39,6 +41,8 @@ class SessionOutcome:
     twin: dict[str, Any] | None
     """The sparse twin after as many env steps, or None where none was trained."""
     costs: dict[str, Any]
+    budget: dict[str, dict[str, float]]
+    """Of each limit: spent and limit, in env steps, tokens, seconds and USD. Empty where nothing is limited."""
     final_policy: str | None
     final_shaping: str | None
     ledger: str
@@ -55,6 +59,11 @@ def outcome_of(settings: SessionSettings, ledger: Path, session: str, state: Ses
     store = SegmentStore(settings.store)
     folder = ledger.parent / session
     total = state.spent or costs.env_steps_main + costs.env_steps_branches + costs.env_steps_reused
+    spent = {
+        "env_steps": costs.env_steps_main + costs.env_steps_branches + costs.env_steps_twin,
+        "tokens": (costs.tokens_in or 0) + (costs.tokens_out or 0), "time": costs.wall_seconds,
+        "usd": sum(agent.cost_usd or 0.0 for agent in costs.agents.values()),
+    }
     after = _measured(store, state.head)
     taken = {decision.round: decision for decision in decisions}
     promoted, rejected = [], []
@@ -84,6 +93,7 @@ def outcome_of(settings: SessionSettings, ledger: Path, session: str, state: Ses
             "cost_usd": costs.cost_usd, "wall_seconds": costs.wall_seconds,
             "compute_seconds": costs.compute_seconds,
         },
+        budget={name: {"spent": spent[name], "limit": limit} for name, limit in state.budget.limits().items()},
         final_policy=_existing(folder / POLICY), final_shaping=_existing(folder / SHAPING), ledger=str(ledger),
     )
 
@@ -106,25 +116,27 @@ def plan(settings: SessionSettings) -> dict[str, Any]:
         read_key(parse_spec(spec), os.environ)
     task = make_task(settings.run.task, 1).spec
     refuse_unsuitable(settings, task)
+    refuse_unpriced(settings, settings.budget)
     gate, talk = settings.gate, settings.deliberation
     horizon = round_up(settings.run, settings.horizon)
     screen = round_up(settings.run, int(settings.horizon * gate.screen_fraction))
     stage = round_up(settings.run, settings.stage_steps)
-    screened = talk.candidates > 1
-    # A refinement screens its new candidates against the same control, and confirms on fresh seeds.
-    screens = (1 + talk.candidates * (1 + talk.refinements)) * gate.screen_seeds * screen if screened else 0
-    confirms = 2 * gate.confirm_seeds * horizon * (1 + talk.refinements)
-    main = stage * (settings.rounds + 1) + horizon * settings.rounds
-    branches = (screens + confirms) * settings.rounds
+    price = round_price(settings, task)
+    main = stage * settings.most_stages
+    branches = price.most * settings.rounds  # also those the main run goes on from
     twin = main + branches if settings.twin else 0  # as many env steps as everything else together
     return {
         "task": task.name, "algorithm": settings.run.learner.algorithm, "seed": settings.seed,
-        "rounds": settings.rounds, "candidates": talk.candidates, "refinements": talk.refinements,
+        "rounds": settings.rounds, "stages": settings.most_stages, "candidates": talk.candidates,
+        "refinements": talk.refinements,
         "env_steps": {
             "stage": stage, "screening_branch": screen, "confirmation_branch": horizon,
+            "round": price.first, "round_with_refinements": price.most,
             "main_run_at_most": main, "branches_at_most": branches, "sparse_twin_at_most": twin,
             "total_at_most": main + branches + twin,
         },
+        "a_round_begins": settings.need.model_dump(mode="json"),
+        "budget": {"time_seconds" if name == "time" else name: each for name, each in settings.budget.limits().items()},
         "gate": gate.model_dump(mode="json"),
         "agents": [
             {"role": role, "backend": spec, "from": settings.agent_sources.get(role, "default")}

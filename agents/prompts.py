@@ -11,7 +11,7 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent.parent / "prompts"
 
 ROLE_VARIABLES: dict[str, frozenset[str]] = {
-    "critic": frozenset({"task", "features", "steps"}),
+    "critic": frozenset({"task", "features", "behaviour", "steps"}),
     "generator": frozenset({"task", "features", "limits", "good_rise", "candidates", "steps"}),
     "validator": frozenset({"gate", "steps"}),
     "coordinator": frozenset({"gate", "questions", "steps"}),
@@ -19,6 +19,7 @@ ROLE_VARIABLES: dict[str, frozenset[str]] = {
 """What each prompt is filled with.
 
 ``task``: the task in words (text). ``features``: the declared features, one Markdown list item each (text).
+``behaviour``: what ``summarize_trajectories`` tells, or that it is not offered (text).
 ``gate``: how verdicts are computed, with the numbers of this session (text). ``limits``: bounds of a shaping and
 the expression grammar (text). ``good_rise``: what beta * Phi may rise by over an episode that goes well.
 ``steps``: model calls of the phase. ``candidates``: candidates wanted per proposal. ``questions``: questions the

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +17,16 @@ from autogen_core.models import ChatCompletionClient, CreateResult, LLMMessage
 from agents.faults import classify
 from agents.guard import ForwardingClient, tool_names, turns
 from agents.replies import sanitise
-from agents.specs import BackendSpec
+from agents.specs import EMBEDDED, BackendSpec
 from agents.tokens import count_tokens
 from agents.wire import NOTE, WireNote
 from ledger.canonical import BodyHash
 from ledger.recall import recall_reply
 from ledger.writer import Ledger
+from tools.budget import Price
+
+Afford = Callable[[int, float], None]
+"""Told the estimated tokens of a request and their USD; raises ``CannotGoOn`` where the budget does not cover them."""
 
 
 @dataclass
@@ -105,10 +109,13 @@ class RecordingClient(ForwardingClient):
         spec: BackendSpec,
         context: CallContext,
         secrets: Iterable[str] = (),
+        price: Price | None = None,
+        afford: Afford | None = None,
     ):
         super().__init__(inner)
         self._ledger, self._session, self._role = ledger, session_id, role
         self._spec, self._context, self._secrets = spec, context, tuple(secrets)
+        self._price, self._afford = price, afford
         self._last_request, self._attempt = "", 0
         self._stored: dict[str, BodyHash] = {}
         """Bodies of the last request that was recorded, by their JSON."""
@@ -120,7 +127,11 @@ class RecordingClient(ForwardingClient):
 
         Raises:
             BackendError: whatever went wrong, classified as it is recorded.
+            CannotGoOn: the budget does not cover the call; nothing was sent.
         """
+        if self._afford is not None:
+            size = self._size(messages, tools)
+            self._afford(size, 0.0 if self._price is None else self._price.of(size, 0))
         request = _REQUEST.get() or request_hash(self._spec, self._role, self._context, messages, tools)
         self._attempt = self._attempt + 1 if request == self._last_request else 1
         self._last_request = request
@@ -143,6 +154,7 @@ class RecordingClient(ForwardingClient):
         finally:
             NOTE.reset(token)
         tokens = self._tokens(result, messages, tools)
+        cost = None if self._price is None else self._price.of(tokens["tokens_in"], tokens["tokens_out"])
         self._end(
             row,
             event,
@@ -152,6 +164,7 @@ class RecordingClient(ForwardingClient):
             f"{self._role}: {summary(result)}",
             reply=reply_json(result),
             finish=note.finish_reason or result.finish_reason,
+            cost_usd=cost,
             **tokens,
         )
         return result
@@ -221,7 +234,7 @@ class RecordingClient(ForwardingClient):
     ) -> dict[str, Any]:
         """Token columns: the server's own figures where it gave any (autogen says 0 where it gave none)."""
         usage = result.usage
-        if self._spec.provider != "rules" and usage.prompt_tokens > 0 and usage.completion_tokens > 0:
+        if self._spec.provider not in EMBEDDED and usage.prompt_tokens > 0 and usage.completion_tokens > 0:
             return {
                 "tokens_in": usage.prompt_tokens,
                 "tokens_out": usage.completion_tokens,
@@ -233,14 +246,18 @@ class RecordingClient(ForwardingClient):
                 "tokens_out": usage.completion_tokens,
                 "tokens_source": "estimate",
             }
-        sent = "\n".join(
-            [*(message.model_dump_json() for message in messages), *(json.dumps(_schema(t)) for t in tools)]
-        )
         return {
-            "tokens_in": count_tokens(sent),
+            "tokens_in": self._size(messages, tools),
             "tokens_out": count_tokens(json.dumps(reply_json(result))),
             "tokens_source": "estimate",
         }
+
+
+    @staticmethod
+    def _size(messages: Sequence[LLMMessage], tools: Sequence[Any]) -> int:
+        """Tokens of a request, estimated."""
+        sent = [*(message.model_dump_json() for message in messages), *(json.dumps(_schema(tool)) for tool in tools)]
+        return count_tokens("\n".join(sent))
 
 
 def reply_json(result: CreateResult) -> dict[str, Any]:

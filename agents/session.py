@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,22 +17,25 @@ from agents.deliberation import Deliberation
 from agents.faults import BackendError
 from agents.observer import Observer, SessionControl, Watched, in_thread
 from agents.outcome import SessionOutcome, outcome_of, write_products
+from agents.prices import refuse_unpriced
 from agents.recording import CallContext
+from agents.stages import conclude_stage
 from agents.tokens import count_tokens
 from ledger.errors import LedgerError, SessionTaken
 from ledger.reader import Reader
-from ledger.sessions import now
 from ledger.writer import Ledger
-from marl.pool import WorkerPool
+from marl.executor import Executor, open_executor, refuse_unreachable
 from marl.randomness import derive
 from marl.segment import Progress, SegmentFailed, SegmentResult, SegmentSpec, SegmentStore, code_version
 from marl.shaping import ShapingConfig
 from marl.tasks import make_task
 from tools.base import CannotGoOn
-from tools.briefs import head_card, stage_of
+from tools.briefs import head_card
+from tools.budget import Budget
 from tools.configuration import SessionSettings
 from tools.desk import Desk
-from tools.probation import judge_probation
+from tools.speculation import finish
+from tools.spending import afford_segments
 from tools.state import Head, SessionState
 from tools.suitability import refuse_unsuitable, remarks
 from tools.trainer import Trainer
@@ -47,16 +50,22 @@ class SessionError(ValueError):
 
 
 async def run_session(
-    settings: SessionSettings, *, observer: Observer, control: SessionControl | None = None
+    settings: SessionSettings, *, observer: Observer, control: SessionControl | None = None,
+    executor: Executor | None = None, ungated: bool = False,
 ) -> SessionOutcome:
-    """Run a new session to its end (or to a pause).
+    """Run a new session to its end (or to a pause), on workers of its own or on an ``executor`` that stays open.
+
+    ``ungated`` lets a study run a gate that tests nothing (``gate.rule`` other than ``paired``).
 
     Raises ``SessionError``, ``LedgerError``, ``SpecError`` or the task's own error, one sentence each.
     """
     # A wrong task, or one that the learner cannot learn, is refused before anything is written.
     task = make_task(settings.run.task, 1).spec
     settings.run.learner.refuse(task)
-    refuse_unsuitable(settings, task)
+    refuse_unsuitable(settings, task, ungated=ungated)
+    refuse_unpriced(settings, settings.budget)
+    if executor is None:
+        refuse_unreachable(settings.executor)
     settings = settings.model_copy(update={"store": settings.store.resolve()})  # a resume may start in another folder
     with Ledger.open(settings.ledger, secrets_of(settings)) as ledger:
         with ledger.transaction("session-start"):
@@ -65,8 +74,8 @@ async def run_session(
                 config=settings.model_dump(mode="json"), code_version=code_version(),
             )
             ledger.event(identity, "session", f"session {identity} on {settings.run.task} begins")
-            ledger.save_cursor(identity, SessionState().model_dump(mode="json"))
-        session = _Session(settings, ledger, identity, observer, control or SessionControl())
+            ledger.save_cursor(identity, SessionState(budget=settings.budget).model_dump(mode="json"))
+        session = _Session(settings, ledger, identity, observer, control or SessionControl(), executor)
         session.say(remarks(settings, task))
         return await session.run()
 
@@ -74,8 +83,10 @@ async def run_session(
 async def resume_session(
     path: Path, session: str, *, observer: Observer, control: SessionControl | None = None,
     agents: Mapping[str, str] | None = None, changes: Mapping[str, Any] | None = None,
+    budget: Mapping[str, Any] | None = None, executor: Executor | None = None,
 ) -> SessionOutcome:
-    """Go on with a paused, interrupted, failed or killed session. ``agents`` replaces backend specs by role.
+    """Go on with a paused, interrupted, failed or killed session. ``agents`` replaces backend specs by role, ``budget``
+    limits by name, for this resume and the next.
 
     Raises ``SessionError`` or ``LedgerError`` with one sentence if that is not possible.
     """
@@ -90,21 +101,29 @@ async def resume_session(
     settings = settings.model_copy(
         update={"ledger": path, "agents": specs, "agent_sources": sources, **(changes or {})}
     )
+    if executor is None:
+        refuse_unreachable(settings.executor)
     with Ledger.open(path, secrets_of(settings)) as ledger:
         with ledger.transaction("session-resume"):
             ledger.resume_session(row.id, code_version())
-            ledger.event(row.id, "session", f"session {row.id} goes on")
-        return await _Session(settings, ledger, row.id, observer, control or SessionControl()).run()
+            state = _stored(SessionState, ledger.load_cursor(row.id), row.id)
+            state.budget = Budget(**state.budget.model_dump() | dict(budget or {}))
+            refuse_unpriced(settings, state.budget)
+            changed = f" with a budget of {state.budget.describe()}" if budget else ""
+            ledger.event(row.id, "session", f"session {row.id} goes on{changed}")
+            ledger.save_cursor(row.id, state.model_dump(mode="json"))
+        return await _Session(settings, ledger, row.id, observer, control or SessionControl(), executor).run()
 
 
 class _Session:
     """One running session: the loop over stages, rounds and the report."""
 
     def __init__(
-        self, settings: SessionSettings, ledger: Ledger, identity: str, observer: Observer, control: SessionControl
+        self, settings: SessionSettings, ledger: Ledger, identity: str, observer: Observer, control: SessionControl,
+        executor: Executor | None,
     ) -> None:
         self.settings, self.ledger, self.identity = settings, ledger, identity
-        self.observer, self.control = Watched(observer), control
+        self.observer, self.control, self.executor = Watched(observer), control, executor
         self.state = _stored(SessionState, ledger.load_cursor(identity), identity)
         self._loop_task: asyncio.Task | None = None
         self._taken: SessionTaken | None = None
@@ -160,10 +179,12 @@ class _Session:
     async def _opened(self) -> AsyncIterator[tuple[Desk, Deliberation]]:
         """Workers, cast and heartbeat for as long as the session runs."""
         loop, settings = asyncio.get_running_loop(), self.settings
-        with WorkerPool(
+        opened = nullcontext(self.executor) if self.executor is not None else open_executor(
             settings.store, settings.workers,
-            on_progress=lambda progress: loop.call_soon_threadsafe(self._progressed, progress),
-        ) as pool:
+            lambda progress: loop.call_soon_threadsafe(self._progressed, progress),
+            settings.executor, tasks=(settings.run.task,),
+        )
+        with opened as pool:
             loop.run_in_executor(None, import_module, "scipy.stats")  # while the workers start; comparisons need it
             self.trainer = Trainer(pool, SegmentStore(settings.store), self.ledger, self.identity, settings.run)
             desk = Desk(
@@ -213,47 +234,29 @@ class _Session:
         return True
 
     async def _stage(self, desk: Desk, deliberation: Deliberation) -> None:
-        """Train the main run for one stage, check a promotion on probation, and open the next round."""
+        """Train the main run for one stage and decide what follows."""
         state = self.state
         head = state.head
         shaping = head.shaping if head else ShapingConfig.none()
         spec = self.trainer.spec(
             head.segment if head else None, shaping, desk.stage_steps,
-            derive(self.settings.seed, "stage", state.round_number),
+            derive(self.settings.seed, "stage", state.stages),
         )
-        result = await self._main_segment(spec)
-        with self.ledger.transaction("stage"):
-            state.head = Head(segment=result.id, env_steps=result.end_env_steps, shaping=shaping)
-            self.ledger.add(
-                "main_run", session_id=self.identity, segment_id=result.id, round=state.round_number or None,
-                reason="stage", at=now(),
-            )
-            card, stage = head_card(desk, state.head), stage_of(desk)
-            desk.event(
-                "stage",
-                f"{stage}: {state.head.env_steps:,} env steps, sparse return {card['sparse_return']}, "
-                f"progress {card['progress']}", ref=("segments", result.id),
-            )
-            regression = judge_probation(desk)
-            if state.before is None:
-                state.before = state.head
-            if regression is not None:
-                deliberation.open_round(stage, regression)
-            elif state.round_number < self.settings.rounds:
-                deliberation.open_round(stage)
-            else:
-                state.phase = "report"
-            self.ledger.save_cursor(self.identity, state.model_dump(mode="json"))
+        afford_segments(desk, "the next stage", [spec])
+        conclude_stage(desk, deliberation, await self._main_segment(spec))
 
     async def _main_segment(self, spec: SegmentSpec, purpose: str = "main") -> SegmentResult:
         self.trainer.launch(spec, purpose, purpose)
         try:
             return await self.trainer.result(spec.id)
         except SegmentFailed as failure:
+            self.state.lost[purpose] = self.state.lost.get(purpose, 0) + failure.env_steps
+            self.ledger.save_cursor(self.identity, self.state.model_dump(mode="json"))
             raise SessionError(f"The {purpose} run stopped: {failure}") from failure
 
     async def _report(self, desk: Desk) -> None:
         """Train the twin where asked for, write the products, and be done."""
+        await finish(desk)
         if self.settings.twin and not await self._twin(desk):
             return
         folder = self.settings.ledger.parent / self.identity
@@ -281,6 +284,7 @@ class _Session:
             spec = self.trainer.spec(
                 parent, ShapingConfig.none(), steps, derive(self.settings.seed, "twin", trained)
             )
+            afford_segments(desk, "the next piece of the sparse twin", [spec])
             result = await self._main_segment(spec, "twin")
             parent, trained = result.id, trained + steps
             self.state.twin = Head(segment=parent, env_steps=trained, shaping=ShapingConfig.none())

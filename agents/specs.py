@@ -10,14 +10,17 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-Provider = Literal["rules", "openai", "openai-api", "ollama", "anthropic", "replay"]
-PROVIDERS: tuple[Provider, ...] = ("rules", "openai", "openai-api", "ollama", "anthropic", "replay")
+Provider = Literal["rules", "random", "openai", "openai-api", "ollama", "anthropic", "replay"]
+PROVIDERS: tuple[Provider, ...] = ("rules", "random", "openai", "openai-api", "ollama", "anthropic", "replay")
 ROLES = ("critic", "generator", "validator", "coordinator")
+EMBEDDED = ("rules", "random")
+"""Backends without any model behind them."""
 DEFAULT_SPEC = "rules"
 ENVIRONMENT_PREFIX = "LEARNING_SIGNAL_AGENT_"
 GRAMMAR = "provider/model[@base_url][?key=value&...]"
 EXAMPLES: dict[Provider, str] = {
     "rules": "rules",
+    "random": "random?seed=1",
     "openai": "openai/gpt-4.1-mini?temperature=0",
     "openai-api": "openai-api/Qwen/Qwen3-8B@http://localhost:8000/v1",
     "ollama": "ollama/qwen3:8b",
@@ -58,6 +61,7 @@ class Parameters(BaseModel):
 
 _NOT_TAKEN = {
     "rules": frozenset(Parameters.model_fields),
+    "random": frozenset(Parameters.model_fields) - {"seed"},
     "replay": frozenset(Parameters.model_fields),
     "anthropic": frozenset({"seed", "reasoning_effort"}),
 }
@@ -70,7 +74,7 @@ class BackendSpec(BaseModel):
 
     provider: Provider
     model: str
-    """Model name sent to the server; the session id for ``replay``; ``rules`` for ``rules``."""
+    """Model name sent to the server; the session id for ``replay``; an embedded backend's own name."""
     base_url: str | None = None
     """Address of the server, where the spec names one."""
     parameters: Parameters = Parameters()
@@ -106,10 +110,10 @@ def parse_spec(text: str) -> BackendSpec:
             f"'{_shown(provider)}' is no backend provider{_did_you_mean(provider, PROVIDERS)}; "
             f"expected one of {', '.join(PROVIDERS)}, as in '{EXAMPLES['ollama']}'."
         )
-    if provider == "rules" and (slash or at):
-        raise SpecError("The backend 'rules' takes no model and no address; write just 'rules'.")
-    if provider == "rules":
-        model = "rules"
+    if provider in EMBEDDED and (slash or at):
+        raise SpecError(f"The backend '{provider}' takes no model and no address; write just '{provider}'.")
+    if provider in EMBEDDED:
+        model = provider
     if not model or re.search(r"\s", model):
         raise SpecError(
             f"The backend spec '{_shown(name)}' names no usable model; expected {GRAMMAR}, "
@@ -195,7 +199,7 @@ def resolve_specs(
 
 def key_variable(spec: BackendSpec) -> str | None:
     """The environment variable that holds the key of ``spec``, or None for a backend that takes no key."""
-    if spec.provider in ("rules", "replay"):
+    if spec.provider in (*EMBEDDED, "replay"):
         return None
     if spec.parameters.api_key_env:
         return spec.parameters.api_key_env
@@ -224,12 +228,23 @@ def read_key(spec: BackendSpec, environment: Mapping[str, str]) -> str | None:
     return None
 
 
+def refuse_role(spec: BackendSpec, role: str) -> None:
+    """``SpecError`` where the backend cannot play this role."""
+    if spec.provider == "random" and role != "generator":
+        raise SpecError(
+            f"The backend 'random' can only propose, expected it for the generator and not for the {role}; write "
+            "generator=random."
+        )
+
+
 def _resolve(role: str, sources: Iterable[tuple[str, Mapping[str, str], str]]) -> ResolvedSpec:
     for source, specs, for_all in sources:
         for key in (role, for_all):
             if key in specs:
                 try:
-                    return ResolvedSpec(spec=parse_spec(specs[key]), source=source)
+                    spec = parse_spec(specs[key])
+                    refuse_role(spec, role)
+                    return ResolvedSpec(spec=spec, source=source)
                 except SpecError as error:
                     raise SpecError(f"Backend of the {role} ({source}): {error}") from None
     raise AssertionError("the default gives every role a spec")

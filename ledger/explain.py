@@ -61,6 +61,7 @@ def explain(reader: Reader, decision: str = "latest") -> DecisionChain:
         approvals=reader.events(session, round=round_, kind="approval"),
         probation=_probation(reader, chosen),
         rolled_back_by=rolled_back_by,
+        need=next(iter(reader.events(session, round=round_, kind="need")), None),
     )
 
 
@@ -216,6 +217,7 @@ def _fate(
         each
         for each in comparisons
         if each.purpose == "screen" and each.refinement == candidate["refinement"]
+        and candidate["name"] in [arm.get("name") for arm in each.result.get("arms") or ()]
     ]
     if mine and screens:
         return "screened out", screens[-1].result.get("reason")

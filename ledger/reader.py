@@ -132,7 +132,8 @@ class Reader:
         (more,) = self.rows(
             "SELECT (SELECT max(round) FROM events WHERE session_id = ?1) rounds, "
             "(SELECT sum(tokens_in) FROM llm_calls WHERE session_id = ?1) tokens_in, "
-            "(SELECT sum(tokens_out) FROM llm_calls WHERE session_id = ?1) tokens_out",
+            "(SELECT sum(tokens_out) FROM llm_calls WHERE session_id = ?1) tokens_out, "
+            "(SELECT json_extract(state, '$.budget') FROM cursors WHERE session_id = ?1) budget",
             (session_id,),
         )
         row = {name: value for name, value in row.items() if name not in ("config", "run_token")}
@@ -146,6 +147,7 @@ class Reader:
             rolled_back=actions.get("roll_back", 0),
             tokens_in=more["tokens_in"],
             tokens_out=more["tokens_out"],
+            budget={name: limit for name, limit in json.loads(more["budget"] or "{}").items() if limit is not None},
         )
 
     def config(self, session: str = "latest") -> dict[str, Any]:

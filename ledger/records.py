@@ -42,6 +42,8 @@ class SessionRow:
     tokens_in: int | None
     tokens_out: int | None
     """Tokens of all model calls; None when no call reported any."""
+    budget: dict[str, float]
+    """The limits in force (env_steps, tokens, time in seconds, usd); empty where nothing is limited."""
 
 
 @dataclass(frozen=True)
@@ -368,6 +370,8 @@ class DecisionChain:
     """For a promotion: how it held one stage later."""
     rolled_back_by: DecisionRow | None
     """For a promotion: the later decision that took it back."""
+    need: EventRow | None = None
+    """Why the round began when it did."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ _TWIN = "SELECT ref_id FROM events WHERE session_id = ?1 AND phase = 'twin' AND 
 def env_steps(reader: Reader, session: str) -> dict[str, int]:
     """The env steps computed for each purpose, and those an earlier session had computed.
 
-    A segment that failed counts with what was trained before it did.
+    A segment that failed counts with what was trained before it did, also where a later attempt did not fail.
     """
     (row,) = reader.rows(
         "WITH used AS (SELECT CASE status WHEN 'ok' THEN env_steps ELSE coalesce(trained, 0) END env_steps, "
@@ -33,6 +33,10 @@ def env_steps(reader: Reader, session: str) -> dict[str, int]:
         "total(env_steps) FILTER (WHERE reused) reused FROM used",
         (session,),
     )
+    for lost in reader.rows(
+        "SELECT key, value FROM cursors, json_each(state, '$.lost') WHERE session_id = ?", (session,)
+    ):
+        row[lost["key"]] += lost["value"]
     return {f"env_steps_{name}": int(value) for name, value in row.items()}
 
 
@@ -141,7 +145,7 @@ def costs(reader: Reader, session: str) -> Costs:
     rows = reader.rows(
         "SELECT agent, count(*) llm_calls, count(*) FILTER (WHERE status = 'error') failed_calls, "
         "sum(tokens_in) tokens_in, sum(tokens_out) tokens_out, "
-        "CASE WHEN count(*) = count(cost_usd) THEN sum(cost_usd) END cost_usd "
+        "CASE WHEN count(*) FILTER (WHERE status = 'ok') = count(cost_usd) THEN sum(cost_usd) END cost_usd "
         "FROM llm_calls WHERE session_id = ? AND status IN ('ok', 'error') GROUP BY agent ORDER BY agent",
         (session,),
     )

@@ -9,6 +9,7 @@ from typing import Any
 from ledger.canonical import content_hash
 from ledger.chain import RESTS_ON, decision_hash
 from ledger.errors import LedgerError
+from ledger.explain import later_half
 from ledger.migrations import expected_triggers
 from ledger.reader import Reader
 from ledger.records import ComparisonRow, EvaluationRow, Finding
@@ -152,22 +153,65 @@ def _comparisons(reader: Reader, recompute: Recompute | None) -> list[Finding]:
             (each.segment_id, each.episode_set, each.env_steps): each
             for each in reader.evaluations(session.id)
         }
+        measured: dict[tuple[str, str], list[EvaluationRow]] = {}
+        for each in evaluations.values():
+            measured.setdefault((each.segment_id, each.episode_set), []).append(each)
+        gate = reader.config(session.id).get("gate") or {}
         for comparison in reader.comparisons(session.id):
-            findings += _inputs(comparison, evaluations)
+            findings += _settings(comparison, gate)
+            findings += _branches(reader, comparison)
+            findings += _inputs(comparison, evaluations, measured)
             if recompute is not None:
                 findings += _statistics(comparison, evaluations, recompute)
     return findings
 
 
+def _settings(comparison: ComparisonRow, gate: dict[str, Any]) -> list[Finding]:
+    """Whether a comparison was made with the gate that the session was configured with."""
+    return [
+        Finding("comparisons", comparison.id, f"its {name} is {found}, the session's is {expected}")
+        for name, expected in gate.items()
+        if (found := comparison.settings.get(name)) != expected
+    ]
+
+
+def _branches(reader: Reader, comparison: ComparisonRow) -> list[Finding]:
+    """Whether it compares what was launched for it: every seed of each arm's branch (of a screen: of its rung)."""
+    purpose = comparison.purpose
+    if purpose == "probation":
+        return []
+    launched: dict[str, list[str]] = {}
+    for row in reader.rows(
+        "SELECT b.arm, s.segment_id FROM branches b JOIN branch_segments s ON s.branch_id = b.id "
+        "WHERE b.session_id = ? AND b.round = ? AND b.refinement = ? AND b.purpose = ? ORDER BY s.position",
+        (comparison.session_id, comparison.round, comparison.refinement, purpose),
+    ):
+        launched.setdefault(row["arm"], []).append(row["segment_id"])
+    seeds, rung = comparison.settings[f"{purpose}_seeds"], comparison.inputs.get("rung", 0)
+    return [
+        Finding("comparisons", comparison.id, f"compares other segments of {arm} than its branch has")
+        for arm, measured in comparison.inputs["arms"].items()
+        if [each["segment"] for each in measured] != launched.get(arm, [])[rung * seeds : (rung + 1) * seeds]
+    ]
+
+
 def _inputs(
-    comparison: ComparisonRow, evaluations: dict[tuple[str, str, int], EvaluationRow]
+    comparison: ComparisonRow,
+    evaluations: dict[tuple[str, str, int], EvaluationRow],
+    measured: dict[tuple[str, str], list[EvaluationRow]],
 ) -> list[Finding]:
-    """Whether the measures a comparison says it used are those of the evaluations it names."""
+    """Whether the measures it says it used are those of the evaluations it names, and these the ones it must use."""
     if comparison.purpose == "probation":
         return []
     findings = []
+    # The usual practice, a control of studies, judges on the episodes that it chose on.
+    episodes = "screen" if comparison.settings.get("rule") == "single run" else comparison.purpose
     for arm, seeds in comparison.inputs["arms"].items():
         for index, seed in enumerate(seeds):
+            later = [row.env_steps for row in later_half(measured.get((seed["segment"], episodes), []))]
+            if later != seed["evaluations"] or seed["episode_set"] != episodes:
+                problem = f"{arm}, seed {index + 1}, is not measured by the later half of its {episodes} evaluations"
+                findings.append(Finding("comparisons", comparison.id, problem))
             rows = [evaluations.get((seed["segment"], seed["episode_set"], at)) for at in seed["evaluations"]]
             for name in ("sparse_return", "progress"):
                 values = [None if row is None else getattr(row, name) for row in rows]

@@ -49,7 +49,9 @@ def died_of(case: dict) -> int | None:
     if child == 0:
         try:
             kill_at(case["label"], case["nth"], case["when"])
-            agents.session.WorkerPool = session_helpers.SYNTHETIC_WORKERS if case["workers"] else InlinePool
+            agents.session.open_executor = (
+                session_helpers.synthetic_workers if case["workers"] else InlinePool
+            )
             session_helpers.run(session_helpers.tiny_settings(Path(case["folder"])))
         finally:
             os._exit(0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +41,9 @@ def tiny_settings(folder: Path, **changes: Any) -> SessionSettings:
     return SessionSettings(**given | changes)
 
 
-SYNTHETIC_WORKERS = partial(WorkerPool, runner="synthetic_training:train", preload=())
-"""Real worker processes with synthetic training, to be set as ``agents.session.WorkerPool``."""
+def synthetic_workers(store_root, workers=None, on_progress=None, settings=None, tasks=()) -> WorkerPool:
+    """Real worker processes with synthetic training, to be set as ``agents.session.open_executor``."""
+    return WorkerPool(store_root, workers, on_progress, runner="synthetic_training:train", preload=())
 
 
 class Recorder:

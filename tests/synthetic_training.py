@@ -30,9 +30,14 @@ EPISODE_STEPS = 25
 
 
 class InlinePool:
-    """A worker pool without processes: a segment is computed where it is submitted, and never interrupted."""
+    """An executor without processes: a segment is computed where it is submitted, and never interrupted.
 
-    def __init__(self, store_root: Path, workers: int | None = None, on_progress=None) -> None:
+    To be set as ``agents.session.open_executor``.
+    """
+
+    worker_count = 1
+
+    def __init__(self, store_root: Path, workers=None, on_progress=None, settings=None, tasks=()) -> None:
         self._store, self._on_progress = SegmentStore(store_root), on_progress
 
     def __enter__(self) -> InlinePool:
@@ -41,7 +46,7 @@ class InlinePool:
     def __exit__(self, *exception: object) -> None:
         pass
 
-    def submit(self, spec) -> Future:
+    def submit(self, spec, urgent: bool = True) -> Future:
         """A future that is done."""
         future: Future = Future()
         try:
@@ -53,6 +58,10 @@ class InlinePool:
         except SegmentFailed as failure:
             future.set_exception(failure)
         return future
+
+    def withdraw(self, segment: str) -> bool:
+        """Nothing ever waits."""
+        return False
 
     def cancel_all(self) -> None:
         """Nothing is ever in flight."""

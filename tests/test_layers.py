@@ -30,6 +30,7 @@ ONLY_IN = {
     "autogen_ext": {"agents"},
     "openai": {"agents"},
     "anthropic": {"agents"},
+    "ray": {"marl"},
     "sqlite_utils": {"ledger"},
     "sqlite3": {"ledger"},
     "rich": {"viewer", "run"},
@@ -134,7 +135,7 @@ def test_nothing_but_the_command_line_prints():
             "ledger.reader, ledger.verify, viewer.log, viewer.explain, viewer.story",
             "torch autogen_core pettingzoo",
         ),
-        ("agents.session", "torch pettingzoo openai anthropic"),
+        ("agents.session", "torch pettingzoo openai anthropic ray"),
     ],
 )
 def test_what_must_start_quickly_imports_nothing_heavy(modules, heavy):

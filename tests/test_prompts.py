@@ -8,7 +8,8 @@ from agents.prompts import FOLDER, ROLE_VARIABLES, PromptError, render
 from tools.contracts import ROLES
 
 VARIABLES = {
-    "task": "Push $5 of boxes.", "features": "* gap (team, lower is better)", "gate": "p at most 0.05",
+    "task": "Push $5 of boxes.", "features": "* gap (team, lower is better)", "behaviour": "It looks.",
+    "gate": "p at most 0.05",
     "limits": "8 terms", "good_rise": "2.5", "steps": 16, "candidates": 3, "questions": 2,
 }  # fmt: skip
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from session_helpers import SYNTHETIC_WORKERS, Recorder, resume, run, story, tiny_settings
+from session_helpers import Recorder, resume, run, story, synthetic_workers, tiny_settings
 from synthetic_training import InlinePool
 
 import agents.session
@@ -35,13 +35,13 @@ DEFAULT_KINDS = (("tool call ok", "before"), ("segment-end", "before"), ("step",
 @pytest.fixture(autouse=True)
 def synthetic(monkeypatch):
     """Training without torch."""
-    monkeypatch.setattr(agents.session, "WorkerPool", InlinePool)
+    monkeypatch.setattr(agents.session, "open_executor", InlinePool)
 
 
 @pytest.fixture
 def worker_processes(monkeypatch):
     """Real worker processes, which can be killed."""
-    monkeypatch.setattr(agents.session, "WorkerPool", SYNTHETIC_WORKERS)
+    monkeypatch.setattr(agents.session, "open_executor", synthetic_workers)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def whole(tmp_path_factory):
             yield
 
     patch.setattr(Ledger, "transaction", transaction)
-    patch.setattr(agents.session, "WorkerPool", InlinePool)
+    patch.setattr(agents.session, "open_executor", InlinePool)
     try:
         outcome = run(tiny_settings(folder))
     finally:

@@ -19,7 +19,7 @@ TASKS = ("Foraging-8x8-2p-2f-coop-v3", "pursuit", "rware-tiny-2ag-easy-v2")
 
 @pytest.fixture(autouse=True)
 def synthetic(monkeypatch):
-    monkeypatch.setattr(agents.session, "WorkerPool", InlinePool)
+    monkeypatch.setattr(agents.session, "open_executor", InlinePool)
 
 
 def on(task: str, folder):

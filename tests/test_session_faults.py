@@ -7,7 +7,7 @@ import json
 
 import pytest
 from scripted_server import call, serving, text
-from session_helpers import SYNTHETIC_WORKERS, Recorder, resume, run, tiny_settings
+from session_helpers import Recorder, resume, run, synthetic_workers, tiny_settings
 from synthetic_training import InlinePool
 
 import agents.session
@@ -21,13 +21,13 @@ from tools.recompute import recompute
 @pytest.fixture(autouse=True)
 def synthetic(monkeypatch):
     """Training without torch and without worker processes."""
-    monkeypatch.setattr(agents.session, "WorkerPool", InlinePool)
+    monkeypatch.setattr(agents.session, "open_executor", InlinePool)
 
 
 @pytest.fixture
 def worker_processes(monkeypatch):
     """Training without torch, in worker processes that can die."""
-    monkeypatch.setattr(agents.session, "WorkerPool", SYNTHETIC_WORKERS)
+    monkeypatch.setattr(agents.session, "open_executor", synthetic_workers)
 
 
 def sound(ledger) -> None:

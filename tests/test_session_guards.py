@@ -29,7 +29,7 @@ from tools.state import SessionState
 @pytest.fixture(autouse=True)
 def synthetic(monkeypatch):
     """Training without torch and without worker processes."""
-    monkeypatch.setattr(agents.session, "WorkerPool", InlinePool)
+    monkeypatch.setattr(agents.session, "open_executor", InlinePool)
 
 
 def decided(settings) -> list[tuple]:

@@ -57,7 +57,9 @@ def by_arm(effects: Mapping[Any, Any], base: float = 0.04) -> Score:
 
 
 class ScriptedPool:
-    """Stands in for ``marl.pool.WorkerPool``. With ``holding`` set, segments wait for ``release``."""
+    """Stands in for a ``marl.executor.Executor``. With ``holding`` set, segments wait for ``release``."""
+
+    worker_count = 1
 
     def __init__(self, score: Score) -> None:
         self.score = score
@@ -69,9 +71,12 @@ class ScriptedPool:
         self._held: list[tuple[SegmentSpec, Future]] = []
         self._positions: dict[tuple[str, str], int] = {}
 
-    def submit(self, spec: SegmentSpec) -> Future[SegmentResult]:
-        """A future of the segment: done, failed, or held back."""
-        future: Future[SegmentResult] = Future()
+    def submit(self, spec: SegmentSpec, urgent: bool = True) -> Future[SegmentResult]:
+        """A future of the segment: done, failed, or held back (one for those who ask for the same)."""
+        for held, future in self._held:
+            if held.id == spec.id and not future.cancelled():
+                return future
+        future = Future()
         if spec.id in self.stored:
             future.set_result(self.stored[spec.id].model_copy(update={"reused": True}))
         elif self.holding:
@@ -84,7 +89,16 @@ class ScriptedPool:
         """Compute what was held back."""
         held, self._held, self.holding = self._held, [], False
         for spec, future in held:
-            self._compute(spec, future)
+            if not future.cancelled():
+                self._compute(spec, future)
+
+    def withdraw(self, segment: str) -> bool:
+        """Drop a segment that is held back."""
+        for spec, future in self._held:
+            if spec.id == segment and future.cancel():
+                self._held.remove((spec, future))
+                return True
+        return False
 
     def cancel_all(self) -> None:
         """Fail what is held back, as the real pool does when it is closed."""

@@ -12,6 +12,7 @@ from tools.base import Answer, Tool, ToolRefused, rounded
 from tools.contracts import LaunchBranch, Purpose, ReadBranch
 from tools.desk import Desk
 from tools.evidence import find_branch
+from tools.spending import afford_segments
 from tools.state import Branch
 from tools.trainer import final_evaluation
 
@@ -25,15 +26,20 @@ def branch_tools(desk: Desk) -> dict[str, Tool]:
         shaping = _shaping_of_arm(desk, arguments.arm)
         _refuse_early_confirmation(desk, arguments)
         existing = find_arm(desk, arguments.purpose, arguments.arm)
-        if existing is not None:
+        rung = present_rung(desk) if arguments.purpose == "screen" else 0
+        if existing is not None and existing.rung == rung:
             return Answer(_launched(desk, existing))
+        if rung and arguments.arm not in (expected := rung_arms(desk)):
+            raise ToolRefused(
+                f"Found {arguments.arm}, which an earlier rung of the screen dropped, expected one of "
+                f"{', '.join(expected)}: launch one that goes on."
+            )
+        specs = arm_specs(desk, shaping, arguments.purpose, desk.state.refinement, rung)
+        afford_segments(desk, f"the {arguments.purpose} of {arguments.arm}", specs)
         branch = Branch(
-            name=f"B{desk.state.branches + 1}", arm=arguments.arm, purpose=arguments.purpose,
-            refinement=desk.state.refinement,
-            segments=tuple(
-                desk.trainer.launch(spec, arguments.purpose, arguments.arm)
-                for spec in arm_specs(desk, shaping, arguments.purpose, desk.state.refinement)
-            ),
+            name=existing.name if existing else f"B{desk.state.branches + 1}", arm=arguments.arm,
+            purpose=arguments.purpose, refinement=desk.state.refinement, rung=rung,
+            segments=tuple(desk.trainer.launch(spec, arguments.purpose, arguments.arm) for spec in specs),
         )
         return Answer(_launched(desk, branch), lambda: _record_branch(desk, branch))
 
@@ -52,8 +58,8 @@ def branch_tools(desk: Desk) -> dict[str, Tool]:
         "launch_branch": Tool(
             "launch_branch",
             "Start one arm (control or a candidate) on all seeds of its purpose; answers at once with a branch id. "
-            "screen: short, every candidate and control. confirm: full horizon on fresh seeds, control and the "
-            "candidate the screen chose.",
+            "screen: short, every candidate and control; where the screen has rungs, again for those that go on. "
+            "confirm: full horizon on fresh seeds, control and the candidate the screen chose.",
             LaunchBranch, launch_branch,
         ),
         "read_branch": Tool(
@@ -63,16 +69,45 @@ def branch_tools(desk: Desk) -> dict[str, Tool]:
     }
 
 
-def arm_specs(desk: Desk, shaping: ShapingConfig, purpose: Purpose, refinement: int) -> list[SegmentSpec]:
-    """The segments of an arm. Screen seeds belong to the round, confirm seeds are fresh in every refinement."""
+def arm_specs(
+    desk: Desk, shaping: ShapingConfig, purpose: Purpose, refinement: int, rung: int = 0
+) -> list[SegmentSpec]:
+    """The segments of an arm. Screen seeds belong to the round, confirm seeds are fresh in every refinement.
+
+    A later rung of the screen goes on from the end of the one before it, with the seeds that all its arms share.
+    Under the rule ``single run`` the run that was screened is the one that is confirmed.
+    """
     seed, number, gate = desk.settings.seed, desk.round.number, desk.settings.gate
-    if purpose == "screen":
-        seeds = [derive(seed, "screen", number, index) for index in range(gate.screen_seeds)]
-        steps = desk.screen_horizon
-    else:
+    if purpose == "confirm" and gate.rule != "single run":
         seeds = [derive(seed, "confirm", number, refinement, index) for index in range(gate.confirm_seeds)]
-        steps = desk.horizon
-    return [desk.trainer.spec(desk.state.head.segment, shaping, steps, each) for each in seeds]
+        return [desk.trainer.spec(desk.state.head.segment, shaping, desk.horizon, each) for each in seeds]
+    parents, steps = [desk.state.head.segment] * gate.screen_seeds, desk.rungs[rung]
+    place: tuple[int, ...] = ()
+    if rung:
+        before = arm_specs(desk, shaping, purpose, refinement, rung - 1)
+        parents, steps, place = [spec.id for spec in before], steps - desk.rungs[rung - 1], (rung,)
+    seeds = [derive(seed, "screen", number, index, *place) for index in range(gate.screen_seeds)]
+    return [desk.trainer.spec(parent, shaping, steps, each) for parent, each in zip(parents, seeds, strict=True)]
+
+
+def present_rung(desk: Desk) -> int:
+    """The rung of the screen that is run now, or was the last; 0 is the first."""
+    return len(_halvings(desk))
+
+
+def rung_arms(desk: Desk) -> list[str]:
+    """The control and the candidates of the present rung of the screen."""
+    halvings = _halvings(desk)
+    names = halvings[-1] if halvings else (candidate.name for candidate in desk.round.proposals[-1].candidates)
+    return [CONTROL, *names]
+
+
+def _halvings(desk: Desk) -> list[tuple[str, ...]]:
+    """Who went on after each rung of the present refinement's screen."""
+    return [
+        screen.goes_on for screen in desk.round.screens
+        if screen.refinement == desk.state.refinement and screen.goes_on is not None
+    ]
 
 
 def ensure_running(desk: Desk, branch: Branch) -> None:
@@ -81,7 +116,7 @@ def ensure_running(desk: Desk, branch: Branch) -> None:
     if not missing:
         return
     shaping = desk.state.head.shaping if branch.arm == CONTROL else desk.round.candidate(branch.arm).shaping
-    for spec in arm_specs(desk, shaping, branch.purpose, branch.refinement):
+    for spec in arm_specs(desk, shaping, branch.purpose, branch.refinement, branch.rung):
         desk.trainer.launch(spec, branch.purpose, branch.arm)
 
 
@@ -125,7 +160,7 @@ def chosen(desk: Desk) -> str:
     if not needs_screen(desk):
         return desk.round.proposals[-1].candidates[0].name
     for screen in desk.round.screens:
-        if screen.refinement == desk.state.refinement:
+        if screen.refinement == desk.state.refinement and screen.goes_on is None:
             if screen.chosen is None:
                 raise ToolRefused("The screen chose no candidate: submit_validation with candidate null, inconclusive.")
             return screen.chosen
@@ -133,7 +168,7 @@ def chosen(desk: Desk) -> str:
 
 
 def _launched(desk: Desk, branch: Branch) -> str:
-    steps = desk.screen_horizon if branch.purpose == "screen" else desk.horizon
+    steps = desk.rungs[branch.rung] if branch.purpose == "screen" else desk.horizon
     return json.dumps({
         "branch": branch.name, "arm": branch.arm, "purpose": branch.purpose, "segments": len(branch.segments),
         "env_steps_each": steps,
@@ -142,21 +177,25 @@ def _launched(desk: Desk, branch: Branch) -> str:
 
 def _record_branch(desk: Desk, branch: Branch) -> None:
     identity = desk.row_id(branch.name)
+    rung = f", rung {branch.rung + 1} of {len(desk.rungs)}" if branch.rung else ""
     seq = desk.event(
-        "branch", f"{branch.name}: {branch.purpose} {branch.arm} on {len(branch.segments)} seeds", agent="validator",
-        ref=("branches", identity),
+        "branch", f"{branch.name}: {branch.purpose} {branch.arm} on {len(branch.segments)} seeds{rung}",
+        agent="validator", ref=("branches", identity),
     )
-    desk.ledger.add(
-        "branches", id=identity, session_id=desk.session, round=desk.round.number, refinement=branch.refinement,
-        purpose=branch.purpose, arm=branch.arm,
-        candidate_id=None if branch.arm == CONTROL else desk.candidate_id(branch.arm), event_seq=seq,
-    )
-    for position, segment in enumerate(branch.segments):
+    if branch.rung:
+        desk.round.branches = [branch if each.name == branch.name else each for each in desk.round.branches]
+    else:
+        desk.ledger.add(
+            "branches", id=identity, session_id=desk.session, round=desk.round.number, refinement=branch.refinement,
+            purpose=branch.purpose, arm=branch.arm,
+            candidate_id=None if branch.arm == CONTROL else desk.candidate_id(branch.arm), event_seq=seq,
+        )
+        desk.state.branches += 1
+        desk.round.branches.append(branch)
+    for position, segment in enumerate(branch.segments, branch.rung * len(branch.segments)):
         desk.ledger.add(
             "branch_segments", branch_id=identity, position=position, session_id=desk.session, segment_id=segment
         )
-    desk.state.branches += 1
-    desk.round.branches.append(branch)
 
 
 async def _reading(desk: Desk, branch: Branch) -> dict:

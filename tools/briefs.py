@@ -10,6 +10,7 @@ from marl.shaping import ShapingConfig
 from marl.shaping.config import MAX_BETA, MAX_TERMS, MAX_WEIGHT
 from marl.shaping.expression import FUNCTIONS, MAX_NODES
 from marl.stage import stage_label
+from marl.tasks.base import TaskSpec
 from tools.base import rounded
 from tools.contracts import Candidate, Role
 from tools.decisions import allowed_actions
@@ -56,6 +57,11 @@ def task_card(desk: Desk) -> dict[str, Any]:
 
 
 def good_rise(desk: Desk) -> float:
+    """``rise_on`` the task of this session with its learner's discount."""
+    return rise_on(desk.task, desk.settings.run.learner.discount)
+
+
+def rise_on(task: TaskSpec, discount: float) -> float:
     """What ``beta * Phi`` may rise by over an episode that goes well: a tenth of what can be earned meanwhile.
 
     That is ``max_return``, or its part that is in the discount's reach of ``1 / (1 - gamma)`` steps where episodes are
@@ -63,9 +69,8 @@ def good_rise(desk: Desk) -> float:
     of 0.1 takes about half as many env steps to 0.9 as no shaping does, one of 0.4 is as fast and often falls back, and
     one of 1.6 stays near a half.
     """
-    gamma, horizon = desk.settings.run.learner.discount, desk.task.horizon
-    reach = 1.0 if gamma == 1 else min(1.0, 1 / ((1 - gamma) * horizon))
-    return 0.1 * reach * desk.task.max_return
+    reach = 1.0 if discount == 1 else min(1.0, 1 / ((1 - discount) * task.horizon))
+    return 0.1 * reach * task.max_return
 
 
 def features_card(desk: Desk) -> list[dict[str, Any]]:
@@ -88,6 +93,8 @@ def _stage_card(desk: Desk) -> dict[str, Any]:
     last = desk.state.history[-1] if desk.state.history else None
     return {
         "round": desk.round.number, "rounds_left": max(desk.settings.rounds - desk.round.number, 0),
+        "why_now": None if desk.round.why_now is None else desk.round.why_now.model_dump(),
+        "stages_left": max(desk.settings.most_stages - desk.state.stages, 0),
         "task": task_card(desk), "features": features_card(desk),
         "head": head_card(desk, desk.state.head) | {"stage": desk.round.stage},
         "history": history,
@@ -111,7 +118,7 @@ def _generator(desk: Desk) -> dict[str, Any]:
         "round": card["round"], "refinement": desk.state.refinement,
         "candidates_wanted": desk.settings.deliberation.candidates, "task": card["task"],
         "features": card["features"], "head": card["head"], "budget": card["budget"], "gate": card["gate"],
-        "diagnosis": desk.round.diagnosis.model_dump(mode="json"),
+        "diagnosis": None if desk.round.diagnosis is None else desk.round.diagnosis.model_dump(mode="json"),
         "tried": [
             {
                 "round": tried.round, "candidate": tried.candidate, "shaping": _shaping(tried.shaping),
@@ -182,7 +189,9 @@ def _coordinator(desk: Desk) -> dict[str, Any]:
 
 
 def _gate(desk: Desk) -> dict[str, Any]:
-    return desk.settings.gate.model_dump(mode="json")
+    """The gate's parameters; alpha is that of each confirmation."""
+    gate = desk.settings.gate
+    return gate.model_dump(mode="json") | {"alpha": gate.shared_alpha(desk.settings.confirmations)}
 
 
 def _candidate(candidate: Candidate) -> dict[str, Any]:

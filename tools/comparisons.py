@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from marl.gate import Measure, ScreenResult, Verdict, judge, later_half_mean, rank_screen
 from marl.segment import SegmentFailed, SegmentResult, code_version
 from tools.base import Answer, Tool, ToolRefused, rounded
-from tools.branches import CONTROL, chosen, ensure_running, find_arm, needs_screen
+from tools.branches import CONTROL, chosen, ensure_running, find_arm, needs_screen, present_rung, rung_arms
 from tools.contracts import CompareBranches, Purpose
 from tools.desk import Desk
 from tools.state import Branch, Confirmation, Screen
@@ -25,7 +25,8 @@ def comparison_tools(desk: Desk) -> dict[str, Tool]:
     return {
         "compare_branches": Tool(
             "compare_branches",
-            "The statistics: ranks the screened candidates and chooses one, or judges the confirmed one "
+            "The statistics: ranks the screened candidates and chooses one (or says which go on to the next rung), or "
+            "judges the confirmed one "
             "(pass, fail or inconclusive).",
             CompareBranches, compare_branches, patient=True,
         ),
@@ -54,9 +55,12 @@ async def _measures(desk: Desk, branch: Branch, episode_set: str) -> tuple[list[
 
 def _arm(desk: Desk, purpose: Purpose, arm: str) -> Branch:
     branch = find_arm(desk, purpose, arm)
-    if branch is None:
+    rung = present_rung(desk) if purpose == "screen" else 0
+    if branch is None or branch.rung != rung:
+        where = f" in rung {rung + 1} of {len(desk.rungs)}" if rung else ""
         raise ToolRefused(
-            f"Found no {purpose} branch of {arm}, expected one: launch_branch(arm={arm!r}, purpose={purpose!r}) first."
+            f"Found no {purpose} branch of {arm}{where}, expected one: "
+            f"launch_branch(arm={arm!r}, purpose={purpose!r}) first."
         )
     ensure_running(desk, branch)
     return branch
@@ -65,16 +69,15 @@ def _arm(desk: Desk, purpose: Purpose, arm: str) -> Branch:
 async def _compare_screen(desk: Desk) -> Answer:
     if not needs_screen(desk):
         raise ToolRefused("Found a screen of one candidate, expected a confirmation: compare purpose 'confirm'.")
-    for screen in desk.round.screens:
-        if screen.refinement == desk.state.refinement:
-            return Answer(_screen_text(screen))
-    names = [candidate.name for candidate in desk.round.proposals[-1].candidates]
-    arms = {arm: _arm(desk, "screen", arm) for arm in [CONTROL, *names]}
+    rung = present_rung(desk)
+    known = [screen for screen in desk.round.screens if screen.refinement == desk.state.refinement]
+    begun = any(branch.rung == rung for branch in desk.round.branches if branch.refinement == desk.state.refinement)
+    if known and (known[-1].goes_on is None or not begun):
+        return Answer(_screen_text(desk, known[-1]))
+    arms = {arm: _arm(desk, "screen", arm) for arm in rung_arms(desk)}
     measured = {arm: await _measures(desk, branch, "screen") for arm, branch in arms.items()}
-    settings = desk.settings.gate
-    result = rank_screen(
-        measured[CONTROL][0], {name: measured[name][0] for name in names}, desk.task.max_return, settings
-    )
+    candidates = {arm: measures for arm, (measures, _) in measured.items() if arm != CONTROL}
+    result = rank_screen(measured[CONTROL][0], candidates, desk.task.max_return, desk.settings.gate, rung)
     screen = Screen(
         comparison=f"C{desk.state.comparisons + 1}", refinement=desk.state.refinement, chosen=result.chosen,
         measure=result.measure, differences={arm.name: arm.mean_difference for arm in result.arms},
@@ -82,13 +85,14 @@ async def _compare_screen(desk: Desk) -> Answer:
             arm.name: arm.failure + _cause(measured[arm.name][1], measured[CONTROL][1])
             for arm in result.arms if arm.failure is not None
         },
+        rung=rung, goes_on=result.goes_on,
     )
 
     def apply() -> None:
-        _record_comparison(desk, screen.comparison, "screen", None, measured, result, result.reason)
+        _record_comparison(desk, screen.comparison, "screen", None, measured, result, {"rung": rung})
         desk.round.screens.append(screen)
 
-    return Answer(_screen_text(screen), apply)
+    return Answer(_screen_text(desk, screen), apply)
 
 
 def _cause(*arms: Sequence[dict]) -> str:
@@ -97,7 +101,12 @@ def _cause(*arms: Sequence[dict]) -> str:
     return f" ({reasons[0]})" if reasons else ""
 
 
-def _screen_text(screen: Screen) -> str:
+def _screen_text(desk: Desk, screen: Screen) -> str:
+    rungs = {} if len(desk.rungs) == 1 else {
+        "rung": f"{screen.rung + 1} of {len(desk.rungs)}", "goes_on": screen.goes_on,
+        "next": "the screen is over" if screen.goes_on is None else
+        f"launch_branch with purpose screen for control, {', '.join(screen.goes_on)}; read and compare them again",
+    }  # fmt: skip
     return json.dumps({
         "comparison": screen.comparison, "purpose": "screen", "measure": screen.measure,
         "ranking": [
@@ -105,20 +114,22 @@ def _screen_text(screen: Screen) -> str:
             for name, difference in screen.differences.items()
         ],
         "chosen": screen.chosen,
-    })
+    } | rungs)
 
 
 async def _compare_confirmation(desk: Desk) -> Answer:
     name = chosen(desk)
     arms = {arm: _arm(desk, "confirm", arm) for arm in (CONTROL, name)}
-    measured = {arm: await _measures(desk, branch, "confirm") for arm, branch in arms.items()}
+    # The usual practice looks at one set of episodes: the run that was best by luck is judged by the same luck.
+    episode_set = "screen" if desk.settings.gate.rule == "single run" else "confirm"
+    measured = {arm: await _measures(desk, branch, episode_set) for arm, branch in arms.items()}
     control, candidate = measured[CONTROL][0], measured[name][0]
     declared = desk.task.progress is not None
     verdict = judge(
         [each.sparse_return for each in control], [each.sparse_return for each in candidate],
         [each.progress for each in control] if declared else None,
         [each.progress for each in candidate] if declared else None,
-        desk.task.max_return, desk.settings.gate,
+        desk.task.max_return, desk.settings.gate, desk.settings.confirmations,
     )
     known = next((each for each in desk.round.confirmations if each.refinement == desk.state.refinement), None)
     confirmation = known or Confirmation(
@@ -130,11 +141,12 @@ async def _compare_confirmation(desk: Desk) -> Answer:
         "comparison": confirmation.comparison, "purpose": "confirm", "candidate": name, "outcome": verdict.outcome,
         "rule": verdict.rule, "difference": rounded(verdict.mean_difference),
         "interval": verdict.interval and [rounded(bound) for bound in verdict.interval], "p": rounded(verdict.p),
-        "n": verdict.n, "reason": verdict.reason,
+        "alpha": rounded(verdict.alpha), "n": verdict.n, "reason": verdict.reason,
     })
 
     def apply() -> None:
-        _record_comparison(desk, confirmation.comparison, "confirm", name, measured, verdict, verdict.reason)
+        shared = {"confirmations": desk.settings.confirmations}
+        _record_comparison(desk, confirmation.comparison, "confirm", name, measured, verdict, shared)
         desk.round.confirmations.append(confirmation)
 
     return Answer(text, None if known else apply)
@@ -142,15 +154,16 @@ async def _compare_confirmation(desk: Desk) -> Answer:
 
 def _record_comparison(
     desk: Desk, name: str, purpose: str, candidate: str | None, measured: dict, result: ScreenResult | Verdict,
-    title: str,
+    beside: dict[str, int],
 ) -> None:
+    """Write a comparison: the arms' segments, evaluations and measures, what else it rests on, and what it gave."""
     identity = desk.row_id(name)
-    seq = desk.event("comparison", f"{name} {purpose}: {title}", ref=("comparisons", identity))
+    seq = desk.event("comparison", f"{name} {purpose}: {result.reason}", ref=("comparisons", identity))
     desk.ledger.add(
         "comparisons", id=identity, session_id=desk.session, round=desk.round.number,
         refinement=desk.state.refinement, purpose=purpose, candidate_id=desk.candidate_id(candidate), event_seq=seq,
         inputs={"max_return": desk.task.max_return, "progress_declared": desk.task.progress is not None,
-                "order": list(measured), "arms": {arm: sources for arm, (_, sources) in measured.items()}},
+                "order": list(measured), "arms": {arm: sources for arm, (_, sources) in measured.items()}, **beside},
         result=result.model_dump(mode="json"), settings=desk.settings.gate.model_dump(mode="json"),
         code_version=code_version(),
     )

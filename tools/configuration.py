@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from marl.executor import ExecutorSettings
 from marl.gate import GateSettings
-from marl.settings import Count, Frozen, RunSettings
+from marl.settings import Count, Fraction, Frozen, RunSettings
+from tools.budget import Budget, Price
 
 
 class DeliberationSettings(Frozen):
     """How long agents may talk."""
 
-    candidates: Annotated[int, Field(ge=1, le=8)] = 3
+    candidates: Annotated[int, Field(ge=1, le=16)] = 3
     """Candidates the Generator proposes per refinement."""
     refinements: Annotated[int, Field(ge=0, le=5)] = 1
     """How often the Generator may try again in a round after a fail or an inconclusive verdict."""
@@ -26,6 +28,23 @@ class DeliberationSettings(Frozen):
     """Seconds one model call may take, retries included."""
     evidence_tokens: Annotated[int, Field(ge=200)] = 2000
     """Largest token budget of one trajectory summary."""
+    critic: bool = True
+    """Whether the Critic takes part; without it the Generator proposes from the stage card alone."""
+    behaviour: bool = True
+    """Whether the Critic may summarise trajectories; without it metrics are all the evidence there is."""
+
+
+class NeedSettings(Frozen):
+    """When a round is worth its price; after a stage that calls for none, the next stage follows."""
+
+    rise: Fraction = 0.02
+    """Sparse return a healthy stage gains at least, as a fraction of the task's ``max_return``; less is a stall."""
+    rise_progress: Fraction = 0.02
+    """Progress (in [0, 1]) a healthy stage gains at least, while sparse return is below the competence floor."""
+    solved: Fraction = 0.95
+    """Sparse return, as a fraction of ``max_return``, from which a stall calls for no round: little is left to gain."""
+    every: Count | None = None
+    """Stages after which a round begins whatever they gained (1: after each); None leaves it to the rest."""
 
 
 class SessionSettings(Frozen):
@@ -37,6 +56,8 @@ class SessionSettings(Frozen):
     """Parameters of the gate."""
     deliberation: DeliberationSettings = DeliberationSettings()
     """Limits of a deliberation."""
+    need: NeedSettings = NeedSettings()
+    """When a round is worth its price."""
     agents: dict[str, str] = Field(default_factory=dict)
     """Backend spec per role (resolved)."""
     agent_sources: dict[str, str] = Field(default_factory=dict)
@@ -44,18 +65,43 @@ class SessionSettings(Frozen):
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the session; every other seed derives from it."""
     rounds: Annotated[int, Field(ge=1, le=100)] = 3
-    """Deliberations."""
+    """Most rounds (deliberations); the session ends one stage after the last of them."""
+    stages: Annotated[int, Field(ge=2)] | None = None
+    """Most stages of the main run, the last one included; four times the rounds when None."""
     stage_steps: Count = 150_000
-    """Env steps the main run trains between two deliberations (rounded up to whole rollouts)."""
+    """Env steps of a stage of the main run (rounded up to whole rollouts)."""
     horizon: Count = 125_000
     """Env steps of a confirmation branch (rounded up to whole rollouts)."""
     approve: Literal["auto", "human"] = "auto"
     """Who may let a promotion through after the Coordinator asked for it."""
     workers: Count | None = None
-    """Worker processes; one per core when None."""
+    """Segments computed at a time; one per core (of this machine or of the Ray cluster) when None."""
+    executor: ExecutorSettings = ExecutorSettings()
+    """Local processes or Ray."""
     store: Path = Path("runs/segments")
     """Where segments (checkpoints and results) are kept, shared by all sessions."""
     ledger: Path = Path("runs/ledger.db")
     """The SQLite log."""
     twin: bool = False
     """Also train the sparse twin (no shaping) for the same total env steps."""
+    speculate: bool = True
+    """Train the control branches of a round while its agents still talk."""
+    budget: Budget = Budget()
+    """Most of what the session may use in all, its resumes included."""
+    prices: dict[str, Price] = Field(default_factory=dict)
+    """USD per million tokens by backend, such as ``[prices."openai/gpt-4.1"]``; embedded ones cost nothing."""
+
+    @model_validator(mode="after")
+    def _confirmations_can_reach_their_alpha(self) -> SessionSettings:
+        self.gate.refuse_unreachable(self.confirmations)
+        return self
+
+    @property
+    def confirmations(self) -> int:
+        """Most confirmations of the whole session: what ``gate.family_alpha`` is shared by."""
+        return self.rounds * (1 + self.deliberation.refinements)
+
+    @property
+    def most_stages(self) -> int:
+        """``stages``, or four for every round: rounds are to begin when they are needed, not because time is up."""
+        return 4 * self.rounds if self.stages is None else self.stages

@@ -88,7 +88,7 @@ class CandidateDraft(Frozen):
 class ProposalDraft(Frozen):
     """Arguments of ``submit_proposal``."""
 
-    candidates: Annotated[tuple[CandidateDraft, ...], Field(min_length=1, max_length=8)]
+    candidates: Annotated[tuple[CandidateDraft, ...], Field(min_length=1, max_length=16)]
 
 
 class Candidate(Frozen):

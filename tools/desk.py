@@ -10,6 +10,7 @@ from marl.segment import round_up
 from marl.tasks.base import TaskSpec
 from tools.configuration import SessionSettings
 from tools.contracts import Candidate
+from tools.rungs import rung_lengths
 from tools.state import Round, SessionState, VerdictRecord
 from tools.trainer import Trainer
 
@@ -64,7 +65,12 @@ class Desk:
     @property
     def screen_horizon(self) -> int:
         """Env steps of a screening branch, in whole rollouts."""
-        return round_up(self.settings.run, int(self.settings.horizon * self.settings.gate.screen_fraction))
+        return self.rungs[-1]
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Env steps of a screening branch up to the end of each of its rungs."""
+        return rung_lengths(self.settings)
 
     @property
     def stage_steps(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -78,17 +79,9 @@ def evidence_tools(desk: Desk) -> dict[str, Tool]:
             )
 
         def apply() -> None:
-            number = desk.round.number
-            identity = desk.row_id(f"D{number}")
-            seq = desk.event(
-                "diagnosis", f"{arguments.stage}: {arguments.failures[0].description}", agent="critic",
-                ref=("diagnoses", identity),
-            )
-            desk.ledger.add(
-                "diagnoses", id=identity, session_id=desk.session, round=number, event_seq=seq,
-                stage=arguments.stage, body=arguments.model_dump(mode="json"),
-            )
-            desk.round.diagnosis, desk.round.diagnosis_id = arguments, identity
+            title = f"{arguments.stage}: {arguments.failures[0].description}"
+            _record_diagnosis(desk, arguments.model_dump(mode="json"), title, "critic")
+            desk.round.diagnosis = arguments
 
         return Answer(json.dumps({"accepted": True}), apply)
 
@@ -112,6 +105,22 @@ def evidence_tools(desk: Desk) -> dict[str, Tool]:
             Diagnosis, submit_diagnosis, ends_phase=True,
         ),
     }
+
+
+def record_no_diagnosis(desk: Desk) -> None:
+    """What stands in the ledger in place of a diagnosis where the Critic is left out; the round itself has none."""
+    absent = {"stage": desk.round.stage, "failures": [], "advice": "(none: the Critic is left out of this session)"}
+    _record_diagnosis(desk, absent, f"{desk.round.stage}: the Critic is left out, nobody looked for causes", None)
+
+
+def _record_diagnosis(desk: Desk, body: dict[str, Any], title: str, agent: str | None) -> None:
+    identity = desk.row_id(f"D{desk.round.number}")
+    seq = desk.event("diagnosis", title, agent=agent, ref=("diagnoses", identity))
+    desk.ledger.add(
+        "diagnoses", id=identity, session_id=desk.session, round=desk.round.number, event_seq=seq,
+        stage=body["stage"], body=body,
+    )
+    desk.round.diagnosis_id = identity
 
 
 def find_branch(desk: Desk, name: str) -> Branch:

@@ -14,9 +14,10 @@ def recompute(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, An
     Args:
         purpose: ``screen``, ``confirm`` or ``probation``.
         inputs: as recorded: ``max_return``, ``arms`` and their ``order`` (JSON objects have none, and equal
-            candidates are ranked in it). Of a screen or a confirmation an arm is the list of its
-            seeds' measures; of a probation (``before``, ``after``) it holds ``sparse_returns`` and ``progress``, one
-            value per episode.
+            candidates are ranked in it). Of a screen or a confirmation an arm is the list of its seeds' measures;
+            of a probation (``before``, ``after``) it holds ``sparse_returns`` and ``progress``, one value per episode.
+            A screen has its ``rung`` beside them, a confirmation the ``confirmations`` that share ``family_alpha``
+            (0 and 1 where an earlier version recorded none).
         settings: the gate settings as recorded.
 
     Raises:
@@ -33,7 +34,7 @@ def recompute(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, An
         raise ValueError(f"found the arms {', '.join(arms)}, expected control among them")
     control = arms.pop("control")
     if purpose == "screen":
-        return rank_screen(control, arms, inputs["max_return"], gate).model_dump(mode="json")
+        return rank_screen(control, arms, inputs["max_return"], gate, inputs.get("rung", 0)).model_dump(mode="json")
     if purpose != "confirm" or len(arms) != 1:
         raise ValueError(f"found a {purpose} of {len(arms)} candidates, expected a confirm of one")
     (candidate,) = arms.values()
@@ -45,8 +46,10 @@ def recompute(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, An
         [each.progress for each in candidate] if declared else None,
         inputs["max_return"],
         gate,
+        inputs.get("confirmations", 1),
     )
-    return verdict.model_dump(mode="json")
+    # The settings as recorded: an earlier version had fewer.
+    return verdict.model_dump(mode="json") | {"settings": dict(settings)}
 
 
 def _probation(inputs: Mapping[str, Any], gate: GateSettings) -> dict[str, Any]:

@@ -17,9 +17,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from marl.executor import ExecutorSettings
 from marl.segment import SegmentImpossible
 from marl.settings import RunSettings
 from marl.tasks import make_task
+from tools.budget import BudgetError, parse_budget
 from tools.configuration import SessionSettings
 
 PREFIX = "LEARNING_SIGNAL_"
@@ -37,9 +39,17 @@ OPTIONS = {
     "horizon": "horizon",
     "candidates": "deliberation.candidates",
     "refinements": "deliberation.refinements",
+    "family_alpha": "gate.family_alpha",
     "workers": "workers",
+    "executor": "executor.kind",
+    "address": "executor.address",
+    "share": "executor.share",
     "approve": "approve",
     "twin": "twin",
+    "stages": "stages",
+    "every": "need.every",
+    "speculate": "speculate",
+    "budget": "budget",
     "ledger": "ledger",
     "store": "store",
 }
@@ -75,6 +85,8 @@ class Given:
         first = error.errors(include_url=False)[0]
         path = ".".join(str(part) for part in first["loc"])
         where = self._place(path)
+        if first["type"] == "value_error" and not path:
+            return f"Settings that do not fit together were found: {first['ctx']['error']}."
         if first["type"] == "value_error":
             return f"{where} sets {path or 'a value'} wrongly: {first['ctx']['error']}."
         rule = first["msg"].removeprefix("Input should be ").removeprefix("Value should be ")
@@ -118,9 +130,11 @@ def gather(options: Mapping[str, Any], environment: Mapping[str, str], config: P
             )
         _flatten(table, SessionSettings, "", path, flat)
     flat |= _from_environment(environment)
+    _spread_budget(flat)
     for name, value in options.items():
         if value is not None:
             flat[OPTIONS[name]] = (value, "--" + name.replace("_", "-"))
+    _spread_budget(flat)
     values: dict[str, Any] = {}
     for key, (value, _) in flat.items():
         *tables, last = key.split(".")
@@ -129,6 +143,29 @@ def gather(options: Mapping[str, Any], environment: Mapping[str, str], config: P
             table = table.setdefault(part, {})
         table[last] = value
     return Given(values, {key: place for key, (_, place) in flat.items()}, agents)
+
+
+def _spread_budget(flat: dict[str, tuple[Any, str]]) -> None:
+    """Put the limits of a budget that is written in one text in the place of that text."""
+    if "budget" in flat:
+        text, place = flat.pop("budget")
+        try:
+            flat |= {f"budget.{name}": (value, place) for name, value in parse_budget(str(text)).items()}
+        except BudgetError as error:
+            raise SettingsError(str(error)) from None
+
+
+def changed_executor(config: Mapping[str, Any], **options: str | None) -> ExecutorSettings:
+    """Where a resume computes segments: as stored in ``config``, unless ``kind``, ``address`` or ``share`` is given."""
+    try:
+        return ExecutorSettings.model_validate(config.get("executor", {})).changed(**options)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        if problem["type"] == "value_error":
+            raise SettingsError(f"Options that do not fit together were given: {problem['ctx']['error']}.") from None
+        name, rule = problem["loc"][0], problem["msg"].removeprefix("Input should be ")
+        option = "executor" if name == "kind" else name
+        raise SettingsError(f"Found --{option} {problem['input']}, expected {rule}: choose one of them.") from None
 
 
 def one_task(task: str | None, env: str | None) -> str | None:
@@ -221,8 +258,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, tuple[Any, st
 
 
 def _parsed(text: str) -> Any:
-    """A list such as ``[64, 64]`` is read as JSON; everything else stays text for pydantic to convert."""
-    if text.lstrip().startswith("["):
+    """A list such as ``[64, 64]``, or a table, is read as JSON; everything else stays text for pydantic to convert."""
+    if text.lstrip().startswith(("[", "{")):
         try:
             return json.loads(text)
         except json.JSONDecodeError:

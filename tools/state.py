@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from marl.settings import Frozen
 from marl.shaping import ShapingConfig
+from tools.budget import Budget
 from tools.contracts import Action, Decision, Diagnosis, Outcome, Proposal, Purpose
 
 Phase = Literal["stage", "critic", "generator", "validator", "coordinator", "report", "done"]
@@ -32,7 +33,9 @@ class Branch(Frozen):
     purpose: Purpose
     refinement: int
     segments: tuple[str, ...]
-    """Segment ids in seed order; pairs share the position."""
+    """Segment ids in seed order; pairs share the position. Of a screen: those of its last rung."""
+    rung: int = 0
+    """How often a halving screen has continued this branch."""
 
 
 class Tried(Frozen):
@@ -62,14 +65,18 @@ class VerdictRecord(Frozen):
 
 
 class Screen(Frozen):
-    """The result of a screen: which candidate goes on to confirmation."""
+    """The result of a screen or a rung of it: which candidate goes on to confirmation, or which to the next rung."""
 
     comparison: str
     refinement: int
     chosen: str | None
     measure: str
     differences: dict[str, float | None]
+    """By candidate, best first."""
     notes: dict[str, str]
+    rung: int = 0
+    goes_on: tuple[str, ...] | None = None
+    """The candidates of the next rung; None where the screen is over."""
 
 
 class Confirmation(Frozen):
@@ -114,6 +121,14 @@ class HistoryRow(Frozen):
     reason: str
 
 
+class Need(Frozen):
+    """Why a round began when it did."""
+
+    reason: Literal["first", "stall", "regression", "after rollback", "schedule"]
+    text: str
+    """The numbers it rests on, in words."""
+
+
 class Round(BaseModel):
     """The round in progress. Grows by what the tools accept."""
 
@@ -121,6 +136,8 @@ class Round(BaseModel):
 
     number: int
     stage: str
+    why_now: Need | None = None
+    """None in a round that an earlier version opened."""
     regression: Regression | None = None
     diagnosis: Diagnosis | None = None
     diagnosis_id: str | None = None
@@ -131,6 +148,8 @@ class Round(BaseModel):
     screens: list[Screen] = []
     confirmations: list[Confirmation] = []
     verdicts: list[VerdictRecord] = []
+    speculated: list[str] | None = None
+    """Segments of the control that were begun while the agents talked; None before that, or without it."""
     questions: int = 0
     decision: Decision | None = None
     records: dict[str, str] = {}
@@ -159,6 +178,10 @@ class SessionState(BaseModel):
     phase: Phase = "stage"
     round_number: int = 0
     refinement: int = 0
+    stages: int = 0
+    """Stages of the main run so far."""
+    stages_without: int = 0
+    """Stages since the last round."""
     step: int = 0
     """Model calls made in the current phase."""
     brief: str | None = None
@@ -182,6 +205,12 @@ class SessionState(BaseModel):
     """How far the sparse twin is trained."""
     spent: int | None = None
     """Env steps of main run and branches when the twin began, reused ones included: what the twin gets too."""
+    budget: Budget = Budget()
+    """The limits in force: those of the settings, as resumes have changed them."""
+    lost: dict[str, int] = {}
+    """Env steps of pieces of the main run (``main``) and the twin that were lost with their workers."""
+    unused: list[str] = []
+    """Speculated segments that no branch used and that were being computed when their round ended."""
     branches: int = 0
     comparisons: int = 0
     evidence: int = 0

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from marl.segment import rollout_size, round_up
+from marl.segment import rollout_size
 from marl.tasks.base import TaskSpec
 from tools.configuration import SessionSettings
+from tools.rungs import rung_lengths
 
 
 class Unsuitable(ValueError):
     """No session can be run with these settings on this task; one sentence."""
 
 
-def refuse_unsuitable(settings: SessionSettings, task: TaskSpec) -> None:
-    """``Unsuitable`` where the gate could never judge, nothing could be proposed, or no segment could be trained."""
+def refuse_unsuitable(settings: SessionSettings, task: TaskSpec, *, ungated: bool = False) -> None:
+    """``Unsuitable`` where the gate could never judge, nothing could be proposed, or no segment could be trained.
+
+    A gate that tests nothing is refused as well, unless the session is a study's control and so ``ungated``.
+    """
+    if settings.gate.rule != "paired" and not ungated:
+        raise Unsuitable(
+            f"Found gate.rule {settings.gate.rule!r}, which promotes without a test, expected 'paired': the other "
+            "rules are controls of a study (python run.py study)."
+        )
     if task.max_return is None:
         raise Unsuitable(
             f"Task {task.name} declares no max_return, and the gate's thresholds are fractions of it: declare the "
@@ -34,6 +43,13 @@ def refuse_unsuitable(settings: SessionSettings, task: TaskSpec) -> None:
             f"Found rollout_steps {steps}, expected at least {task.horizon}, the longest episode of {task.name}: a "
             "shorter rollout never sees its end."
         )
+    rungs = rung_lengths(settings, task)
+    if settings.deliberation.candidates > 1 and len(set(rungs)) < len(rungs):
+        raise Unsuitable(
+            f"Found screen_halvings {settings.gate.screen_halvings} with rungs that end after "
+            f"{', '.join(f'{end:,}' for end in rungs)} env steps, expected each to train at least one rollout more "
+            f"({rollout_size(settings.run, task):,} env steps): use fewer screen_halvings or a longer horizon."
+        )
 
 
 def remarks(settings: SessionSettings, task: TaskSpec) -> list[str]:
@@ -51,7 +67,7 @@ def remarks(settings: SessionSettings, task: TaskSpec) -> list[str]:
             "Declare which values are better."
         )
     size = rollout_size(settings.run, task)
-    screen = round_up(settings.run, int(settings.horizon * settings.gate.screen_fraction), task)
+    screen = rung_lengths(settings, task)[0]
     if settings.deliberation.candidates > 1 and screen < 4 * size:
         updates = "one update" if screen == size else f"{screen // size} updates"
         said.append(

@@ -27,4 +27,5 @@ def toolbox(desk: Desk, role: Role) -> tuple[Tool, ...]:
         **evidence_tools(desk), **proposal_tools(desk), **branch_tools(desk), **comparison_tools(desk),
         **verdict_tools(desk), **decision_tools(desk),
     }  # fmt: skip
-    return tuple(every[name] for name in TOOL_NAMES[role])
+    left_out = () if desk.settings.deliberation.behaviour else ("summarize_trajectories",)
+    return tuple(every[name] for name in TOOL_NAMES[role] if name not in left_out)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from ledger.sessions import now
 from ledger.writer import Ledger
-from marl.pool import WorkerPool
+from marl.executor import Executor
 from marl.records import BehaviourRecord, Evaluation
 from marl.segment import SegmentFailed, SegmentImpossible, SegmentResult, SegmentSpec, SegmentStore
 from marl.settings import RunSettings
@@ -24,19 +24,21 @@ class Trainer:
     The ledger is written only here and only from the session's own thread: workers return results, never rows.
     """
 
-    def __init__(self, pool: WorkerPool, store: SegmentStore, ledger: Ledger, session: str, run: RunSettings):
+    def __init__(self, pool: Executor, store: SegmentStore, ledger: Ledger, session: str, run: RunSettings):
         self.pool, self.store, self.ledger, self.session, self.run = pool, store, ledger, session, run
         self._tasks: dict[str, asyncio.Task[SegmentResult]] = {}
         self.purposes: dict[str, tuple[str, str]] = {}
         """Segment id -> (purpose, arm), for the live view."""
+        self._not_urgent: set[str] = set()
 
     def spec(self, parent: str | None, shaping: ShapingConfig, env_steps: int, seed: int) -> SegmentSpec:
         """The segment of this run with these inputs."""
         return SegmentSpec(run=self.run, parent=parent, shaping=shaping, env_steps=env_steps, seed=seed)
 
-    def launch(self, spec: SegmentSpec, purpose: str, arm: str) -> str:
+    def launch(self, spec: SegmentSpec, purpose: str, arm: str, urgent: bool = True) -> str:
         """Start a segment unless it is running or stored already; returns its id at once.
 
+        What is not ``urgent`` starts when nothing urgent waits; launched again as urgent, it becomes so.
         A branch segment that failed in this session has failed for good, also after a resume: the comparisons that
         counted it as failed stay true. A failed piece of the main run is tried again.
         """
@@ -45,14 +47,45 @@ class Trainer:
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             reason = self._failed_before(spec.id)
             if reason is None:
-                self._note_start(spec, purpose, arm)
-                work = self._finish(spec, self.pool.submit(spec), purpose, arm)
+                self.note_start(spec, purpose, arm)
+                future = self.pool.submit(spec) if urgent else self.pool.submit(spec, urgent=False)
+                work = self._finish(spec, future, purpose, arm)
             else:
                 work = _fail(reason)
             self._tasks[spec.id] = asyncio.ensure_future(work)
             # A failure is read by whoever waits for the segment; without a reader it must not warn at shutdown.
             self._tasks[spec.id].add_done_callback(lambda done: done.cancelled() or done.exception())
+            if not urgent:
+                self._not_urgent.add(spec.id)
+        elif urgent and spec.id in self._not_urgent:
+            self._not_urgent.remove(spec.id)
+            if not task.done():
+                self.pool.submit(spec)
         return spec.id
+
+    def withdraw(self, segment: str, reason: str) -> bool:
+        """Take back a segment that has not begun, for good; False where it has."""
+        if segment not in self._tasks or not self.pool.withdraw(segment):
+            return False
+        self._tasks[segment].cancel()
+        self._end_unused(segment, reason, trained=0)
+        return True
+
+    def give_up(self, segment: str, reason: str) -> None:
+        """Close the row of a pending segment that this process has not launched and nobody waits for.
+
+        What it had trained before the process that computed it ended is not known.
+        """
+        self._end_unused(segment, reason, trained=None)
+
+    def _end_unused(self, segment: str, reason: str, trained: int | None) -> None:
+        row = self.ledger.row("segments", (self.session, segment))
+        if row["status"] == "pending":
+            if self.store.has(segment):  # computed, and not written down before the end of that process
+                trained = row["env_steps"]
+            self.ledger.complete(
+                "segments", (self.session, segment), status="error", reason=reason, trained=trained, ended_at=now()
+            )
 
     def stop(self) -> None:
         """Forget what is in flight: a segment that is cut off by the end of the session has not failed."""
@@ -103,7 +136,8 @@ class Trainer:
         row = self.ledger.row("segments", (self.session, segment))
         return row["reason"] if row is not None and row["status"] == "error" else None
 
-    def _note_start(self, spec: SegmentSpec, purpose: str, arm: str) -> None:
+    def note_start(self, spec: SegmentSpec, purpose: str, arm: str) -> None:
+        """Write a segment down as pending, once."""
         if self.ledger.row("segments", (self.session, spec.id)) is not None:
             return
         with self.ledger.transaction("segment-start"):
@@ -119,7 +153,7 @@ class Trainer:
 
     async def _finish(self, spec: SegmentSpec, future, purpose: str, arm: str) -> SegmentResult:
         try:
-            result = await asyncio.wrap_future(future)
+            result = await self._computed(spec, future)
         except SegmentImpossible:
             raise  # nothing is known about the segment: it stays pending and can be computed later
         except SegmentFailed as failure:
@@ -127,6 +161,16 @@ class Trainer:
             raise
         self._record(spec, result, purpose, arm)
         return result
+
+    async def _computed(self, spec: SegmentSpec, future) -> SegmentResult:
+        """The result of a submitted segment, which is submitted again where another session withdrew it."""
+        while True:
+            try:
+                return await asyncio.wrap_future(future)
+            except asyncio.CancelledError:
+                if asyncio.current_task().cancelling() or not future.cancelled():
+                    raise
+                future = self.pool.submit(spec)
 
     def _record_failure(self, spec: SegmentSpec, purpose: str, arm: str, failure: SegmentFailed) -> None:
         reason = str(failure)

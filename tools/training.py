@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 
 from ledger.reader import Reader
 from ledger.records import EvaluationRow
+from marl.executor import ExecutorSettings
 from marl.segment import SegmentSpec, code_version, round_up
 from marl.settings import Count, Frozen, RunSettings
 from marl.shaping import ShapingConfig, ShapingError
@@ -42,6 +43,8 @@ class TrainingSettings(Frozen):
     """Env steps to train (rounded up to whole rollouts)."""
     segment_steps: Count = 100_000
     """Env steps of one segment (rounded up to whole rollouts): what a crash loses at most."""
+    executor: ExecutorSettings = ExecutorSettings()
+    """local: in this process; ray: on a Ray cluster. It changes no result."""
     store: Path = Path("runs/segments")
     """Where segments (checkpoints and results) are kept."""
     ledger: Path = Path("runs/ledger.db")
@@ -50,7 +53,7 @@ class TrainingSettings(Frozen):
     @classmethod
     def of(cls, common: SessionSettings, **own: Any) -> TrainingSettings:
         """What a session's settings say of training, and this run's ``own``; ``TrainingError`` for a wrong value."""
-        shared = {name: getattr(common, name) for name in ("run", "seed", "store", "ledger")}
+        shared = {name: getattr(common, name) for name in ("run", "seed", "executor", "store", "ledger")}
         try:
             return cls(**shared, **own)
         except ValidationError as error:
@@ -136,12 +139,12 @@ def unfinished(settings: TrainingSettings) -> str | None:
     """The latest session of the ledger that is the same run by the same code and is not done; None without one."""
     if not settings.ledger.exists():
         return None
-    wanted = settings.model_dump(mode="json", exclude={"ledger"})
+    beside = {"ledger", "executor"}
+    wanted = settings.model_dump(mode="json", exclude=beside)
     with Reader.open(settings.ledger) as reader:
         for row in reader.sessions(limit=None):
             if row.kind == KIND and row.status != "done" and row.code_version == code_version():
-                found = reader.config(row.id)
-                found.pop("ledger", None)
+                found = {name: value for name, value in reader.config(row.id).items() if name not in beside}
                 if found == wanted:
                     return row.id
     return None

@@ -14,6 +14,7 @@ from loguru import logger
 from ledger.errors import LedgerError, SessionTaken
 from ledger.sessions import now
 from ledger.writer import Ledger
+from marl.executor import Executor, ExecutorError, open_executor, refuse_unreachable
 from marl.segment import (
     Progress,
     SegmentFailed,
@@ -64,10 +65,12 @@ async def train(
     """Run ``settings`` to the end. ``session`` is the one to go on with; None is that of the same run, if unfinished.
 
     ``on_segment`` is given every result in order, stored ones included. Raises ``TrainingError``, ``ShapingError``,
-    ``LedgerError``, ``CannotLearn`` or the task's own error, one sentence each, before anything is written.
+    ``LedgerError``, ``ExecutorError``, ``CannotLearn`` or the task's own error, one sentence each, before anything is
+    written.
     """
     spec = make_task(settings.run.task, 1).spec
     settings.run.learner.refuse(spec)
+    refuse_unreachable(settings.executor)
     if not settings.shaping.is_none:
         check(settings.shaping, spec)
     settings = settings.model_copy(update={"store": settings.store.resolve()})  # a resume may start elsewhere
@@ -96,7 +99,7 @@ async def train(
 class InProcess:
     """Computes one segment at a time in a thread of this process, which may itself have worker processes for a task.
 
-    It has the ``submit`` of ``marl.pool.WorkerPool``.
+    It has of ``marl.executor.Executor`` what a chain of segments needs.
     """
 
     def __init__(self, store: SegmentStore, on_progress: Callable[[Progress], None]) -> None:
@@ -104,7 +107,7 @@ class InProcess:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def submit(self, spec: SegmentSpec) -> Future[SegmentResult]:
+    def submit(self, spec: SegmentSpec, urgent: bool = True) -> Future[SegmentResult]:
         """Start a segment; the one before must have ended."""
         future: Future[SegmentResult] = Future()
         future.set_running_or_notify_cancel()  # it is stopped, not cancelled: only the thread says how it ended
@@ -152,7 +155,11 @@ class _Run:
         """Until the end, a pause, an abort, or an error that starting again may overcome."""
         loop = asyncio.get_running_loop()
         store = SegmentStore(self.settings.store)
-        pool = InProcess(store, lambda progress: _tell(loop, self._progressed, progress))
+        try:
+            pool = self._opened(store, lambda progress: _tell(loop, self._progressed, progress))
+        except ExecutorError as error:
+            self._end("failed", str(error))
+            raise
         trainer = Trainer(pool, store, self.ledger, self.session, self.settings.run)
         work = asyncio.ensure_future(self._chain(trainer))
         heart = asyncio.ensure_future(self._beat())
@@ -177,6 +184,12 @@ class _Run:
                 self._end(status, reason)
             pool.close()
         return outcome_of(self.settings, self.session)
+
+    def _opened(self, store: SegmentStore, on_progress: Callable[[Progress], None]) -> InProcess | Executor:
+        settings = self.settings
+        if settings.executor.kind == "local":
+            return InProcess(store, on_progress)
+        return open_executor(store.root, 1, on_progress, settings.executor, tasks=(settings.run.task,))
 
     async def _chain(self, trainer: Trainer) -> bool:
         """Segment by segment until the run is done (True) or a pause was asked for (False)."""

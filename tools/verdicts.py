@@ -45,14 +45,15 @@ def computed_verdict(desk: Desk) -> VerdictRecord:
                 rule=confirmation.rule, reason=confirmation.reason, reading="", p=confirmation.p,
                 difference=confirmation.difference,
             )
-    for screen in desk.round.screens:
-        if screen.refinement == refinement and screen.chosen is None:
-            return VerdictRecord(
-                id=identity, refinement=refinement, candidate=None, outcome="inconclusive", rule=None,
-                reason="No candidate could be compared with the control: "
-                + "; ".join(f"{name} {note}" for name, note in screen.notes.items()) + ".",
-                reading="",
-            )
+    screens = [screen for screen in desk.round.screens if screen.refinement == refinement]
+    if screens and screens[-1].goes_on is None and screens[-1].chosen is None:
+        notes = {name: note for screen in screens for name, note in screen.notes.items()}
+        return VerdictRecord(
+            id=identity, refinement=refinement, candidate=None, outcome="inconclusive", rule=None,
+            reason="No candidate could be compared with the control: "
+            + "; ".join(f"{name} {note}" for name, note in notes.items()) + ".",
+            reading="",
+        )
     raise ToolRefused(
         "Found no comparison for a verdict, expected compare_branches with purpose 'confirm' (after the screen): "
         "launch, read and compare first."
@@ -74,18 +75,19 @@ def record_verdict(desk: Desk, verdict: VerdictRecord, agent: str | None) -> Non
         event_seq=seq, outcome=verdict.outcome, rule=verdict.rule, reason=verdict.reason, reading=verdict.reading,
     )
     desk.round.verdicts.append(verdict)
-    screen = next((each for each in desk.round.screens if each.refinement == verdict.refinement), None)
+    screens = [each for each in desk.round.screens if each.refinement == verdict.refinement]
     for candidate in desk.round.proposals[-1].candidates:
-        desk.state.tried.append(_fate(number, candidate, verdict, screen))
+        last = next((each for each in reversed(screens) if candidate.name in each.differences), None)
+        desk.state.tried.append(_fate(number, candidate, verdict, last))
 
 
 def _fate(number: int, candidate: Candidate, verdict: VerdictRecord, screen: Screen | None) -> Tried:
-    """What became of one candidate of the refinement that ``verdict`` closes."""
+    """What became of one candidate of the refinement that ``verdict`` closes; ``screen`` is the last rung it was in."""
     name, rule, difference = candidate.name, None, None
     if name == verdict.candidate:
         outcome = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive"}[verdict.outcome]
         rule, difference, reason = verdict.rule, verdict.difference, verdict.reason
-    elif screen is None or name not in screen.differences:
+    elif screen is None:
         outcome, reason = "not compared", "no comparison was made"
     else:
         rule, difference = screen.measure, screen.differences[name]
@@ -94,9 +96,9 @@ def _fate(number: int, candidate: Candidate, verdict: VerdictRecord, screen: Scr
         elif difference is None:
             outcome, reason = "screened out", screen.notes[name]
         else:
-            best = screen.differences[screen.chosen]
+            leader, best = next(iter(screen.differences.items()))
             outcome = "screened out"
-            reason = f"behind {screen.chosen} in the screen: {difference:+.3g} against {best:+.3g} of {rule}"
+            reason = f"behind {leader} in the screen: {difference:+.3g} against {best:+.3g} of {rule}"
     return Tried(
         round=number, candidate=name, shaping=candidate.shaping, outcome=outcome, rule=rule, difference=difference,
         reason=reason,

@@ -46,6 +46,8 @@ def render_decision(chain: DecisionChain) -> Group:
     """Why a decision was taken, in the order in which it came about, for a terminal of 100 columns."""
     decision = chain.decision
     parts: list[RenderableType] = [_headline(chain)]
+    if chain.need is not None:
+        parts += _section("Why a round now", [Text(clean(chain.need.title.removeprefix("a round now: ")))])
     parts += _section("Diagnosis", _diagnosis(chain.diagnosis))
     parts += _section("Proposals", _candidates(chain.candidates))
     screens = [each for each in chain.comparisons if each.purpose == "screen"]
@@ -125,14 +127,16 @@ def _screen(comparison: ComparisonRow) -> Text:
         line.append(
             f" {shorten(failure, 80)}" if failure else f" {number(arm.get('mean_difference'), sign=True)}"
         )
-    chosen = result.get("chosen")
-    return line.append(f" → {clean(chosen)} goes on" if chosen else " → none goes on")
+    chosen = [result["chosen"]] if result.get("chosen") else result.get("goes_on") or ["none"]
+    return line.append(f" → {clean(', '.join(chosen))} {'go' if len(chosen) > 1 else 'goes'} on")
 
 
 def _title(comparison: ComparisonRow) -> str:
     if comparison.purpose != "confirm":
         return {"probation": "Probation"}.get(comparison.purpose, "Comparison")
-    return f"Confirmation: {clean(_rule(comparison))} on fresh paired seeds"
+    single = comparison.settings.get("rule") == "single run"
+    where = "in the run that was screened" if single else "on fresh paired seeds"
+    return f"Confirmation: {clean(_rule(comparison))} {where}"
 
 
 def _rule(comparison: ComparisonRow) -> str:
@@ -186,6 +190,8 @@ def _difference(control: float | None, candidate: float | None) -> float | None:
 
 
 def _statistics(result: Mapping[str, Any]) -> Text:
+    if result.get("differences") and result.get("p") is None:
+        return Text(f"mean difference {number(result.get('mean_difference'), sign=True)}; nothing was tested")
     interval = result.get("interval")
     between = f"{number(interval[0], sign=True)} to {number(interval[1], sign=True)}" if interval else MISSING
     line = Text.assemble(

@@ -21,13 +21,16 @@ ABORT_SECONDS = 1.5
 """A second Ctrl-C ends the process after this long, whatever it is doing; what was committed is kept."""
 
 
-def watch(work: Callable[[Any, Any], Awaitable[Any]], view: Any, control: Any, ledger: Path, verbose: bool) -> Any:
+def watch(
+    work: Callable[[Any, Any], Awaitable[Any]], view: Any, control: Any, ledger: Path, verbose: bool,
+    again: str | None = None,
+) -> Any:
     """The result of the coroutine ``work(view, control)``, run under its view and under Ctrl-C.
 
     ``view`` is a context manager with ``console``, ``session``, ``say`` and ``stop``; ``control`` can ``request_pause``
-    and ``abort``.
+    and ``abort``. ``again`` is the command that goes on where it is not that of a session.
     """
-    interrupts = Interrupts(control, view, ledger)
+    interrupts = Interrupts(control, view, ledger, again)
 
     async def body() -> Any:
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupts.interrupt)
@@ -45,15 +48,15 @@ def watch(work: Callable[[Any, Any], Awaitable[Any]], view: Any, control: Any, l
 class Interrupts:
     """Counts the interrupts of one session. ``control`` pauses and aborts it, ``view`` shows it and knows its id."""
 
-    def __init__(self, control: Any, view: Any, ledger: Path) -> None:
-        self._control, self._view, self._ledger = control, view, ledger
+    def __init__(self, control: Any, view: Any, ledger: Path, again: str | None = None) -> None:
+        self._control, self._view, self._ledger, self._again = control, view, ledger, again
         self._count = 0
         self._timer: threading.Timer | None = None
 
     def interrupt(self) -> None:
         """One more Ctrl-C."""
         self._count += 1
-        command = resume_command(self._view.session or "latest", self._ledger)
+        command = self._again or resume_command(self._view.session or "latest", self._ledger)
         if self._count == 1:
             self._say(
                 f"Pausing after the running step; Ctrl-C again stops at once. Go on later with: {command}"

@@ -22,6 +22,7 @@ from viewer.text import (
     count,
     duration,
     joined,
+    limit_text,
     number,
     outcome_text,
     shorten,
@@ -65,10 +66,18 @@ def render_sessions(rows: Sequence[SessionRow]) -> RenderableType:
             Text(str(row.seed)),
             Text(MISSING if row.kind == TRAINING else str(row.rounds)),
             Text("training", "dim") if row.kind == TRAINING else _decisions(row),
-            Text(count(row.env_steps_main + row.env_steps_branches)),
+            Text(_env_steps(row)),
             Text(_short_duration(row.wall_seconds)),
         )
     return table
+
+
+def _env_steps(row: SessionRow) -> str:
+    """Env steps of main run and branches; under a budget all of them, and below it the limit."""
+    if "env_steps" not in row.budget:
+        return count(row.env_steps_main + row.env_steps_branches)
+    spent = row.env_steps_main + row.env_steps_branches + row.env_steps_twin
+    return f"{count(spent)}\nof {count(int(row.budget['env_steps']))}"
 
 
 def _decisions(row: SessionRow) -> Text:
@@ -108,6 +117,7 @@ def session_line(row: SessionRow) -> Text:
                 else f"{row.promoted} promoted, {row.kept} kept, {row.rolled_back} rolled back"
             ),
             Text(duration(row.wall_seconds)),
+            *(Text(f"budget {limit_text(name, limit)}") for name, limit in row.budget.items()),
         ],
         " · ",
     )

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from viewer.next_steps import command_table
-from viewer.text import MISSING, clean, count, duration, number, outcome_text, shorten, styled
+from viewer.text import MISSING, clean, count, duration, limit_text, number, outcome_text, shorten, styled
 
 MEASURES = ("sparse_return", "progress")
 ONE_LINE = 62
@@ -29,7 +29,8 @@ def render_report(outcome: Mapping[str, Any], next_commands: Sequence[tuple[str,
         parts += [_changes(changes), Text()]
     else:
         parts += [Text("No change was promoted or rejected."), Text()]
-    parts += [_results(outcome), Text(), _costs(outcome.get("costs") or {}), Text(), _places(outcome)]
+    costs = _costs(outcome.get("costs") or {}, outcome.get("budget") or {})
+    parts += [_results(outcome), Text(), costs, Text(), _places(outcome)]
     if next_commands:
         parts += [Text(), Text("What to type next", "bold"), command_table(next_commands)]
     return Group(*parts)
@@ -87,7 +88,7 @@ def _results(outcome: Mapping[str, Any]) -> Table:
     return table
 
 
-def _costs(costs: Mapping[str, Any]) -> Group:
+def _costs(costs: Mapping[str, Any], budget: Mapping[str, Mapping[str, float]]) -> Group:
     steps = Text("Cost: ", "bold")
     steps.append(f"{count(costs.get('env_steps_main'))} env steps main run, ")
     steps.append(f"{count(costs.get('env_steps_branches'))} branches")
@@ -109,9 +110,17 @@ def _costs(costs: Mapping[str, Any]) -> Group:
         shares = [f"{count(tokens_in)} + {count(tokens_out)}"]
     if shares:
         calls = f" in {count(costs['llm_calls'])} model calls" if costs.get("llm_calls") is not None else ""
-        price = f", {costs['cost_usd']:.2f} USD" if costs.get("cost_usd") is not None else ""
+        price = f", {costs['cost_usd']:.2f} USD" if costs.get("cost_usd") else ""
         lines.append(Text.assemble(("Tokens (in + out): ", "bold"), ", ".join(shares) + calls + price))
-    return Group(*lines)
+    return Group(*lines, *_budget(budget))
+
+
+def _budget(budget: Mapping[str, Mapping[str, float]]) -> list[Text]:
+    """What of each limit is spent."""
+    shares = [
+        f"{limit_text(name, each['spent'])} of {limit_text(name, each['limit'])}" for name, each in budget.items()
+    ]
+    return [Text.assemble(("Budget: ", "bold"), ", ".join(shares))] if shares else []
 
 
 def _places(outcome: Mapping[str, Any]) -> Table:

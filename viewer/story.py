@@ -47,9 +47,8 @@ def tone(kind: str, status: str, title: str) -> str:
     if kind in _MARKS:
         word = _WORDS.search(title.lower())
         return OUTCOME_STYLES.get(word.group(1).replace(" ", "_"), "") if word else ""
-    return {"tool_call": "dim", "llm_call": "dim", "segment": "dim", "stage": "bold", "session": "bold"}.get(
-        kind, ""
-    )
+    quiet, loud = ("tool_call", "llm_call", "segment", "speculation"), ("stage", "session")
+    return "dim" if kind in quiet else "bold" if kind in loud else ""
 
 
 def worth_a_line(row: Mapping[str, Any]) -> bool:

@@ -119,6 +119,18 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def limit_text(name: str, value: float) -> str:
+    """An amount of what a budget limits (``env_steps``, ``tokens``, ``time`` in seconds, ``usd``): ``3.2 M tokens``."""
+    if name == "time":
+        return duration(value)
+    if name == "usd":
+        return f"{value:.2f} USD"
+    for factor, letter in ((1e6, " M"), (1e3, " k")):
+        if value >= factor:
+            return f"{value / factor:.3g}{letter} {clean(name).replace('_', ' ')}"
+    return f"{value:g} {clean(name).replace('_', ' ')}"
+
+
 def sparkline(values: Iterable[float | None], width: int = 16) -> str:
     """The last ``width`` values as block characters between their least and greatest; gaps where None."""
     shown = list(values)[-width:]

@@ -1,5 +1,6 @@
-"""The ``rules`` backend: a deterministic, rule-based chat model that sees what any model would see."""
+"""The ``rules`` backend, a deterministic, rule-based chat model that sees what any model would see, and ``random``."""
 
 from agents.rules.client import RulesClient
+from agents.rules.random_client import RandomClient
 
-__all__ = ["RulesClient"]
+__all__ = ["RandomClient", "RulesClient"]

@@ -59,6 +59,10 @@ class RulesClient(ChatCompletionClient, Component[RulesConfig]):
         self.role = role
         self._usage = RequestUsage(prompt_tokens=0, completion_tokens=0)
 
+    def part(self) -> tuple[Callable[[Conversation], Answer], Callable[[Conversation], str]]:
+        """The role's next step in a phase, and its answer to a free question."""
+        return ROLES[self.role]
+
     async def create(
         self,
         messages: Sequence[LLMMessage],
@@ -70,9 +74,9 @@ class RulesClient(ChatCompletionClient, Component[RulesConfig]):
         cancellation_token: CancellationToken | None = None,
     ) -> CreateResult:
         """The role's next step, or its answer to the last user message where no tools are offered."""
-        step, answer = ROLES[self.role]
-        conversation = read(messages)
+        step, answer = self.part()
         offered = [] if tool_choice == "none" else [_tool_name(tool) for tool in tools]
+        conversation = read(messages, offered)
         reply = step(conversation) if offered else Answer(answer(conversation))
         unknown = sorted({request.name for request in reply.requests} - set(offered))
         if unknown:

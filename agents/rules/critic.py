@@ -38,13 +38,15 @@ def step(conversation: Conversation) -> Answer:
     requests = []
     if not listing:
         requests.append(Request("query_metrics", {"names": []}))
-    if not any(call.ok for call in summaries) and len(summaries) < 3:
+    can_look = "summarize_trajectories" in conversation.offered
+    if can_look and not any(call.ok for call in summaries) and len(summaries) < 3:
         # A refused or failed summary is asked for again, smaller.
         most = int(number(fields(conversation.brief, "budget", "evidence_tokens")) or 2000)
         budget = {"budget_tokens": max(most >> len(summaries), 200)}
         requests.append(Request("summarize_trajectories", {"source": "main"} | budget))
     if requests:
-        return Answer("I look at what is logged and at what the agents do.", tuple(requests))
+        at = "what is logged and at what the agents do" if can_look else "what is logged"
+        return Answer(f"I look at {at}.", tuple(requests))
     read = [call for call in queries if items(call.arguments.get("names"))]
     names = _known_metrics(listing)
     if names and not any(call.ok for call in read) and len(read) < 2:

@@ -44,6 +44,8 @@ class Conversation:
     """Text-only answers given since the brief."""
     objects: tuple[dict[str, Any], ...]
     """Every JSON object in the whole conversation, in order: briefs, arguments and results."""
+    offered: tuple[str, ...] = ()
+    """The tools that may be called now."""
 
     def named(self, *names: str) -> list[Call]:
         """The calls of these tools, in order."""
@@ -66,8 +68,11 @@ class Answer:
     requests: tuple[Request, ...] = ()
 
 
-def read(messages: Sequence[LLMMessage]) -> Conversation:
-    """The conversation in ``messages``; what cannot be parsed is kept as text and never raises."""
+def read(messages: Sequence[LLMMessage], offered: Sequence[str] = ()) -> Conversation:
+    """The conversation in ``messages``, with the names of the tools ``offered``.
+
+    What cannot be parsed is kept as text and never raises.
+    """
     results = {
         result.call_id: result.content
         for message in messages
@@ -94,7 +99,7 @@ def read(messages: Sequence[LLMMessage]) -> Conversation:
             for call in message.content:
                 calls.append(_call(call, results.get(call.id)))
                 objects += [calls[-1].arguments, *([calls[-1].result] if calls[-1].ok else [])]
-    return Conversation(brief, tuple(calls), question, statements, tuple(objects))
+    return Conversation(brief, tuple(calls), question, statements, tuple(objects), tuple(offered))
 
 
 def _call(call: FunctionCall, content: str | None) -> Call:

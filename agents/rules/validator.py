@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from agents.rules.reading import (
@@ -31,9 +32,15 @@ def step(conversation: Conversation) -> Answer:
         return Answer("My brief names no candidate, so there is nothing to launch; I expected at least one.")
     chosen: str | None = names[0]
     if conversation.brief.get("screen_needed", len(names) > 1):
-        answer, comparison = _compare(conversation, "screen", ["control", *names])
-        if answer:
-            return answer
+        arms, rung = names, conversation
+        while True:
+            answer, comparison = _compare(rung, "screen", ["control", *arms])
+            if answer:
+                return answer
+            arms = [name for name in map(text, items(mapping(comparison).get("goes_on"))) if name]
+            if not arms:
+                break
+            rung = _after_screen(rung)
         chosen = text(mapping(comparison).get("chosen"))
         if chosen not in names:
             return _submit(conversation, None, "inconclusive", _no_screen(conversation, comparison))
@@ -53,7 +60,7 @@ def _compare(conversation: Conversation, purpose: str, arms: list[str]) -> tuple
     done = [one.result for one in conversation.named("compare_branches")
             if one.ok and one.arguments.get("purpose") == purpose]  # fmt: skip
     if done:
-        return None, done[-1]
+        return None, done[0]
     branches = {one.arguments.get("arm"): text(mapping(one.result).get("branch")) for one in calls if one.ok}
     branches = {arm: branch for arm, branch in branches.items() if branch}
     to_launch = [arm for arm in arms if arm not in branches and _tried(calls, "arm", arm) < TRIES]
@@ -74,6 +81,14 @@ def _compare(conversation: Conversation, purpose: str, arms: list[str]) -> tuple
         thought = f"All arms of the {purpose} are read; I have them compared."
         return Answer(thought, (Request("compare_branches", {"purpose": purpose}),)), None
     return None, None
+
+
+def _after_screen(conversation: Conversation) -> Conversation:
+    """The conversation without what led to its first comparison of a screen: the next rung."""
+    for index, one in enumerate(conversation.calls):
+        if one.name == "compare_branches" and one.ok and one.arguments.get("purpose") == "screen":
+            return replace(conversation, calls=conversation.calls[index + 1 :])
+    return conversation
 
 
 def _tried(calls: list[Call], key: str, value: str) -> int:
@@ -136,6 +151,8 @@ def reading(conversation: Conversation, comparison: dict[str, Any]) -> str:
         f"{candidate} against control on {n if n is not None else 'its'} fresh pairs: mean difference "
         f"{shown(mean)} in {rule}, interval {shown(number(low))} to {shown(number(high))}, p = {shown(p)}."
     ]
+    if p is None:
+        said = [f"Nothing was tested: {text(comparison.get('reason')) or 'no reason was given'}."]
     if len(control) == len(other) and len(control) > 1:
         wins = sum(after > before for before, after in zip(control, other, strict=True))
         overlap = (
@@ -199,6 +216,8 @@ def answer(conversation: Conversation) -> str:
     numbers = f"mean difference {shown(number(last.get('difference')))}, p = {shown(number(last.get('p')))}"
     if last["outcome"] != "pass":
         return f"No: the verdict is {last['outcome']} ({numbers})."
-    if low is not None and low <= 0:
+    if low is None:
+        return f"Yes, as this session's gate passes it, but nothing was tested ({numbers})."
+    if low <= 0:
         return f"No: it passed, but the interval begins at {shown(low)}, so one seed may decide the mean ({numbers})."
     return f"Yes: it passed and the whole interval lies above 0, from {shown(low)} on ({numbers})."

@@ -1,0 +1,229 @@
+"""Budgets: how they are written, what they stop, what a session says then, and what costs are recorded."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+from session_helpers import resume, run, story, tiny_settings
+from synthetic_training import STAGE_STEPS, InlinePool
+
+import agents.session
+import run as command
+from agents.prices import price_of, refuse_unpriced
+from agents.specs import SpecError, parse_spec
+from ledger.reader import Reader
+from marl.tasks import make_task
+from tools.budget import Budget, BudgetError, Price, parse_budget, shortfall
+from tools.price import round_price
+from tools.sources import SettingsError, gather
+
+SPENT = {"env_steps": 900, "tokens": 50, "time": 10.0, "usd": 1.0}
+
+
+@pytest.fixture
+def synthetic(monkeypatch):
+    monkeypatch.setattr(agents.session, "open_executor", InlinePool)
+
+
+# how a budget is written --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("text", "limits"), [
+    ("env-steps=5e6", {"env_steps": 5_000_000}),
+    ("env-steps=2M,tokens=200k", {"env_steps": 2_000_000, "tokens": 200_000}),
+    ("env_steps=1.5M", {"env_steps": 1_500_000}),
+    ("time=30m", {"time": 1800}), ("time=1h30m", {"time": 5400}), ("time=90", {"time": 90}),
+    ("time=1.5h", {"time": 5400}),
+    ("usd=2.50, time=45s", {"usd": 2.5, "time": 45}),
+])  # fmt: skip
+def test_a_budget_is_read(text, limits):
+    assert parse_budget(text) == limits
+    assert Budget(**limits).limits() == limits
+
+
+@pytest.mark.parametrize(("text", "sentence"), [
+    ("steps=5", "Found 'steps=5' in the budget, expected KEY=LIMIT with one of env-steps, tokens, time, usd"),
+    ("5M", "Found '5M' in the budget"),
+    ("", "Found '' in the budget"),
+    ("tokens=many", "found tokens=many, expected a number such as 5e6, 2M or 200k"),
+    ("time=soon", "found time=soon, expected a number such as 30m, 1h30m or 90s"),
+    ("usd=nan", "found usd=nan, expected a number"),
+    ("env-steps=0", "found env-steps=0, expected more than 0"),
+    ("env-steps=-3", "found env-steps=-3, expected more than 0"),
+    ("env-steps=1.5", "found env-steps=1.5, expected a whole number of env steps"),
+    ("tokens=1k,tokens=2k", "Found tokens twice in the budget, expected it once"),
+])  # fmt: skip
+def test_a_wrong_budget_is_refused_in_one_sentence(text, sentence):
+    with pytest.raises(BudgetError) as refusal:
+        parse_budget(text)
+    assert sentence in str(refusal.value) and str(refusal.value).endswith((".", "30m."))
+
+
+def test_a_budget_comes_from_the_option_over_the_environment_over_the_file(tmp_path):
+    file = tmp_path / "e.toml"
+    file.write_text('[budget]\nenv_steps = "3M"\ntime = "1h"\n[prices."openai/gpt-4.1"]\ninput = 2.0\noutput = 8.0\n')
+    environment = {"LEARNING_SIGNAL_BUDGET": "tokens=10k,env-steps=2M"}
+    settings = gather({"budget": "env-steps=1M"}, environment, file).settings({}, {})
+    assert settings.budget == Budget(env_steps=1_000_000, tokens=10_000, time=3600)
+    assert settings.prices == {"openai/gpt-4.1": Price(input=2.0, output=8.0)}
+    file.write_text('[budget]\nenv_steps = "many"\n')
+    with pytest.raises(SettingsError, match=r"e.toml sets budget.env_steps wrongly: found env-steps=many"):
+        gather({}, {}, file).settings({}, {})
+    with pytest.raises(SettingsError, match="Found 'x=1' in the budget"):
+        gather({"budget": "x=1"}, {}, None)
+    with pytest.raises(ValidationError):
+        Budget(env_steps=0)
+
+
+# what fits ----------------------------------------------------------------------------------------
+
+
+def test_what_fits_exactly_is_begun_and_one_more_is_not():
+    assert shortfall(Budget(env_steps=1000), SPENT, {"env_steps": 100}, "it") is None
+    said, enough = shortfall(Budget(env_steps=1000), SPENT, {"env_steps": 101}, "the next stage")
+    assert said == (
+        "The budget of 1 k env steps does not go further: 900 env steps spent, the next stage needs 101 env steps"
+    )
+    assert parse_budget(enough)["env_steps"] >= 1001
+
+
+@pytest.mark.parametrize(("budget", "needed"), [
+    (Budget(tokens=60), {"tokens": 11}), (Budget(usd=1.5), {"usd": 0.6}), (Budget(time=10.0), {"time": 0.0}),
+    (Budget(time=30.0), {"time": 21.0}),
+])  # fmt: skip
+def test_every_limit_stops_and_says_what_would_do(budget, needed):
+    said, enough = shortfall(budget, SPENT, needed, "it")
+    raised = Budget(**budget.limits() | parse_budget(enough))
+    assert shortfall(raised, SPENT, needed, "it") is None
+
+
+def test_a_limit_stops_only_what_uses_it():
+    assert shortfall(Budget(env_steps=800, time=60), SPENT, {"time": 0.0}, "a call") is None
+    assert shortfall(Budget(), SPENT, {"env_steps": 10**9}, "all") is None
+
+
+# sessions -----------------------------------------------------------------------------------------
+
+
+def test_a_session_pauses_before_the_round_that_does_not_fit_and_goes_on_with_more(synthetic, tmp_path):
+    whole = tiny_settings(tmp_path / "whole")
+    run(whole)
+    price = round_price(whole, make_task("spread", 1).spec).first
+    settings = tiny_settings(tmp_path / "cut", budget=Budget(env_steps=STAGE_STEPS + price - 1))
+    outcome = run(settings)
+    assert outcome.status == "paused"
+    assert f"{STAGE_STEPS} env steps spent, round 1 needs" in outcome.stop_reason
+    command = f"python run.py resume {outcome.session_id} --ledger {settings.ledger} --budget env-steps="
+    assert command in outcome.stop_reason
+    assert outcome.budget == {"env_steps": {"spent": STAGE_STEPS, "limit": STAGE_STEPS + price - 1}}
+    assert outcome.costs["llm_calls"] == 0, "nobody talks about what cannot be tested"
+    again = resume(settings)
+    assert again.status == "paused", "the limit stays without --budget"
+    more = parse_budget(outcome.stop_reason.rpartition("--budget ")[2])
+    paused = resume(settings, budget=more)
+    assert paused.status == "paused" and "the next stage needs" in paused.stop_reason
+    assert paused.budget["env_steps"]["spent"] <= more["env_steps"]
+    assert resume(settings, budget={"env_steps": 10**6}).status == "done"
+    assert story(settings.ledger) == story(whole.ledger)
+    with Reader.open(settings.ledger) as reader:
+        assert reader.session().budget == {"env_steps": 10**6}
+        said = [each.title for each in reader.events(kind="session")]
+    assert any("goes on with a budget of 1 M env steps" in each for each in said)
+
+
+@pytest.mark.parametrize(("limit", "twin"), [(2_700, False), (6_300, False), (8_500, False), (17_000, True)])
+def test_env_steps_are_never_passed(synthetic, tmp_path, limit, twin):
+    outcome = run(tiny_settings(tmp_path, twin=twin, budget=Budget(env_steps=limit)))
+    costs = outcome.costs
+    assert costs["env_steps_main"] + costs["env_steps_branches"] + costs["env_steps_twin"] <= limit
+
+
+def test_the_command_line_pauses_says_how_to_go_on_and_goes_on(synthetic, tmp_path, capsys):
+    place = ["--ledger", str(tmp_path / "l.db")]
+    small = ["--rounds", "1", "--stages", "2", "--candidates", "1", "--refinements", "0", "--plain"]
+    tiny = [*small, "--store", str(tmp_path / "s"), *place]
+    assert command.run(["session", *tiny, "--budget", "env-steps=100k"]) == 4
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "The budget of 100 k env steps does not go further: 0 env steps spent, the next stage needs" in shown
+    assert "Budget: 0 env steps of 100 k env steps" in shown
+    assert command.run(["resume", "latest", *place, "--budget", "env-steps=0"]) == command.BAD_INPUT
+    assert "expected more than 0" in capsys.readouterr().err
+    assert command.run(["resume", "latest", *place, "--plain", "--budget", "env-steps=5M"]) == 0
+    assert " of 5 M env steps" in capsys.readouterr().out
+    assert command.run(["log", "list", *place]) == 0
+    assert "of 5,000,000" in capsys.readouterr().out
+
+
+def test_tokens_are_passed_by_one_reply_at_most(synthetic, tmp_path):
+    limit = 20_000
+    outcome = run(tiny_settings(tmp_path, budget=Budget(tokens=limit)))
+    assert outcome.status == "paused" and "tokens spent, the next call of the" in outcome.stop_reason
+    with Reader.open(tmp_path / "ledger.db") as reader:
+        calls = reader.rows("SELECT tokens_in, tokens_out FROM llm_calls ORDER BY id")
+    before = sum(each["tokens_in"] + each["tokens_out"] for each in calls[:-1])
+    assert before + calls[-1]["tokens_in"] <= limit
+    assert resume(tiny_settings(tmp_path), budget={"tokens": 10**6}).status == "done"
+
+
+def test_time_stops_a_session(synthetic, tmp_path):
+    outcome = run(tiny_settings(tmp_path, budget=Budget(time=1e-6)))
+    assert outcome.status == "paused" and "--budget time=1m" in outcome.stop_reason
+    assert outcome.costs["env_steps_main"] == 0
+
+
+# money --------------------------------------------------------------------------------------------
+
+
+def test_a_price_is_found_by_provider_and_model():
+    prices = {"openai/gpt-4.1": Price(input=2.0, output=8.0)}
+    assert price_of(parse_spec("openai/gpt-4.1?temperature=0"), prices).of(1_000_000, 500_000) == 6.0
+    assert price_of(parse_spec("openai/gpt-4.1-mini"), prices) is None
+    assert price_of(parse_spec("rules"), {}).of(10**6, 10**6) == 0.0
+
+
+def test_a_budget_in_usd_needs_every_price(monkeypatch, tmp_path):
+    settings = tiny_settings(tmp_path)
+    settings = settings.model_copy(update={"agents": settings.agents | {"critic": "ollama/qwen3:8b"}})
+    refuse_unpriced(settings, Budget(tokens=5))
+    with pytest.raises(SpecError, match=r'the price of ollama/qwen3:8b \(critic\) is not known: add a table \[prices'):
+        run(settings.model_copy(update={"budget": Budget(usd=1.0)}))
+    assert not settings.ledger.exists()
+    free = settings.model_copy(update={"prices": {"ollama/qwen3:8b": Price(input=0.0, output=0.0)}})
+    refuse_unpriced(free, Budget(usd=1.0))
+
+
+def test_costs_are_recorded_by_the_table_and_stop_the_session(synthetic, tmp_path, monkeypatch):
+    """The rules stand in for a model that costs 1 USD per 1,000 tokens sent."""
+    monkeypatch.setattr("agents.cast.price_of", lambda spec, prices: Price(input=1000.0, output=0.0))
+    outcome = run(tiny_settings(tmp_path, budget=Budget(usd=5.0)))
+    assert outcome.status == "paused" and "USD spent, the next call of the" in outcome.stop_reason
+    with Reader.open(tmp_path / "ledger.db") as reader:
+        costs = reader.costs()
+    assert costs.cost_usd == pytest.approx(costs.tokens_in / 1000) and 0 < costs.cost_usd <= 5
+
+
+# lost training ------------------------------------------------------------------------------------
+
+
+def test_env_steps_lost_with_the_main_run_are_counted(synthetic, tmp_path, monkeypatch):
+    from marl.segment import SegmentFailed
+
+    submit = InlinePool.submit
+
+    def dying(pool, spec, urgent=True):
+        future = submit(pool, spec, urgent)
+        if pool.deaths:
+            pool.deaths -= 1
+            future = type(future)()
+            future.set_exception(SegmentFailed("The worker died.", env_steps=150))
+        return future
+
+    monkeypatch.setattr(InlinePool, "deaths", 1, raising=False)
+    monkeypatch.setattr(InlinePool, "submit", dying)
+    settings = tiny_settings(tmp_path)
+    assert run(settings).status == "failed"
+    monkeypatch.setattr(InlinePool, "deaths", 0)
+    outcome = resume(settings)
+    with Reader.open(settings.ledger) as reader:
+        line = sum(each.env_steps for each in reader.lineage())
+    assert outcome.status == "done" and outcome.costs["env_steps_main"] == line + 150

@@ -1,0 +1,77 @@
+"""What a session has spent, and the refusal to begin what its budget does not cover."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ledger.reader import Reader
+from marl.segment import SegmentSpec
+from tools.base import CannotGoOn
+from tools.budget import Budget, shortfall
+from tools.configuration import SessionSettings
+from tools.desk import Desk
+
+
+class OutOfBudget(CannotGoOn):
+    """The next thing does not fit in the budget; one sentence with the command that goes on."""
+
+
+def spent_so_far(desk: Desk) -> dict[str, float]:
+    """Env steps, tokens, seconds and USD of the session until now, by the names of the budget's limits.
+
+    Segments that are being computed count in full. Of model calls, what is known counts.
+    """
+    with Reader.open(desk.ledger.path) as reader:
+        costs = reader.costs(desk.session)
+    running = [
+        row["env_steps"] for row in desk.ledger.find("segments", session_id=desk.session, status="pending")
+        if not row["reused"]
+    ]
+    return {
+        "env_steps": costs.env_steps_main + costs.env_steps_branches + costs.env_steps_twin + sum(running),
+        "tokens": (costs.tokens_in or 0) + (costs.tokens_out or 0),
+        "time": desk.ledger.clock.seconds(desk.session) or costs.wall_seconds,
+        "usd": sum(agent.cost_usd or 0.0 for agent in costs.agents.values()),
+    }
+
+
+def afford(desk: Desk, what: str, *, env_steps: int = 0, pieces: int = 1, tokens: int = 0, usd: float = 0.0) -> None:
+    """``OutOfBudget`` where ``what`` is known not to fit in what is left.
+
+    ``env_steps`` in ``pieces`` that are trained side by side take the time they would at the pace of HEAD's segment.
+    """
+    limits = desk.state.budget
+    if limits == Budget():
+        return
+    needed: dict[str, float] = {"time": 0.0}
+    if env_steps:
+        needed["env_steps"] = env_steps
+        if limits.time is not None and desk.state.head is not None:
+            last = desk.trainer.stored(desk.state.head.segment)
+            side_by_side = min(pieces, desk.trainer.pool.worker_count)
+            needed["time"] = last.wall_seconds / last.env_steps * env_steps / side_by_side
+    if tokens:
+        needed |= {"tokens": tokens, "usd": usd}
+    found = shortfall(limits, spent_so_far(desk), needed, what)
+    if found is not None:
+        said, enough = found
+        raise OutOfBudget(f"{said}; go on with: {resume_command(desk)} --budget {enough}")
+
+
+def afford_segments(desk: Desk, what: str, specs: Sequence[SegmentSpec]) -> None:
+    """``OutOfBudget`` where the segments that are not begun or stored yet do not fit in what is left."""
+    if desk.state.budget == Budget():
+        return
+    new = [
+        spec for spec in specs
+        if not desk.trainer.store.has(spec.id) and desk.ledger.row("segments", (desk.session, spec.id)) is None
+    ]
+    if new or not specs:
+        afford(desk, what, env_steps=sum(spec.env_steps for spec in new), pieces=len(new))
+
+
+def resume_command(desk: Desk) -> str:
+    """What to type to go on with this session."""
+    default = SessionSettings.model_fields["ledger"].default
+    where = "" if desk.ledger.path == default else f" --ledger {desk.ledger.path}"
+    return f"python run.py resume {desk.session}{where}"
