@@ -15,6 +15,7 @@ from marl.segment import SegmentFailed, SegmentStore, round_up
 from marl.tasks import make_task
 from tools.configuration import SessionSettings
 from tools.price import round_price
+from tools.spending import spent_of
 from tools.state import Head, SessionState
 from tools.suitability import refuse_unsuitable, remarks
 from tools.trainer import final_evaluation
@@ -59,11 +60,7 @@ def outcome_of(settings: SessionSettings, ledger: Path, session: str, state: Ses
     store = SegmentStore(settings.store)
     folder = ledger.parent / session
     total = state.spent or costs.env_steps_main + costs.env_steps_branches + costs.env_steps_reused
-    spent = {
-        "env_steps": costs.env_steps_main + costs.env_steps_branches + costs.env_steps_twin,
-        "tokens": (costs.tokens_in or 0) + (costs.tokens_out or 0), "time": costs.wall_seconds,
-        "usd": sum(agent.cost_usd or 0.0 for agent in costs.agents.values()),
-    }
+    spent = spent_of(costs)
     after = _measured(store, state.head)
     taken = {decision.round: decision for decision in decisions}
     promoted, rejected = [], []

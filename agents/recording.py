@@ -136,11 +136,11 @@ class RecordingClient(ForwardingClient):
         self._attempt = self._attempt + 1 if request == self._last_request else 1
         self._last_request = request
         row, event = self._begin(request, messages, tools)
-        note, started = WireNote(), time.perf_counter()
+        note, started, received = WireNote(), time.perf_counter(), None
         token = NOTE.set(note)
         try:
-            result = await self.inner.create(messages, tools=tools, **options)
-            result = sanitise(result, tool_names(tools), turns(messages))
+            received = await self.inner.create(messages, tools=tools, **options)
+            result = sanitise(received, tool_names(tools), turns(messages))
         except asyncio.CancelledError:
             self._end(
                 row, event, started, note, "interrupted", f"The call of the {self._role} was interrupted."
@@ -148,13 +148,14 @@ class RecordingClient(ForwardingClient):
             raise
         except Exception as failure:  # noqa: BLE001 - classify sorts every kind
             error = classify(failure, self._spec, self._secrets)
-            self._end(row, event, started, note, "error", str(error), error_kind=error.kind, error=str(error))
+            self._end(
+                row, event, started, note, "error", str(error), error_kind=error.kind, error=str(error),
+                **self._cost(self._wasted(received, note)),
+            )
             # the SDK's exception holds the request's headers, and with them the key
             raise error from None
         finally:
             NOTE.reset(token)
-        tokens = self._tokens(result, messages, tools)
-        cost = None if self._price is None else self._price.of(tokens["tokens_in"], tokens["tokens_out"])
         self._end(
             row,
             event,
@@ -164,8 +165,7 @@ class RecordingClient(ForwardingClient):
             f"{self._role}: {summary(result)}",
             reply=reply_json(result),
             finish=note.finish_reason or result.finish_reason,
-            cost_usd=cost,
-            **tokens,
+            **self._cost(self._tokens(result, messages, tools)),
         )
         return result
 
@@ -252,6 +252,21 @@ class RecordingClient(ForwardingClient):
             "tokens_source": "estimate",
         }
 
+    def _wasted(self, received: CreateResult | None, note: WireNote) -> dict[str, Any]:
+        """Token columns of a reply that was of no use, which is paid for too; none where the server gave no figures."""
+        usage = note.usage
+        if received is not None:
+            usage = received.usage.prompt_tokens, received.usage.completion_tokens
+        if usage is None or usage[0] <= 0:
+            return {}
+        source = "estimate" if self._spec.provider in EMBEDDED else "server"
+        return {"tokens_in": usage[0], "tokens_out": usage[1], "tokens_source": source}
+
+    def _cost(self, tokens: dict[str, Any]) -> dict[str, Any]:
+        """Token columns with what they cost, where both are known."""
+        if self._price is None or not tokens:
+            return tokens
+        return tokens | {"cost_usd": self._price.of(tokens["tokens_in"], tokens["tokens_out"])}
 
     @staticmethod
     def _size(messages: Sequence[LLMMessage], tools: Sequence[Any]) -> int:

@@ -37,7 +37,7 @@ from tools.desk import Desk
 from tools.speculation import finish
 from tools.spending import afford_segments
 from tools.state import Head, SessionState
-from tools.suitability import refuse_unsuitable, remarks
+from tools.suitability import refuse_unsuitable, refuse_untested, remarks
 from tools.trainer import Trainer
 
 HEARTBEAT_SECONDS = 5.0
@@ -83,16 +83,17 @@ async def run_session(
 async def resume_session(
     path: Path, session: str, *, observer: Observer, control: SessionControl | None = None,
     agents: Mapping[str, str] | None = None, changes: Mapping[str, Any] | None = None,
-    budget: Mapping[str, Any] | None = None, executor: Executor | None = None,
+    budget: Mapping[str, Any] | None = None, executor: Executor | None = None, ungated: bool = False,
 ) -> SessionOutcome:
     """Go on with a paused, interrupted, failed or killed session. ``agents`` replaces backend specs by role, ``budget``
-    limits by name, for this resume and the next.
+    limits by name, for this resume and the next. ``ungated`` is for a study, as in ``run_session``.
 
-    Raises ``SessionError`` or ``LedgerError`` with one sentence if that is not possible.
+    Raises ``SessionError``, ``Unsuitable`` or ``LedgerError`` with one sentence if that is not possible.
     """
     with Reader.open(path) as reader:
         row = reader.session(session)
         settings = _stored(SessionSettings, reader.config(row.id), row.id)
+        refuse_untested(settings, ungated=ungated)
         # Who spoke last in each role: an earlier resume may have changed it. Rows are in order of time.
         spoken = {agent.role: agent for agent in reader.agents(row.id)}
     specs = settings.agents | {role: agent.spec for role, agent in spoken.items()} | dict(agents or {})
@@ -256,7 +257,8 @@ class _Session:
 
     async def _report(self, desk: Desk) -> None:
         """Train the twin where asked for, write the products, and be done."""
-        await finish(desk)
+        if self.state.spent is None:  # until the twin begins, whatever is pending is of a round
+            await finish(desk)
         if self.settings.twin and not await self._twin(desk):
             return
         folder = self.settings.ledger.parent / self.identity

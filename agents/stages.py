@@ -38,7 +38,8 @@ def conclude_stage(desk: Desk, deliberation: Deliberation, result: SegmentResult
             why = Need(reason="regression", text=f"{regression.candidate} {regression.reason}")
             deliberation.open_round(label, why, regression)
         elif state.round_number >= desk.settings.rounds:
-            _no_round(desk, f"all {desk.settings.rounds} are used up" if desk.settings.rounds > 1 else "it was had")
+            rounds = desk.settings.rounds
+            _no_round(desk, f"all {rounds} are used up" if rounds > 1 else "the only one is used up")
             state.phase = "report"
         elif state.stages >= desk.settings.most_stages:
             _no_round(desk, f"this was the last of {state.stages} stages")

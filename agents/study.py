@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from loguru import logger
 
@@ -17,10 +17,19 @@ from marl.executor import Executor, open_executor
 from marl.segment import SegmentFailed, round_up
 from tools.base import CannotGoOn
 from tools.configuration import SessionSettings
-from tools.study import SESSION_ARMS, Cell, Record, StudySettings, price_of, session_settings, write_whole
+from tools.study import (
+    SESSION_ARMS,
+    Cell,
+    Record,
+    StudyError,
+    StudySettings,
+    price_of,
+    session_settings,
+    write_whole,
+)
 from tools.study_arms import SEARCHES, to_the_end
 from tools.study_cell import CellResult, CellStopped, Shared, Trainee
-from tools.study_results import report, session_so_far
+from tools.study_results import report, session_so_far, trained_by
 
 
 class Observer(Protocol):
@@ -83,28 +92,25 @@ class _Study:
 
     async def _cell(self, cell: Cell, executor: Executor, places: asyncio.Semaphore) -> CellResult:
         async with places:
-            names = {"arm": cell.arm, "task": cell.task, "seed": cell.seed}
             self.done[cell] = 0
             self.observer.cell(cell, None)
             shared = Shared(executor, lambda steps: self._advance(cell, steps))
-            known = self.record.session(cell) or {}
             try:
                 result = await self._work(cell, shared)
             except (CellStopped, CannotGoOn) as stopped:
-                result = CellResult(
-                    **names, outcome="stopped", reason=str(stopped), env_steps=self.done[cell],
-                    session=known.get("session"),
-                )
+                result = self._ended_early(cell, "stopped", str(stopped))
             except Exception as error:  # noqa: BLE001 - one cell must not end a study of many hours
                 logger.opt(exception=error).debug("a cell failed")
-                reason = str(error) or type(error).__name__
-                result = CellResult(
-                    **names, outcome="failed", reason=reason, env_steps=self.done[cell],
-                    session=known.get("session"),
-                )
+                result = self._ended_early(cell, "failed", str(error) or type(error).__name__)
             self._reached(cell, result.env_steps)
             self.observer.cell(cell, result)
             return result
+
+    def _ended_early(self, cell: Cell, outcome: Literal["stopped", "failed"], reason: str) -> CellResult:
+        return CellResult(
+            arm=cell.arm, task=cell.task, seed=cell.seed, outcome=outcome, reason=reason, env_steps=self.done[cell],
+            session=(self.record.session(cell) or {}).get("session"),
+        )  # fmt: skip
 
     async def _work(self, cell: Cell, shared: Shared) -> CellResult:
         """Train a cell to the end of its budget."""
@@ -114,6 +120,11 @@ class _Study:
         if cell.arm in SESSION_ARMS:
             session = await self._session(cell, settings, shared)
             so_far = session_so_far(settings.ledger, session)
+            if so_far.env_steps > budget:
+                raise StudyError(
+                    f"Session {session} has trained {so_far.env_steps:,} env steps, expected at most {budget:,}: it "
+                    "was resumed outside the study; give another folder with --to."
+                )
             trainee.spent, trainee.curve = so_far.env_steps, list(so_far.curve)
             trainee.compute_seconds, trainee.shaping = so_far.compute_seconds, so_far.head.shaping
             self._reached(cell, so_far.env_steps)
@@ -138,17 +149,18 @@ class _Study:
         within = Within(self.study.budget(cell), settings, lambda: self.control.pausing)
         watcher = _Watcher(within, lambda session: self.record.note(cell, session, None))
         self.sessions.add(within)
+        ungated = "rule" in SESSION_ARMS[cell.arm].get("gate", {})  # the arm's own, never what a configuration says
         try:
             if known is None:
-                ungated = settings.gate.rule != "paired"
                 outcome = await run_session(
                     settings, observer=watcher, control=within, executor=shared, ungated=ungated
                 )
             else:
                 within.session = known["session"]
                 outcome = await resume_session(
-                    settings.ledger, known["session"], observer=watcher, control=within, executor=shared
-                )
+                    settings.ledger, known["session"], observer=watcher, control=within, executor=shared,
+                    ungated=ungated,
+                )  # fmt: skip
         finally:
             self.sessions.discard(within)
         if outcome.status == "failed":
@@ -196,8 +208,7 @@ class Within(SessionControl):
     def _short_of(self) -> str | None:
         """What comes next and does not fit, in words; None where it fits or is paid for already."""
         with Reader.open(self._settings.ledger) as reader:
-            cursor, used = reader.cursor(self.session), reader.segments(self.session).values()
-            left = self._budget - sum(each.spent for each in used) - sum(cursor.get("lost", {}).values())
+            cursor, left = reader.cursor(self.session), self._budget - trained_by(reader, self.session)
         if cursor["phase"] == "stage":
             needed, what = round_up(self._settings.run, self._settings.stage_steps), "a stage"
         elif cursor["step"] > 0 or cursor["phase"] not in ("critic", "generator"):

@@ -26,6 +26,8 @@ class WireNote:
 
     model_served: str | None = None
     finish_reason: str | None = None
+    usage: tuple[int, int] | None = None
+    """Tokens received by the model and sent by it."""
 
 
 NOTE: ContextVar[WireNote | None] = ContextVar("NOTE", default=None)
@@ -60,11 +62,13 @@ def inspect(reply: Any) -> None:
     message = getattr(choices[0], "message", None)
     if message is None:
         raise UnreadableReply("a choice without a message")
+    _mend_usage(reply)
     note = NOTE.get()
     if note is not None:
         note.model_served = _text(getattr(reply, "model", None))
         note.finish_reason = _text(choices[0].finish_reason)
-    _mend_usage(reply)
+        usage = getattr(reply, "usage", None)
+        note.usage = None if usage is None else (usage.prompt_tokens, usage.completion_tokens)
     if choices[0].finish_reason == "length":
         raise TruncatedReply()
     if isinstance(message.content, list):

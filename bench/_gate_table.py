@@ -68,10 +68,11 @@ def caption(found: Report) -> str:
     ]
     for each in found.parents:
         if each["trials"]:
-            progress = "-" if each["progress"] is None else f"{each['progress']:.3f}"
+            reached = each["sparse_return"], each["progress"]
+            sparse, progress = ("-" if value is None else f"{value:.3f}" for value in reached)
             lines.append(
                 f"Parent {each['parent']} ({each['env_steps']:,} env steps, {each['shaping']}): branches reach a "
-                f"sparse return of {each['sparse_return']:.3f} and progress {progress}; judged on "
+                f"sparse return of {sparse} and progress {progress}; judged on "
                 f"{' or '.join(each['judged_on'])}; null trials promoted {each['promoted']} of {each['trials']}."
             )
     return "\n".join(lines)

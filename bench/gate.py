@@ -3,7 +3,8 @@
     python -m bench.gate [--tasks TASK ...] [--null 160] [--offers 40] [--workers 2] [--store FOLDER]
         [--write] [--quick] [--json]
 
-A trial is one decision of the gate with its defaults, on branches that are trained as a session trains them.
+A trial is one decision of the gate with its defaults, on branches that are trained as a session trains them; how long
+they are is said with each table, and is not everywhere a session's default.
 
 * *Nothing differs*: the candidate is a clone of the control, same parent and same shaping, on seeds of its own. Five
   pairs, so ten full branches per trial, and no branch serves two trials. A screen is left out: it would choose among
@@ -13,8 +14,10 @@ A trial is one decision of the gate with its defaults, on branches that are trai
 
 Beside the gate stands usual practice on the same branches: one run of the control and of three candidates (or of the
 one), the best is promoted if it is better by 3 % of the maximum; also without that margin, and on progress. Intervals
-are Clopper-Pearson, 95 %. A decision's cost counts everything it needs, screen included: the median of its worker
-seconds, "wall" is that shared by the workers. Branches are kept in the store (about half a megabyte each), so a stopped
+are Clopper-Pearson, 95 %, of the rate at these parents and on their one set of episodes: given those, trials are
+independent, and parents whose rates differ make the interval too wide, not too narrow. A decision's cost counts
+everything that its trial needs (a null trial has no screen): the median of its worker seconds; "wall" is not measured,
+but that divided by the workers. Branches are kept in the store (about half a megabyte each), so a stopped
 run goes on where it was. ``--write`` puts the tables into ``bench/README.md``.
 """
 

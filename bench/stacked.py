@@ -1,6 +1,7 @@
 """Stacked branches: env steps per second of a core for 1, 2, 4 and 8 branches in one process, and where time goes.
 
-    python -m bench.stacked [--size spread] [--branches 2 4 8] [--updates 6] [--rounds 3] [--processes 2] [--json]
+    python -m bench.stacked [--size spread] [--branches 2 4 8] [--updates 6] [--rounds 3] [--processes 2]
+                            [--quick] [--json]
 
 Sizes: `spread` and `foraging` are the defaults of those tasks, `spread-32` and `spread-16` have fewer environments.
 Every round trains one branch alone and every stack in turns, on one thread, from newly drawn weights; six updates and
@@ -154,8 +155,11 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=0, help="also compare this many processes; 0: do not")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--quick", action="store_true", help="two branches of the smallest size, one update, once")
+    parser.add_argument("--json", action="store_true", help="print a JSON list")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.size, arguments.branches, arguments.updates, arguments.rounds = ["spread-16"], [2], 1, 1
     found = [measure(size, arguments.branches, arguments.updates, arguments.rounds) for size in arguments.size]
     if arguments.processes:
         for one in found:

@@ -206,6 +206,8 @@ class AgentCosts:
     tokens_in: int | None
     tokens_out: int | None
     cost_usd: float | None
+    known_usd: float
+    """The cost of the calls whose price was known, also where that of others was not."""
 
 
 @dataclass(frozen=True)

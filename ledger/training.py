@@ -145,7 +145,8 @@ def costs(reader: Reader, session: str) -> Costs:
     rows = reader.rows(
         "SELECT agent, count(*) llm_calls, count(*) FILTER (WHERE status = 'error') failed_calls, "
         "sum(tokens_in) tokens_in, sum(tokens_out) tokens_out, "
-        "CASE WHEN count(*) FILTER (WHERE status = 'ok') = count(cost_usd) THEN sum(cost_usd) END cost_usd "
+        "CASE WHEN count(*) FILTER (WHERE status = 'ok' AND cost_usd IS NULL) = 0 THEN sum(cost_usd) END cost_usd, "
+        "total(cost_usd) known_usd "
         "FROM llm_calls WHERE session_id = ? AND status IN ('ok', 'error') GROUP BY agent ORDER BY agent",
         (session,),
     )

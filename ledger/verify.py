@@ -12,7 +12,7 @@ from ledger.errors import LedgerError
 from ledger.explain import later_half
 from ledger.migrations import expected_triggers
 from ledger.reader import Reader
-from ledger.records import ComparisonRow, EvaluationRow, Finding
+from ledger.records import ComparisonRow, EvaluationRow, Finding, SegmentRow
 
 Recompute = Callable[[str, dict[str, Any], dict[str, Any]], dict[str, Any]]
 """(purpose, inputs, settings) -> the result of the comparison, computed anew.
@@ -156,10 +156,11 @@ def _comparisons(reader: Reader, recompute: Recompute | None) -> list[Finding]:
         measured: dict[tuple[str, str], list[EvaluationRow]] = {}
         for each in evaluations.values():
             measured.setdefault((each.segment_id, each.episode_set), []).append(each)
-        gate = reader.config(session.id).get("gate") or {}
+        config, segments = reader.config(session.id), reader.segments(session.id)
+        gate = config.get("gate") or {}
         for comparison in reader.comparisons(session.id):
-            findings += _settings(comparison, gate)
-            findings += _branches(reader, comparison)
+            findings += _settings(comparison, gate) + _family(comparison, config)
+            findings += _branches(reader, comparison) + _pairs(comparison, segments)
             findings += _inputs(comparison, evaluations, measured)
             if recompute is not None:
                 findings += _statistics(comparison, evaluations, recompute)
@@ -173,6 +174,17 @@ def _settings(comparison: ComparisonRow, gate: dict[str, Any]) -> list[Finding]:
         for name, expected in gate.items()
         if (found := comparison.settings.get(name)) != expected
     ]
+
+
+def _family(comparison: ComparisonRow, config: dict[str, Any]) -> list[Finding]:
+    """Whether ``family_alpha``, where there is one, was shared by all confirmations that the session can make."""
+    if comparison.purpose != "confirm" or (config.get("gate") or {}).get("family_alpha") is None:
+        return []
+    expected, found = config["rounds"] * (1 + config["deliberation"]["refinements"]), comparison.inputs["confirmations"]
+    if found == expected:
+        return []
+    problem = f"shares family_alpha by {found} confirmations, the session can make {expected}"
+    return [Finding("comparisons", comparison.id, problem)]
 
 
 def _branches(reader: Reader, comparison: ComparisonRow) -> list[Finding]:
@@ -193,6 +205,23 @@ def _branches(reader: Reader, comparison: ComparisonRow) -> list[Finding]:
         for arm, measured in comparison.inputs["arms"].items()
         if [each["segment"] for each in measured] != launched.get(arm, [])[rung * seeds : (rung + 1) * seeds]
     ]
+
+
+def _pairs(comparison: ComparisonRow, segments: dict[str, SegmentRow]) -> list[Finding]:
+    """Whether each arm was trained on the control's seeds, in its order, and under one shaping."""
+    if comparison.purpose == "probation":
+        return []
+    arms = {
+        arm: [segments[each["segment"]] for each in measured if each["segment"] in segments]
+        for arm, measured in comparison.inputs["arms"].items()
+    }
+    findings = []
+    for arm, trained in arms.items():
+        if [each.seed for each in trained] != [each.seed for each in arms.get("control", [])]:
+            findings.append(Finding("comparisons", comparison.id, f"{arm} has other seeds than control"))
+        if any(each.shaping != trained[0].shaping for each in trained):
+            findings.append(Finding("comparisons", comparison.id, f"{arm} was trained under several shapings"))
+    return findings
 
 
 def _inputs(

@@ -20,7 +20,7 @@ class GateSettings(Frozen):
     rule: Rule = "paired"
     """How a confirmation is judged. ``paired``: by the exact test; the gate of a session. Controls of a study alone:
     ``single run``, the usual practice (the best of single runs goes on if it beats the control by a margin), and
-    ``always``, the gate off (what the screen chose passes).
+    ``always``, the gate off (what the screen chose passes). Both without probation.
     """
     alpha: Level = 0.05
     """Significance level of every one-sided test, of confirmations and of probation; intervals are at 1 - 2 alpha."""

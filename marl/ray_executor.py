@@ -55,7 +55,8 @@ class RayExecutor:
     is now. ``share`` says how checkpoints travel: ``objects``, by Ray's object store, with nothing shared between the
     machines; ``folder``, by ``store_root``, which every machine must see under this path. This package and the modules
     of ``tasks`` (``MODULE:FACTORY``) are sent to a running cluster; all they import has to be installed there.
-    ``on_progress``, ``runner`` and ``preload`` are as in ``marl.pool.WorkerPool``.
+    ``on_progress``, ``runner`` and ``preload`` are as in ``marl.pool.WorkerPool``. Every segment is trained by itself:
+    one that is lost with its machine costs no others.
 
     Raises ``ExecutorError`` where Ray is not installed or the cluster cannot be reached.
     """

@@ -276,4 +276,8 @@ def test_reports_fit_a_page_and_are_json() -> None:
     assert data["task"] == "spread" and [each["trials"] for each in data["parents"]] == [1, 1, 1, 1]
     page = bench_gate.written([report], 2, "command")
     assert "offered three: the good one" in page and ": met" in page and "Clopper" not in page
+    lost = [Null([score(None)] * 5, [score(None)] * 5)]  # hours of trials, of which a parent's all failed
+    assert "a sparse return of - and progress -" in bench_gate.written(
+        [bench_gate.report(case, lost, [], GATE, 2)], 2, "command"
+    )
     assert isinstance(nulls[0], Null) and offers[0].promoted(case.max_return, GATE) in (None, GOOD, BAD, CLONE)

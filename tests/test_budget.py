@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 from pydantic import ValidationError
 from session_helpers import resume, run, story, tiny_settings
@@ -16,6 +20,8 @@ from marl.tasks import make_task
 from tools.budget import Budget, BudgetError, Price, parse_budget, shortfall
 from tools.price import round_price
 from tools.sources import SettingsError, gather
+from tools.spending import resume_command
+from viewer.next_steps import after_session
 
 SPENT = {"env_steps": 900, "tokens": 50, "time": 10.0, "usd": 1.0}
 
@@ -33,7 +39,7 @@ def synthetic(monkeypatch):
     ("env-steps=2M,tokens=200k", {"env_steps": 2_000_000, "tokens": 200_000}),
     ("env_steps=1.5M", {"env_steps": 1_500_000}),
     ("time=30m", {"time": 1800}), ("time=1h30m", {"time": 5400}), ("time=90", {"time": 90}),
-    ("time=1.5h", {"time": 5400}),
+    ("time=1.5h", {"time": 5400}), ("env-steps=8.04M,tokens=16.1k", {"env_steps": 8_040_000, "tokens": 16_100}),
     ("usd=2.50, time=45s", {"usd": 2.5, "time": 45}),
 ])  # fmt: skip
 def test_a_budget_is_read(text, limits):
@@ -48,6 +54,8 @@ def test_a_budget_is_read(text, limits):
     ("tokens=many", "found tokens=many, expected a number such as 5e6, 2M or 200k"),
     ("time=soon", "found time=soon, expected a number such as 30m, 1h30m or 90s"),
     ("usd=nan", "found usd=nan, expected a number"),
+    ("time=30M", "found time=30M, expected a number such as 30m, 1h30m or 90s"),
+    ("time=1h30", "found time=1h30, expected a number such as 30m, 1h30m or 90s"),
     ("env-steps=0", "found env-steps=0, expected more than 0"),
     ("env-steps=-3", "found env-steps=-3, expected more than 0"),
     ("env-steps=1.5", "found env-steps=1.5, expected a whole number of env steps"),
@@ -97,6 +105,21 @@ def test_every_limit_stops_and_says_what_would_do(budget, needed):
     assert shortfall(raised, SPENT, needed, "it") is None
 
 
+@pytest.mark.parametrize("needed", [7, 1_999, 16_077, 8_033_610, 999_999, 123_456_789, 8_031_000_001])
+def test_the_limit_that_is_said_to_do_can_be_typed_and_does(needed):
+    _, enough = shortfall(Budget(env_steps=1), SPENT, {"env_steps": needed}, "it")
+    raised = Budget(**parse_budget(enough))
+    assert shortfall(raised, SPENT, {"env_steps": needed}, "it") is None
+
+
+def test_the_command_that_goes_on_survives_a_folder_with_a_space():
+    done = {"session_id": "S", "status": "paused", "stop_reason": "Paused on request."}
+    (_, shown), *_ = after_session(done, Path("my runs/l.db"))
+    assert shlex.split(shown)[-2:] == ["--ledger", "my runs/l.db"]
+    desk = SimpleNamespace(session="S", ledger=SimpleNamespace(path=Path("my runs/l.db")))
+    assert resume_command(desk) == shown, "two rooms write the same command"
+
+
 def test_a_limit_stops_only_what_uses_it():
     assert shortfall(Budget(env_steps=800, time=60), SPENT, {"time": 0.0}, "a call") is None
     assert shortfall(Budget(), SPENT, {"env_steps": 10**9}, "all") is None
@@ -115,6 +138,8 @@ def test_a_session_pauses_before_the_round_that_does_not_fit_and_goes_on_with_mo
     assert f"{STAGE_STEPS} env steps spent, round 1 needs" in outcome.stop_reason
     command = f"python run.py resume {outcome.session_id} --ledger {settings.ledger} --budget env-steps="
     assert command in outcome.stop_reason
+    (_, shown), *_ = after_session(outcome.to_dict(), settings.ledger)
+    assert shown.startswith(command) and outcome.stop_reason.endswith(shown), "one command is said, and it goes on"
     assert outcome.budget == {"env_steps": {"spent": STAGE_STEPS, "limit": STAGE_STEPS + price - 1}}
     assert outcome.costs["llm_calls"] == 0, "nobody talks about what cannot be tested"
     again = resume(settings)
@@ -200,6 +225,21 @@ def test_costs_are_recorded_by_the_table_and_stop_the_session(synthetic, tmp_pat
     with Reader.open(tmp_path / "ledger.db") as reader:
         costs = reader.costs()
     assert costs.cost_usd == pytest.approx(costs.tokens_in / 1000) and 0 < costs.cost_usd <= 5
+
+
+def test_a_call_of_unknown_price_hides_no_known_one(synthetic, tmp_path, monkeypatch):
+    """The first call has no price, as before a resume with another backend; the rest must not be free for ever."""
+    first = iter([None])
+    monkeypatch.setattr(
+        Price, "of", lambda self, sent, received: next(first, sent / 1000) if received else sent / 1000
+    )
+    monkeypatch.setattr("agents.cast.price_of", lambda spec, table: Price(input=1.0, output=0.0))
+    outcome = run(tiny_settings(tmp_path, budget=Budget(tokens=10**6)))
+    assert outcome.status == "done" and outcome.costs["cost_usd"] is None
+    with Reader.open(tmp_path / "ledger.db") as reader:
+        known = sum(agent.known_usd for agent in reader.costs().agents.values())
+        row = reader.rows("SELECT total(cost_usd) usd, count(*) FILTER (WHERE cost_usd IS NULL) unknown FROM llm_calls")
+    assert row == [{"usd": pytest.approx(known), "unknown": 1}] and known > 0
 
 
 # lost training ------------------------------------------------------------------------------------

@@ -52,6 +52,25 @@ def after(session: ScriptedSession, purpose: str, column: str, change) -> list[s
         return [each.problem for each in verify(reader, recompute) if each.table == "comparisons"]
 
 
+@pytest.mark.parametrize(("column", "value", "found"), [
+    ("seed", 12345, "c1 has other seeds than control"),
+    ("shaping", None, "c1 was trained under several shapings"),
+])
+def test_arms_that_are_no_pairs_are_found(tmp_path, column, value, found):
+    with judged(tmp_path, SETTINGS.gate) as session:
+        segment = body(session, "confirm", "inputs")["arms"]["c1"][1]["segment"]
+        other = body(session, "confirm", "inputs")["arms"]["control"][1]["segment"]
+        assert session.findings() == []
+        with closing(sqlite3.connect(session.ledger.path)) as database, database:
+            for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+                database.execute(f"DROP TRIGGER {name}")
+            if value is None:
+                (value,) = database.execute("SELECT shaping FROM segments WHERE id = ?", (other,)).fetchone()
+            database.execute(f"UPDATE segments SET {column} = ? WHERE id = ?", (value, segment))
+        with Reader.open(session.ledger.path) as reader:
+            assert found in [each.problem for each in verify(reader, recompute) if each.table == "comparisons"]
+
+
 @pytest.mark.parametrize("gate", [SETTINGS.gate, SINGLE, ALWAYS, FAMILY], ids=["paired", "single", "always", "family"])
 def test_every_rule_is_recorded_and_computed_again(tmp_path, gate):
     with judged(tmp_path, gate) as session:
@@ -92,6 +111,21 @@ def test_with_the_gate_off_a_worse_candidate_is_promoted(tmp_path):
         assert session.outcome == "pass"
         assert session.call("promote", candidate="c1", reason="The gate is off.")["decided"] == "promote"
         assert session.findings() == []
+
+
+def test_a_share_of_the_family_that_fits_its_own_numbers_is_still_not_the_session_s(tmp_path):
+    with judged(tmp_path, FAMILY) as session:
+        inputs = body(session, "confirm", "inputs") | {"confirmations": 1}
+        again = recompute("confirm", inputs, body(session, "confirm", "settings"))
+        assert again["outcome"] == "pass" and again["alpha"] == 0.05
+        after(session, "confirm", "inputs", lambda each: each.update(confirmations=1))
+        text = json.dumps(again, sort_keys=True, separators=(",", ":"))
+        with closing(sqlite3.connect(session.ledger.path)) as database, database:
+            database.execute("INSERT OR IGNORE INTO bodies (hash, body) VALUES (?, ?)", (content_hash(text), text))
+            database.execute("UPDATE comparisons SET result = ? WHERE purpose = 'confirm'", (content_hash(text),))
+        with Reader.open(session.ledger.path) as reader:
+            (found,) = [each.problem for each in verify(reader, recompute) if each.table == "comparisons"]
+        assert found == "shares family_alpha by 1 confirmations, the session can make 4"
 
 
 @pytest.mark.parametrize(("purpose", "column", "change", "found"), [

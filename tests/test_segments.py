@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from marl import running, training
 from marl import segment as segments
-from marl import training
 from marl.checkpoint import CheckpointError, Position, load_checkpoint, save_checkpoint
 from marl.learners import make_learner
 from marl.learners.ppo import PolicyGradientLearner
@@ -186,7 +186,7 @@ def test_a_stored_segment_is_not_computed_again(tmp_path, monkeypatch):
     def never(*_):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(training, "_train_once", never)
+    monkeypatch.setattr(training, "_advance", never)
     again = run_segment(spec(), store)
     assert again.reused and again.model_copy(update={"reused": False}) == first
 
@@ -260,7 +260,7 @@ def test_tasks_compute_as_they_do_outside_of_training_and_networks_do_not(tmp_pa
             seen["update"].add(smallest_survive())
             return super().update(*given)
 
-    monkeypatch.setattr(training, "make_learner", Watching)
+    monkeypatch.setattr(running, "make_learner", Watching)
     shaping = ShapingConfig(terms=(Term(potential="right_share", weight=1.0, scope="team"),), beta=1.0)
     run_segment(cue_spec(shaping=shaping), SegmentStore(tmp_path), make_task=lambda name, count: Watched(count))
     assert seen == {"task": {True}, "choice": {False}, "update": {False}}
@@ -287,7 +287,7 @@ def test_a_half_written_segment_is_not_a_segment(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "save_checkpoint", full_disk)
+        patch.setattr(running, "save_checkpoint", full_disk)
         with pytest.raises(SegmentImpossible, match="The disk is full: .* free space and resume.$") as raised:
             run_segment(spec(), store)
     assert raised.value.env_steps == 2 * SIZE

@@ -13,8 +13,12 @@ from agents.observer import SessionControl
 from ledger.reader import Reader
 from ledger.verify import verify
 from marl.segment import SegmentImpossible
+from tests.scripted_session import ScriptedSession
+from tests.trainer_double import by_arm
 from tools.configuration import DeliberationSettings
 from tools.recompute import recompute
+from tools.speculation import settle
+from tools.spending import spent_so_far
 
 
 class _WaitingPool(InlinePool):
@@ -109,7 +113,7 @@ def test_what_nobody_uses_is_withdrawn_and_costs_nothing(pools, tmp_path, monkey
     assert outcome.costs["env_steps_branches"] == settings.gate.screen_seeds * 200
     assert outcome.costs["env_steps_main"] == 2 * STAGE_STEPS
     assert events(settings.ledger, "speculation")[-1] == (
-        "5 of 7 speculated segments were not used, 5 of these not begun"
+        "5 of 7 speculated segments were not used; 5 segments that had not begun were withdrawn"
     )
     with Reader.open(settings.ledger) as reader:
         assert verify(reader, recompute) == []
@@ -144,6 +148,38 @@ def test_nothing_stays_pending_when_a_round_ends_in_another_process(pools, tmp_p
     outcome = resume(settings)
     assert outcome.status == "done" and "pending" not in {row["status"] for row in rows(settings.ledger)}
     assert outcome.costs["env_steps_branches"] == settings.gate.screen_seeds * 200
+
+
+def test_a_branch_that_its_round_abandons_is_withdrawn_too(tmp_path):
+    """As where the Validator is out of steps: what it launched is not trained for nothing, nor pending for ever."""
+    with ScriptedSession(tmp_path, by_arm({})) as session:
+        session.propose("coverage_distance", "collisions")
+        session.pool.holding = True
+        session.call("launch_branch", arm="c1", purpose="screen")
+        with session.ledger.transaction("the round ends"):
+            settle(session.desk)
+        session.pool.release()
+        states = [(row["status"], row["trained"]) for row in session.rows("segments")]
+    assert states == [("ok", None), ("error", 0), ("error", 0)]
+    assert len(session.pool.computed) == 1, "the stage alone"
+
+
+@pytest.mark.parametrize(("stored", "trained"), [(False, None), (True, 200)])
+def test_what_an_ended_process_left_behind_does_not_weigh_on_the_budget_of_later_rounds(tmp_path, stored, trained):
+    with ScriptedSession(tmp_path, by_arm({})) as session:
+        session.propose("coverage_distance", "collisions")
+        session.pool.holding = True
+        session.call("launch_branch", arm="c1", purpose="screen")
+        if stored:
+            session.pool.release()
+        session.resume()
+        before = spent_so_far(session.desk)["env_steps"]
+        with session.ledger.transaction("the round ends"):
+            settle(session.desk)
+        left = [(row["status"], row["trained"]) for row in session.rows("segments")[1:]]
+        after = spent_so_far(session.desk)["env_steps"]
+    assert left == [("error", trained)] * 2
+    assert (before, after) == (600, 600 if stored else 200)
 
 
 def test_a_single_candidate_needs_no_screen(inline, tmp_path):

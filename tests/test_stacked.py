@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from bench.stacked import measure
 from marl.segment import (
     SegmentFailed,
     SegmentImpossible,
@@ -192,7 +191,7 @@ def test_a_full_disk_is_the_machines_fault(tmp_path: Path, monkeypatch: pytest.M
     def full(path, learner, position):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("marl.stacked.save_checkpoint", full)
+    monkeypatch.setattr("marl.running.save_checkpoint", full)
     for outcome in run_stacked(branches(run_of(), updates=1), SegmentStore(tmp_path)):
         assert type(outcome) is SegmentImpossible and "disk is full" in str(outcome) and outcome.env_steps == 200
 
@@ -260,13 +259,6 @@ def test_small_minibatches_and_gpus_are_worth_it() -> None:
     assert worthwhile(LearnerSettings(environments=32), task)
     assert not worthwhile(LearnerSettings(), task)
     assert worthwhile(LearnerSettings(device="cuda"), task)
-
-
-def test_the_benchmark_measures_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.stacked.run_of", lambda size: run_of())
-    found = measure("spread-16", [2], updates=2, rounds=1)
-    assert found["worthwhile"] and set(found["env_steps_per_second"]) == {1, 2} and found["ratio"][2] > 0
-    assert 0 < found["share_of_products"][1] < 1
 
 
 def test_choosing_needs_no_torch() -> None:

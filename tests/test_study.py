@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections import Counter
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -16,9 +18,11 @@ from synthetic_training import InlinePool, train
 import agents.study
 from agents.observer import SessionControl
 from agents.rules import RandomClient
+from agents.session import resume_session
 from agents.study import run_study
 from ledger.reader import Reader
 from ledger.verify import verify
+from marl.gate import GateSettings
 from marl.segment import SegmentFailed, SegmentStore
 from marl.shaping import ShapingConfig, check
 from marl.tasks import make_task
@@ -29,7 +33,8 @@ from tools.recompute import recompute
 from tools.study import ARMS, SESSION_ARMS, Cell, StudyError, parse_arms, session_settings, study_settings
 from tools.study_arms import Member, exploited
 from tools.study_cell import CellResult, Point
-from tools.study_results import report
+from tools.study_results import report, session_so_far, trained_by
+from tools.suitability import Unsuitable
 from viewer.study import render_study
 from viewer.study_plot import draw
 
@@ -145,6 +150,58 @@ def test_the_arms_that_are_sessions_differ_as_they_say(tmp_path):
         assert each.ledger == tmp_path / "study" / "ledger.db"
 
 
+def test_a_session_with_the_gate_off_goes_on_in_its_study_alone(tmp_path, pool, capsys):
+    settings = study(tmp_path, "always", seeds=1)
+    found, _ = run(settings)
+    session, ledger = found["cells"][0]["session"], settings.folder / "ledger.db"
+    with pytest.raises(Unsuitable, match="Found gate.rule 'always', which promotes without a test"):
+        asyncio.run(resume_session(ledger, session, observer=None))
+    assert command(["resume", session, "--ledger", str(ledger)]) == 2
+    assert "controls of a study" in " ".join(capsys.readouterr().err.split())
+    # A configuration cannot take the gate out of an arm that has one.
+    base = tiny_settings(tmp_path / "other", gate=GateSettings(rule="always", confirm_seeds=1))
+    other = study_settings("supervised", [base], 1, "14k", tmp_path / "other")
+    (cell,) = run(other)[0]["cells"]
+    assert cell["outcome"] == "failed" and "promotes without a test" in cell["reason"]
+
+
+def test_with_the_gate_off_nothing_is_rolled_back(tmp_path, pool, monkeypatch):
+    monkeypatch.setenv("SYNTHETIC_WORLD", "regresses")
+    found = cells(run(study(tmp_path, "supervised,always,usual", seeds=1))[0])
+    assert found["supervised", 0]["rollbacks"] >= 1
+    assert found["always", 0]["promotions"] >= 1
+    assert found["always", 0]["rollbacks"] == found["usual", 0]["rollbacks"] == 0
+
+
+def test_a_session_that_was_resumed_outside_its_study_has_no_number(tmp_path, pool, monkeypatch):
+    settings = study(tmp_path, "supervised", seeds=1)
+    run(settings)
+    monkeypatch.setattr("agents.study.session_so_far", lambda *where: replace(session_so_far(*where), env_steps=14_200))
+    (cell,) = run(settings)[0]["cells"]
+    assert cell["outcome"] == "failed" and cell["final"] is None
+    assert "has trained 14,200 env steps, expected at most 14,000" in cell["reason"] and cell["session"]
+
+
+def test_branches_that_nobody_waited_for_count(tmp_path, pool):
+    settings = study(tmp_path, "supervised", seeds=1)
+    session = run(settings)[0]["cells"][0]["session"]
+    path = settings.folder / "ledger.db"
+    with Reader.open(path) as reader:
+        whole, used = trained_by(reader, session), reader.segments(session)
+        branch = reader.rows("SELECT segment_id FROM branch_segments WHERE session_id = ?", (session,))[0]["segment_id"]
+        stage = reader.main_run(session)[0].segment.id
+    with closing(sqlite3.connect(path)) as database, database:
+        for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            database.execute(f"DROP TRIGGER {name}")
+        database.execute("UPDATE segments SET status = 'pending' WHERE id = ?", (branch,))
+    with Reader.open(path) as reader:
+        assert trained_by(reader, session) == whole
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE segments SET status = 'pending' WHERE id = ?", (stage,))
+    with Reader.open(path) as reader:  # a stage in flight is what comes next, and not yet paid for
+        assert trained_by(reader, session) == whole - used[stage].env_steps
+
+
 def test_without_the_critic_nobody_diagnoses_and_without_behaviour_nobody_summarises(tmp_path, pool):
     settings = study(tmp_path, "supervised,critic-off,evidence-off", seeds=1)
     found = cells(run(settings)[0])
@@ -174,14 +231,15 @@ def test_selection_rests_on_screen_episodes_and_never_on_those_reported(tmp_path
     chosen = {}
     for name, evaluation in (("real", plain), ("blind", told)):
         monkeypatch.setattr(synthetic_training, "_evaluation", evaluation)
+        pool.specs = {}
         settings = study(tmp_path / name, "static,clones,pbt", seeds=1)
         found = cells(run(settings)[0])
-        chosen[name] = [found[arm, 0]["shaping_text"] for arm in ("static", "clones", "pbt")]
+        chosen[name] = [found[arm, 0]["shaping_text"] for arm in ("static", "clones", "pbt")], set(pool.specs)
         if name == "blind":
             finals = {point["sparse_return"] for arm in ("static", "pbt") for point in found[arm, 0]["curve"]}
             assert len(finals) == 1  # what is reported is on confirm
-    assert chosen["real"] == chosen["blind"]
-    assert chosen["real"][0] != "no shaping"  # in this world any shaping is better than none
+    assert chosen["real"] == chosen["blind"]  # also what was trained: clones differ in that alone
+    assert chosen["real"][0][0] != "no shaping"  # in this world any shaping is better than none
 
 
 def test_a_copied_member_keeps_its_new_shaping_and_the_donors_weights(tmp_path):

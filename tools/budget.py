@@ -13,9 +13,8 @@ from marl.settings import Frozen
 
 UNITS = {"env_steps": "env steps", "tokens": "tokens", "time": "", "usd": "USD"}
 _EXAMPLES = {"env_steps": "5e6, 2M or 200k", "tokens": "5e6, 2M or 200k", "time": "30m, 1h30m or 90s", "usd": "2.50"}
-_FACTORS = {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
-_AMOUNT = re.compile(r"([0-9]*\.?[0-9]+(?:[eE][0-9]+)?)([kMG]?)")
-_TIME = re.compile(r"(?:([0-9.]+)h)?(?:([0-9.]+)m)?(?:([0-9.]+)s?)?")
+_EXPONENTS = {"k": "e3", "M": "e6", "G": "e9"}
+_TIME = re.compile(r"(?:([0-9.]+)h)?(?:([0-9.]+)m)?(?:([0-9.]+)s)?")
 
 
 class BudgetError(ValueError):
@@ -30,8 +29,8 @@ def _amount(name: str, given: Any) -> float | int:
     try:
         if name == "time" and (parts := _TIME.fullmatch(text)) and text:
             value = sum(float(part) * unit for part, unit in zip(parts.groups(), (3600, 60, 1), strict=True) if part)
-        elif match := _AMOUNT.fullmatch(text):
-            value = float(match[1]) * _FACTORS[match[2]]
+        elif name != "time" and text[-1:] in _EXPONENTS:
+            value = float(text[:-1] + _EXPONENTS[text[-1]])  # 8.04 * 1e6 would be no whole number
         else:
             value = float(text)  # "-3" is a number, though not one that will do
     except ValueError:
@@ -54,19 +53,20 @@ def _read(name: str) -> BeforeValidator:
 class Budget(Frozen):
     """Most of what a session may use, all its resumes together; what is None is not limited.
 
-    Nothing is begun that is known not to fit: the session pauses before it and says what it would need. What has
-    begun is finished. So time can be passed by one stage, arm or model call, tokens and USD by the reply of one call
-    (how long a reply will be is not known, and the size of a request is an estimate); env steps are never passed.
+    Nothing is begun that is known not to fit: the session pauses before it and says what it would need. So time can be
+    passed by one stage, arm or model call, tokens and USD by the reply of one call (how long a reply will be is not
+    known, and the size of a request is an estimate); env steps are never passed. As with every pause, a segment that is
+    in flight is cut off and trained anew by the resume; only what comes of that is counted.
     """
 
     env_steps: Annotated[int | None, _read("env_steps")] = None
     """Env steps of the main run, branches, twin and speculation, also written 5e6, 2M or 200k."""
     tokens: Annotated[int | None, _read("tokens")] = None
-    """Tokens sent to and received from models, all attempts that were answered."""
+    """Tokens sent to and received from models, also of replies that were of no use, as far as they are known."""
     time: Annotated[float | None, _read("time")] = None
     """Seconds in which the session runs; pauses do not count. Also written 30m or 1h30m."""
     usd: Annotated[float | None, _read("usd")] = None
-    """US dollars by the table ``[prices]``; every backend but ``rules`` needs its price there."""
+    """US dollars by the table ``[prices]``; every backend that is not embedded needs its price there."""
 
     def limits(self) -> dict[str, float | int]:
         """The limits that are set, by name."""
@@ -127,7 +127,7 @@ def shortfall(
         if need is None or spent[name] + need <= limit and spent[name] < limit:
             continue
         about = "about " if name != "env_steps" else ""
-        wants = f"{what} needs {about}{amount(name, need)}" if need else f"{what} comes next"
+        wants = f"{what} needs {about}{amount(name, need)}" if need else f"nothing is left for {what}"
         said = f"The budget of {amount(name, limit)} does not go further: {amount(name, spent[name])} spent, {wants}"
         return said, f"{name.replace('_', '-')}={_enough(name, max(spent[name] + need, limit * 1.01))}"
     return None

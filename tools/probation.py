@@ -10,8 +10,13 @@ from tools.trainer import final_evaluation
 
 
 def judge_probation(desk: Desk) -> Regression | None:
-    """Judge the promotion on probation, if there is one, and write the comparison; the regression if there is one."""
+    """Judge the promotion on probation, if there is one, and write the comparison; the regression if there is one.
+
+    The rules that test nothing, controls of a study, do not undo either: probation is a part of the gate.
+    """
     trial = desk.state.probation
+    if desk.settings.gate.rule != "paired":
+        trial = desk.state.probation = None
     if trial is None:
         return None
     heads = {"before": trial.parent, "after": desk.state.head}

@@ -205,7 +205,7 @@ def refuse_wrong_run(run: RunSettings) -> None:
             found = errors[0].message.removesuffix(".")
             raise SettingsError(f"{found}; 'python run.py check-env {run.task}' tells whether that is all.")
     if run.learner.device == "cuda":
-        from marl.training import refuse_missing_device
+        from marl.running import refuse_missing_device
 
         try:
             refuse_missing_device(run.learner.device)

@@ -8,7 +8,7 @@ from tools.budget import short
 from tools.contracts import Purpose
 from tools.desk import Desk
 
-UNUSED = "The round ended without this speculated segment, so it was withdrawn."
+UNUSED = "The round ended without this segment, so it was withdrawn."
 
 
 def speculate(desk: Desk) -> None:
@@ -35,33 +35,33 @@ def speculate(desk: Desk) -> None:
 
 
 def settle(desk: Desk) -> None:
-    """At the end of a round: withdraw what was speculated, is not used and has not begun. Belongs in a transaction.
+    """At the end of a round: withdraw whatever of it has not begun, speculated or not. Belongs in a transaction.
 
     What is being computed is finished and counts; the session waits for it before its report (``finish``).
     """
     used = {row["segment_id"] for row in desk.ledger.find("branch_segments", session_id=desk.session)}
-    unused = [segment for segment in desk.round.speculated or () if segment not in used]
-    if not unused:
-        return
-    withdrawn = [segment for segment in unused if desk.trainer.withdraw(segment, UNUSED)]
-    desk.state.unused += [segment for segment in unused if segment not in withdrawn]
-    desk.event(
-        "speculation", f"{len(unused)} of {len(desk.round.speculated)} speculated segments were not used, "
-        f"{len(withdrawn)} of these not begun",
-    )
+    speculated = desk.round.speculated or []
+    unused = [segment for segment in speculated if segment not in used]
+    withdrawn = [segment for segment in _pending(desk) if desk.trainer.withdraw(segment, UNUSED)]
+    said = [f"{len(unused)} of {len(speculated)} speculated segments were not used"] if unused else []
+    said += [f"{len(withdrawn)} segments that had not begun were withdrawn"] if withdrawn else []
+    if said:
+        desk.event("speculation", "; ".join(said))
 
 
 async def finish(desk: Desk) -> None:
-    """Wait for speculated segments that nobody used, so that all that was trained is counted."""
-    for segment in desk.state.unused:
-        if desk.trainer.known(segment):
+    """Wait for what no round has waited for, so that all that was trained is counted."""
+    for segment in _pending(desk):
+        if not desk.trainer.withdraw(segment, UNUSED):
             try:
                 await desk.trainer.result(segment)
             except SegmentFailed:
                 continue
-        else:  # its round ended in an earlier process
-            desk.trainer.give_up(segment, UNUSED)
-    desk.state.unused = []
+
+
+def _pending(desk: Desk) -> list[str]:
+    """The segments of the session that are not finished; outside a stage they are of branches."""
+    return [row["id"] for row in desk.ledger.find("segments", session_id=desk.session, status="pending")]
 
 
 def _control(desk: Desk) -> list[tuple[Purpose, SegmentSpec]]:

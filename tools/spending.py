@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from ledger.reader import Reader
+from ledger.records import Costs
 from marl.segment import SegmentSpec
 from tools.base import CannotGoOn
 from tools.budget import Budget, shortfall
@@ -27,11 +29,19 @@ def spent_so_far(desk: Desk) -> dict[str, float]:
         row["env_steps"] for row in desk.ledger.find("segments", session_id=desk.session, status="pending")
         if not row["reused"]
     ]
+    spent = spent_of(costs)
+    spent["env_steps"] += sum(running)
+    spent["time"] = desk.ledger.clock.seconds(desk.session) or costs.wall_seconds
+    return spent
+
+
+def spent_of(costs: Costs) -> dict[str, float]:
+    """What recorded ``costs`` come to, by the names of the budget's limits; of model calls, what is known."""
     return {
-        "env_steps": costs.env_steps_main + costs.env_steps_branches + costs.env_steps_twin + sum(running),
+        "env_steps": costs.env_steps_main + costs.env_steps_branches + costs.env_steps_twin,
         "tokens": (costs.tokens_in or 0) + (costs.tokens_out or 0),
-        "time": desk.ledger.clock.seconds(desk.session) or costs.wall_seconds,
-        "usd": sum(agent.cost_usd or 0.0 for agent in costs.agents.values()),
+        "time": costs.wall_seconds,
+        "usd": sum(agent.known_usd for agent in costs.agents.values()),
     }
 
 
@@ -73,5 +83,5 @@ def afford_segments(desk: Desk, what: str, specs: Sequence[SegmentSpec]) -> None
 def resume_command(desk: Desk) -> str:
     """What to type to go on with this session."""
     default = SessionSettings.model_fields["ledger"].default
-    where = "" if desk.ledger.path == default else f" --ledger {desk.ledger.path}"
+    where = "" if desk.ledger.path == default else f" --ledger {shlex.quote(str(desk.ledger.path))}"
     return f"python run.py resume {desk.session}{where}"

@@ -209,8 +209,6 @@ class SessionState(BaseModel):
     """The limits in force: those of the settings, as resumes have changed them."""
     lost: dict[str, int] = {}
     """Env steps of pieces of the main run (``main``) and the twin that were lost with their workers."""
-    unused: list[str] = []
-    """Speculated segments that no branch used and that were being computed when their round ended."""
     branches: int = 0
     comparisons: int = 0
     evidence: int = 0

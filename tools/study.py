@@ -25,7 +25,8 @@ GENERATIONS = 8
 SESSION_ARMS: dict[str, dict[str, Any]] = {
     "supervised": {},
     "random": {"agents": {"generator": "random"}, "agent_sources": {"generator": "the arm"}},
-    "always": {"gate": {"rule": "always", "family_alpha": None}},
+    # What is not read is not paid for: one branch shows where HEAD goes on.
+    "always": {"gate": {"rule": "always", "confirm_seeds": 1, "family_alpha": None}},
     "critic-off": {"deliberation": {"critic": False}},
     "evidence-off": {"deliberation": {"behaviour": False}},
     "usual": {
@@ -40,9 +41,9 @@ ARMS = {
     "supervised": "a session as it is configured",
     "twin": "no shaping: the sparse reward alone",
     "static": f"the best of {MEMBERS} fixed shapings (none and random ones) by successive halving",
-    "clones": "the best of clones without any change, as many as a round's branches pay for",
+    "clones": "after every stage the best of clones without any change, as many as a round's branches pay for",
     "random": "a session whose proposals are drawn at random, through the same gate",
-    "always": "a session with the gate off: what the screen chose is promoted",
+    "always": "a session with the gate off: what the screen chose is promoted, and nothing is undone",
     "critic-off": "a session without the Critic",
     "evidence-off": "a session whose Critic sees metrics but no behaviour",
     "usual": "the usual practice: one run per branch, the best is promoted if clearly above control",

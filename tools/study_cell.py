@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from typing import Literal
 
 from marl.executor import Executor
@@ -94,10 +93,10 @@ class Trainee:
     """The training of one cell within its budget, and the curve of its head over everything trained."""
 
     def __init__(
-        self, shared: Shared, settings: SessionSettings, budget: int, stopping: Callable[[], bool], spent: int = 0,
-        curve: Sequence[Point] = (),
-    ) -> None:  # fmt: skip
-        self.settings, self.budget, self.spent, self.curve = settings, budget, spent, list(curve)
+        self, shared: Shared, settings: SessionSettings, budget: int, stopping: Callable[[], bool]
+    ) -> None:
+        self.settings, self.budget, self.spent = settings, budget, 0
+        self.curve: list[Point] = []
         self.compute_seconds = 0.0
         self.shaping = ShapingConfig.none()
         """Of the head."""
@@ -185,6 +184,4 @@ class Trainee:
 def all_failed(results: Sequence[SegmentResult | SegmentFailed]) -> SegmentFailed:
     """The failure of a cell none of whose segments could be trained."""
     reason = next((str(each) for each in results if isinstance(each, SegmentFailed)), "none could be measured")
-    with suppress(IndexError):
-        reason = reason[:-1] if reason[-1] == "." else reason
-    return SegmentFailed(f"All {len(results)} segments of a generation failed; the first: {reason}.")
+    return SegmentFailed(f"All {len(results)} segments of a generation failed; the first: {reason.removesuffix('.')}.")

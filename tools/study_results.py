@@ -58,12 +58,24 @@ def session_so_far(ledger: Path, session: str) -> SessionSoFar:
                     Point(env_steps=cost - behind, sparse_return=each.sparse_return, progress=each.progress)
                 )
         actions = [decision.action for decision in reader.decisions(session)]
-    lost = sum(cursor.get("lost", {}).values())
+        env_steps = trained_by(reader, session)
     return SessionSoFar(
-        env_steps=sum(each.spent for each in used) + lost, head=Head.model_validate(cursor["head"]),
+        env_steps=env_steps, head=Head.model_validate(cursor["head"]),
         curve=tuple(curve), promotions=actions.count("promote"), rollbacks=actions.count("roll_back"),
         compute_seconds=sum(each.wall_seconds or 0.0 for each in used),
     )  # fmt: skip
+
+
+def trained_by(reader: Reader, session: str) -> int:
+    """Env steps a session has cost, whether it or another had computed them.
+
+    Branches that were launched and that nobody waited for count in full: they are trained to their end.
+    """
+    rows = reader.rows("SELECT segment_id FROM branch_segments WHERE session_id = ?", (session,))
+    branches, segments = {row["segment_id"] for row in rows}, reader.segments(session).values()
+    abandoned = sum(each.env_steps for each in segments if each.status == "pending" and each.id in branches)
+    lost = sum((reader.cursor(session) or {}).get("lost", {}).values())
+    return sum(each.spent for each in segments) + abandoned + lost
 
 
 def report(study: StudySettings, results: Sequence[CellResult], sources: str) -> dict[str, Any]:

@@ -17,11 +17,7 @@ def refuse_unsuitable(settings: SessionSettings, task: TaskSpec, *, ungated: boo
 
     A gate that tests nothing is refused as well, unless the session is a study's control and so ``ungated``.
     """
-    if settings.gate.rule != "paired" and not ungated:
-        raise Unsuitable(
-            f"Found gate.rule {settings.gate.rule!r}, which promotes without a test, expected 'paired': the other "
-            "rules are controls of a study (python run.py study)."
-        )
+    refuse_untested(settings, ungated=ungated)
     if task.max_return is None:
         raise Unsuitable(
             f"Task {task.name} declares no max_return, and the gate's thresholds are fractions of it: declare the "
@@ -49,6 +45,15 @@ def refuse_unsuitable(settings: SessionSettings, task: TaskSpec, *, ungated: boo
             f"Found screen_halvings {settings.gate.screen_halvings} with rungs that end after "
             f"{', '.join(f'{end:,}' for end in rungs)} env steps, expected each to train at least one rollout more "
             f"({rollout_size(settings.run, task):,} env steps): use fewer screen_halvings or a longer horizon."
+        )
+
+
+def refuse_untested(settings: SessionSettings, *, ungated: bool) -> None:
+    """``Unsuitable`` where the gate promotes without a test, unless the session is a study's and so ``ungated``."""
+    if settings.gate.rule != "paired" and not ungated:
+        raise Unsuitable(
+            f"Found gate.rule {settings.gate.rule!r}, which promotes without a test, expected 'paired': the other "
+            "rules are controls of a study (python run.py study)."
         )
 
 

@@ -48,8 +48,7 @@ class Trainer:
             reason = self._failed_before(spec.id)
             if reason is None:
                 self.note_start(spec, purpose, arm)
-                future = self.pool.submit(spec) if urgent else self.pool.submit(spec, urgent=False)
-                work = self._finish(spec, future, purpose, arm)
+                work = self._finish(spec, self.pool.submit(spec, urgent), purpose, arm)
             else:
                 work = _fail(reason)
             self._tasks[spec.id] = asyncio.ensure_future(work)
@@ -64,28 +63,21 @@ class Trainer:
         return spec.id
 
     def withdraw(self, segment: str, reason: str) -> bool:
-        """Take back a segment that has not begun, for good; False where it has."""
-        if segment not in self._tasks or not self.pool.withdraw(segment):
-            return False
-        self._tasks[segment].cancel()
-        self._end_unused(segment, reason, trained=0)
-        return True
+        """Take back a pending segment that this process is not computing, for good; False where it is.
 
-    def give_up(self, segment: str, reason: str) -> None:
-        """Close the row of a pending segment that this process has not launched and nobody waits for.
-
-        What it had trained before the process that computed it ended is not known.
+        Of one that an earlier process began, it is not known how much that had trained; one that was stored counts.
         """
-        self._end_unused(segment, reason, trained=None)
-
-    def _end_unused(self, segment: str, reason: str, trained: int | None) -> None:
+        known = segment in self._tasks
+        if known and not self.pool.withdraw(segment):
+            return False
+        if known:
+            self._tasks[segment].cancel()
         row = self.ledger.row("segments", (self.session, segment))
-        if row["status"] == "pending":
-            if self.store.has(segment):  # computed, and not written down before the end of that process
-                trained = row["env_steps"]
-            self.ledger.complete(
-                "segments", (self.session, segment), status="error", reason=reason, trained=trained, ended_at=now()
-            )
+        trained = 0 if known else row["env_steps"] if self.store.has(segment) else None
+        self.ledger.complete(
+            "segments", (self.session, segment), status="error", reason=reason, trained=trained, ended_at=now()
+        )
+        return True
 
     def stop(self) -> None:
         """Forget what is in flight: a segment that is cut off by the end of the session has not failed."""

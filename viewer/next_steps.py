@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ def resume_command(session_id: str, ledger: Path) -> str:
 
 def ledger_option(ledger: Path) -> str:
     """The option that finds ``ledger`` again, where it is not the default one."""
-    return "" if Path(ledger) == LEDGER else f" --ledger {ledger}"
+    return "" if Path(ledger) == LEDGER else f" --ledger {shlex.quote(str(ledger))}"
 
 
 def after_session(outcome: Mapping[str, Any], ledger: Path) -> list[tuple[str, str]]:
@@ -62,7 +63,10 @@ def command_table(commands: Sequence[tuple[str, str]]) -> Padding:
 def _going_on(outcome: Mapping[str, Any], ledger: Path) -> list[tuple[str, str]]:
     if outcome["status"] == "done":
         return []
-    return [("go on with this session", resume_command(outcome["session_id"], ledger))]
+    command = resume_command(outcome["session_id"], ledger)
+    # A budget that is used up says itself what would do; without it, the resume would pause at once.
+    _, found, options = (outcome.get("stop_reason") or "").partition(command)
+    return [("go on with this session", command + options if found else command)]
 
 
 def _playing(outcome: Mapping[str, Any], where: str, trained: Any) -> list[tuple[str, str]]:

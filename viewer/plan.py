@@ -53,7 +53,7 @@ def _scalar(value: Any) -> str:
     if isinstance(value, int):
         return count(value)
     if isinstance(value, float):
-        return number(value)
+        return count(int(value)) if value.is_integer() and value >= 1000 else number(value)
     if isinstance(value, list | tuple):
         return ", ".join(_scalar(each) for each in value) or MISSING
     return clean(str(value))

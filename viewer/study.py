@@ -103,7 +103,8 @@ def render_study(report: Mapping[str, Any], files: Sequence[str]) -> Group:
             f"included, in whole rollouts. mean: Student-t {level:.0%} interval; IQM (interquartile mean) and "
             f"P(> {report['baseline']}), the probability that a run is above one of that arm: stratified bootstrap. "
             f"No interval from fewer than 2 seeds; intervals of few seeds are wide and bootstrap ones too narrow. "
-            "time: of one worker, all runs together. (-1): one of the promotions was rolled back.",
+            "time: of one worker, all runs together. (-1): one of the promotions was rolled back. Gates confirm on the "
+            "same held-out episodes that are reported; whatever chooses the best of several never sees them.",
             "dim",
         )
     )

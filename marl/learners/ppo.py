@@ -7,7 +7,7 @@ objective is that of Schulman et al. 2017 (arXiv 1707.06347, equation 7); its gr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -170,16 +170,27 @@ class PolicyGradientLearner:
     def update(
         self, rollout: Rollout, potential: Potential | None, env_steps: int, generator: np.random.Generator
     ) -> dict[str, float | None]:
-        """Several passes of clipped gradient steps over ``rollout``."""
+        """Several passes of clipped gradient steps over ``rollout``, until the policy is too far from who acted."""
+        largest, statistics = self.settings.largest_kl, []
         # Without autograd's bookkeeping each of a thousand small operations is a little faster.
         with torch.inference_mode():
-            return self._update(rollout, generator)
+            columns, explained = self.prepare(rollout)
+            for batch in self._minibatches(columns, generator):
+                statistics.append(self._gradient_step(batch))
+                if largest is not None and float(statistics[-1][APPROXIMATE_KL]) > largest:
+                    break
+            return self.conclude(statistics, explained)
 
-    def _update(self, rollout: Rollout, generator: np.random.Generator) -> dict[str, float | None]:
+    def prepare(self, rollout: Rollout) -> tuple[dict[str, Tensor], float | None]:
+        """What gradient steps read, by name, and the explained variance; the value normaliser has seen ``rollout``.
+
+        A sample is one joint state (so that a joint critic sees it once for all agents): ``[T * E, ...]``. With memory
+        it is one environment's whole sequence: ``[T, E, ...]``.
+        """
         settings, device = self.settings, self.settings.device
         alive = None if rollout.alive is None else torch.from_numpy(rollout.alive[:-1]).to(device)
 
-        # 1. Values of all states and of the true successors, advantages, normalised targets of the critics.
+        # Values of all states and of the true successors, advantages, normalised targets of the critics.
         predictions, next_predictions = self._predict(rollout)
         values = self.normaliser.denormalise(predictions)
         advantages = generalised_advantages(
@@ -197,8 +208,6 @@ class PolicyGradientLearner:
         counted = advantages if alive is None else advantages[alive]
         advantages = (advantages - counted.mean()) / counted.std().clamp(min=SMALLEST_SCALE)
 
-        # 2. What a gradient step reads, ``[T, E, ...]``. A sample is one joint state (so that a joint critic sees it
-        # once for all agents) or, with memory, one environment's whole sequence.
         columns = {part.sees: part.inputs(rollout)[:-1].to(device) for part in self.parts} | {
             "actions": rollout.actions.to(device),
             "log_probabilities": self._log_probabilities(rollout),
@@ -210,29 +219,22 @@ class PolicyGradientLearner:
             columns["alive"] = alive.to(advantages.dtype)
         if self.recurrent:
             columns["starts"] = torch.from_numpy(rollout.starts).to(device)
-            axis = 1
-        else:
-            columns = {name: column.flatten(0, 1) for name, column in columns.items()}
-            axis = 0
+            return columns, explained
+        return {name: column.flatten(0, 1) for name, column in columns.items()}, explained
 
-        # 3. Clipped gradient steps, until the policy is too far from the one that acted.
-        statistics: list[Tensor] = []
-        for batch in self._minibatches(columns, axis, generator):
-            statistics.append(self._gradient_step(batch))
-            if settings.largest_kl is not None and float(statistics[-1][APPROXIMATE_KL]) > settings.largest_kl:
-                break
-
-        # 4. What happened.
-        means = torch.stack(statistics).mean(0).tolist()
+    def conclude(self, statistics: Sequence[Tensor], explained: float | None) -> dict[str, float | None]:
+        """The metrics of an update from those ``[6]`` of its gradient steps; ``Diverged`` where one is not finite."""
+        means = torch.stack(list(statistics)).mean(0).tolist()
         metrics = dict(zip(STATISTICS, means, strict=True)) | {"explained_variance": explained}
         refuse_divergence(metrics, self.tensors())
         return metrics
 
     def _minibatches(
-        self, columns: dict[str, Tensor], axis: int, generator: np.random.Generator
+        self, columns: dict[str, Tensor], generator: np.random.Generator
     ) -> Iterator[dict[str, Tensor]]:
-        """Parts of ``columns`` along ``axis``. Each pass shuffles once; its minibatches are then neighbours."""
-        settings, samples = self.settings, columns["advantages"].shape[axis]
+        """Some samples of ``columns`` at a time. Each pass shuffles once; its minibatches are then neighbours."""
+        settings, axis = self.settings, int(self.recurrent)
+        samples = columns["advantages"].shape[axis]
         bounds = [samples * k // settings.minibatches for k in range(settings.minibatches + 1)]
         shuffled = {name: torch.empty_like(column) for name, column in columns.items()}
         for _ in range(settings.epochs):

@@ -128,7 +128,7 @@ class Collector:
         self._states = self.rollout.states.numpy()
         # The potential is evaluated once per rollout, on all states together.
         read = {name for expression in potential.expressions for name in expression.names} if potential else set()
-        self._names = sorted(read | set(keep))
+        self.names = sorted(read | set(keep))
 
     def collect(
         self, policy: Policy, choose: Choose, env_steps: int, seed: int, generator: np.random.Generator,
@@ -143,12 +143,12 @@ class Collector:
         environments, agents = task.environments, task.spec.agents
         shape = (self.steps, environments, agents, policy.distribution.width)
         uniforms = torch.from_numpy(generator.random(shape, dtype=np.float32)).to(policy.device)
-        self._make_room_for_outputs(policy)
+        self.make_room_for_outputs(policy)
         player = Player(policy, environments)
         rollout.cuts, resets = [], 1
         now = clock()
         observations = task.reset(episode_seeds(seed, 0, environments))
-        now = self._record(0, observations, timings, now)
+        now = self.record(0, observations, timings, now)
         for t in range(self.steps):
             inputs, outputs = [group[t] for group in rollout.inputs], [group[t] for group in rollout.outputs]
             rollout.actions[t] = player.act(inputs, uniforms[t], choose, out=outputs)
@@ -167,18 +167,19 @@ class Collector:
                 rollout.alive[t + 1] = alive
             if t + 1 < self.steps and ended.any():
                 if truncated.any():
-                    rollout.cuts.append(self._cut(t, observations, truncated, alive))
+                    rollout.cuts.append(self.cut(t, observations, truncated, alive))
                 observations = task.reset(episode_seeds(seed, resets * environments, environments), ended)
                 player.forget(ended)
                 if rollout.alive is not None:
                     rollout.alive[t + 1, ended] = True
                 resets += 1
-            now = self._record(t + 1, observations, timings, now)
-        rollout.rewards = self._rewards(env_steps)
+            now = self.record(t + 1, observations, timings, now)
+        rollout.rewards = self.rewards(env_steps)
         timings.shaping += clock() - now
         return rollout
 
-    def _make_room_for_outputs(self, policy: Policy) -> None:
+    def make_room_for_outputs(self, policy: Policy) -> None:
+        """Allocate the rollout's ``outputs``, the first time."""
         if not self.rollout.outputs:
             rows = [self.task.environments * len(group.agents) for group in policy.spec.groups]
             self.rollout.outputs = tuple(
@@ -186,16 +187,16 @@ class Collector:
                 for actor, count in zip(policy.actors, rows, strict=True)
             )
 
-    def _record(self, t: int, observations: np.ndarray, timings: Timings, since: float) -> float:
+    def record(self, t: int, observations: np.ndarray, timings: Timings, since: float) -> float:
         """Write down the current states as entry ``t``; returns the time at which it was done."""
         self._inputs.write(observations, at=t)
         self._states[t] = self.task.state()
         now = time.perf_counter()
         timings.environment += now - since
-        if not self._names:
+        if not self.names:
             return now
-        kept, features = self.rollout.features, self.task.features(self._names)
-        for name in self._names:
+        kept, features = self.rollout.features, self.task.features(self.names)
+        for name in self.names:
             if name not in kept:
                 kept[name] = np.zeros((self.steps + 1, *features[name].shape), np.float32)
             kept[name][t] = features[name]
@@ -203,17 +204,17 @@ class Collector:
         timings.shaping += then - now
         return then
 
-    def _cut(self, t: int, observations: np.ndarray, truncated: np.ndarray, alive: np.ndarray | None) -> Cut:
+    def cut(self, t: int, observations: np.ndarray, truncated: np.ndarray, alive: np.ndarray | None) -> Cut:
         """The successors of transition ``t`` in the environments that ``truncated`` marks, before they are reset."""
         where = np.flatnonzero(truncated)
         inputs = Inputs(self.task.spec, (len(where),))
         inputs.write(observations[where])
-        current = self.task.features(self._names) if self._names else {}
-        features = {name: current[name][where].copy() for name in self._names}
+        current = self.task.features(self.names) if self.names else {}
+        features = {name: current[name][where].copy() for name in self.names}
         states = torch.from_numpy(self.task.state()[where].copy())
         return Cut(t, where, inputs.groups, states, None if alive is None else alive[where], features)
 
-    def _rewards(self, env_steps: int) -> Tensor:
+    def rewards(self, env_steps: int) -> Tensor:
         """Team reward of every agent plus the shaping reward: ``[T, E, A]`` float32."""
         rollout, agents, potential = self.rollout, self.task.spec.agents, self.potential
         rewards = np.repeat(rollout.sparse_rewards[:, :, None], agents, axis=2)

@@ -12,17 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from marl.learners.base import Diverged, Part, refuse_divergence
+from marl.learners.base import Diverged, Part
 from marl.learners.distributions import Distribution, Taken
 from marl.learners.policy import Policy
-from marl.learners.ppo import (
-    APPROXIMATE_KL,
-    SMALLEST_SCALE,
-    STATISTICS,
-    PolicyGradientLearner,
-    _explained_variance,
-    generalised_advantages,
-)
+from marl.learners.ppo import APPROXIMATE_KL, PolicyGradientLearner
 from marl.learners.rollout import Rollout
 from marl.learners.stacked_networks import StackedNetwork, descend, whole_vectors
 
@@ -101,7 +94,7 @@ class StackedLearners:
         self, rollouts: Sequence[Rollout], generators: Sequence[np.random.Generator]
     ) -> list[Metrics | Diverged]:
         settings = self.settings
-        prepared = [_prepare(learner, rollout) for learner, rollout in zip(self.learners, rollouts, strict=True)]
+        prepared = [learner.prepare(rollout) for learner, rollout in zip(self.learners, rollouts, strict=True)]
         samples = len(prepared[0][0]["advantages"])
         bounds = [samples * k // settings.minibatches for k in range(settings.minibatches + 1)]
         shuffled = {
@@ -209,42 +202,11 @@ def _unload(networks: Sequence[StackedNetwork]) -> None:
         network.unload()
 
 
-def _prepare(learner: PolicyGradientLearner, rollout: Rollout) -> tuple[dict[str, Tensor], float | None]:
-    """What gradient steps read, ``[T * E, ...]`` each, and the explained variance: as in ``PolicyGradientLearner``."""
-    settings, device, normaliser = learner.settings, learner.settings.device, learner.normaliser
-    predictions, next_predictions = learner._predict(rollout)
-    values = normaliser.denormalise(predictions)
-    advantages = generalised_advantages(
-        rollout.rewards.to(device),
-        values,
-        normaliser.denormalise(next_predictions),
-        torch.from_numpy(rollout.terminated).to(device),
-        torch.from_numpy(rollout.ended).to(device),
-        settings.discount,
-        settings.gae_lambda,
-    )
-    returns = advantages + values
-    explained = _explained_variance(returns, values)
-    normaliser.update(returns)
-    advantages = (advantages - advantages.mean()) / advantages.std().clamp(min=SMALLEST_SCALE)
-    columns = {part.sees: part.inputs(rollout)[:-1].to(device) for part in learner.parts} | {
-        "actions": rollout.actions.to(device),
-        "log_probabilities": learner._log_probabilities(rollout),
-        "advantages": advantages,
-        "predictions": predictions,
-        "targets": normaliser.normalise(returns),
-    }
-    return {name: column.flatten(0, 1) for name, column in columns.items()}, explained
-
-
 def _outcome(
     learner: PolicyGradientLearner, statistics: Sequence[Tensor], explained: float | None
 ) -> Metrics | Diverged:
     """The metrics of an update, or that it diverged."""
-    means = torch.stack(list(statistics)).mean(0).tolist()
-    metrics = dict(zip(STATISTICS, means, strict=True)) | {"explained_variance": explained}
     try:
-        refuse_divergence(metrics, learner.tensors())
+        return learner.conclude(statistics, explained)
     except Diverged as error:
         return error
-    return metrics

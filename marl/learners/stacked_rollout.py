@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from marl.learners.policy import Player, Policy, sample
-from marl.learners.rollout import Collector, Timings
+from marl.learners.rollout import Collector, Rollout, Timings
 from marl.randomness import episode_seeds
 from marl.settings import LearnerSettings
 from marl.shaping import Potential
@@ -46,14 +46,14 @@ class StackedCollector:
             for part, potential in zip(self.parts, potentials, strict=True)
         ]
         self.size, self.steps = self.collectors[0].size, self.collectors[0].steps
-        self._names = sorted({name for collector in self.collectors for name in collector._names})
+        self._names = sorted({name for collector in self.collectors for name in collector.names})
         self.states: np.ndarray | None = None
         self.features: dict[str, np.ndarray] = {}
 
     def collect(
         self, policy: Policy, env_steps: Sequence[int], seeds: Sequence[int],
         generators: Sequence[np.random.Generator], timings: Timings,
-    ) -> None:  # fmt: skip
+    ) -> list[Rollout]:  # fmt: skip
         """Fill the rollout of every collector with ``T`` transitions of fresh episodes.
 
         ``policy`` is that of all branches; positions, episode streams and generators are one per branch, as in
@@ -67,7 +67,7 @@ class StackedCollector:
             [torch.from_numpy(generator.random(shape, dtype=np.float32)) for generator in generators], dim=1
         ).to(policy.device)
         for collector in collectors:
-            collector._make_room_for_outputs(policy)
+            collector.make_room_for_outputs(policy)
             collector.rollout.cuts = []
         # A collector makes room for the environments of its share; the policy's outputs are those of all.
         outputs = [
@@ -108,8 +108,9 @@ class StackedCollector:
                 observations = self._reset(ended, seeds, resets)
             now = self._record(t + 1, observations, timings, now)
         for collector, position in zip(collectors, env_steps, strict=True):
-            collector.rollout.rewards = collector._rewards(position)
+            collector.rollout.rewards = collector.rewards(position)
         timings.shaping += clock() - now
+        return rollouts
 
     def _look(self) -> None:
         """Compute states and features of all environments, for the collectors to read their shares."""
@@ -119,14 +120,14 @@ class StackedCollector:
     def _record(self, t: int, observations: np.ndarray, timings: Timings, now: float) -> float:
         self._look()
         for collector, part in zip(self.collectors, self.parts, strict=True):
-            now = collector._record(t, observations[part], timings, now)
+            now = collector.record(t, observations[part], timings, now)
         return now
 
     def _cut(self, t: int, observations: np.ndarray, truncated: np.ndarray) -> None:
         self._look()
         for collector, part in zip(self.collectors, self.parts, strict=True):
             if truncated[part].any():
-                collector.rollout.cuts.append(collector._cut(t, observations[part], truncated[part], None))
+                collector.rollout.cuts.append(collector.cut(t, observations[part], truncated[part], None))
 
     def _reset(self, ended: np.ndarray, seeds: Sequence[int], resets: list[int]) -> np.ndarray:
         """New episodes where others ``ended``; a branch's stream moves on when one of its own did."""
