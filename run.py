@@ -47,15 +47,15 @@ def session(
     seed: options.Seed = None,
     rounds: Annotated[str | None, option("Most deliberations. [3]")] = None,
     stages: Annotated[str | None, option("Most stages of the main run. [4 for every round]")] = None,
-    stage_steps: Annotated[str | None, option("Env steps of a stage of the main run. [150000]")] = None,
+    stage_steps: options.StageSteps = None,
     every: Annotated[str | None, option("Deliberate after so many stages at the latest (1: after each).")] = None,
-    horizon: Annotated[str | None, option("Env steps of a confirmation branch. [125000]")] = None,
+    horizon: options.Horizon = None,
     candidates: Annotated[str | None, option("Candidates per proposal. [3]")] = None,
     refinements: Annotated[str | None, option("Second tries per round. [1]")] = None,
     family_alpha: Annotated[
         str | None, option("Upper bound of the chance of any false promotion in the session.", "X")
     ] = None,
-    workers: Annotated[str | None, option("Worker processes; one per core when not given.")] = None,
+    workers: options.Workers = None,
     executor: options.Executor = None,
     address: options.Address = None,
     share: options.Share = None,
@@ -117,6 +117,7 @@ def resume(
     session: options.Session,
     agent: options.Agents = None,
     budget: options.Budget = None,
+    config: options.Prices = None,
     executor: options.Executor = None,
     address: options.Address = None,
     share: options.Share = None,
@@ -136,9 +137,10 @@ def resume(
         parse_spec(spec)
     from ledger.reader import Reader
     from tools.budget import parse_budget
-    from tools.sources import changed_executor
+    from tools.sources import changed_executor, prices_of
 
     limits = parse_budget(budget) if budget is not None else {}
+    prices = prices_of(config) if config is not None else {}
 
     with Reader.open(ledger) as reader:
         row = reader.session(session)
@@ -150,13 +152,16 @@ def resume(
                 raise TrainingError(f"Session {row.id} is a training run and has no agents: leave --agent out.")
             if limits:
                 raise TrainingError(f"Session {row.id} is a training run and has no budget: leave --budget out.")
+            if prices:
+                raise TrainingError(f"Session {row.id} is a training run and pays no model: leave --config out.")
             settings = stored_settings(reader, row.id).model_copy(update=changes)
             return train_chain(settings, row.id, as_json=as_json, plain=plain, verbose=verbose)
     from agents.session import resume_session
 
     return supervise(
         lambda observer, control: resume_session(
-            ledger, row.id, observer=observer, agents=agents, changes=changes, budget=limits, control=control
+            ledger, row.id, observer=observer, agents=agents, changes=changes, budget=limits, prices=prices,
+            control=control,
         ),
         f"{row.task}, {row.algorithm}, seed {row.seed}, resumed",
         ledger,
@@ -219,9 +224,9 @@ def study(
     algorithm: options.Algorithm = None,
     agent: options.Agents = None,
     config: options.Config = None,
-    stage_steps: Annotated[str | None, option("Env steps of a stage of the main run. [150000]")] = None,
-    horizon: Annotated[str | None, option("Env steps of a confirmation branch. [125000]")] = None,
-    workers: Annotated[str | None, option("Worker processes; one per core when not given.")] = None,
+    stage_steps: options.StageSteps = None,
+    horizon: options.Horizon = None,
+    workers: options.Workers = None,
     executor: options.Executor = None,
     address: options.Address = None,
     share: options.Share = None,
@@ -481,7 +486,7 @@ def compare(
     from viewer.study_plot import draw
 
     shown = err if as_json else out
-    heading = f"{planned['cells']} runs: {', '.join(settings.arms)}"
+    heading = f"{planned['cells']} run{'s' if planned['cells'] > 1 else ''}: {', '.join(settings.arms)}"
     view = StudyView(
         shown, heading, planned["cells"], planned["env_steps_in_all"],
         plain=plain or as_json or not shown.is_terminal,

@@ -113,5 +113,5 @@ async def in_thread(work: Callable[[], Any]) -> Any:
         with suppress(RuntimeError):  # the loop is closed: the session was stopped and nobody waits
             loop.call_soon_threadsafe(tell, settle, value)
 
-    threading.Thread(target=run, name="ask-human", daemon=True).start()
+    threading.Thread(target=run, name="aside", daemon=True).start()
     return await answer

@@ -28,5 +28,5 @@ def refuse_unpriced(settings: SessionSettings, budget: Budget) -> None:
             name = f"{spec.provider}/{spec.model}"
             raise SpecError(
                 f"The budget limits USD, but the price of {name} ({role}) is not known: add a table "
-                f'[prices."{name}"] with input and output in USD per million tokens to the config file.'
+                f'[prices."{name}"] with input and output in USD per million tokens to a file and give it by --config.'
             )

@@ -31,7 +31,7 @@ from marl.shaping import ShapingConfig
 from marl.tasks import make_task
 from tools.base import CannotGoOn
 from tools.briefs import head_card
-from tools.budget import Budget
+from tools.budget import Budget, Price
 from tools.configuration import SessionSettings
 from tools.desk import Desk
 from tools.speculation import finish
@@ -83,10 +83,12 @@ async def run_session(
 async def resume_session(
     path: Path, session: str, *, observer: Observer, control: SessionControl | None = None,
     agents: Mapping[str, str] | None = None, changes: Mapping[str, Any] | None = None,
-    budget: Mapping[str, Any] | None = None, executor: Executor | None = None, ungated: bool = False,
+    budget: Mapping[str, Any] | None = None, prices: Mapping[str, Price] | None = None,
+    executor: Executor | None = None, ungated: bool = False,
 ) -> SessionOutcome:
     """Go on with a paused, interrupted, failed or killed session. ``agents`` replaces backend specs by role, ``budget``
-    limits by name, for this resume and the next. ``ungated`` is for a study, as in ``run_session``.
+    limits and ``prices`` prices by name, for this resume and the next. ``ungated`` is for a study, as in
+    ``run_session``.
 
     Raises ``SessionError``, ``Unsuitable`` or ``LedgerError`` with one sentence if that is not possible.
     """
@@ -109,6 +111,8 @@ async def resume_session(
             ledger.resume_session(row.id, code_version())
             state = _stored(SessionState, ledger.load_cursor(row.id), row.id)
             state.budget = Budget(**state.budget.model_dump() | dict(budget or {}))
+            state.prices |= prices or {}
+            settings = settings.model_copy(update={"prices": settings.prices | state.prices})
             refuse_unpriced(settings, state.budget)
             changed = f" with a budget of {state.budget.describe()}" if budget else ""
             ledger.event(row.id, "session", f"session {row.id} goes on{changed}")
@@ -180,11 +184,20 @@ class _Session:
     async def _opened(self) -> AsyncIterator[tuple[Desk, Deliberation]]:
         """Workers, cast and heartbeat for as long as the session runs."""
         loop, settings = asyncio.get_running_loop(), self.settings
-        opened = nullcontext(self.executor) if self.executor is not None else open_executor(
-            settings.store, settings.workers,
-            lambda progress: loop.call_soon_threadsafe(self._progressed, progress),
-            settings.executor, tasks=(settings.run.task,),
-        )
+
+        def own() -> Executor:
+            return open_executor(
+                settings.store, settings.workers,
+                lambda progress: loop.call_soon_threadsafe(self._progressed, progress),
+                settings.executor, tasks=(settings.run.task,),
+            )
+
+        if self.executor is not None:
+            opened = nullcontext(self.executor)
+        elif settings.executor.kind == "ray":
+            opened = await in_thread(own)  # a cluster may take a minute to answer, and Ctrl-C is to be heard
+        else:
+            opened = own()
         with opened as pool:
             loop.run_in_executor(None, import_module, "scipy.stats")  # while the workers start; comparisons need it
             self.trainer = Trainer(pool, SegmentStore(settings.store), self.ledger, self.identity, settings.run)

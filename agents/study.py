@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 from loguru import logger
 
-from agents.observer import SessionControl
+from agents.observer import SessionControl, in_thread
 from agents.session import resume_session, run_session
 from ledger.reader import Reader
 from marl.executor import Executor, open_executor
@@ -23,6 +23,7 @@ from tools.study import (
     Record,
     StudyError,
     StudySettings,
+    alone_in,
     price_of,
     session_settings,
     write_whole,
@@ -48,15 +49,16 @@ async def run_study(
     """Run what is missing of a study and return its report, which is also written to ``study.json`` in its folder.
 
     A report with cells that were stopped is of a study that the same command goes on with. Raises ``StudyError``
-    where the folder holds another study, and the executor's error where it cannot be opened.
+    where the folder holds another study or another process runs it, and the executor's error where it cannot be opened.
     """
-    record = Record(study)
-    arms = {cell: session_settings(study, cell) for cell in study.cells if cell.arm in SESSION_ARMS}
-    record.save()
-    results = await _Study(study, record, arms, observer, control).run()
-    found = report(study, results, command)
-    write_whole(study.folder / "study.json", json.dumps(found, allow_nan=False))
-    return found
+    with alone_in(study.folder):
+        record = Record(study)
+        arms = {cell: session_settings(study, cell) for cell in study.cells if cell.arm in SESSION_ARMS}
+        record.save()
+        results = await _Study(study, record, arms, observer, control).run()
+        found = report(study, results, command)
+        write_whole(study.folder / "study.json", json.dumps(found, allow_nan=False))
+        return found
 
 
 class _Study:
@@ -75,10 +77,13 @@ class _Study:
         """The result of every cell, in order."""
         first = self.study.tasks[0]
         names = tuple(settings.run.task for settings in self.study.tasks)
+
+        def own() -> Executor:
+            return open_executor(first.store.resolve(), first.workers, None, first.executor, tasks=names)
+
         with ExitStack() as stack:
-            executor = stack.enter_context(
-                open_executor(first.store.resolve(), first.workers, None, first.executor, tasks=names)
-            )
+            # A cluster may take a minute to answer, and Ctrl-C is to be heard.
+            executor = stack.enter_context(await in_thread(own) if first.executor.kind == "ray" else own())
             self.control.bind(lambda: self._abort(executor))
             # One more than there are workers, so that none waits while a cell thinks.
             places = asyncio.Semaphore(executor.worker_count + 1)

@@ -17,6 +17,7 @@ from marl.segment import SegmentFailed, SegmentImpossible, SegmentSpec, round_up
 from marl.settings import RunSettings
 from marl.shaping import ShapingConfig, Term
 from marl.tasks import make_task
+from tools.configuration import SessionSettings
 
 CONTROL, CLONE, GOOD, BAD = "control", "clone", "good", "bad"
 MARGIN = 0.03
@@ -53,8 +54,6 @@ class Case:
     """A task with what the gate is tried on."""
 
     task: str
-    horizon: int
-    """Env steps of a confirmation branch, to be rounded up to whole rollouts."""
     parents: tuple[Parent, ...]
     """Null trials take them in turn."""
     offered: int
@@ -63,12 +62,19 @@ class Case:
     bad: ShapingConfig
     episodes: int | None = None
     """In each evaluation set; what the task's family has where None."""
+    length: int | None = None
+    """Env steps of a confirmation branch; those of a session where None."""
 
     @cached_property
     def run(self) -> RunSettings:
         """What a user gets who names the task and nothing else."""
         evaluation = {} if self.episodes is None else {"episodes": self.episodes}
         return RunSettings.model_validate({"task": self.task, "evaluation": evaluation})
+
+    @property
+    def horizon(self) -> int:
+        """Env steps of a confirmation branch, to be rounded up to whole rollouts."""
+        return SessionSettings(run=self.run).horizon if self.length is None else self.length
 
     @cached_property
     def max_return(self) -> float:
@@ -97,14 +103,14 @@ TO_A_FOOD = shaping(("team_distance", -0.1))
 FORAGING = "Foraging-8x8-2p-2f-coop-v3"
 CASES = {
     "spread": Case(
-        task="spread", horizon=125_000, offered=2, good=COVERAGE, bad=shaping(("coverage_distance", 1.0)),
+        task="spread", offered=2, good=COVERAGE, bad=shaping(("coverage_distance", 1.0)),
         parents=(
             Parent("unshaped, seed 1", SPARSE, 200_000, 1), Parent("unshaped, seed 2", SPARSE, 200_000, 2),
             Parent("coverage, seed 1", COVERAGE, 400_000, 1), Parent("coverage, seed 2", COVERAGE, 400_000, 2),
         ),
     ),
     FORAGING: Case(
-        task=FORAGING, horizon=25_000, offered=2, good=TO_A_FOOD, bad=shaping(("team_distance", 0.1)),
+        task=FORAGING, offered=2, good=TO_A_FOOD, bad=shaping(("team_distance", 0.1)),
         parents=(
             Parent("young, seed 1", SPARSE, 6_400, 1), Parent("young, seed 2", SPARSE, 6_400, 2),
             Parent("older, seed 1", SPARSE, 38_400, 1), Parent("older, seed 2", SPARSE, 38_400, 2),

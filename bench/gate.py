@@ -217,7 +217,7 @@ def _cost(decisions: Sequence[Arm]) -> tuple[float, float]:
 def quick(case: Case) -> Case:
     """The same with branches that take a fraction of a second."""
     parents = tuple(replace(parent, env_steps=3_200) for parent in case.parents)
-    return replace(case, horizon=12_800, parents=parents, episodes=16)
+    return replace(case, length=12_800, parents=parents, episodes=16)
 
 
 def run(
@@ -263,8 +263,9 @@ def main() -> None:
     if arguments.json:
         print(json.dumps([plain(found, workers) for found in reports]))
         return
+    out = Console(width=None if sys.stdout.isatty() else 100)
     for found in reports:
-        Console().print(table(found, workers))
+        out.print(table(found, workers))
 
 
 if __name__ == "__main__":

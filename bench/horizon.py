@@ -79,7 +79,7 @@ FIELDS = {
         "nearest landmark": shaping(("nearest_landmark_distance", -1.0), scope="agent"),
         "near the centre": shaping(("distance_to_centre", -1.0), scope="agent"),
     }),
-    FORAGING: _field(FORAGING, 51_200, {
+    FORAGING: _field(FORAGING, 25_600, {
         "none": SPARSE, "to a food": TO_A_FOOD, "from it": shaping(("team_distance", 0.1)),
         "to a food, weak": shaping(("team_distance", -0.02)), "to a food, strong": shaping(("team_distance", -0.5)),
         "enough at a food": shaping(("lifting_distance", -0.1)),
@@ -305,13 +305,14 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(found, default=vars))
         return
+    out = Console(width=None if sys.stdout.isatty() else 100)
     for field in fields:
         shown = Table(title=caption(field), title_justify="left", box=None)
         for name in HEADER:
             shown.add_column(name, overflow="fold")
         for row in found[field.case.task]:
             shown.add_row(*cells(row, arguments.workers), style="bold" if row.recommended else "")
-        Console().print(shown)
+        out.print(shown)
 
 
 if __name__ == "__main__":

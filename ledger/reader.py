@@ -133,8 +133,9 @@ class Reader:
             "SELECT (SELECT max(round) FROM events WHERE session_id = ?1) rounds, "
             "(SELECT sum(tokens_in) FROM llm_calls WHERE session_id = ?1) tokens_in, "
             "(SELECT sum(tokens_out) FROM llm_calls WHERE session_id = ?1) tokens_out, "
-            "(SELECT json_extract(state, '$.budget') FROM cursors WHERE session_id = ?1) budget",
-            (session_id,),
+            "(SELECT json_extract(state, '$.budget') FROM cursors WHERE session_id = ?1) budget, "
+            "(SELECT json_extract(body, '$.gate.rule') FROM bodies WHERE hash = ?2 AND json_valid(body)) gate_rule",
+            (session_id, row["config"]),
         )
         row = {name: value for name, value in row.items() if name not in ("config", "run_token")}
         row["status"] = _true_status(row)
@@ -147,6 +148,7 @@ class Reader:
             rolled_back=actions.get("roll_back", 0),
             tokens_in=more["tokens_in"],
             tokens_out=more["tokens_out"],
+            gate_rule=more["gate_rule"],
             budget={name: limit for name, limit in json.loads(more["budget"] or "{}").items() if limit is not None},
         )
 

@@ -44,6 +44,8 @@ class SessionRow:
     """Tokens of all model calls; None when no call reported any."""
     budget: dict[str, float]
     """The limits in force (env_steps, tokens, time in seconds, usd); empty where nothing is limited."""
+    gate_rule: str | None
+    """How confirmations are judged; None where no configuration that can be read says so."""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,11 @@ RARE_REWARDS = {"environments": 16, "discount": 0.97, "q_learning": {"exploratio
 """For value learners on foraging: many gradient steps per env step, a near horizon, and exploration for as long as no
 policy has been found (as long as EPyMARL's tuned agents explore there). On 8x8-2p-2f-coop VDN reached 0.95 at 500 k."""
 
+LENGTHS = {"Foraging-8x8-2p-2f-coop-v3": {"stage_steps": 25_000, "horizon": 25_000}}
+"""Stages and branches of a session, by `bench.horizon`; elsewhere the general ones, measured on `spread`. This task is
+learnt within 250 k env steps: at the end of longer branches every arm is as good.
+"""
+
 
 def recommended(task: str, learner: Mapping[str, Any]) -> dict[str, Any]:
     """Learner settings for ``task`` (named as for ``marl.tasks.make_task``): those in ``learner``, completed."""
@@ -54,6 +59,11 @@ def recommended(task: str, learner: Mapping[str, Any]) -> dict[str, Any]:
 def recommended_evaluation(task: str, evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """The same of evaluation settings."""
     return {**(FEW_EPISODES if _family(task) in ("foreign", "warehouse") else {}), **evaluation}
+
+
+def recommended_lengths(task: str) -> dict[str, int]:
+    """The lengths of a session on ``task`` that were measured for it; none for most tasks."""
+    return LENGTHS.get("Foraging-8x8-2p-2f-coop-v3" if task == "foraging" else task, {})
 
 
 def _family(task: str) -> str:

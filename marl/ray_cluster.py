@@ -1,13 +1,16 @@
-"""How this process joins a Ray cluster or starts one, and leaves it: bounded in time, quiet, with our code there."""
+"""How this process joins a Ray cluster or starts one, and leaves it: bounded in time, quiet, and no one else's."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
+import secrets
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +27,12 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a task that asks for no GPU sees what its machine sees
 }
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
+"""What a variable is called that a worker must not see."""
+_NOT_SENT = [
+    "__pycache__", ".env*", ".git", ".venv", "venv", "runs", "*.db", "*.db-*", "*.pem", "*.key",
+]  # fmt: skip
+"""What may lie in a user's package and is none of a cluster's business (patterns as in a .gitignore)."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,11 @@ def refuse_unreachable(address: str | None) -> None:
 
 
 def connect(address: str | None, workers: int | None, tasks: Iterable[str]) -> Joined:
-    """Join the cluster at ``address``, or start one here for None; ``ExecutorError`` where that fails."""
+    """Join the cluster at ``address``, or start one here for None; ``ExecutorError`` where that fails.
+
+    Ray listens on every network interface. Only who knows a token may join a cluster that is started here, and nobody
+    but its own processes does: it is made for this cluster and written nowhere.
+    """
     refuse_unreachable(address)
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
@@ -71,18 +84,25 @@ def connect(address: str | None, workers: int | None, tasks: Iterable[str]) -> J
     _silence()
     environment: dict[str, Any] = {"env_vars": dict.fromkeys(THREAD_VARIABLES, "1")}
     options: dict[str, Any] = {"address": address, "runtime_env": environment}
-    if address is None:
-        environment["env_vars"]["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, sys.path))
-        # Not by default: without an address Ray joins whatever cluster it finds on the machine.
-        options |= {"address": "local", "num_cpus": workers or available_cores(), "include_dashboard": False}
-    else:
-        environment |= {"py_modules": [str(Path(__file__).parent), *sources_of(tasks)], "excludes": ["__pycache__"]}
-    leave = _join(ray, {"log_to_driver": False, "logging_level": logging.ERROR} | options, address)
-    cores = int(ray.cluster_resources().get("CPU", 0))
-    if workers is None and cores < 1:
-        leave()
-        raise ExecutorError(f"The Ray cluster at {address} has no core, expected at least one: start a worker there.")
-    return Joined(ray, workers or cores, leave)
+    options |= {"log_to_driver": False, "logging_level": logging.ERROR}
+    with ExitStack() as stack:
+        if address is None:
+            environment["env_vars"]["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, sys.path))
+            # Not by default: without an address Ray joins whatever cluster it finds on the machine.
+            options |= {"address": "local", "num_cpus": workers or available_cores(), "include_dashboard": False}
+            stack.enter_context(_closed_to_strangers())
+            with _secrets_hidden():
+                leave = _join(ray, options, address)
+        else:
+            environment |= {"py_modules": [str(Path(__file__).parent), *sources_of(tasks)], "excludes": _NOT_SENT}
+            leave = _join(ray, options, address)
+        stack.callback(leave)
+        cores = int(ray.cluster_resources().get("CPU", 0))
+        if workers is None and cores < 1:
+            raise ExecutorError(
+                f"The Ray cluster at {address} has no core, expected at least one: start a worker there."
+            )
+        return Joined(ray, workers or cores, stack.pop_all().close)
 
 
 def living_nodes(ray: Any) -> frozenset[str]:
@@ -141,6 +161,48 @@ def _join(ray: Any, options: dict[str, Any], address: str | None) -> Callable[[]
         reason = sentence(failures[0]).partition(". ")[0]
         raise ExecutorError(f"The Ray cluster {where} cannot be joined ({reason}): start it, or correct the address.")
     return leave
+
+
+@contextmanager
+def _closed_to_strangers() -> Iterator[None]:
+    """A cluster started inside refuses whoever does not know its token, and this process knows it until it leaves."""
+    from ray import _raylet
+
+    if not hasattr(_raylet, "AuthenticationTokenLoader"):
+        raise ExecutorError(
+            "Found a Ray older than 2.52, expected one that keeps strangers out of a cluster which is started here: "
+            "run pip install -U 'learning-signal[ray]', or give the address of a cluster."
+        )
+
+    def read_again() -> None:
+        # Ray keeps both for the whole process; in this order, because threads of it may still be ending.
+        _raylet.Config.initialize("")
+        _raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+    ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    before = {name: os.environ[name] for name in ours if name in os.environ}
+    os.environ.update(ours)
+    read_again()
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
+        os.environ.update(before)
+        read_again()
+
+
+@contextmanager
+def _secrets_hidden() -> Iterator[None]:
+    """Processes started inside inherit no variable that is called like a secret, such as the key of a model."""
+    hidden = {name: value for name, value in os.environ.items() if _SECRET.search(name)}
+    del hidden["RAY_AUTH_TOKEN"]  # they must know it
+    for name in hidden:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def _silence() -> None:

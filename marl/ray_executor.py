@@ -2,7 +2,8 @@
 
 Ray is given as many segments as there are workers and no more: what waits, waits here, where it can be withdrawn or
 overtaken. A worker that dies costs its segment one of two attempts, as in the local pool. A machine that is lost is not
-the segment's fault: what it held is computed again elsewhere, and nothing else is.
+the segment's fault: what it held is computed again elsewhere, and nothing else is. Nor is one whose memory or disk is
+full: what a segment needs is the same under every shaping, so that it says nothing about this one.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from marl.worker import Answer, sentence
 
 _POLL_SECONDS = 0.1
 _FETCH_SECONDS = 120.0
+_HEAR_SECONDS = 30.0
+"""How long progress is waited for; results wait meanwhile."""
 _LOSSES = 5
 """Machines that may be lost under a segment before the cluster is taken for broken."""
 _GRACE_SECONDS = 1.0
@@ -166,8 +169,8 @@ class RayExecutor:
             return
         self._heard = time.monotonic()
         try:
-            latest = self._ray.get(self._inbox.take.remote(), timeout=_FETCH_SECONDS)
-        except self._ray.exceptions.RayActorError:
+            latest = self._ray.get(self._inbox.take.remote(), timeout=_HEAR_SECONDS)
+        except (self._ray.exceptions.RayActorError, self._ray.exceptions.GetTimeoutError):
             logger.warning("the progress of segments could not be read: it is shown again from now on")
             self._inbox = self._open_inbox()
             return
@@ -207,8 +210,7 @@ class RayExecutor:
                 self._hand_out()
                 return
             self._jobs.settle(task.job, result, error)
-            wanted = self._jobs.parents()
-            self._parents = {parent: each for parent, each in self._parents.items() if parent in wanted}
+            self._let_go()
 
     def _take_in(self, job: Job, found: Answer, files: Files) -> tuple[SegmentResult | None, Exception | None]:
         """The result, its files stored, or what went wrong with the segment."""
@@ -298,6 +300,7 @@ class RayExecutor:
                 reference = self._start(job, attempt)
             except Exception as error:
                 self._jobs.settle(job, None, failure_of(error, job.spec.id, job.env_steps))
+                self._let_go()
                 continue
             self._tasks[reference] = _Task(job, attempt, living_nodes(self._ray))
         self._changed.notify_all()
@@ -319,6 +322,11 @@ class RayExecutor:
         return remote.remote(
             pickle.dumps(spec), spec.id, attempt, self._runner, self._preload, self._shared, checkpoint, self._inbox
         )
+
+    def _let_go(self) -> None:
+        """Let go of checkpoints that nothing in flight begins from."""
+        wanted = self._jobs.parents()
+        self._parents = {parent: each for parent, each in self._parents.items() if parent in wanted}
 
     def _drop_all(self) -> list[Job]:
         """Every job in flight, none of which is waiting or computed any more."""

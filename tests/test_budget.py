@@ -8,18 +8,19 @@ from types import SimpleNamespace
 
 import pytest
 from pydantic import ValidationError
-from session_helpers import resume, run, story, tiny_settings
+from session_helpers import Recorder, resume, run, story, tiny_settings
 from synthetic_training import STAGE_STEPS, InlinePool
 
 import agents.session
 import run as command
+from agents.observer import SessionControl
 from agents.prices import price_of, refuse_unpriced
 from agents.specs import SpecError, parse_spec
 from ledger.reader import Reader
 from marl.tasks import make_task
 from tools.budget import Budget, BudgetError, Price, parse_budget, shortfall
 from tools.price import round_price
-from tools.sources import SettingsError, gather
+from tools.sources import SettingsError, gather, prices_of
 from tools.spending import resume_command
 from viewer.next_steps import after_session
 
@@ -77,6 +78,9 @@ def test_a_budget_comes_from_the_option_over_the_environment_over_the_file(tmp_p
     file.write_text('[budget]\nenv_steps = "many"\n')
     with pytest.raises(SettingsError, match=r"e.toml sets budget.env_steps wrongly: found env-steps=many"):
         gather({}, {}, file).settings({}, {})
+    file.write_text('[prices."openai/gpt-4.1"]\ninput = 2.0\n')
+    with pytest.raises(SettingsError, match=r"e.toml sets prices.openai/gpt-4.1 without output, .*: add output"):
+        gather({}, {}, file).settings({}, {})
     with pytest.raises(SettingsError, match="Found 'x=1' in the budget"):
         gather({"budget": "x=1"}, {}, None)
     with pytest.raises(ValidationError):
@@ -110,6 +114,14 @@ def test_the_limit_that_is_said_to_do_can_be_typed_and_does(needed):
     _, enough = shortfall(Budget(env_steps=1), SPENT, {"env_steps": needed}, "it")
     raised = Budget(**parse_budget(enough))
     assert shortfall(raised, SPENT, {"env_steps": needed}, "it") is None
+
+
+def test_the_limit_that_is_said_to_do_has_room_for_a_round():
+    """One that has room for a single call would pause the session again at once."""
+    said, enough = shortfall(Budget(tokens=60), SPENT, {"tokens": 11}, "the next call", {"tokens": 25.0})
+    assert "needs about 11 tokens" in said and parse_budget(enough)["tokens"] >= SPENT["tokens"] + 25
+    _, alone = shortfall(Budget(tokens=60), SPENT, {"tokens": 11}, "the next call")
+    assert 66 <= parse_budget(alone)["tokens"] < SPENT["tokens"] + 25
 
 
 def test_the_command_that_goes_on_survives_a_folder_with_a_space():
@@ -185,6 +197,8 @@ def test_tokens_are_passed_by_one_reply_at_most(synthetic, tmp_path):
     assert outcome.status == "paused" and "tokens spent, the next call of the" in outcome.stop_reason
     with Reader.open(tmp_path / "ledger.db") as reader:
         calls = reader.rows("SELECT tokens_in, tokens_out FROM llm_calls ORDER BY id")
+    more = parse_budget(outcome.stop_reason.rpartition("--budget ")[2])
+    assert more["tokens"] > 1.5 * limit, "not just the call it stopped before"
     before = sum(each["tokens_in"] + each["tokens_out"] for each in calls[:-1])
     assert before + calls[-1]["tokens_in"] <= limit
     assert resume(tiny_settings(tmp_path), budget={"tokens": 10**6}).status == "done"
@@ -215,6 +229,33 @@ def test_a_budget_in_usd_needs_every_price(monkeypatch, tmp_path):
     assert not settings.ledger.exists()
     free = settings.model_copy(update={"prices": {"ollama/qwen3:8b": Price(input=0.0, output=0.0)}})
     refuse_unpriced(free, Budget(usd=1.0))
+
+
+def test_a_resume_reads_the_prices_of_a_file_and_keeps_them(synthetic, tmp_path, capsys):
+    """A backend that is not embedded takes over in a session whose budget limits USD."""
+    control = SessionControl()
+    pause = Recorder(lambda row: row["kind"] == "stage" and control.request_pause())
+    paused = run(tiny_settings(tmp_path, budget=Budget(usd=1.0)), pause, control)
+    assert paused.status == "paused"
+    takes_over = ["resume", "latest", "--ledger", str(tmp_path / "ledger.db"), "--plain"]
+    assert command.run([*takes_over, "--agent", "critic=ollama/x"]) == command.BAD_INPUT
+    assert "the price of ollama/x (critic) is not known" in " ".join(capsys.readouterr().err.split())
+    file = tmp_path / "prices.toml"
+    file.write_text("rounds = 9\n")
+    assert command.run([*takes_over, "--config", str(file)]) == command.BAD_INPUT
+    assert "has no table [prices], expected one" in " ".join(capsys.readouterr().err.split())
+    file.write_text('[prices."ollama/x"]\ninput = -1\noutput = 0\n')
+    assert command.run([*takes_over, "--config", str(file)]) == command.BAD_INPUT
+    assert "prices.toml sets prices.ollama/x.input to -1" in " ".join(capsys.readouterr().err.split())
+    file.write_text('[prices."ollama/x"]\ninput = 1\noutput = 2\n[budget]\nusd = 1e-9\n')
+    assert prices_of(file) == {"ollama/x": Price(input=1.0, output=2.0)}
+    control.request_pause()  # at once: what was accepted is kept, and nobody is called
+    kept = resume(tiny_settings(tmp_path), agents={"critic": "ollama/x"}, prices=prices_of(file), control=control)
+    assert kept.status == "paused"
+    assert resume(tiny_settings(tmp_path), control=control).status == "paused", "the next one needs no file"
+    with Reader.open(tmp_path / "ledger.db") as reader:
+        assert reader.cursor(kept.session_id)["prices"] == {"ollama/x": {"input": 1.0, "output": 2.0}}
+        assert reader.session().budget == {"usd": 1.0}, "nothing else of the file was read"
 
 
 def test_costs_are_recorded_by_the_table_and_stop_the_session(synthetic, tmp_path, monkeypatch):

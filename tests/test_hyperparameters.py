@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from marl.hyperparameters import FORAGING, FOREIGN, PARTIAL_SIGHT, RARE_REWARDS, WAREHOUSE
+from marl.hyperparameters import FORAGING, FOREIGN, LENGTHS, PARTIAL_SIGHT, RARE_REWARDS, WAREHOUSE
 from marl.settings import LearnerSettings, RunSettings
+from tools.configuration import SessionSettings
 
 
 @pytest.mark.parametrize(
@@ -62,3 +63,21 @@ def test_long_or_lonely_episodes_are_fewer(task, episodes):
     assert RunSettings.model_validate({"task": task}).evaluation.episodes == episodes
     given = RunSettings.model_validate({"task": task, "evaluation": {"episodes": 8}})
     assert given.evaluation.episodes == 8
+
+
+@pytest.mark.parametrize(
+    ("task", "lengths"),
+    [
+        ("foraging", LENGTHS["Foraging-8x8-2p-2f-coop-v3"]),
+        ("Foraging-8x8-2p-2f-coop-v3", LENGTHS["Foraging-8x8-2p-2f-coop-v3"]),
+        ("Foraging-10x10-3p-3f-v3", {}), ("spread", {}),
+    ],
+)  # fmt: skip
+def test_a_session_has_the_lengths_that_were_measured_for_its_task(task, lengths):
+    general = SessionSettings()
+    expected = {"stage_steps": general.stage_steps, "horizon": general.horizon} | lengths
+    for run in ({"task": task}, RunSettings.model_validate({"task": task})):
+        settings = SessionSettings.model_validate({"run": run})
+        assert {name: getattr(settings, name) for name in expected} == expected
+        assert SessionSettings(run=run, horizon=7).horizon == 7, "what is given stays"
+        assert SessionSettings.model_validate_json(settings.model_dump_json()) == settings

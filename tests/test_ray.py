@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -285,6 +289,39 @@ def test_a_missing_parent_is_no_failure_of_the_segment(nodes, tmp_path):
         executor.submit(make_spec())
 
 
+def test_progress_that_is_late_costs_no_segment(acting, monkeypatch):
+    exceptions = acting._ray.exceptions
+    late = iter([exceptions.GetTimeoutError("it takes long"), exceptions.RayActorError()])
+    inboxes, get = [], acting._ray.get
+
+    def slow(reference, timeout):
+        if reference is taken and (error := next(late, None)) is not None:
+            inboxes.append(acting._inbox)
+            raise error
+        return get(reference, timeout=timeout)
+
+    taken = object()
+    inbox = SimpleNamespace(take=SimpleNamespace(remote=lambda: taken), put=None)
+    monkeypatch.setattr(acting._ray, "get", slow)
+    opened = acting._open_inbox
+    monkeypatch.setattr(acting, "_open_inbox", lambda: opened() if inboxes[1:] else inbox)
+    running = acting.submit(make_spec("sleep", seed=80, env_steps=1500))
+    acting._inbox = inbox
+    assert running.result(PATIENCE)["seed"] == 80
+    assert len(inboxes) == 2 and acting._broken is None
+    assert acting.submit(make_spec(seed=81)).result(PATIENCE)["seed"] == 81
+
+
+def test_a_checkpoint_is_let_go_where_its_only_child_cannot_be_handed_over(nodes, tmp_path, monkeypatch):
+    with RayExecutor(tmp_path, address=nodes.address, tasks=HERE, runner=HERE[0], preload=()) as executor:
+        monkeypatch.setattr(executor._store, "has", lambda segment: segment == "s0")
+        (tmp_path / "s0").mkdir()
+        executor._store.checkpoint_path("s0").write_bytes(b"policy")
+        monkeypatch.setattr(executor, "_compute", None)
+        assert "NoneType" in str(error_of(executor.submit(make_spec(parent="s0"))))
+        assert executor._parents == {}
+
+
 def test_a_cluster_of_its_own_and_the_code_of_a_user(tmp_path, monkeypatch, nodes):
     """The module lies where only this process looks."""
     module = tmp_path / "their_runner.py"
@@ -294,6 +331,75 @@ def test_a_cluster_of_its_own_and_the_code_of_a_user(tmp_path, monkeypatch, node
     with RayExecutor(tmp_path / "store", 1, runner="their_runner:run", preload=()) as executor:
         assert executor.worker_count == 1
         assert executor.submit(make_spec()).result(PATIENCE)["omp"] == "1"
+
+
+_STRANGER = """
+import sys, ray
+ray.init(sys.argv[1], log_to_driver=False)
+print("inside", len(ray.nodes()))
+"""
+
+
+def stranger(address, **environment):
+    """A process of somebody else that joins a cluster: whether it got in, and what it said."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    done = subprocess.run(
+        [sys.executable, "-c", _STRANGER, address], env=kept | environment,
+        capture_output=True, text=True, timeout=PATIENCE,
+    )
+    return "inside" in done.stdout, done.stdout + done.stderr
+
+
+def test_strangers_are_refused_and_workers_see_no_key(tmp_path, monkeypatch, nodes):
+    assert stranger(nodes.address)[0], "who started that one let everybody in"
+    (tmp_path / "curious.py").write_text(
+        "import os\n\ndef run(spec, store, progress=None):\n"
+        "    return [name for name in os.environ if name in ('OPENAI_API_KEY', 'SPOKEN', 'RAY_AUTH_TOKEN')]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-not-theirs")
+    monkeypatch.setenv("SPOKEN", "aloud")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with RayExecutor(tmp_path / "store", 1, runner="curious:run", preload=()) as executor:
+        assert set(executor.submit(make_spec()).result(PATIENCE)) == {"SPOKEN", "RAY_AUTH_TOKEN"}
+        assert os.environ["OPENAI_API_KEY"] == "sk-not-theirs", "this process has it back"
+        address, token = executor._ray.get_runtime_context().gcs_address, os.environ["RAY_AUTH_TOKEN"]
+        tokens = ({}, *({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": each} for each in ("0" * 64, token)))
+        with ThreadPoolExecutor() as side_by_side:
+            without, wrong, right = side_by_side.map(lambda given: stranger(address, **given), tokens)
+        assert not without[0] and not wrong[0] and "token" in (without[1] + wrong[1]).lower()
+        assert right[0], "it is the token that lets in"
+        written = Path(executor._ray._private.worker.global_worker.node.get_session_dir_path())
+        kept = [path for path in written.rglob("*") if path.is_file()]
+        assert kept and not [path for path in kept if token.encode() in path.read_bytes()]
+    assert os.environ["RAY_AUTH_MODE"] == "disabled" and "RAY_AUTH_TOKEN" not in os.environ
+    with RayExecutor(tmp_path / "store", address=nodes.address, tasks=HERE, runner=HERE[0], preload=()) as executor:
+        assert executor.submit(make_spec(seed=1)).result(PATIENCE)["omp"] == "1", "other clusters are joined as before"
+
+
+def test_a_ray_that_cannot_keep_strangers_out_starts_nothing_here(tmp_path, monkeypatch):
+    from ray import _raylet
+
+    monkeypatch.delattr(_raylet, "AuthenticationTokenLoader")
+    with pytest.raises(ExecutorError, match="Found a Ray older than 2.52, expected one that keeps strangers out"):
+        RayExecutor(tmp_path, 1)
+
+
+def test_what_is_private_in_a_users_package_is_not_sent(nodes, tmp_path, monkeypatch):
+    package = tmp_path / "their_package"
+    for name in (".env", ".git/config", ".venv/x.py", "runs/ledger.txt", "notes.db", "notes.db-wal", "deep/inside.py"):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text("")
+    (package / "__init__.py").write_text(
+        "from pathlib import Path\n\ndef run(spec, store, progress=None):\n"
+        "    here = Path(__file__).parent\n"
+        "    return [str(path.relative_to(here)) for path in here.rglob('*') if path.is_file()]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "their_package:run"
+    with RayExecutor(tmp_path / "store", address=nodes.address, tasks=(name,), runner=name, preload=()) as executor:
+        found = executor.submit(make_spec()).result(PATIENCE)
+    assert {path for path in found if "__pycache__" not in path} == {"__init__.py", "deep/inside.py"}
 
 
 def test_a_session_and_its_resume_elsewhere(nodes, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import Future
 
 import pytest
@@ -13,12 +14,14 @@ from agents.observer import SessionControl
 from ledger.reader import Reader
 from ledger.verify import verify
 from marl.segment import SegmentImpossible
+from marl.shaping import ShapingConfig
 from tests.scripted_session import ScriptedSession
 from tests.trainer_double import by_arm
 from tools.configuration import DeliberationSettings
 from tools.recompute import recompute
 from tools.speculation import settle
 from tools.spending import spent_so_far
+from tools.trainer import Trainer
 
 
 class _WaitingPool(InlinePool):
@@ -186,3 +189,28 @@ def test_a_single_candidate_needs_no_screen(inline, tmp_path):
     settings = tiny_settings(tmp_path, deliberation=DeliberationSettings(candidates=1, refinements=0))
     run(settings)
     assert events(settings.ledger, "speculation")[0] == "the control is trained meanwhile: 5 segments, 2 k env steps"
+
+
+@pytest.mark.parametrize("urgent", [False, True])
+def test_a_segment_that_another_session_withdrew_is_asked_for_again_as_urgent_as_it_is(tmp_path, urgent):
+    """Two sessions share a pool: one has no use for the segment any more, the other still has."""
+    asked = []
+
+    class _Shared:
+        def submit(self, spec, urgent=True):
+            asked.append((urgent, Future()))
+            return asked[-1][1]
+
+    async def launched(trainer):
+        trainer.launch(trainer.spec(None, ShapingConfig.none(), 100, 0), "confirm", "control", urgent)
+        await asyncio.sleep(0)
+        asked[0][1].cancel()
+        while len(asked) < 2:
+            await asyncio.sleep(0.01)
+        trainer.stop()
+
+    with ScriptedSession(tmp_path, by_arm({})) as session:
+        known = session.desk.trainer
+        trainer = Trainer(_Shared(), known.store, session.ledger, known.session, known.run)
+        asyncio.run(asyncio.wait_for(launched(trainer), 10))
+    assert [each for each, _ in asked] == [urgent, urgent]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sqlite3
 from collections import Counter
 from contextlib import closing
@@ -30,7 +31,7 @@ from run import run as command
 from tests.rules_chat import Chat, generator_brief
 from tools.random_shaping import draw_for, perturb
 from tools.recompute import recompute
-from tools.study import ARMS, SESSION_ARMS, Cell, StudyError, parse_arms, session_settings, study_settings
+from tools.study import ARMS, SESSION_ARMS, Cell, StudyError, alone_in, parse_arms, session_settings, study_settings
 from tools.study_arms import Member, exploited
 from tools.study_cell import CellResult, Point
 from tools.study_results import report, session_so_far, trained_by
@@ -156,6 +157,8 @@ def test_a_session_with_the_gate_off_goes_on_in_its_study_alone(tmp_path, pool, 
     session, ledger = found["cells"][0]["session"], settings.folder / "ledger.db"
     with pytest.raises(Unsuitable, match="Found gate.rule 'always', which promotes without a test"):
         asyncio.run(resume_session(ledger, session, observer=None))
+    assert command(["log", "list", "--ledger", str(ledger)]) == 0
+    assert "ungated" in capsys.readouterr().out
     assert command(["resume", session, "--ledger", str(ledger)]) == 2
     assert "controls of a study" in " ".join(capsys.readouterr().err.split())
     # A configuration cannot take the gate out of an arm that has one.
@@ -326,6 +329,19 @@ def test_several_tasks_are_averaged_as_shares_of_the_largest_return(tmp_path):
     assert all(len(line) <= 100 for line in text.splitlines())
 
 
+@pytest.mark.parametrize(("lowest", "ticks"), [(0.0, ["0", "11"]), (-10.0, ["-11", "11"])])
+def test_negative_returns_are_drawn_below_zero(lowest, ticks):
+    points = [[0, lowest, None, None], [4e6, 10.0, None, None]]
+    found = {"tasks": [{"task": "spread", "max_return": 25.0}], "arms": ["twin"], "env_steps": 4_000_000,
+             "bands": [{"task": "spread", "arm": "twin", "points": points}]}  # fmt: skip
+    svg = draw(found)
+    shown = re.findall(r'text-anchor="end">([^<]+)<', svg)
+    assert [shown[0], shown[-1]] == ticks
+    (line,) = re.findall(r'<polyline points="([^"]+)"', svg)
+    first, last = (float(point.split(",")[1]) for point in line.split())
+    assert 0 < last < first <= 280 and (first == 280) == (lowest == 0), "a negative one lies on no edge"
+
+
 def test_the_widest_table_fits_a_hundred_columns(tmp_path):
     row = {"arm": "evidence-off", "n": 10, "mean": -12.34, "interval": [-10.12, 12.34], "iqm": 12.34,
            "iqm_interval": [10.12, 14.56], "better": 0.55, "better_interval": [0.11, 0.99], "env_steps": 123.4e6,
@@ -354,6 +370,16 @@ def test_another_study_in_the_folder_is_refused(tmp_path, pool):
         run(study(tmp_path, "twin", seeds=1, tasks=changed))
 
 
+def test_one_process_at_a_time_runs_a_study(tmp_path, pool):
+    settings = study(tmp_path, "twin", seeds=1)
+    with alone_in(settings.folder):
+        with pytest.raises(StudyError, match="Another process runs the study in .*study: wait until it has ended"):
+            run(settings)
+        assert not (settings.folder / "manifest.json").exists()
+    found, _ = run(settings)
+    assert found["cells"][0]["outcome"] == "done"
+
+
 @pytest.mark.parametrize(
     ("arms", "words"),
     [
@@ -373,7 +399,8 @@ def test_wrong_arms_are_refused(arms, words):
         (["--arms", "nobody"], "expected some of supervised"),
         (["--seeds", "0"], "Found --seeds 0, expected 1 or more"),
         (["--env-steps", "many"], "Found --env-steps many"),
-        (["--env-steps", "100k"], "Found 102.4 k env steps for each run"),
+        (["--env-steps", "100k"], "Found 102,400 env steps for each run"),
+        (["--env-steps", "100k", "--arms", "twin,usual,supervised"], "at least 1,942,400 for the arm supervised"),
         (["--task", "spread", "--task", "spread"], "Found the task spread twice"),
         (["--agent", "critic=random"], "The backend 'random' can only propose"),
     ],

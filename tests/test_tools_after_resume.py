@@ -41,6 +41,18 @@ def test_a_failed_branch_is_failed_before_it_is_read_again(tmp_path: Path) -> No
             session.call("query_metrics", names=["entropy"], source=name)
 
 
+def test_the_ranking_of_a_screen_outlives_a_stop(tmp_path: Path) -> None:
+    with ScriptedSession(tmp_path, by_arm({"c1": 0.01, "c2": 0.02, "c3": 0.04})) as session:
+        session.propose(GOOD, OTHER, THIRD)
+        ranking = session.screen()["ranking"]
+        assert [each["candidate"] for each in ranking] == ["c3", "c2", "c1"]
+        session.resume()
+        assert session.call("compare_branches", purpose="screen")["ranking"] == ranking
+        session.validate("c3", session.confirm("c3")["outcome"])
+        reasons = [each.reason for each in session.desk.state.tried if each.outcome == "screened out"]
+        assert len(reasons) == 2 and all(reason.startswith("behind c3 in the screen") for reason in reasons)
+
+
 @pytest.mark.parametrize(("tool", "arguments"), [
     ("submit_proposal", {"candidates": [draft(GOOD, anneal_steps=10**30)]}),
     ("query_metrics", {"names": ["entropy"], "last_env_step": 10**400}),

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import marl.training
+import run as command
 from ledger.errors import SessionTaken
 from ledger.reader import Reader
 from ledger.verify import verify
@@ -244,6 +245,19 @@ def test_a_shaping_that_does_not_fit_the_task_is_refused_before_anything_is_writ
     with pytest.raises(ShapingError, match="height"):
         run(settings_in(tmp_path, shaping=wrong))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["file", "environment"])
+def test_a_budget_is_refused(tmp_path, monkeypatch, capsys, place):
+    options = ["train", "--ledger", str(tmp_path / "l.db")]
+    if place == "file":
+        (tmp_path / "c.toml").write_text("[budget]\ntokens = 5000\n")
+        options += ["--config", str(tmp_path / "c.toml")]
+    else:
+        monkeypatch.setenv("LEARNING_SIGNAL_BUDGET", "tokens=5000")
+    assert command.run(options) == command.BAD_INPUT
+    assert "A budget was found (5 k tokens), expected none" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "l.db").exists()
 
 
 def test_settings_of_another_version_are_refused(finished):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import random
+import re
 import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
@@ -474,9 +475,11 @@ def test_a_plan_shows_nested_values_and_tables():
         "rounds": 3,
         "env_steps": {"stage": 201_600},
         "agents": [{"role": "critic", "backend": "rules", "from": "default"}],
+        "budget": {},
     }
     text = shown(render_plan(plan))
     assert "Dry run" in text and "201,600" in text and "critic" in text and fits(text)
+    assert re.search(r"budget +-", text)
 
 
 def test_tasks_and_backends_are_listed():

@@ -116,11 +116,14 @@ def parse_budget(text: str) -> dict[str, float | int]:
 
 
 def shortfall(
-    budget: Budget, spent: Mapping[str, float], needed: Mapping[str, float], what: str
-) -> tuple[str, str] | None:
+    budget: Budget, spent: Mapping[str, float], needed: Mapping[str, float], what: str,
+    a_round: Mapping[str, float] | None = None,
+) -> tuple[str, str] | None:  # fmt: skip
     """The first limit that ``what`` does not fit in: (what to say, the limit that would do); None where it fits.
 
-    ``spent`` and ``needed`` are by the names of the limits; a name that is missing in ``needed`` costs nothing of it.
+    All are by the names of the limits; a name that is missing in ``needed`` costs nothing of it. ``a_round`` is what a
+    round with its stages uses, as far as it is known: the limit that is said to do has room for one more, and is at
+    least a tenth above the present one.
     """
     for name, limit in budget.limits().items():
         need = needed.get(name)
@@ -129,7 +132,8 @@ def shortfall(
         about = "about " if name != "env_steps" else ""
         wants = f"{what} needs {about}{amount(name, need)}" if need else f"nothing is left for {what}"
         said = f"The budget of {amount(name, limit)} does not go further: {amount(name, spent[name])} spent, {wants}"
-        return said, f"{name.replace('_', '-')}={_enough(name, max(spent[name] + need, limit * 1.01))}"
+        more = max(need, (a_round or {}).get(name, 0.0))
+        return said, f"{name.replace('_', '-')}={_enough(name, max(spent[name] + more, limit * 1.1))}"
     return None
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from marl.executor import ExecutorSettings
 from marl.gate import GateSettings
+from marl.hyperparameters import recommended_lengths
 from marl.settings import Count, Fraction, Frozen, RunSettings
 from tools.budget import Budget, Price
 
@@ -48,7 +50,10 @@ class NeedSettings(Frozen):
 
 
 class SessionSettings(Frozen):
-    """A supervised session, completely: what is stored in the ledger and what a resume reads back."""
+    """A supervised session, completely: what is stored in the ledger and what a resume reads back.
+
+    Lengths that are not given are those that ``marl.hyperparameters`` knows for the task, or else those below.
+    """
 
     run: RunSettings = RunSettings()
     """Task, learner and evaluation."""
@@ -90,6 +95,15 @@ class SessionSettings(Frozen):
     """Most of what the session may use in all, its resumes included."""
     prices: dict[str, Price] = Field(default_factory=dict)
     """USD per million tokens by backend, such as ``[prices."openai/gpt-4.1"]``; embedded ones cost nothing."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _measured_lengths(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        run = given.get("run", {})
+        task = run.get("task") if isinstance(run, Mapping) else getattr(run, "task", None)
+        return {**recommended_lengths(task), **given} if isinstance(task, str) else given
 
     @model_validator(mode="after")
     def _confirmations_can_reach_their_alpha(self) -> SessionSettings:

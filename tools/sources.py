@@ -21,7 +21,7 @@ from marl.executor import ExecutorSettings
 from marl.segment import SegmentImpossible
 from marl.settings import RunSettings
 from marl.tasks import make_task
-from tools.budget import BudgetError, parse_budget
+from tools.budget import BudgetError, Price, parse_budget
 from tools.configuration import SessionSettings
 
 PREFIX = "LEARNING_SIGNAL_"
@@ -89,6 +89,9 @@ class Given:
             return f"Settings that do not fit together were found: {first['ctx']['error']}."
         if first["type"] == "value_error":
             return f"{where} sets {path or 'a value'} wrongly: {first['ctx']['error']}."
+        if first["type"] == "missing":
+            table, name = ".".join(str(part) for part in first["loc"][:-1]), first["loc"][-1]
+            return f"{where} sets {table} without {name}, expected it too: add {name}."
         rule = first["msg"].removeprefix("Input should be ").removeprefix("Value should be ")
         rule = rule.partition(", unable to")[0]  # how it was tried is no help
         found = repr(first["input"])
@@ -166,6 +169,21 @@ def changed_executor(config: Mapping[str, Any], **options: str | None) -> Execut
         name, rule = problem["loc"][0], problem["msg"].removeprefix("Input should be ")
         option = "executor" if name == "kind" else name
         raise SettingsError(f"Found --{option} {problem['input']}, expected {rule}: choose one of them.") from None
+
+
+def prices_of(path: Path) -> dict[str, Price]:
+    """The table ``[prices]`` of a config file, which is all of it that a resume may read.
+
+    Raises ``SettingsError``, also where the file has none.
+    """
+    table = _read(path)
+    if "prices" not in table:
+        raise SettingsError(
+            f'{path} has no table [prices], expected one: a resume reads nothing else of it, so write [prices."NAME"] '
+            "with input and output there, or leave --config out."
+        )
+    given = Given({"prices": table["prices"]}, {"prices": str(path)}, {})
+    return given.settings({}, {}).prices
 
 
 def one_task(task: str | None, env: str | None) -> str | None:

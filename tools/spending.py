@@ -62,7 +62,10 @@ def afford(desk: Desk, what: str, *, env_steps: int = 0, pieces: int = 1, tokens
             needed["time"] = last.wall_seconds / last.env_steps * env_steps / side_by_side
     if tokens:
         needed |= {"tokens": tokens, "usd": usd}
-    found = shortfall(limits, spent_so_far(desk), needed, what)
+    spent = spent_so_far(desk)
+    # What a call or a stage takes is nothing to suggest: the session would pause again at once.
+    a_round = {name: spent[name] / max(1, desk.state.round_number) for name in ("tokens", "time", "usd")}
+    found = shortfall(limits, spent, needed, what, a_round)
     if found is not None:
         said, enough = found
         raise OutOfBudget(f"{said}; go on with: {resume_command(desk)} --budget {enough}")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
 
 from marl.settings import Frozen
 from marl.shaping import ShapingConfig
-from tools.budget import Budget
+from tools.budget import Budget, Price
 from tools.contracts import Action, Decision, Diagnosis, Outcome, Proposal, Purpose
 
 Phase = Literal["stage", "critic", "generator", "validator", "coordinator", "report", "done"]
@@ -77,6 +77,15 @@ class Screen(Frozen):
     rung: int = 0
     goes_on: tuple[str, ...] | None = None
     """The candidates of the next rung; None where the screen is over."""
+
+    @field_validator("differences", "notes", mode="before")
+    @classmethod
+    def _from_pairs(cls, given: Any) -> dict:
+        return dict(given)
+
+    @field_serializer("differences", "notes")
+    def _as_pairs(self, given: dict) -> list:
+        return list(given.items())  # stored JSON sorts the keys of an object, and a resume would lose the ranking
 
 
 class Confirmation(Frozen):
@@ -207,6 +216,8 @@ class SessionState(BaseModel):
     """Env steps of main run and branches when the twin began, reused ones included: what the twin gets too."""
     budget: Budget = Budget()
     """The limits in force: those of the settings, as resumes have changed them."""
+    prices: dict[str, Price] = {}
+    """Prices that resumes gave; they go before those of the settings."""
     lost: dict[str, int] = {}
     """Env steps of pieces of the main run (``main``) and the twin that were lost with their workers."""
     branches: int = 0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,11 +140,12 @@ def study_settings(
         arms=parse_arms(arms), tasks=tuple(tasks), seeds=tuple(range(first, first + seeds)),
         env_steps=parse_env_steps(env_steps), folder=folder,
     )  # fmt: skip
-    for cell in study.cells:
+    # The dearest first: what is enough for it is enough for all.
+    for cell in sorted(study.cells, key=lambda each: -least_env_steps(each.arm, study.base(each))):
         needed, found = least_env_steps(cell.arm, study.base(cell)), study.budget(cell)
         if found < needed:
             raise StudyError(
-                f"Found {short(found)} env steps for each run, expected at least {short(needed)} for the arm "
+                f"Found {found:,} env steps for each run, expected at least {needed:,} for the arm "
                 f"{cell.arm} on {cell.task}: raise --env-steps, shorten horizon or stage_steps, or leave that arm out."
             )
     return study
@@ -249,6 +253,20 @@ class Record:
         """Write the file, whole or not at all."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self.path, json.dumps(self.data, indent=1))
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """``StudyError`` where another process runs the study in ``folder``; a process that dies leaves it free."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "running.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StudyError(
+                f"Another process runs the study in {folder}: wait until it has ended, or give another with --to."
+            ) from None
+        yield
 
 
 def write_whole(path: Path, text: str) -> None:

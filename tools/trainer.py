@@ -54,8 +54,7 @@ class Trainer:
             self._tasks[spec.id] = asyncio.ensure_future(work)
             # A failure is read by whoever waits for the segment; without a reader it must not warn at shutdown.
             self._tasks[spec.id].add_done_callback(lambda done: done.cancelled() or done.exception())
-            if not urgent:
-                self._not_urgent.add(spec.id)
+            (self._not_urgent.discard if urgent else self._not_urgent.add)(spec.id)
         elif urgent and spec.id in self._not_urgent:
             self._not_urgent.remove(spec.id)
             if not task.done():
@@ -155,14 +154,16 @@ class Trainer:
         return result
 
     async def _computed(self, spec: SegmentSpec, future) -> SegmentResult:
-        """The result of a submitted segment, which is submitted again where another session withdrew it."""
+        """The result of a submitted segment, which is submitted again, as urgent as it is here, where another session
+        withdrew it.
+        """
         while True:
             try:
                 return await asyncio.wrap_future(future)
             except asyncio.CancelledError:
                 if asyncio.current_task().cancelling() or not future.cancelled():
                     raise
-                future = self.pool.submit(spec)
+                future = self.pool.submit(spec, spec.id not in self._not_urgent)
 
     def _record_failure(self, spec: SegmentSpec, purpose: str, arm: str, failure: SegmentFailed) -> None:
         reason = str(failure)

@@ -19,6 +19,7 @@ from marl.segment import SegmentSpec, code_version, round_up
 from marl.settings import Count, Frozen, RunSettings
 from marl.shaping import ShapingConfig, ShapingError
 from marl.statistics import interval
+from tools.budget import Budget
 from tools.configuration import SessionSettings
 
 KIND = "training"
@@ -53,6 +54,11 @@ class TrainingSettings(Frozen):
     @classmethod
     def of(cls, common: SessionSettings, **own: Any) -> TrainingSettings:
         """What a session's settings say of training, and this run's ``own``; ``TrainingError`` for a wrong value."""
+        if common.budget != Budget():
+            raise TrainingError(
+                f"A budget was found ({common.budget.describe()}), expected none: training without agents takes what "
+                "--steps says; take [budget] out of the config file and LEARNING_SIGNAL_BUDGET out of the environment."
+            )
         shared = {name: getattr(common, name) for name in ("run", "seed", "executor", "store", "ledger")}
         try:
             return cls(**shared, **own)

@@ -156,7 +156,7 @@ class _Run:
         loop = asyncio.get_running_loop()
         store = SegmentStore(self.settings.store)
         try:
-            pool = self._opened(store, lambda progress: _tell(loop, self._progressed, progress))
+            pool = await self._opened(store, lambda progress: _tell(loop, self._progressed, progress))
         except ExecutorError as error:
             self._end("failed", str(error))
             raise
@@ -185,11 +185,14 @@ class _Run:
             pool.close()
         return outcome_of(self.settings, self.session)
 
-    def _opened(self, store: SegmentStore, on_progress: Callable[[Progress], None]) -> InProcess | Executor:
+    async def _opened(self, store: SegmentStore, on_progress: Callable[[Progress], None]) -> InProcess | Executor:
         settings = self.settings
         if settings.executor.kind == "local":
             return InProcess(store, on_progress)
-        return open_executor(store.root, 1, on_progress, settings.executor, tasks=(settings.run.task,))
+        # In a thread: a cluster may take a minute to answer, and Ctrl-C is to be heard.
+        return await asyncio.to_thread(
+            open_executor, store.root, 1, on_progress, settings.executor, (settings.run.task,)
+        )
 
     async def _chain(self, trainer: Trainer) -> bool:
         """Segment by segment until the run is done (True) or a pause was asked for (False)."""

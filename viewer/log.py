@@ -32,6 +32,8 @@ from viewer.text import (
 TITLE_LIMIT = 240
 TRAINING = "training"
 """The kind of a session that has one shaping and no agents: there is nothing to decide."""
+TESTED = "paired"
+"""The gate's rule that tests before it promotes; the others are controls of a study."""
 
 
 def plain_data(record: Any) -> Any:
@@ -81,9 +83,15 @@ def _env_steps(row: SessionRow) -> str:
 
 
 def _decisions(row: SessionRow) -> Text:
-    """How many changes were promoted, kept out and rolled back; what is 0 is left out."""
+    """How many changes were promoted, kept out and rolled back (what is 0 is left out), and whether untested."""
     counts = ((row.promoted, "promoted"), (row.kept, "kept"), (row.rolled_back, "rolled back"))
-    return joined([Text(f"{each} {word}", OUTCOME_STYLES[word]) for each, word in counts if each], ", ")
+    words = [Text(f"{each} {word}", OUTCOME_STYLES[word]) for each, word in counts if each]
+    return joined([*words, *_ungated(row)], ", ")
+
+
+def _ungated(row: SessionRow) -> list[Text]:
+    """A word where promotions were not tested, so that nobody reads them as validated."""
+    return [Text("ungated", "yellow")] if row.gate_rule not in (None, TESTED) else []
 
 
 def render_events(row: SessionRow, events: Sequence[EventRow], entries: Sequence[Entry] | None) -> Group:
@@ -116,6 +124,7 @@ def session_line(row: SessionRow) -> Text:
                 if row.kind == TRAINING
                 else f"{row.promoted} promoted, {row.kept} kept, {row.rolled_back} rolled back"
             ),
+            *_ungated(row),
             Text(duration(row.wall_seconds)),
             *(Text(f"budget {limit_text(name, limit)}") for name, limit in row.budget.items()),
         ],
@@ -165,7 +174,7 @@ def render_findings(ledger: Path, findings: Sequence[Finding]) -> Group:
 
 def _event_table() -> Table:
     table = Table.grid(padding=(0, 1))
-    for width in (5, 8, 3, 11, 10):
+    for width in (5, 8, 3, 11, 11):
         table.add_column(width=width, no_wrap=True)
     table.add_column(ratio=1)
     return table

@@ -46,11 +46,17 @@ TaskName = Annotated[
 ]
 Environment = Annotated[str | None, option("A PettingZoo ParallelEnv of yours, in place of --task.", "MODULE:FACTORY")]
 Algorithm = Annotated[str | None, option("mappo, ippo, qmix or vdn. [mappo]", "NAME")]
+StageSteps = Annotated[
+    str | None, option("Env steps of a stage of the main run; some tasks have their own. [150000]")
+]
+Horizon = Annotated[str | None, option("Env steps of a confirmation branch; some tasks have their own. [125000]")]
+Workers = Annotated[str | None, option("Worker processes; one per core when not given.")]
 Device = Annotated[str | None, option("Where networks are trained: cpu or cuda. [cpu]", "NAME")]
 Executor = Annotated[str | None, option("Who computes segments: local processes, or ray. [local]", "NAME")]
 Address = Annotated[str | None, option("HOST:PORT of a Ray cluster, or auto; without it one starts here.", "PLACE")]
 Share = Annotated[str | None, option("How Ray gets checkpoints: as objects, or by a common folder. [objects]", "NAME")]
 Config = Annotated[Path | None, option("TOML file of settings; keys as in the settings records.", "FILE")]
+Prices = Annotated[Path | None, option("TOML file with prices of models in [prices], all it is read for.", "FILE")]
 Seed = Annotated[str | None, option("Seed of everything. [0]")]
 Budget = Annotated[
     str | None, option("Most it may use in all: env-steps=5M,tokens=200k,time=1h30m,usd=2.50.", "LIMITS")

@@ -24,7 +24,7 @@ def _lines(values: Mapping[str, Any]) -> list[RenderableType]:
     for key, value in values.items():
         if isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value):
             shown += [Text(f"\n{_words(key)}", "bold"), Padding(_table(value), (0, 0, 0, 2), expand=False)]
-        elif isinstance(value, Mapping):
+        elif isinstance(value, Mapping) and value:
             shown += [
                 Text(f"\n{_words(key)}", "bold"),
                 Padding(Group(*_lines(value)), (0, 0, 0, 2), expand=False),
@@ -54,7 +54,7 @@ def _scalar(value: Any) -> str:
         return count(value)
     if isinstance(value, float):
         return count(int(value)) if value.is_integer() and value >= 1000 else number(value)
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | Mapping):
         return ", ".join(_scalar(each) for each in value) or MISSING
     return clean(str(value))
 

@@ -99,8 +99,9 @@ def render_study(report: Mapping[str, Any], files: Sequence[str]) -> Group:
         parts.append(Text())
     parts.append(
         Text(
-            f"n = {len(seeds)} seeds ({_seeds(seeds)}), {count(report['env_steps'])} env steps for every run, branches "
-            f"included, in whole rollouts. mean: Student-t {level:.0%} interval; IQM (interquartile mean) and "
+            f"n = {len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({_seeds(seeds)}), "
+            f"{count(report['env_steps'])} env steps for every run, branches included, in whole rollouts. "
+            f"mean: Student-t {level:.0%} interval; IQM (interquartile mean) and "
             f"P(> {report['baseline']}), the probability that a run is above one of that arm: stratified bootstrap. "
             f"No interval from fewer than 2 seeds; intervals of few seeds are wide and bootstrap ones too narrow. "
             "time: of one worker, all runs together. (-1): one of the promotions was rolled back. Gates confirm on the "

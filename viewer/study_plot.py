@@ -28,12 +28,11 @@ def draw(report: Mapping[str, Any]) -> str:
     ]
     for number, task in enumerate(tasks):
         mine = [band for band in bands if band["task"] == task["task"]]
-        ends = [value for band in mine for _, mean, _, high in band["points"] for value in (mean, high or mean)]
-        top = min(task["max_return"], 1.1 * max([*ends, 0.0])) or task["max_return"]
+        axis = _axis([point for band in mine for point in band["points"]], task["max_return"])
         parts.append(f'<g transform="translate({LEFT + number * (WIDTH + GAP)} {TOP})" {FONT} fill="#333333">')
-        parts += _axes(task["task"], longest, top, label=number == 0)
+        parts += _axes(task["task"], longest, axis, label=number == 0)
         for band in mine:
-            parts += _line(band["points"], longest, top, colours[band["arm"]])
+            parts += _line(band["points"], longest, axis, colours[band["arm"]])
         parts.append("</g>")
     drawn = {band["arm"] for band in bands}
     parts.append(f'<g transform="translate({width - LEGEND} {TOP})" {FONT}>')
@@ -45,12 +44,21 @@ def draw(report: Mapping[str, Any]) -> str:
     return "\n".join([*parts, "</g>", "</svg>", ""])
 
 
-def _axes(task: str, longest: int, top: float, label: bool) -> list[str]:
+def _axis(points: Sequence[Sequence[float | None]], max_return: float) -> tuple[float, float]:
+    """The least and the largest return of a panel: from 0, or from below it where a mean is negative."""
+    values = [value for _, mean, low, high in points for value in (mean, low, high) if value is not None]
+    bottom = 1.1 * min(values) if any(mean < 0 for _, mean, _, _ in points) else 0.0
+    top = min(max_return, 1.1 * max([*values, 0.0]))
+    return bottom, top if top > bottom else max_return
+
+
+def _axes(task: str, longest: int, axis: tuple[float, float], label: bool) -> list[str]:
+    bottom, top = axis
     parts = [f'<text x="0" y="-16" font-size="13" font-weight="600">{escape(task)}</text>']
     for quarter in range(5):
         y, x = HEIGHT * (1 - quarter / 4), WIDTH * quarter / 4
         parts.append(f'<line x2="{WIDTH}" y1="{y}" y2="{y}" stroke="#e4e4e4"/>')
-        parts.append(f'<text x="-8" y="{y + 4}" text-anchor="end">{top * quarter / 4:.3g}</text>')
+        parts.append(f'<text x="-8" y="{y + 4}" text-anchor="end">{bottom + (top - bottom) * quarter / 4:.3g}</text>')
         words = f"{longest * quarter / 4e6:.3g} M" if quarter else "0"
         parts.append(f'<text x="{x}" y="{HEIGHT + 18}" text-anchor="middle">{words}</text>')
     parts.append(
@@ -63,11 +71,15 @@ def _axes(task: str, longest: int, top: float, label: bool) -> list[str]:
     return parts
 
 
-def _line(points: Sequence[Sequence[float | None]], longest: int, top: float, colour: str) -> list[str]:
+def _line(
+    points: Sequence[Sequence[float | None]], longest: int, axis: tuple[float, float], colour: str
+) -> list[str]:
     """The mean as a line and its interval, where there is one, as a band inside the panel."""
+    bottom, top = axis
 
     def at(steps: float, value: float) -> str:
-        return f"{WIDTH * steps / longest:.1f},{HEIGHT * (1 - min(max(value / top, 0), 1)):.1f}"
+        height = (value - bottom) / (top - bottom)
+        return f"{WIDTH * steps / longest:.1f},{HEIGHT * (1 - min(max(height, 0), 1)):.1f}"
 
     mean = " ".join(at(steps, value) for steps, value, _, _ in points)
     line = f'<polyline points="{mean}" fill="none" stroke="{colour}" stroke-width="2"/>'
