@@ -17,7 +17,7 @@ session: $(VENV)/installed ## run a supervised session offline, about 3 minutes 
 test: $(VENV)/installed-dev ## run the tests, about a minute (CI=true adds the slow ones; options: PYTEST_ARGS="-k gate")
 	$(VENV)/bin/python -m pytest -q $(PYTEST_ARGS)
 
-bench: $(VENV)/installed-dev ## run every measurement of bench/, about an hour (most of it learning and first_light)
+bench: $(VENV)/installed-dev ## run every measurement of bench/, several hours (most of it gate, horizon and learning)
 	@for file in bench/[a-z]*.py; do echo "== $$file"; $(VENV)/bin/python -m bench.$$(basename $$file .py) || exit 1; done
 
 lint: $(VENV)/installed-dev ## check the style of the code

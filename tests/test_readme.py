@@ -55,7 +55,8 @@ def test_the_configuration_file_is_accepted(tmp_path: Path) -> None:
     given = gather({}, {}, path)
     roles = ("critic", "generator", "validator", "coordinator")
     settings = given.settings(dict.fromkeys(roles, "rules"), dict.fromkeys(roles, "default"))
-    assert (settings.rounds, settings.run.learner.algorithm, settings.gate.alpha) == (4, "ippo", 0.04)
+    assert (settings.rounds, settings.run.learner.algorithm, settings.deliberation.candidates) == (4, "ippo", 8)
+    assert (settings.gate.confirm_seeds, settings.gate.screen_halvings) == (6, 2)
     assert given.agents == {"critic": "ollama/qwen3:8b"}
 
 
