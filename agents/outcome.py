@@ -107,7 +107,8 @@ def write_products(folder: Path, store: SegmentStore, head: Head) -> None:
 def plan(settings: SessionSettings) -> dict[str, Any]:
     """What a session with these settings would do at most, without running anything.
 
-    Raises ``SpecError`` where a backend's key is missing, ``Unsuitable`` where no session is possible on the task.
+    Raises ``SpecError`` where a backend's key is missing, or its price under a budget in USD, and ``Unsuitable`` where
+    no session is possible on the task.
     """
     for spec in settings.agents.values():
         read_key(parse_spec(spec), os.environ)

@@ -31,11 +31,11 @@ from marl.shaping import ShapingConfig
 from marl.tasks import make_task
 from tools.base import CannotGoOn
 from tools.briefs import head_card
-from tools.budget import Budget, Price
+from tools.budget import Budget, Price, refuse_spent
 from tools.configuration import SessionSettings
 from tools.desk import Desk
 from tools.speculation import finish
-from tools.spending import afford_segments
+from tools.spending import afford_segments, spent_of
 from tools.state import Head, SessionState
 from tools.suitability import refuse_unsuitable, refuse_untested, remarks
 from tools.trainer import Trainer
@@ -90,12 +90,14 @@ async def resume_session(
     limits and ``prices`` prices by name, for this resume and the next. ``ungated`` is for a study, as in
     ``run_session``.
 
-    Raises ``SessionError``, ``Unsuitable`` or ``LedgerError`` with one sentence if that is not possible.
+    Raises ``SessionError``, ``Unsuitable``, ``SpecError``, ``LedgerError`` or, for a limit below what is spent already,
+    ``BudgetError`` with one sentence if that is not possible.
     """
     with Reader.open(path) as reader:
         row = reader.session(session)
         settings = _stored(SessionSettings, reader.config(row.id), row.id)
-        refuse_untested(settings, ungated=ungated)
+        refuse_untested(settings.gate.rule, ungated=ungated)
+        refuse_spent(budget or {}, spent_of(reader.costs(row.id)))
         # Who spoke last in each role: an earlier resume may have changed it. Rows are in order of time.
         spoken = {agent.role: agent for agent in reader.agents(row.id)}
     specs = settings.agents | {role: agent.spec for role, agent in spoken.items()} | dict(agents or {})

@@ -3,8 +3,8 @@
     python -m bench.gate [--tasks TASK ...] [--null 160] [--offers 40] [--workers 2] [--store FOLDER]
         [--write] [--quick] [--json]
 
-A trial is one decision of the gate with its defaults, on branches that are trained as a session trains them; how long
-they are is said with each table, and is not everywhere a session's default.
+A trial is one decision of the gate with its defaults, on branches that are trained as a session trains them and are as
+long as a session's on that task; how long that is is said with each table.
 
 * *Nothing differs*: the candidate is a clone of the control, same parent and same shaping, on seeds of its own. Five
   pairs, so ten full branches per trial, and no branch serves two trials. A screen is left out: it would choose among

@@ -67,13 +67,13 @@ def judge(
     """The verdict on a candidate from its paired confirmation branches (one value per seed, same order).
 
     *Pass* iff the mean paired difference exceeds delta and the exact permutation p is at most alpha; *fail*
-    if the interval of the mean difference lies at or below delta; *inconclusive* otherwise. With every arm
-    below the floor the rule is applied to progress, and a significantly worse sparse return (at ``alpha``) turns
-    a pass into a fail; without a declared progress the verdict is then inconclusive. A candidate with a missing or
-    non-finite value fails, a control with one makes the verdict inconclusive. Where nothing differs, a pass is at
-    most as probable as alpha: of all ways to swap arms within pairs no larger share passes. ``confirmations`` that
-    the session can make share ``family_alpha``, if there is one. The rules ``single run`` and ``always`` test
-    nothing. Arms of unequal length raise ``ValueError``.
+    if the interval of the mean difference lies at or below delta; *inconclusive* otherwise. Where the better arm of
+    each pair averages below the floor the rule is applied to progress, and a significantly worse sparse return (at
+    ``alpha``) turns a pass into a fail; without a declared progress the verdict is then inconclusive. A candidate
+    with a missing or non-finite value fails, a control with one makes the verdict inconclusive. Where nothing differs,
+    a pass is at most as probable as alpha: of all ways to swap arms within pairs no larger share passes.
+    ``confirmations`` that the session can make share ``family_alpha``, if there is one. The rules ``single run`` and
+    ``always`` test nothing. Arms of unequal length raise ``ValueError``.
     """
     n, alpha = len(control_return), settings.shared_alpha(confirmations)
     arms = [control_return, candidate_return, control_progress, candidate_progress]

@@ -18,11 +18,13 @@ from agents.prices import price_of, refuse_unpriced
 from agents.specs import SpecError, parse_spec
 from ledger.reader import Reader
 from marl.tasks import make_task
-from tools.budget import Budget, BudgetError, Price, parse_budget, shortfall
+from tools.budget import Budget, BudgetError, Price, amount, parse_budget, refuse_spent, shortfall
 from tools.price import round_price
 from tools.sources import SettingsError, gather, prices_of
 from tools.spending import resume_command
+from tools.suitability import Unsuitable
 from viewer.next_steps import after_session
+from viewer.text import limit_text
 
 SPENT = {"env_steps": 900, "tokens": 50, "time": 10.0, "usd": 1.0}
 
@@ -85,6 +87,32 @@ def test_a_budget_comes_from_the_option_over_the_environment_over_the_file(tmp_p
         gather({"budget": "x=1"}, {}, None)
     with pytest.raises(ValidationError):
         Budget(env_steps=0)
+
+
+def test_a_rule_of_a_study_is_refused_before_what_it_would_need(tmp_path):
+    file = tmp_path / "e.toml"
+    file.write_text('[gate]\nrule = "single run"\n')
+    with pytest.raises(Unsuitable, match=r"Found gate.rule 'single run', .* controls of a study"):
+        gather({}, {}, file)
+    file.write_text('[gate]\nrule = "paired"\n')
+    assert gather({}, {}, file).settings({}, {}).gate.rule == "paired"
+    file.write_text('[gate]\nrule = "singel run"\n')
+    with pytest.raises(SettingsError, match="sets gate.rule to 'singel run', expected 'paired'"):
+        gather({}, {}, file).settings({}, {})
+
+
+@pytest.mark.parametrize(("usd", "shown"), [
+    (0.0, "0.00 USD"), (2.5, "2.50 USD"), (0.1, "0.10 USD"), (0.01, "0.01 USD"), (0.0042, "0.0042 USD"),
+    (0.000013, "0.000013 USD"),
+])  # fmt: skip
+def test_less_than_a_cent_is_shown(usd, shown):
+    assert amount("usd", usd) == limit_text("usd", usd) == shown, "two rooms write the same sum"
+
+
+def test_a_limit_below_what_is_spent_is_refused():
+    refuse_spent({"tokens": 50, "env_steps": 900}, SPENT)
+    with pytest.raises(BudgetError, match=r"Found a budget of 10 tokens, expected more than the .* spent already"):
+        refuse_spent({"tokens": 10}, SPENT)
 
 
 # what fits ----------------------------------------------------------------------------------------
@@ -154,6 +182,8 @@ def test_a_session_pauses_before_the_round_that_does_not_fit_and_goes_on_with_mo
     assert shown.startswith(command) and outcome.stop_reason.endswith(shown), "one command is said, and it goes on"
     assert outcome.budget == {"env_steps": {"spent": STAGE_STEPS, "limit": STAGE_STEPS + price - 1}}
     assert outcome.costs["llm_calls"] == 0, "nobody talks about what cannot be tested"
+    with pytest.raises(BudgetError, match=f"expected more than the {STAGE_STEPS} env steps that are spent already"):
+        resume(settings, budget={"env_steps": STAGE_STEPS - 1})
     again = resume(settings)
     assert again.status == "paused", "the limit stays without --budget"
     more = parse_budget(outcome.stop_reason.rpartition("--budget ")[2])

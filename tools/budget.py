@@ -137,14 +137,26 @@ def shortfall(
     return None
 
 
+def refuse_spent(limits: Mapping[str, float], spent: Mapping[str, float]) -> None:
+    """``BudgetError`` where a new limit is below what is spent already; both by the names of the limits."""
+    for name, limit in limits.items():
+        if limit < spent[name]:
+            raise BudgetError(
+                f"Found a budget of {amount(name, limit)}, expected more than the {amount(name, spent[name])} that are "
+                f"spent already: write for example {name.replace('_', '-')}={_enough(name, spent[name] * 1.1)}."
+            )
+
+
 def amount(name: str, value: float) -> str:
-    """A number of a limit for a reader: ``1.5 M env steps``, ``1 h 30 min``, ``2.50 USD``."""
+    """A number of a limit for a reader: ``1.5 M env steps``, ``1 h 30 min``, ``2.50 USD``, ``0.0042 USD``."""
     if name == "time":
         minutes, seconds = divmod(math.ceil(value), 60)
         hours, minutes = divmod(minutes, 60)
         parts = [f"{hours} h" if hours else "", f"{minutes} min" if minutes else "", f"{seconds} s" if seconds else ""]
         return " ".join(part for part in parts if part) or "0 s"
-    return f"{value:.2f} USD" if name == "usd" else f"{short(value)} {UNITS[name]}"
+    if name == "usd":
+        return f"{_dollars(value)} USD"
+    return f"{short(value)} {UNITS[name]}"
 
 
 def short(value: float) -> str:
@@ -153,6 +165,13 @@ def short(value: float) -> str:
         if value >= factor:
             return f"{value / factor:.2f}".rstrip("0").rstrip(".") + f" {letter}"
     return f"{value:g}"
+
+
+def _dollars(value: float) -> str:
+    """Cents, and below ten of them two digits: a few tokens cost less than a cent."""
+    if value >= 0.1 or value <= 0:
+        return f"{value:.2f}"
+    return f"{value:.{1 - math.floor(math.log10(value))}f}".rstrip("0")
 
 
 def _enough(name: str, least: float) -> str:

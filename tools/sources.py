@@ -13,16 +13,18 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from marl.executor import ExecutorSettings
+from marl.gate_settings import Rule
 from marl.segment import SegmentImpossible
 from marl.settings import RunSettings
 from marl.tasks import make_task
 from tools.budget import BudgetError, Price, parse_budget
 from tools.configuration import SessionSettings
+from tools.suitability import refuse_untested
 
 PREFIX = "LEARNING_SIGNAL_"
 AGENT_PREFIX = "LEARNING_SIGNAL_AGENT_"
@@ -119,6 +121,7 @@ def gather(options: Mapping[str, Any], environment: Mapping[str, str], config: P
 
     Raises:
         SettingsError: a file that cannot be read or is not TOML, or an unknown key or variable.
+        Unsuitable: a ``gate.rule`` that tests nothing, which only a study's own arms may have.
     """
     path = config or (Path(environment[CONFIG_VARIABLE]) if environment.get(CONFIG_VARIABLE) else None)
     flat: dict[str, tuple[Any, str]] = {}
@@ -138,6 +141,9 @@ def gather(options: Mapping[str, Any], environment: Mapping[str, str], config: P
         if value is not None:
             flat[OPTIONS[name]] = (value, "--" + name.replace("_", "-"))
     _spread_budget(flat)
+    rule = flat.get("gate.rule", ("paired", ""))[0]
+    if rule in get_args(Rule):
+        refuse_untested(rule)  # before the record says what else such a rule would need
     values: dict[str, Any] = {}
     for key, (value, _) in flat.items():
         *tables, last = key.split(".")

@@ -12,7 +12,6 @@ from tools.budget import Budget, Price
 from tools.contracts import Action, Decision, Diagnosis, Outcome, Proposal, Purpose
 
 Phase = Literal["stage", "critic", "generator", "validator", "coordinator", "report", "done"]
-BranchStatus = Literal["running", "done", "failed"]
 
 
 class Head(Frozen):

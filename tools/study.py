@@ -55,7 +55,6 @@ ARMS = {
 """Every arm in a few words."""
 BASELINE = "twin"
 """The arm the others are compared with."""
-DEFAULT_ARMS = "supervised,twin"
 
 
 class StudyError(ValueError):
@@ -140,6 +139,13 @@ def study_settings(
         arms=parse_arms(arms), tasks=tuple(tasks), seeds=tuple(range(first, first + seeds)),
         env_steps=parse_env_steps(env_steps), folder=folder,
     )  # fmt: skip
+    for settings in tasks:
+        rollout = rollout_size(settings.run)
+        if study.env_steps < rollout:
+            raise StudyError(
+                f"Found {study.env_steps:,} env steps for each run, expected at least one rollout of "
+                f"{settings.run.task} ({rollout:,} env steps): raise --env-steps."
+            )
     # The dearest first: what is enough for it is enough for all.
     for cell in sorted(study.cells, key=lambda each: -least_env_steps(each.arm, study.base(each))):
         needed, found = least_env_steps(cell.arm, study.base(cell)), study.budget(cell)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from marl.gate_settings import Rule
 from marl.segment import rollout_size
 from marl.tasks.base import TaskSpec
 from tools.configuration import SessionSettings
@@ -17,7 +18,7 @@ def refuse_unsuitable(settings: SessionSettings, task: TaskSpec, *, ungated: boo
 
     A gate that tests nothing is refused as well, unless the session is a study's control and so ``ungated``.
     """
-    refuse_untested(settings, ungated=ungated)
+    refuse_untested(settings.gate.rule, ungated=ungated)
     if task.max_return is None:
         raise Unsuitable(
             f"Task {task.name} declares no max_return, and the gate's thresholds are fractions of it: declare the "
@@ -48,11 +49,13 @@ def refuse_unsuitable(settings: SessionSettings, task: TaskSpec, *, ungated: boo
         )
 
 
-def refuse_untested(settings: SessionSettings, *, ungated: bool) -> None:
-    """``Unsuitable`` where the gate promotes without a test, unless the session is a study's and so ``ungated``."""
-    if settings.gate.rule != "paired" and not ungated:
+def refuse_untested(rule: Rule, *, ungated: bool = False) -> None:
+    """``Unsuitable`` where the gate's ``rule`` promotes without a test, unless the session is a study's and so
+    ``ungated``.
+    """
+    if rule != "paired" and not ungated:
         raise Unsuitable(
-            f"Found gate.rule {settings.gate.rule!r}, which promotes without a test, expected 'paired': the other "
+            f"Found gate.rule {rule!r}, which promotes without a test, expected 'paired': the other "
             "rules are controls of a study (python run.py study)."
         )
 

@@ -110,7 +110,7 @@ def _costs(costs: Mapping[str, Any], budget: Mapping[str, Mapping[str, float]]) 
         shares = [f"{count(tokens_in)} + {count(tokens_out)}"]
     if shares:
         calls = f" in {count(costs['llm_calls'])} model calls" if costs.get("llm_calls") is not None else ""
-        price = f", {costs['cost_usd']:.2f} USD" if costs.get("cost_usd") else ""
+        price = f", {limit_text('usd', costs['cost_usd'])}" if costs.get("cost_usd") else ""
         lines.append(Text.assemble(("Tokens (in + out): ", "bold"), ", ".join(shares) + calls + price))
     return Group(*lines, *_budget(budget))
 

@@ -6,6 +6,7 @@ Whatever an agent wrote may hold escape sequences, control characters or rich ma
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -124,7 +125,10 @@ def limit_text(name: str, value: float) -> str:
     if name == "time":
         return duration(value)
     if name == "usd":
-        return f"{value:.2f} USD"
+        if value >= 0.1 or value <= 0:
+            return f"{value:.2f} USD"
+        # Two digits: a few tokens cost less than a cent.
+        return f"{value:.{1 - math.floor(math.log10(value))}f}".rstrip("0") + " USD"
     for factor, letter in ((1e6, " M"), (1e3, " k")):
         if value >= factor:
             return f"{value / factor:.3g}{letter} {clean(name).replace('_', ' ')}"
