@@ -9,8 +9,9 @@ would see: mean sparse return of the later half, or progress where every arm is 
 "rho" is Spearman's rank correlation between the arms' means over seeds at the horizon and at 4 and 10 units, "tau" is
 Kendall's at 10; both are means over the parents. Intervals are bootstraps over seeds, rough where seeds are few. "same
 side" is the share of shapings that are on the same side of the control as at 10 units. Recommended is the shortest
-horizon whose rho (mean of both) is not below the best one's by more than the bootstrap's noise. A decision is a screen
-of three candidates at half the horizon and a confirmation, with the gate's defaults.
+horizon whose rho (mean of both) is at least 0.7 and not below the best one's by more than the bootstrap's noise; where
+there is none, no short branch tells the order of long ones. A decision is a screen of three candidates at half the
+horizon and a confirmation, with the gate's defaults.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ SHORT, LONG = (0.25, 0.5, 1.0, 2.0), (4.0, 10.0)
 PIECES = (0.25, 0.25, 0.5, *[1.0] * 9)
 """Segments of a run in units: their four evaluations are those that a branch of each horizon needs."""
 RESAMPLES = 2000
+LEAST_RHO = 0.7
+"""A horizon that predicts less is not recommended, however noisy the others are."""
 FIRST_SEED = 1000
 CANDIDATES = 3
 """Of a decision's screen."""
@@ -174,8 +177,8 @@ def rows(field: Field, found: Sequence[Mapping[str, Sequence[Run]]], resamples: 
     overall, best = point.mean(axis=1), int(np.argmax(point.mean(axis=1)))
     behind = noisy.mean(axis=2)[:, [best]] - noisy.mean(axis=2)
     enough = [
-        position for position in range(len(SHORT)) if overall[position] == overall[best]
-        or np.quantile(behind[:, position], 0.025) <= 0
+        position for position in range(len(SHORT)) if overall[position] >= LEAST_RHO
+        and (overall[position] == overall[best] or np.quantile(behind[:, position], 0.025) <= 0)
     ]  # fmt: skip
     runs = [run for arms in found for of_arm in arms.values() for run in of_arm]
     pace = sum(run.seconds for run in runs) / sum(run.env_steps for run in runs)
@@ -189,7 +192,7 @@ def rows(field: Field, found: Sequence[Mapping[str, Sequence[Run]]], resamples: 
             horizon, " or ".join(names), tuple(point[position].tolist()),
             tuple(tuple(np.quantile(noisy[:, position, each], (0.025, 0.975)).tolist()) for each in range(len(LONG))),
             float(np.mean(taus)), _same_side(means[:, position], means[:, -1], controls), steps, steps * pace,
-            position == min(enough),
+            position == min(enough, default=None),
         ))  # fmt: skip
     return shown
 
@@ -250,7 +253,7 @@ def cells(row: Row, workers: int) -> list[str]:
 def caption(field: Field) -> str:
     """What was compared, and from where."""
     parents = "; ".join(f"{parent.name} at {parent.env_steps:,} env steps" for parent in field.parents)
-    return f"{field.case.task}: unit {field.unit:,} env steps; from {parents}; {', '.join(field.shapings)}."
+    return f"{field.case.task}: unit {field.unit:,} env steps; from {parents}. Shapings: {'; '.join(field.shapings)}."
 
 
 def written(found: Mapping[str, Sequence[Row]], workers: int, command: str) -> str:

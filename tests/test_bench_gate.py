@@ -219,6 +219,7 @@ def test_an_order_that_turns_is_not_predicted() -> None:
     field = horizon.FIELDS["spread"]
     rows = horizon.rows(field, runs(field, 0.0, turn=True), resamples=50)
     assert rows[0].rho[1] == pytest.approx(-1.0) and rows[0].same_side == 0.0
+    assert not any(row.recommended for row in rows)
 
 
 def test_a_horizon_that_is_mostly_noise_is_not_recommended() -> None:
