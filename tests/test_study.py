@@ -329,7 +329,7 @@ def test_several_tasks_are_averaged_as_shares_of_the_largest_return(tmp_path):
     assert all(len(line) <= 100 for line in text.splitlines())
 
 
-@pytest.mark.parametrize(("lowest", "ticks"), [(0.0, ["0", "11"]), (-10.0, ["-11", "11"])])
+@pytest.mark.parametrize(("lowest", "ticks"), [(0.0, ["0", "20"]), (-10.0, ["-20", "20"])])
 def test_negative_returns_are_drawn_below_zero(lowest, ticks):
     points = [[0, lowest, None, None], [4e6, 10.0, None, None]]
     found = {"tasks": [{"task": "spread", "max_return": 25.0}], "arms": ["twin"], "env_steps": 4_000_000,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -45,11 +46,20 @@ def draw(report: Mapping[str, Any]) -> str:
 
 
 def _axis(points: Sequence[Sequence[float | None]], max_return: float) -> tuple[float, float]:
-    """The least and the largest return of a panel: from 0, or from below it where a mean is negative."""
+    """The least and the largest return of a panel: from 0, or from below it where a mean is negative, in four round
+    steps.
+    """
     values = [value for _, mean, low, high in points for value in (mean, low, high) if value is not None]
-    bottom = 1.1 * min(values) if any(mean < 0 for _, mean, _, _ in points) else 0.0
-    top = min(max_return, 1.1 * max([*values, 0.0]))
-    return bottom, top if top > bottom else max_return
+    lowest = min(values) if any(mean < 0 for _, mean, _, _ in points) else 0.0
+    highest = min(max_return, max([*values, 0.0]))
+    if highest <= lowest:
+        return lowest, max_return
+    power = 10.0 ** math.floor(math.log10((highest - lowest) / 4))
+    for step in (factor * power for factor in (1, 2, 2.5, 5, 10, 20)):
+        bottom = math.floor(1.02 * lowest / step) * step
+        if bottom + 4 * step >= 1.02 * highest:
+            break
+    return bottom, bottom + 4 * step
 
 
 def _axes(task: str, longest: int, axis: tuple[float, float], label: bool) -> list[str]:
