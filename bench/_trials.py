@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from scipy.stats import binomtest
@@ -274,13 +273,3 @@ def share_interval(count: int, trials: int) -> tuple[float, float]:
     """Clopper-Pearson 95 % interval of a rate."""
     found = binomtest(count, trials).proportion_ci(0.95, method="exact")
     return float(found.low), float(found.high)
-
-
-def put(text: str, name: str, readme: Path) -> None:
-    """Replace what stands between the markers of ``name``; ``ValueError`` where the file has not both of them."""
-    begin, end = (f"<!-- {name}: {word} -->" for word in ("begin", "end"))
-    before, found, rest = readme.read_text(encoding="utf-8").partition(begin)
-    _, also, after = rest.partition(end)
-    if not (found and also):
-        raise ValueError(f"{readme} has no lines {begin!r} and {end!r}, between which the table goes: put them in.")
-    readme.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")

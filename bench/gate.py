@@ -36,6 +36,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bench._gate_table import Report, Row, plain, table, written
+from bench._readme import put
 from bench._trials import (
     BAD,
     CASES,
@@ -47,7 +48,6 @@ from bench._trials import (
     Null,
     Offer,
     Score,
-    put,
     scores,
     share_interval,
     usual,

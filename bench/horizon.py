@@ -31,7 +31,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 from scipy.stats import kendalltau, rankdata
 
-from bench._trials import CASES, COVERAGE, FORAGING, SPARSE, TO_A_FOOD, Case, Parent, put, shaping
+from bench._readme import put
+from bench._trials import CASES, COVERAGE, FORAGING, SPARSE, TO_A_FOOD, Case, Parent, shaping
 from marl.gate import GateSettings, Measure, later_half_mean
 from marl.pool import WorkerPool
 from marl.records import Evaluation

@@ -26,6 +26,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from bench._plot import Curve, Point, draw
+from bench._readme import put
 from marl.pool import WorkerPool
 from marl.segment import SegmentResult, SegmentSpec, rollout_size
 from marl.settings import RunSettings
@@ -56,7 +57,6 @@ EPYMARL = {250_000: 0.24, 400_000: 0.865}
 """EPyMARL's MAPPO (its defaults: GRU) on ``PUBLISHED``: one seed, greedy; 836 s to the second."""
 EPYMARL_SECONDS = 836
 README = Path(__file__).with_name("README.md")
-BEGIN, END = "<!-- learning: begin -->", "<!-- learning: end -->"
 
 
 @dataclass(frozen=True)
@@ -228,15 +228,6 @@ def written(rows: Sequence[Row], marks: Sequence[int], command: str, wall: float
     )
 
 
-def put(text: str, readme: Path) -> None:
-    """Replace what stands between the markers; ``ValueError`` where the file has not both of them."""
-    before, begin, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{readme} has no lines {BEGIN!r} and {END!r}, between which the table goes: put them in.")
-    readme.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
-
-
 def table(rows: Sequence[Row], marks: Sequence[int]) -> Table:
     """The table on a terminal."""
     shown = Table(title="greedy return as a share of the maximum, sparse reward only", title_justify="left", box=None)
@@ -273,7 +264,7 @@ def main() -> None:
     wall = time.perf_counter() - start
     if arguments.write:
         command = " ".join(["python -m bench.learning", *sys.argv[1:]])
-        put(written(rows, sizes.marks, command, wall), README)
+        put(written(rows, sizes.marks, command, wall), "learning", README)
         README.with_name("learning.svg").write_text(draw(rows, SOLVED, {PUBLISHED: EPYMARL}), encoding="utf-8")
     if arguments.json:
         shown = [{"task": row.task, "learner": row.learner, "curves": row.seeds} for row in rows]

@@ -64,13 +64,3 @@ def test_wrong_questions_are_refused():
         probability_of_improvement(X, Y[:, :2])
     with pytest.raises(ValueError, match="between 0 and 1"):
         interval_of(interquartile_mean, X, level=95)
-
-
-def test_rliable_agrees_where_it_is_installed():
-    try:
-        from rliable import metrics
-    except (ImportError, TypeError):  # its dependency arch cannot be imported beside every pandas
-        pytest.skip("rliable cannot be imported here")
-
-    assert interquartile_mean(X) == pytest.approx(metrics.aggregate_iqm(X), abs=1e-12)
-    assert probability_of_improvement(X, Y) == pytest.approx(metrics.probability_of_improvement(X, Y), abs=1e-12)

@@ -15,6 +15,7 @@ import torch
 
 from bench import learning, memory, reference_loop, stacked, tasks
 from bench._plot import Curve, Point, draw
+from bench._readme import put
 from bench.learning import QUICK, Row, Sizes
 from marl.records import Evaluation
 from marl.segment import SegmentResult, SegmentStore
@@ -161,22 +162,25 @@ def test_a_chain_that_was_stopped_goes_on_and_gives_the_same(tmp_path: Path) -> 
     assert run.evaluation.policy == "greedy" and first.seeds[0][-1].env_steps == 12_800
 
 
+BEGIN, END = "<!-- learning: begin -->", "<!-- learning: end -->"
+
+
 def test_the_table_goes_between_the_markers(tmp_path: Path) -> None:
     text = learning.written([row(points(0.2, 0.9))], (50_000,), "python -m bench.learning --write", 120.0)
     assert "| task | MAPPO | 1 | 0.90 |" in text and "2 minutes" in text and "EPyMARL" in text
     page = tmp_path / "README.md"
-    page.write_text(f"before\n{learning.BEGIN}\nold\n{learning.END}\nafter\n")
-    learning.put(text, page)
-    learning.put(text, page)
-    assert page.read_text() == f"before\n{learning.BEGIN}\n{text}\n{learning.END}\nafter\n"
-    page.write_text(f"before\n{learning.BEGIN}\nold\n")
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    put(text, "learning", page)
+    put(text, "learning", page)
+    assert page.read_text() == f"before\n{BEGIN}\n{text}\n{END}\nafter\n"
+    page.write_text(f"before\n{BEGIN}\nold\n")
     with pytest.raises(ValueError, match="put them in"):
-        learning.put(text, page)
+        put(text, "learning", page)
 
 
 def test_the_page_has_the_markers() -> None:
     page = learning.README.read_text(encoding="utf-8")
-    assert page.count(learning.BEGIN) == page.count(learning.END) == 1
+    assert page.count(BEGIN) == page.count(END) == 1
 
 
 def test_a_quick_run_cannot_be_written(monkeypatch, capsys) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from bench import gate as bench_gate
 from bench import horizon
+from bench._readme import put
 from bench._trials import (
     BAD,
     CASES,
@@ -22,7 +23,6 @@ from bench._trials import (
     Offer,
     Score,
     draw,
-    put,
     scores,
     share_interval,
     simulate,

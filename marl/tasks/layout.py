@@ -149,13 +149,13 @@ def _observation(
         )
     try:
         flat = spaces.flatten_space(space)
-        if not isinstance(flat, spaces.Box):
-            raise NotImplementedError
-    except (NotImplementedError, TypeError) as error:
+    except (NotImplementedError, TypeError):  # how Gymnasium says that it cannot
+        flat = None
+    if not isinstance(flat, spaces.Box):
         raise EnvironmentRefused(
             f"{name} gives {agent} observations in {_short(space)}, expected a space of fixed size that Gymnasium can "
             "flatten: wrap it so that observations are a Box."
-        ) from error
+        )
     size = int(np.prod(flat.shape))
     if not 1 <= size <= LARGEST_ROW:
         raise EnvironmentRefused(
