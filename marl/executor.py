@@ -13,7 +13,7 @@ from typing import Literal, Protocol, Self
 from pydantic import model_validator
 
 from marl.segment import Progress, SegmentResult, SegmentSpec
-from marl.settings import Count, Frozen
+from marl.settings import Frozen
 
 
 class ExecutorError(RuntimeError):
@@ -62,13 +62,8 @@ class ExecutorSettings(Frozen):
     share: Literal["objects", "folder"] = "objects"
     """How checkpoints travel: through Ray's object store, or through a folder that every machine sees. Ray only."""
 
-    stack: Count | None = None
-    """Most branches that a process trains together, with the same results; None: as many as are fast. local only."""
-
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.kind == "ray" and self.stack is not None:
-            raise ValueError(f"found stack={self.stack} with Ray, expected local processes with it: leave it out")
         if self.kind == "local" and (self.address is not None or self.share != "objects"):
             given = f"the address {self.address}" if self.address is not None else f"share={self.share}"
             raise ValueError(f"found {given} with local processes, expected it with Ray: choose the executor ray too")
@@ -111,7 +106,7 @@ def open_executor(
     if settings.kind == "local":
         from marl.pool import WorkerPool
 
-        return WorkerPool(store_root, workers, on_progress, stack=settings.stack)
+        return WorkerPool(store_root, workers, on_progress)
     from marl.ray_executor import RayExecutor
 
     return RayExecutor(

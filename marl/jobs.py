@@ -24,8 +24,6 @@ class Job:
     urgent: bool = True
     deaths: list[str] = field(default_factory=list)
     """How the workers that computed it died."""
-    alone: bool = False
-    """Whether it is computed by itself: what it was trained together with came to nothing."""
     losses: int = 0
     """How often the machine that computed it was lost: its own fault it is not."""
     lost_env_steps: int = 0
@@ -94,27 +92,11 @@ class Jobs:
                 job = next((job for job in suitable if job.urgent), suitable[0] if suitable else None)
                 if job is None:
                     return None
-                if self._begin(job):
+                self._waiting.remove(job)
+                # A segment that is computed once more is running already.
+                if job.future.running() or job.future.set_running_or_notify_cancel():
                     return job
-
-    def take_like(self, job: Job, stack: int, idle: int) -> list[Job]:
-        """Further waiting jobs to be trained together with ``job``, which was taken: ``stack`` with it at most.
-
-        They are no more than a worker's share of what waits and is as urgent, so that none of the ``idle`` ones (its
-        own counts) starves.
-        """
-        with self.lock:
-            if job.alone:
-                return []
-            waiting = [other for other in self._waiting if other.urgent == job.urgent]
-            most = min(stack, -(-(len(waiting) + 1) // idle)) - 1
-            wanted, like = (job.spec.run, job.spec.env_steps), []
-            for other in waiting:
-                if len(like) == most:
-                    break
-                if not other.alone and (other.spec.run, other.spec.env_steps) == wanted and self._begin(other):
-                    like.append(other)
-            return like
+                self._forget(job)
 
     def put_back(self, job: Job) -> None:
         """A job that was taken has to be computed once more: it is the next one."""
@@ -155,15 +137,6 @@ class Jobs:
             future.set_result(result)
         else:
             future.set_exception(error)
-
-    def _begin(self, job: Job) -> bool:
-        """Take a job from those that wait; False where its holder has cancelled it."""
-        self._waiting.remove(job)
-        # A segment that is computed once more is running already.
-        begun = job.future.running() or job.future.set_running_or_notify_cancel()
-        if not begun:
-            self._forget(job)
-        return begun
 
     def _forget(self, job: Job) -> None:
         if self._in_flight.get(job.spec.id) is job:

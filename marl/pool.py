@@ -1,10 +1,9 @@
-"""A pool of long-lived worker processes that run segments, one torch thread each, alone or several together.
+"""A pool of long-lived worker processes that run segments, one torch thread each.
 
 The pool's own process imports no torch: it starts the workers, hands them specs and receives results. A
 worker that dies is replaced and its segment computed once more, on a fresh worker; if that one dies too, the
-segment has failed, but never the session. Where it had several, each is first computed by itself: one of them may be
-to blame, the others are not. Workers know the segment store and nothing else; they ignore Ctrl-C (the parent decides)
-and leave when the parent is gone.
+segment has failed, but never the session. Workers know the segment store and nothing else; they ignore Ctrl-C
+(the parent decides) and leave when the parent is gone.
 """
 
 from __future__ import annotations
@@ -14,27 +13,22 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 from loguru import logger
 
 from marl.jobs import ATTEMPTS, Job, Jobs
 from marl.segment import Progress, SegmentImpossible, SegmentResult, SegmentSpec, failure_of
-from marl.stacking import largest_stack
 from marl.worker import available_cores, cause_of_death, sentence, start_worker
 
 RUNNER = "marl.training:run_segment"
-STACK_RUNNER = "marl.stacked:run_stacked"
 PRELOAD = ("torch",)
 
 _TERMINATE_SECONDS = 0.5
 _FAILED_STARTS = 3
-_GATHER_SECONDS = 0.02
-"""How long what could be stacked waits for others: they are asked for one by one, but in one go."""
 
 
 @dataclass(eq=False)
@@ -46,21 +40,17 @@ class _Worker:
     ready: bool = False
     fresh: bool = True
     """Whether it has not been given any segment yet."""
-    jobs: dict[str, Job] = field(default_factory=dict)
-    """What it computes, by id."""
+    job: Job | None = None
 
 
 class WorkerPool:
     """Runs segments in ``workers`` processes (one per core when ``None``): a ``marl.executor.Executor``.
 
-    A segment is handed to a worker when that is free, the urgent ones first, then first come, first served. Where
-    ``stack`` is more than one, others that wait and differ from it in parent, shaping and seed only come along, up to
-    that many (None: as many as `marl.stacking` finds fast, often one); results are the same to the bit.
-    ``on_progress`` is called in the pool's thread, at most about ten times a second per segment. ``runner`` names the
-    function ``module:function`` that a worker calls as ``runner(spec, store, progress=...)``, and ``stack_runner`` that
-    for several specs, which returns a result or a failure of each; ``preload`` names modules imported as soon as a
-    worker starts. Like all of multiprocessing's spawned processes, workers import the main module, so a script needs
-    its ``if __name__ == "__main__"`` guard.
+    A segment is handed to a worker when that is free, the urgent ones first, then first come, first served.
+    ``on_progress`` is called in the pool's thread, at most about ten times a second per worker. ``runner``
+    names the function ``module:function`` that a worker calls as ``runner(spec, store, progress=...)``;
+    ``preload`` names modules imported as soon as a worker starts. Like all of multiprocessing's spawned
+    processes, workers import the main module, so a script needs its ``if __name__ == "__main__"`` guard.
     """
 
     def __init__(
@@ -70,20 +60,15 @@ class WorkerPool:
         on_progress: Callable[[Progress], None] | None = None,
         runner: str = RUNNER,
         preload: tuple[str, ...] = PRELOAD,
-        stack: int | None = 1,
-        stack_runner: str = STACK_RUNNER,
     ) -> None:
         if workers is None:
             workers = available_cores()
         if workers < 1:
             raise ValueError(f"A pool cannot have {workers} workers; use at least 1.")
-        if stack is not None and stack < 1:
-            raise ValueError(f"A worker cannot have {stack} segments at once; use at least 1.")
         self.worker_count = workers
         self._store_root = Path(store_root)
         self._on_progress = on_progress
-        self._runner, self._stack_runner, self._preload = runner, stack_runner, preload
-        self._stack = stack
+        self._runner, self._preload = runner, preload
         self._jobs = Jobs(self._store_root)
         self._lock = self._jobs.lock
         self._workers: list[_Worker] = []
@@ -112,10 +97,8 @@ class WorkerPool:
             if new and self._broken is not None:
                 self._jobs.clear()
                 self._jobs.settle(job, None, SegmentImpossible(self._broken))
-            elif new and largest_stack(spec.run, self._stack) == 1:
-                self._hand_out()
             elif new:
-                self._wake()  # the pool's thread hands it out, with those asked for in a moment
+                self._hand_out()
             return job.future
 
     def withdraw(self, segment: str) -> bool:
@@ -130,10 +113,10 @@ class WorkerPool:
         """
         with self._lock:
             jobs = self._jobs.clear()
-            busy = [worker for worker in self._workers if worker.jobs]
+            busy = [worker for worker in self._workers if worker.job is not None]
+            jobs += [worker.job for worker in busy]
             for worker in busy:
-                jobs += worker.jobs.values()
-                worker.jobs = {}
+                worker.job = None
             if busy:
                 self._failed_starts = 0  # these had started, so others can be
             self._stop(busy)
@@ -168,57 +151,38 @@ class WorkerPool:
             sources: list = [self._wake_receiver, *(worker.connection for worker in workers)]
             ready = wait(sources)
             if self._wake_receiver in ready:
-                self._gather()
+                self._wake_receiver.recv_bytes()
             for worker in workers:
                 if worker.connection in ready:
                     self._listen(worker)
 
-    def _gather(self) -> None:
-        """Hand out what was asked for just now."""
-        time.sleep(_GATHER_SECONDS)
-        while self._wake_receiver.poll():
-            self._wake_receiver.recv_bytes()
-        with self._lock:
-            self._hand_out()
-
     def _listen(self, worker: _Worker) -> None:
         """Handle one message of a worker, or its death."""
         try:
-            kind, segment, content = worker.connection.recv()
+            kind, content = worker.connection.recv()
         except (EOFError, OSError):
             self._bury(worker)
             return
         except Exception as error:
             reason = f"A worker's answer could not be read ({sentence(error)}); start this program again."
-            kind, segment, content = "failed", None, (SegmentImpossible(reason), "")
+            kind, content = "failed", (SegmentImpossible(reason), "")
         if kind == "progress":
-            self._hear(worker.jobs.get(segment), content)
+            self._hear(worker.job, content)
             return
         with self._lock:
-            # One that was cancelled is there no more; None stands for all.
-            names = list(worker.jobs) if segment is None else worker.jobs.keys() & {segment}
-            jobs = [worker.jobs.pop(name) for name in names]
+            job, worker.job = worker.job, None
             if kind == "ready":
                 worker.ready, self._failed_starts = True, 0
                 self._replace_missing()  # those given up while this one was starting
-            elif kind == "apart":
-                logger.warning("{} segments trained together failed and are trained alone:\n{}", len(jobs), content)
-                self._part(jobs)
             self._hand_out()
-        if kind in ("done", "failed"):
-            for job in jobs:
-                self._settle(job, kind, content)
-
-    def _settle(self, job: Job, kind: str, content: Any) -> None:
-        """Finish a job with its worker's answer."""
-        if kind == "done":
+        if kind == "done" and job is not None:
             self._jobs.settle(job, content, None)
-            return
-        error, details = content
-        if details:
-            logger.debug("segment {} failed in its worker:\n{}", job.spec.id, details)
-        job.done_env_steps = max(job.done_env_steps, error.env_steps)
-        self._jobs.settle(job, None, failure_of(error, job.spec.id, job.env_steps))
+        elif kind == "failed" and job is not None:
+            error, details = content
+            if details:
+                logger.debug("segment {} failed in its worker:\n{}", job.spec.id, details)
+            job.done_env_steps = max(job.done_env_steps, error.env_steps)
+            self._jobs.settle(job, None, failure_of(error, job.spec.id, job.env_steps))
 
     def _hear(self, job: Job | None, progress: Progress) -> None:
         if job is None:
@@ -243,13 +207,14 @@ class WorkerPool:
                 self._failed_starts = 0  # workers can be started, after all
             else:
                 self._failed_starts, self._start_failure = self._failed_starts + 1, cause
-            jobs, failed = list(worker.jobs.values()), []
-            if len(jobs) == 1:
-                jobs[0].deaths.append(cause)
-            if any(len(job.deaths) >= ATTEMPTS for job in jobs):
-                failed += [(job, job.died()) for job in jobs]
-            else:
-                self._part(jobs)
+            job, failed = worker.job, []
+            if job is not None:
+                job.deaths.append(cause)
+                job.lose()
+                if len(job.deaths) < ATTEMPTS:
+                    self._jobs.put_back(job)
+                else:
+                    failed.append((job, job.died()))
             if not self._closed:
                 for left in self._replace_missing():
                     failed.append((left, SegmentImpossible(self._broken, env_steps=left.env_steps)))
@@ -262,22 +227,12 @@ class WorkerPool:
 
     def _hand_out(self) -> None:
         for worker in self._workers:
-            if worker.ready and not worker.jobs and (job := self._next_for(worker)) is not None:
-                stack = largest_stack(job.spec.run, self._stack)
-                idle = sum(not other.jobs for other in self._workers)
-                jobs = [job, *self._jobs.take_like(job, stack, idle)]
-                worker.jobs, worker.fresh = {job.spec.id: job for job in jobs}, False
+            if worker.ready and worker.job is None and (job := self._next_for(worker)) is not None:
+                worker.job, worker.fresh = job, False
                 try:
-                    worker.connection.send([(job.spec, name) for name, job in worker.jobs.items()])
+                    worker.connection.send((job.spec, job.spec.id))
                 except OSError:
                     pass  # it died: its closed pipe is handled by the pool's thread
-
-    def _part(self, jobs: list[Job]) -> None:
-        """Have jobs of one worker, whose attempt came to nothing, computed next and by themselves."""
-        for job in reversed(jobs):
-            job.alone = True
-            job.lose()
-            self._jobs.put_back(job)
 
     def _next_for(self, worker: _Worker) -> Job | None:
         """The next job; one whose worker died waits for a fresh worker.
@@ -294,8 +249,7 @@ class WorkerPool:
         """
         while len(self._workers) < self.worker_count and self._failed_starts < _FAILED_STARTS:
             try:
-                started = start_worker(self._store_root, self._runner, self._stack_runner, self._preload)
-                self._workers.append(_Worker(*started))
+                self._workers.append(_Worker(*start_worker(self._store_root, self._runner, self._preload)))
             except OSError as error:
                 self._failed_starts, self._start_failure = self._failed_starts + 1, sentence(error)
                 logger.warning("a worker cannot be started ({})", self._start_failure)

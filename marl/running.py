@@ -123,18 +123,16 @@ class RunningSegment:
         latest, done = self.rows[-1], len(self.rows) * self.size
         return Progress(self.spec.id, done, self.spec.env_steps, latest["sparse_return"], latest["progress"])
 
-    def store(self, store: SegmentStore, began: float, timings: Timings, together: int = 1) -> SegmentResult:
+    def store(self, store: SegmentStore, began: float, timings: Timings) -> SegmentResult:
         """Write checkpoint, behaviour and result of a segment that has all its updates.
 
-        ``began`` is the value of ``time.perf_counter`` at its begin. Seconds are its share where several were trained
-        ``together``.
+        ``began`` is the value of ``time.perf_counter`` at its begin.
         """
         spec, end = self.spec, self.position
         with store.writing(spec.id) as folder:
             save_checkpoint(folder / "checkpoint.pt", self.learner, end)
             self.behaviour.save(folder / "behaviour.npz")
-            wall = (time.perf_counter() - began) / together
-            spent = {kind: seconds / together for kind, seconds in asdict(timings).items()}
+            wall, spent = time.perf_counter() - began, asdict(timings)
             result = SegmentResult(
                 id=spec.id,
                 parent=spec.parent,

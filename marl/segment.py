@@ -81,9 +81,8 @@ def failure_of(error: Exception, segment: str, env_steps: int = 0) -> SegmentFai
 
 NOT_TRAINING = (
     "aggregates.py", "behaviour.py", "behaviour_actions.py", "behaviour_text.py", "curves.py", "executor.py",
-    "gate.py", "gate_settings.py", "jobs.py", "learners/stacked_networks.py", "learners/stacked_ppo.py",
-    "learners/stacked_rollout.py", "measure.py", "picture.py", "play.py", "policy_files.py", "pool.py",
-    "probation.py", "ray_cluster.py", "ray_executor.py", "ray_worker.py", "screening.py", "stacked.py", "stacking.py",
+    "gate.py", "gate_settings.py", "jobs.py", "measure.py", "picture.py", "play.py", "policy_files.py", "pool.py",
+    "probation.py", "ray_cluster.py", "ray_executor.py", "ray_worker.py", "screening.py",
     "stage.py", "statistics.py", "tasks/checked_episode.py", "tasks/contract.py", "tasks/parallel.py", "worker.py",
 )  # fmt: skip
 """Files of this package that no segment's result depends on."""

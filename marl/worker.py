@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from multiprocessing import resource_tracker
@@ -20,12 +20,7 @@ from pathlib import Path
 from marl.segment import Progress, SegmentFailed, SegmentImpossible, SegmentSpec, SegmentStore, failure_of
 
 Answer = tuple[str, object]
-"""``("done", SegmentResult)`` or ``("failed", (SegmentFailed, traceback))``.
-
-``("apart", traceback)`` where training several together failed as a whole: which of them did it is not known.
-"""
-Given = tuple[SegmentSpec, str]
-"""A segment and its id, which must be the same on both sides."""
+"""``("done", SegmentResult)`` or ``("failed", (SegmentFailed, traceback))``."""
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS",
@@ -39,20 +34,16 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def start_worker(
-    store_root: Path, runner: str, stack_runner: str, preload: tuple[str, ...]
-) -> tuple[BaseProcess, Connection]:
+def start_worker(store_root: Path, runner: str, preload: tuple[str, ...]) -> tuple[BaseProcess, Connection]:
     """Start a worker process; returns at once with the process and this side of its pipe.
 
-    It imports ``preload`` and ``runner`` (``module:function``), and then receives lists of ``Given``: one is computed
-    by ``runner``, several by ``stack_runner``. What it says is ``(kind, id, content)``: once ``("ready", None, None)``,
-    ``("progress", id, Progress)`` messages, and an ``Answer`` for every segment, or one for all it was given with the
-    id None.
+    It imports ``preload`` and ``runner`` (``module:function``), says ``("ready", None)``, and then answers
+    every ``(spec, id)`` it receives with ``("progress", Progress)`` messages and one ``Answer``.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(
-        target=_work, args=(theirs, str(store_root), runner, stack_runner, preload), name="segment-worker", daemon=True
+        target=_work, args=(theirs, str(store_root), runner, preload), name="segment-worker", daemon=True
     )
     resource_tracker.ensure_running()  # starting it later would unblock the interrupts
     with _one_thread_environment(), _interrupts_blocked():
@@ -95,9 +86,7 @@ def _interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(
-    connection: Connection, store_root: str, runner: str, stack_runner: str, preload: tuple[str, ...]
-) -> None:
+def _work(connection: Connection, store_root: str, runner: str, preload: tuple[str, ...]) -> None:
     """Receive specs, run them, send progress and results, until the pipe closes or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, name="leave-with-parent", daemon=True).start()
@@ -105,26 +94,20 @@ def _work(
     function, broken = load(runner, preload)
 
     def tell(progress: Progress) -> None:
-        connection.send(("progress", progress.id, progress))
+        connection.send(("progress", progress))
 
-    connection.send(("ready", None, None))
+    connection.send(("ready", None))
     while True:
         try:
-            given = connection.recv()
+            spec, expected_id = connection.recv()
         except (EOFError, OSError):
             return
         except Exception as error:
-            answers = {None: changed(f"a segment cannot be read: {sentence(error)}", traceback.format_exc())}
+            found = changed(f"a segment cannot be read: {sentence(error)}", traceback.format_exc())
         else:
-            if broken is not None:
-                answers = {None: broken}
-            elif len(given) == 1:
-                answers = {name: answer(function, spec, name, store, tell) for spec, name in given}
-            else:
-                answers = answer_together(stack_runner, given, store, tell)
+            found = broken or answer(function, spec, expected_id, store, tell)
         try:
-            for name, (kind, content) in answers.items():
-                connection.send((kind, name, content))
+            connection.send(found)
         except OSError:
             return
 
@@ -148,50 +131,22 @@ def answer(
     function: Callable, spec: SegmentSpec, expected_id: str, store: SegmentStore, tell: Callable[[Progress], None]
 ) -> Answer:
     """Run one segment; ``tell`` hears of its progress about ten times a second."""
-    report = _Report(tell)
+    last, trained = -_PROGRESS_SECONDS, 0
+
+    def report(progress: Progress) -> None:
+        nonlocal last, trained
+        now, trained = time.monotonic(), progress.done_env_steps
+        if now - last >= _PROGRESS_SECONDS:
+            last = now
+            tell(progress)
+
     try:
         if spec.id != expected_id:
             return changed(f"segment {expected_id} is {spec.id} here")
         return "done", function(spec, store, progress=report)
     except Exception as error:
         details = "" if type(error) is SegmentFailed else traceback.format_exc()
-        return "failed", (failure_of(error, expected_id, report.trained), details)
-
-
-def answer_together(
-    stack_runner: str, given: Sequence[Given], store: SegmentStore, tell: Callable[[Progress], None]
-) -> dict[str | None, Answer]:
-    """Run several segments in one; ``tell`` hears of each about ten times a second. Answers by id, or one for all."""
-    function, broken = load(stack_runner, ())
-    if broken is not None:
-        return {None: broken}
-    reports = {name: _Report(tell) for _, name in given}
-    try:
-        for spec, name in given:
-            if spec.id != name:
-                return {None: changed(f"segment {name} is {spec.id} here")}
-        outcomes = function([spec for spec, _ in given], store, progress=lambda latest: reports[latest.id](latest))
-    except Exception:
-        return {None: ("apart", traceback.format_exc())}
-    return {
-        name: ("failed", (outcome, "")) if isinstance(outcome, SegmentFailed) else ("done", outcome)
-        for name, outcome in zip(reports, outcomes, strict=True)
-    }
-
-
-class _Report:
-    """Hears of every update of a segment and tells of it about ten times a second."""
-
-    def __init__(self, tell: Callable[[Progress], None]) -> None:
-        self._tell, self._last = tell, -_PROGRESS_SECONDS
-        self.trained = 0
-        """Env steps of the latest update."""
-
-    def __call__(self, progress: Progress) -> None:
-        now, self.trained = time.monotonic(), progress.done_env_steps
-        if now - self._last >= _PROGRESS_SECONDS:
-            self._last = now
-            self._tell(progress)
+        return "failed", (failure_of(error, expected_id, trained), details)
 
 
 def changed(what: str, details: str = "") -> Answer:

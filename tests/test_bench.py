@@ -13,7 +13,7 @@ from xml.dom import minidom
 import pytest
 import torch
 
-from bench import learning, memory, reference_loop, stacked, tasks
+from bench import learning, memory, reference_loop, tasks
 from bench._plot import Curve, Point, draw
 from bench._readme import put
 from bench.learning import QUICK, Row, Sizes
@@ -213,41 +213,3 @@ def test_memory_prints_the_peak_of_a_fresh_process(monkeypatch, capsys) -> None:
     (result,) = json.loads(output_of(memory, ["--quick", "--json"], monkeypatch, capsys))
     assert 50 < result["imported_megabytes"] < result["megabytes"] < memory.TARGET and result["met"]
     assert "NOT MET" in str(list(memory.table([result | {"met": False}]).columns[-1].cells)[0])
-
-
-# --- bench.stacked ---
-
-
-def test_stacked_measures_both_ways(monkeypatch, capsys) -> None:
-    monkeypatch.setattr(stacked, "SIZES", {"spread-16": ("spread", {"environments": 8, "hidden": [16]})})
-    (found,) = json.loads(output_of(stacked, ["--quick", "--json"], monkeypatch, capsys))
-    assert found["worthwhile"] and set(found["env_steps_per_second"]) == {"1", "2"} and found["ratio"]["2"] > 0
-    assert all(0 < share < 1 for share in found["share_of_products"].values())
-
-
-@pytest.mark.slow
-def test_stacked_prints_rates_and_ratios_on_several_processes(monkeypatch, capsys) -> None:
-    shown = output_of(stacked, ["--quick", "--processes", "2"], monkeypatch, capsys)
-    assert "spread-16: stacked by default" in shown and "2 together" in shown and "times as fast" in shown
-    assert all(f"{how} on {count}: " in shown for how in ("alone", "stacked") for count in (1, 2))
-
-
-# --- whole commands ---
-
-
-@pytest.mark.slow
-def test_reference_loop_prints_a_table(monkeypatch, capsys) -> None:
-    reference("lbforaging")
-    shown = output_of(reference_loop, ["--quick", "--tasks", EASY], monkeypatch, capsys)
-    assert "loop over lbforaging" in shown and "env steps/s" in shown
-
-
-@pytest.mark.slow
-def test_learning_prints_its_table_and_uses_what_is_stored(tmp_path: Path, monkeypatch, capsys) -> None:
-    arguments = ["--quick", "--seeds", "2", "--store", str(tmp_path)]
-    assert "EPyMARL" in output_of(learning, arguments, monkeypatch, capsys)
-    found = json.loads(output_of(learning, [*arguments, "--json"], monkeypatch, capsys))
-    assert [(each["task"], each["learner"], len(each["curves"])) for each in found] == [
-        (EASY, "MAPPO", 2), (EASY, "VDN", 2),
-    ]  # fmt: skip
-    assert found[0]["curves"][0] != found[0]["curves"][1] or found[0]["curves"][0][-1]["share"] == 0
