@@ -23,6 +23,7 @@ from typing import Any
 from marl.segment import SegmentImpossible
 from marl.tasks import TaskOptionError, UnknownTask
 from marl.tasks.base import Feature
+from marl.tasks.callables import refuse_callable, refuse_module
 from marl.worker import sentence
 
 Option = bool | int | float | str
@@ -166,8 +167,9 @@ class Source:
 def load(name: str) -> Source:
     """What ``package.module:thing?option=value&…`` names; the module may also lie in the working directory.
 
-    Raises ``UnknownTask`` where there is no such module or thing, ``TaskOptionError`` for an unknown, repeated or
-    malformed option and ``EnvironmentFailed`` where the module fails while it is imported.
+    Nothing is imported or called that ``marl.tasks.callables`` refuses. Raises ``UnknownTask`` for that and where there
+    is no such module or thing, ``TaskOptionError`` for an unknown, repeated or malformed option and
+    ``EnvironmentFailed`` where the module fails while it is imported.
     """
     base, _, query = name.partition("?")
     module_name, _, attribute = base.partition(":")
@@ -176,6 +178,7 @@ def load(name: str) -> Source:
             f"Found the environment {base!r}, expected MODULE:FACTORY: name a module and what in it makes one."
         )
     _make_working_directory_importable()
+    refuse_module(module_name)
     try:
         thing: Any = import_module(module_name)
     except ModuleNotFoundError as error:
@@ -197,11 +200,7 @@ def load(name: str) -> Source:
             )
         thing = getattr(thing, part)
     if not isinstance(thing, ParallelTask):
-        if not callable(thing):
-            raise UnknownTask(
-                f"{base} is of type {type(thing).__name__}, expected a function that makes a ParallelEnv, or a "
-                "ParallelTask: name one of these."
-            )
+        refuse_callable(base, thing)
         thing = ParallelTask(factory=thing)
     options = _options(base, query, thing.factory)
     written = "&".join(f"{option}={_written(options[option])}" for option in sorted(options))
@@ -217,6 +216,7 @@ def source_version(name: str) -> str:
     """
     module_name = name.partition(":")[0]
     _make_working_directory_importable()
+    refuse_module(module_name)
     try:
         package, found = find_spec(module_name.partition(".")[0]), find_spec(module_name)
     except (ImportError, ValueError):
