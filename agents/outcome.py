@@ -11,6 +11,7 @@ from typing import Any
 from agents.prices import refuse_unpriced
 from agents.specs import parse_spec, read_key
 from ledger.reader import Reader
+from marl.paths import inside
 from marl.segment import SegmentFailed, SegmentStore, round_up
 from marl.tasks import make_task
 from tools.configuration import SessionSettings
@@ -58,7 +59,7 @@ def outcome_of(settings: SessionSettings, ledger: Path, session: str, state: Ses
     with Reader.open(ledger) as reader:
         row, costs, decisions = reader.session(session), reader.costs(session), reader.decisions(session)
     store = SegmentStore(settings.store)
-    folder = ledger.parent / session
+    folder = inside(ledger.parent, session)
     total = state.spent or costs.env_steps_main + costs.env_steps_branches + costs.env_steps_reused
     spent = spent_of(costs)
     after = _measured(store, state.head)
@@ -98,10 +99,10 @@ def outcome_of(settings: SessionSettings, ledger: Path, session: str, state: Ses
 def write_products(folder: Path, store: SegmentStore, head: Head) -> None:
     """Leave HEAD's checkpoint and shaping in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / (POLICY + ".partial")
+    partial = inside(folder, POLICY + ".partial")
     shutil.copyfile(store.checkpoint_path(head.segment), partial)
     os.replace(partial, folder / POLICY)
-    (folder / SHAPING).write_text(head.shaping.to_toml(), encoding="utf-8")
+    inside(folder, SHAPING).write_text(head.shaping.to_toml(), encoding="utf-8")
 
 
 def plan(settings: SessionSettings) -> dict[str, Any]:

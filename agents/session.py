@@ -25,6 +25,7 @@ from ledger.errors import LedgerError, SessionTaken
 from ledger.reader import Reader
 from ledger.writer import Ledger
 from marl.executor import Executor, open_executor, refuse_unreachable
+from marl.paths import inside
 from marl.randomness import derive
 from marl.segment import Progress, SegmentFailed, SegmentResult, SegmentSpec, SegmentStore, code_version
 from marl.shaping import ShapingConfig
@@ -276,7 +277,7 @@ class _Session:
             await finish(desk)
         if self.settings.twin and not await self._twin(desk):
             return
-        folder = self.settings.ledger.parent / self.identity
+        folder = inside(self.settings.ledger.parent, self.identity)
         write_products(folder, self.trainer.store, self.state.head)
         with self.ledger.transaction("report"):
             self.state.phase = "done"

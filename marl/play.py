@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from marl.paths import inside
 from marl.picture import Picture, animate
 from marl.policy_files import LoadedPolicy
 from marl.randomness import derive, episode_seeds
@@ -128,7 +129,7 @@ def show(
             pass
     animations = {}
     for name, episode in played.notable().items():
-        animations[name] = folder / f"{name}.gif"
+        animations[name] = inside(folder, f"{name}.gif")
         film(task_name, played, episode, animations[name], f"{name} of {episodes}", make_task)
     return Shown(task=task_name, episodes=episodes, seed=seed, scores=scores, animations=animations)
 

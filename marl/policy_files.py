@@ -25,6 +25,7 @@ from marl.learners import make_learner, make_policy
 from marl.learners.networks import Network
 from marl.learners.policy import Inputs, Player, Policy, greedy, sample
 from marl.learners.recurrent import RecurrentNetwork
+from marl.paths import inside
 from marl.segment import SegmentStore, code_version
 from marl.settings import Count, Frozen, LearnerSettings, RunSettings
 from marl.shaping import ShapingConfig
@@ -124,10 +125,10 @@ def save_policy(folder: str | Path, policy: Policy, description: PolicyDescripti
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in _named(policy).items()}
     # The description comes last: where it stands, the weights are there. Neither is ever half written.
-    partial = folder / (WEIGHTS + ".partial")
+    partial = inside(folder, WEIGHTS + ".partial")
     partial.write_bytes(save(tensors, {"task": description.task, "segment": description.segment}))
     os.replace(partial, folder / WEIGHTS)
-    partial = folder / (DESCRIPTION + ".partial")
+    partial = inside(folder, DESCRIPTION + ".partial")
     partial.write_text(description.model_dump_json(indent=2) + "\n", encoding="utf-8")
     os.replace(partial, folder / DESCRIPTION)
 

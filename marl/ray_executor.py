@@ -22,6 +22,7 @@ import numpy as np
 from loguru import logger
 
 from marl.jobs import ATTEMPTS, Job, Jobs
+from marl.paths import inside
 from marl.pool import PRELOAD, RUNNER
 from marl.ray_cluster import connect, living_nodes
 from marl.ray_worker import Files, Inbox, compute
@@ -225,7 +226,7 @@ class RayExecutor:
             if files:
                 with self._store.writing(job.spec.id) as folder:
                     for name, content_of_file in files.items():
-                        (folder / name).write_bytes(content_of_file)
+                        inside(folder, name).write_bytes(content_of_file)
         except OSError as error:
             return None, failure_of(error, job.spec.id, job.env_steps)
         if self._shared and isinstance(content, SegmentResult) and not self._appears(job.spec.id):

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import zipfile
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from marl.paths import OutsideFolder, inside
 from marl.records import SETS, BehaviourRecord, Evaluation
 from marl.settings import Frozen, RunSettings
 from marl.shaping import ShapingConfig
@@ -178,6 +180,9 @@ class Progress:
     progress: float | None
 
 
+_ID = re.compile("s[0-9a-f]{16}")
+
+
 class SegmentStore:
     """A folder of finished segments, one sub-folder each. A segment appears there whole or not at all."""
 
@@ -185,8 +190,19 @@ class SegmentStore:
         self.root = Path(root)
 
     def path(self, segment: str) -> Path:
-        """The folder of a segment, whether it exists or not."""
-        return self.root / segment
+        """The folder of a segment, whether it exists or not.
+
+        ``SegmentImpossible`` for what is no id of a segment: ids also come from ledgers of strangers.
+        """
+        if not _ID.fullmatch(segment):
+            raise SegmentImpossible(
+                f"Found the segment id {segment!r}, expected s and 16 hexadecimal digits: do not use the ledger or "
+                "policy it comes from."
+            )
+        try:
+            return inside(self.root, segment)
+        except OutsideFolder as error:
+            raise SegmentImpossible(str(error)) from None
 
     def checkpoint_path(self, segment: str) -> Path:
         return self.path(segment) / "checkpoint.pt"
@@ -225,13 +241,14 @@ class SegmentStore:
     def writing(self, segment: str) -> Iterator[Path]:
         """A temporary folder that becomes the segment's own when the block ends without an error."""
         self.root.mkdir(parents=True, exist_ok=True)
+        target = self.path(segment)
         folder = Path(tempfile.mkdtemp(prefix=f".{segment}.", dir=self.root))
         try:
             yield folder
             for path in folder.iterdir():
                 _flush(path)
             try:
-                os.replace(folder, self.path(segment))
+                os.replace(folder, target)
             except OSError:
                 # Another process finished the same segment first: its files are as good as these.
                 if not self.has(segment):

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from ledger.reader import Reader
+from marl.paths import inside
 from marl.segment import SegmentStore
 from marl.settings import RunSettings
 from marl.shaping import ShapingConfig
@@ -31,8 +32,8 @@ class _Trained(BaseModel):
 
 
 def policy_folder(ledger: Path, session: str) -> Path:
-    """Where the policy of a session goes when no other place is named."""
-    return ledger.parent / "policies" / session
+    """Where the policy of a session goes when no other place is named; ``OutsideFolder`` for an id that is a path."""
+    return inside(inside(ledger.parent, "policies"), session)
 
 
 def export_policy(ledger: Path, session: str, folder: Path | None = None) -> Path:
@@ -88,5 +89,5 @@ def play_heuristic(task: str, episodes: int, seed: int, to: Path | None, report:
     refuse_wrong_task(task)
     from marl.play import show
 
-    folder = to or Path("runs/heuristics") / re.sub(r"[^\w.-]+", "_", task)
+    folder = to or inside("runs/heuristics", re.sub(r"[^\w.-]+", "_", task))
     return show(task, None, episodes, seed, folder, report).model_dump(mode="json")

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from marl.paths import inside
 from marl.segment import rollout_size, round_up, training_version
 from marl.settings import Frozen
 from marl.tasks import make_task
@@ -223,7 +224,7 @@ class Record:
 
     def __init__(self, study: StudySettings) -> None:
         """Raises ``StudyError`` where the folder holds another study or a record that cannot be read."""
-        self.path = study.folder / "manifest.json"
+        self.path = inside(study.folder, "manifest.json")
         same_in_all = {"seed", "ledger", "store", "workers", "executor", "agent_sources"}
         known: dict[str, Any] = {"env_steps": None, "code": None, "tasks": {}, "cells": {}}
         if self.path.exists():
@@ -265,7 +266,8 @@ class Record:
 def alone_in(folder: Path) -> Iterator[None]:
     """``StudyError`` where another process runs the study in ``folder``; a process that dies leaves it free."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "running.lock").open("w") as lock:
+    inside(folder, "ledger.db")  # SQLite would follow a link, and make what it leads to
+    with inside(folder, "running.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -277,6 +279,6 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 def write_whole(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` so that nobody ever sees a part of it."""
-    partial = path.with_suffix(path.suffix + ".partial")
+    partial = inside(path.parent, path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
