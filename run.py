@@ -21,7 +21,7 @@ from typer.exceptions import TyperException
 from viewer import options, reading
 from viewer.interrupts import ABORT_SECONDS, STOPPED, watch
 from viewer.options import LEDGER, AsJson, Ledger, Plain, Verbose, option, whole
-from viewer.terminal import BAD_INPUT, err, fail, for_a_user, log_to, out, show_json
+from viewer.terminal import BAD_INPUT, err, fail, for_a_user, log_to, out, show_json, tell
 
 __all__ = ["ABORT_SECONDS", "BAD_INPUT", "LEDGER", "STOPPED", "app", "for_a_user", "main", "run"]
 
@@ -121,12 +121,18 @@ def resume(
     executor: options.Executor = None,
     address: options.Address = None,
     share: options.Share = None,
+    env: options.StoredEnvironment = None,
+    store: options.StoredStore = None,
+    trust: options.Trust = False,
     ledger: Ledger = LEDGER,
     as_json: AsJson = False,
     plain: Plain = False,
     verbose: Verbose = False,
 ) -> int:
-    """Go on with a session or a training run that was paused, stopped or killed."""
+    """Go on with a session or a training run that was paused, stopped or killed.
+
+    One that you did not begin on this machine contacts, executes and writes only what you name again, or --trust.
+    """
     from agents.specs import ROLES, parse_assignments, parse_spec
 
     assigned = parse_assignments(agent or [])
@@ -137,10 +143,12 @@ def resume(
         parse_spec(spec)
     from ledger.reader import Reader
     from tools.budget import parse_budget
+    from tools.consent import Consent, admit
     from tools.sources import changed_executor, prices_of
 
     limits = parse_budget(budget) if budget is not None else {}
     prices = prices_of(config) if config is not None else {}
+    consent = Consent(env=env, store=store, address=address, agents=frozenset(agents), trust=trust, tell=tell)
 
     with Reader.open(ledger) as reader:
         row = reader.session(session)
@@ -154,14 +162,19 @@ def resume(
                 raise TrainingError(f"Session {row.id} is a training run and has no budget: leave --budget out.")
             if prices:
                 raise TrainingError(f"Session {row.id} is a training run and pays no model: leave --config out.")
-            settings = stored_settings(reader, row.id).model_copy(update=changes)
+            settings = stored_settings(reader, row.id, changes["executor"], consent)
             return train_chain(settings, row.id, as_json=as_json, plain=plain, verbose=verbose)
-    from agents.session import resume_session
+        from agents.consent import uses_of_session
+        from agents.session import resume_session, to_resume
+
+        # Before the live view begins: what is trusted is shown.
+        uses = uses_of_session(reader, row.id, to_resume(reader, row.id, agents, changes), consent)
+        admit(reader, row.id, uses, consent)
 
     return supervise(
         lambda observer, control: resume_session(
             ledger, row.id, observer=observer, agents=agents, changes=changes, budget=limits, prices=prices,
-            control=control,
+            control=control, consent=consent,
         ),
         f"{row.task}, {row.algorithm}, seed {row.seed}, resumed",
         ledger,
@@ -271,13 +284,16 @@ def study(
 def export(
     session: options.Session,
     to: Annotated[Path | None, option("Where to [runs/policies/SESSION].", "FOLDER")] = None,
+    env: options.StoredEnvironment = None,
+    trust: options.Trust = False,
     ledger: Ledger = LEDGER,
     as_json: AsJson = False,
 ) -> int:
     """Write the policy of a session as safetensors, with a JSON description beside it."""
+    from tools.consent import Consent
     from tools.policies import export_policy
 
-    folder = export_policy(ledger, session, to)
+    folder = export_policy(ledger, session, to, Consent(env=env, trust=trust, tell=tell))
     if as_json:
         return show_json({"folder": str(folder)})
     out.print(f"{folder}/policy.safetensors and policy.json", markup=False, soft_wrap=True)
@@ -297,23 +313,30 @@ def play(
     ] = False,
     seed: Annotated[int, typer.Option(parser=whole, metavar="N", help="Seed of episodes and draws.")] = 0,
     to: Annotated[Path | None, option("Where animations go [beside the policy].", "FOLDER")] = None,
+    env: options.StoredEnvironment = None,
+    trust: options.Trust = False,
     ledger: Ledger = LEDGER,
     as_json: AsJson = False,
 ) -> int:
     """Play a policy: what it scores, and an animation (GIF) of its best and its median episode."""
+    from tools.consent import Consent
     from tools.policies import play_heuristic, play_policy
     from tools.sources import SettingsError
     from viewer.playing import bar, render_play
 
     if heuristic == (policy is not None) or heuristic != (task is not None):
         raise SettingsError("Found no one thing to play: give SESSION, or FOLDER, or --heuristic with --task TASK.")
+    if heuristic and (env is not None or trust):
+        raise SettingsError("Found --env or --trust with --heuristic, which reads no file: name the task with --task.")
     if heuristic and sampled:
         raise SettingsError("Found --sampled with --heuristic, which acts in one way only: leave --sampled out.")
     with bar(err, "playing") as report:
         if task is not None:
             shown = play_heuristic(task, episodes, seed, to, report)
         else:
-            shown = play_policy(policy, ledger, episodes, seed, sampled, to, report)
+            shown = play_policy(
+                policy, ledger, episodes, seed, sampled, to, report, Consent(env=env, trust=trust, tell=tell)
+            )
     if as_json:
         return show_json(shown)
     out.print(render_play(shown))
@@ -541,6 +564,7 @@ def run(arguments: list[str] | None = None) -> int:
         return 0
     except Exception as error:
         sentence = for_a_user(error)
+        tell(getattr(error, "details", ()))
         if sentence is None:
             fail(
                 f"This is a fault of the program, not of your input ({type(error).__name__}); please report it."

@@ -17,6 +17,7 @@ from agents.schemas import tool_schema
 from agents.specs import parse_spec, read_key
 from agents.workbench import ToolWorkbench
 from ledger.canonical import content_hash
+from ledger.origin import is_ours, remember
 from ledger.sessions import now
 from marl.shaping.config import MAX_BETA, MAX_TERMS, MAX_WEIGHT
 from marl.shaping.expression import GRAMMAR
@@ -55,8 +56,11 @@ def build_cast(desk: Desk, context: CallContext) -> dict[Role, Speaker]:
     """
     cast = {role: _speaker(desk, role, context) for role in ROLES}
     with desk.ledger.transaction("agents"):
+        ours = is_ours(desk.ledger.rows, desk.session)
         for role, speaker in cast.items():
             _record(desk, role, speaker)
+        if ours:  # with the backends that are new it still is
+            remember(desk.ledger.rows, desk.session)
     return cast
 
 

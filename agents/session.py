@@ -13,6 +13,7 @@ from loguru import logger
 from pydantic import BaseModel, ValidationError
 
 from agents.cast import build_cast, secrets_of
+from agents.consent import uses_of_session
 from agents.deliberation import Deliberation
 from agents.faults import BackendError
 from agents.observer import Observer, SessionControl, Watched, in_thread
@@ -34,6 +35,7 @@ from tools.base import CannotGoOn
 from tools.briefs import head_card
 from tools.budget import Budget, Price, refuse_spent
 from tools.configuration import SessionSettings
+from tools.consent import Consent, admit
 from tools.desk import Desk
 from tools.speculation import finish
 from tools.spending import afford_segments, spent_of
@@ -85,28 +87,26 @@ async def resume_session(
     path: Path, session: str, *, observer: Observer, control: SessionControl | None = None,
     agents: Mapping[str, str] | None = None, changes: Mapping[str, Any] | None = None,
     budget: Mapping[str, Any] | None = None, prices: Mapping[str, Price] | None = None,
-    executor: Executor | None = None, ungated: bool = False,
+    executor: Executor | None = None, ungated: bool = False, consent: Consent = Consent(),
+    settings: SessionSettings | None = None,
 ) -> SessionOutcome:
     """Go on with a paused, interrupted, failed or killed session. ``agents`` replaces backend specs by role, ``budget``
     limits and ``prices`` prices by name, for this resume and the next. ``ungated`` is for a study, as in
-    ``run_session``.
+    ``run_session``, and so are ``settings``: what runs then comes from there and nothing from the ledger's own.
 
-    Raises ``SessionError``, ``Unsuitable``, ``SpecError``, ``LedgerError`` or, for a limit below what is spent already,
-    ``BudgetError`` with one sentence if that is not possible.
+    Raises ``NotTrusted`` where the session is not this user's and ``consent`` does not cover it, ``SessionError``,
+    ``Unsuitable``, ``SpecError``, ``LedgerError`` or, for a limit below what is spent already, ``BudgetError``, with
+    one sentence.
     """
     with Reader.open(path) as reader:
         row = reader.session(session)
-        settings = _stored(SessionSettings, reader.config(row.id), row.id)
+        if settings is None:
+            settings = to_resume(reader, row.id, agents or {}, changes or {})
+            admit(reader, row.id, uses_of_session(reader, row.id, settings, consent), consent)
+        else:
+            settings = settings.model_copy(update={"ledger": path, "store": settings.store.resolve()})
         refuse_untested(settings.gate.rule, ungated=ungated)
         refuse_spent(budget or {}, spent_of(reader.costs(row.id)))
-        # Who spoke last in each role: an earlier resume may have changed it. Rows are in order of time.
-        spoken = {agent.role: agent for agent in reader.agents(row.id)}
-    specs = settings.agents | {role: agent.spec for role, agent in spoken.items()} | dict(agents or {})
-    sources = settings.agent_sources | {role: agent.source for role, agent in spoken.items()}
-    sources |= dict.fromkeys(agents or {}, "command line (resume)")
-    settings = settings.model_copy(
-        update={"ledger": path, "agents": specs, "agent_sources": sources, **(changes or {})}
-    )
     if executor is None:
         refuse_unreachable(settings.executor)
     with Ledger.open(path, secrets_of(settings)) as ledger:
@@ -121,6 +121,21 @@ async def resume_session(
             ledger.event(row.id, "session", f"session {row.id} goes on{changed}")
             ledger.save_cursor(row.id, state.model_dump(mode="json"))
         return await _Session(settings, ledger, row.id, observer, control or SessionControl(), executor).run()
+
+
+def to_resume(
+    reader: Reader, session: str, agents: Mapping[str, str], changes: Mapping[str, Any]
+) -> SessionSettings:
+    """The settings a stored session goes on with: its own, but for backends in ``agents`` and fields in ``changes``."""
+    settings = _stored(SessionSettings, reader.config(session), session)
+    # Who spoke last in each role: an earlier resume may have changed it. Rows are in order of time.
+    spoken = {agent.role: agent for agent in reader.agents(session)}
+    specs = settings.agents | {role: agent.spec for role, agent in spoken.items()} | dict(agents)
+    sources = settings.agent_sources | {role: agent.source for role, agent in spoken.items()}
+    sources |= dict.fromkeys(agents, "command line (resume)")
+    return settings.model_copy(
+        update={"ledger": reader.path, "agents": specs, "agent_sources": sources, **changes}
+    )
 
 
 class _Session:

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 from loguru import logger
 
 from agents.observer import SessionControl, in_thread
-from agents.session import resume_session, run_session
+from agents.session import resume_session, run_session, to_resume
 from ledger.reader import Reader
 from marl.executor import Executor, open_executor
 from marl.segment import SegmentFailed, round_up
@@ -54,11 +54,32 @@ async def run_study(
     with alone_in(study.folder):
         record = Record(study)
         arms = {cell: session_settings(study, cell) for cell in study.cells if cell.arm in SESSION_ARMS}
+        for cell, settings in arms.items():
+            _refuse_others(record.session(cell), settings)
         record.save()
         results = await _Study(study, record, arms, observer, control).run()
         found = report(study, results, command)
         write_whole(study.folder / "study.json", json.dumps(found, allow_nan=False))
         return found
+
+
+def _refuse_others(known: dict[str, Any] | None, settings: SessionSettings) -> None:
+    """``StudyError`` where the session of a cell, as its ledger has it, is not the one that this command would run."""
+    if known is None:
+        return
+    with Reader.open(settings.ledger) as reader:
+        stored = to_resume(reader, reader.session(known["session"]).id, {}, {})
+    found, wanted = (each.model_dump(exclude=_SAME_IN_ALL) for each in (stored, settings))
+    other = [name for name in wanted if found[name] != wanted[name]]
+    if other:
+        raise StudyError(
+            f"Session {known['session']} of this study was begun with another {other[0]}, or changed since, expected that "
+            "of this command: give another folder with --to."
+        )
+
+
+_SAME_IN_ALL = {"ledger", "store", "workers", "executor", "agent_sources"}
+"""Settings that change no result: a study may go on elsewhere."""
 
 
 class _Study:
@@ -164,7 +185,7 @@ class _Study:
                 within.session = known["session"]
                 outcome = await resume_session(
                     settings.ledger, known["session"], observer=watcher, control=within, executor=shared,
-                    ungated=ungated,
+                    ungated=ungated, settings=settings,
                 )  # fmt: skip
         finally:
             self.sessions.discard(within)

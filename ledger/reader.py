@@ -134,11 +134,14 @@ class Reader:
             "(SELECT sum(tokens_in) FROM llm_calls WHERE session_id = ?1) tokens_in, "
             "(SELECT sum(tokens_out) FROM llm_calls WHERE session_id = ?1) tokens_out, "
             "(SELECT json_extract(state, '$.budget') FROM cursors WHERE session_id = ?1) budget, "
+            "(SELECT json_extract(body, '$.run.task') FROM bodies WHERE hash = ?2 AND json_valid(body)) task, "
             "(SELECT json_extract(body, '$.gate.rule') FROM bodies WHERE hash = ?2 AND json_valid(body)) gate_rule",
             (session_id, row["config"]),
         )
         row = {name: value for name, value in row.items() if name not in ("config", "run_token")}
         row["status"] = _true_status(row)
+        if isinstance(more["task"], str):  # what a resume would train, whatever the column beside it says
+            row["task"] = more["task"]
         return SessionRow(
             **row,
             **training.env_steps(self, session_id),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ledger.errors import LedgerError, SessionTaken
 from ledger.liveness import process_lives
+from ledger.origin import remember
 
 if TYPE_CHECKING:
     from ledger.rows import RowWriter
@@ -87,7 +88,10 @@ def begin_session(
     kind: str = "run",
     id: str | None = None,
 ) -> str:
-    """Add a running session of this process and return its id (a new one when ``id`` is None)."""
+    """Add a running session of this process and return its id (a new one when ``id`` is None).
+
+    Outside of the ledger it is noted as this user's, see ``ledger.origin``.
+    """
     session_id = new_session_id() if id is None else id
     at, token = now(), _new_token()
     with ledger.transaction("begin session"):
@@ -108,6 +112,7 @@ def begin_session(
             heartbeat_at=at,
         )
         ledger.clock.start(session_id, 0.0, token)
+        remember(ledger.rows, session_id)
     return session_id
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 # Before NumPy or torch is imported: the suite runs one process per core.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
     os.environ[_name] = "1"
 # Parallel test processes are told a terminal of 80 columns; what is printed here goes into a pipe.
 os.environ.pop("COLUMNS", None)
+# Which sessions are this user's is not remembered in the user's home: not by tests, whatever variables they remove.
+_STATE = tempfile.TemporaryDirectory(prefix="learning-signal-state-")
+os.environ["LEARNING_SIGNAL_STATE"] = os.environ["XDG_STATE_HOME"] = _STATE.name
 
 import pytest  # noqa: E402
 

@@ -31,7 +31,7 @@ def _own_folder(tmp_path, monkeypatch):
     """Commands run in an empty folder with none of the variables they read."""
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
-        if name.startswith("LEARNING_SIGNAL_") or name.endswith("_API_KEY"):
+        if name != "LEARNING_SIGNAL_STATE" and (name.startswith("LEARNING_SIGNAL_") or name.endswith("_API_KEY")):
             monkeypatch.delenv(name)
 
 

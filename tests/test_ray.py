@@ -29,6 +29,7 @@ from marl.segment import SegmentFailed, SegmentImpossible, SegmentSpec
 from marl.settings import EvaluationSettings, LearnerSettings, RunSettings
 from marl.shaping import ShapingConfig
 
+PARENT = "s0123456789abcdef"
 PATIENCE = 90
 HERE = ("pool_runners:act",)
 
@@ -280,7 +281,7 @@ def test_a_cluster_without_a_machine_is_given_up(acting, monkeypatch):
 
 def test_a_missing_parent_is_no_failure_of_the_segment(nodes, tmp_path):
     with RayExecutor(tmp_path, address=nodes.address, tasks=HERE, runner=HERE[0], preload=()) as executor:
-        error = error_of(executor.submit(make_spec(parent="s0")))
+        error = error_of(executor.submit(make_spec(parent=PARENT)))
         assert type(error) is SegmentImpossible and "run it first" in str(error)
         with pytest.raises(ExecutorError, match="joined a Ray cluster already"):
             RayExecutor(tmp_path, address=nodes.address)
@@ -314,11 +315,11 @@ def test_progress_that_is_late_costs_no_segment(acting, monkeypatch):
 
 def test_a_checkpoint_is_let_go_where_its_only_child_cannot_be_handed_over(nodes, tmp_path, monkeypatch):
     with RayExecutor(tmp_path, address=nodes.address, tasks=HERE, runner=HERE[0], preload=()) as executor:
-        monkeypatch.setattr(executor._store, "has", lambda segment: segment == "s0")
-        (tmp_path / "s0").mkdir()
-        executor._store.checkpoint_path("s0").write_bytes(b"policy")
+        monkeypatch.setattr(executor._store, "has", lambda segment: segment == PARENT)
+        (tmp_path / PARENT).mkdir()
+        executor._store.checkpoint_path(PARENT).write_bytes(b"policy")
         monkeypatch.setattr(executor, "_compute", None)
-        assert "NoneType" in str(error_of(executor.submit(make_spec(parent="s0"))))
+        assert "NoneType" in str(error_of(executor.submit(make_spec(parent=PARENT))))
         assert executor._parents == {}
 
 

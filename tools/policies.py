@@ -9,11 +9,13 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from ledger.origin import is_ours
 from ledger.reader import Reader
 from marl.paths import inside
 from marl.segment import SegmentStore
 from marl.settings import RunSettings
 from marl.shaping import ShapingConfig
+from tools.consent import NOT_OURS, Consent, refuse_unsaid, uses_of_task
 from tools.sources import refuse_wrong_task
 
 Report = Callable[[int, int], None]
@@ -36,14 +38,16 @@ def policy_folder(ledger: Path, session: str) -> Path:
     return inside(inside(ledger.parent, "policies"), session)
 
 
-def export_policy(ledger: Path, session: str, folder: Path | None = None) -> Path:
+def export_policy(ledger: Path, session: str, folder: Path | None = None, consent: Consent = Consent()) -> Path:
     """Write the policy that HEAD of ``session`` (an id, its beginning or ``latest``) points to; returns the folder.
 
-    Raises ``ExportError``, ``LedgerError``, ``SegmentFailed`` or ``CheckpointError``.
+    Raises ``NotTrusted`` where its environment is code that this user has not named, ``ExportError``, ``LedgerError``,
+    ``SegmentFailed`` or ``CheckpointError``.
     """
     with Reader.open(ledger) as reader:
         row = reader.session(session)
         moves, config = reader.main_run(row.id), reader.config(row.id)
+        ours = is_ours(reader.rows, row.id)
     if not moves:
         raise ExportError(
             f"Session {row.id} has trained nothing to its end yet, expected at least one segment: let it go on with "
@@ -57,6 +61,9 @@ def export_policy(ledger: Path, session: str, folder: Path | None = None) -> Pat
             f"Session {row.id} was written by another version of this program "
             f"({'.'.join(map(str, problem['loc']))}: {problem['msg']}): export its policy with that version."
         ) from None
+    uses = uses_of_task(trained.run.task, consent, f"session {row.id}")
+    if not ours:
+        refuse_unsaid(uses, consent, f"session {row.id}", NOT_OURS)
     head = moves[-1].segment
     folder = policy_folder(ledger, row.id) if folder is None else folder
     from marl.policy_files import export_segment  # torch, which nothing before this needs
@@ -66,20 +73,25 @@ def export_policy(ledger: Path, session: str, folder: Path | None = None) -> Pat
 
 
 def play_policy(
-    policy: str, ledger: Path, episodes: int, seed: int, sampled: bool, to: Path | None, report: Report
+    policy: str, ledger: Path, episodes: int, seed: int, sampled: bool, to: Path | None, report: Report,
+    consent: Consent = Consent(),
 ) -> dict[str, Any]:
     """Play a session's policy (it is exported first) or the one in a folder; ``marl.play.Shown`` as JSON data.
 
     ``to`` is where its animations go, None for beside the policy. Raises what ``export_policy`` and
-    ``marl.play.show`` raise.
+    ``marl.play.show`` raise; ``NotTrusted`` also for a folder whose environment is code that this user has not named.
     """
     from marl.play import refuse_unplayable, show
     from marl.policy_files import load_policy
 
     refuse_unplayable(episodes, seed)  # before a session's policy is exported
     # A path that exists, or can only be one, is a folder; everything else is a session.
-    folder = Path(policy) if Path(policy).exists() or "/" in policy else export_policy(ledger, policy)
+    stored = Path(policy).exists() or "/" in policy
+    folder = Path(policy) if stored else export_policy(ledger, policy, consent=consent)
     loaded = load_policy(folder, sampled=sampled, seed=seed)
+    if stored:
+        uses = uses_of_task(loaded.description.task, consent, f"the policy {folder}")
+        refuse_unsaid(uses, consent, f"the policy {folder}", "names an environment that is code")
     shown = show(loaded.description.task, loaded, episodes, seed, to or folder, report)
     return {"policy": str(folder), **shown.model_dump(mode="json")}
 

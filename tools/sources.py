@@ -17,6 +17,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from ledger.origin import STATE_VARIABLE
 from marl.executor import ExecutorSettings
 from marl.gate_settings import Rule
 from marl.segment import SegmentImpossible
@@ -30,6 +31,8 @@ PREFIX = "LEARNING_SIGNAL_"
 AGENT_PREFIX = "LEARNING_SIGNAL_AGENT_"
 """Backends of agents: read by whoever resolves backend specs, not here."""
 CONFIG_VARIABLE = "LEARNING_SIGNAL_CONFIG"
+_NO_SETTINGS = {CONFIG_VARIABLE, STATE_VARIABLE}
+"""Variables with our prefix that are no setting."""
 
 OPTIONS = {
     "task": "run.task",
@@ -273,7 +276,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, tuple[Any, st
     variables = long | short
     found: dict[str, tuple[Any, str]] = {}
     for name, text in environment.items():
-        if not name.startswith(PREFIX) or name.startswith(AGENT_PREFIX) or name == CONFIG_VARIABLE:
+        if not name.startswith(PREFIX) or name.startswith(AGENT_PREFIX) or name in _NO_SETTINGS:
             continue
         if name not in variables:
             raise SettingsError(_unknown(name, [*short, *long], "the environment"))

@@ -21,6 +21,7 @@ from marl.shaping import ShapingConfig, ShapingError
 from marl.statistics import interval
 from tools.budget import Budget
 from tools.configuration import SessionSettings
+from tools.consent import Consent, Use, admit, uses_of_executor, uses_of_store, uses_of_task
 
 KIND = "training"
 """The kind of these sessions in the ledger."""
@@ -129,16 +130,36 @@ def read_shaping(path: Path | None) -> ShapingConfig:
         raise TrainingError(f"{path}: {error}") from None
 
 
-def stored_settings(reader: Reader, session: str) -> TrainingSettings:
-    """What a training run was started with; ``TrainingError`` where this version cannot read it."""
+def stored_settings(
+    reader: Reader, session: str, executor: ExecutorSettings | None = None, consent: Consent = Consent()
+) -> TrainingSettings:
+    """What a training run was started with, to go on with it (on another ``executor``, where one is given).
+
+    ``TrainingError`` where this version cannot read it, ``NotTrusted`` where it is not this user's run and ``consent``
+    does not cover it.
+    """
     try:
-        return TrainingSettings.model_validate(reader.config(session)).model_copy(update={"ledger": reader.path})
+        settings = TrainingSettings.model_validate(reader.config(session)).model_copy(update={"ledger": reader.path})
     except ValidationError as error:
         problem = error.errors()[0]
         raise TrainingError(
             f"Training {session} was written by another version of this program "
             f"({'.'.join(map(str, problem['loc']))}: {problem['msg']}): start it again with this one."
         ) from error
+    settings = settings if executor is None else settings.model_copy(update={"executor": executor})
+    admit(reader, session, uses_of_training(settings, session, consent), consent)
+    return settings
+
+
+def uses_of_training(settings: TrainingSettings, session: str, consent: Consent) -> list[Use]:
+    """Everything that a training run would use when it goes on."""
+    of = f"session {session}"
+    return [
+        *uses_of_executor(settings.executor, consent),
+        *uses_of_task(settings.run.task, consent, of),
+        *uses_of_store(settings.store, consent, of),
+        Use("write", f"the log to {settings.ledger}"),
+    ]
 
 
 def unfinished(settings: TrainingSettings) -> str | None:

@@ -45,6 +45,15 @@ TaskName = Annotated[
     str | None, option("Task, e.g. 'spread?agents=5', Foraging-8x8-2p-2f-coop-v3 [spread]", "TASK")
 ]
 Environment = Annotated[str | None, option("A PettingZoo ParallelEnv of yours, in place of --task.", "MODULE:FACTORY")]
+StoredEnvironment = Annotated[
+    str | None,
+    option("The environment that a stored session or policy names, said again: only then its code is run.", "MODULE:FACTORY"),
+]
+StoredStore = Annotated[Path | None, option("The store that somebody else's session names, said again.", "FOLDER")]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Use what somebody else's file names: contact, execute and write what was shown."),
+]
 Algorithm = Annotated[str | None, option("mappo, ippo, qmix or vdn. [mappo]", "NAME")]
 StageSteps = Annotated[
     str | None, option("Env steps of a stage of the main run; some tasks have their own. [150000]")

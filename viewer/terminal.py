@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from loguru import logger
@@ -51,6 +53,15 @@ def log_to(shown: Console, verbose: bool = False) -> None:
         backtrace=False,
         format="{level.name}: {message}",
     )
+
+
+def tell(lines: Sequence[str]) -> None:
+    """Print lines on standard error: what a stored session or policy would use."""
+    for line in lines:
+        err.print(Text(_INDENT.match(line).group() + clean(line)), soft_wrap=True)
+
+
+_INDENT = re.compile(" *")
 
 
 def fail(sentence: str) -> int:
