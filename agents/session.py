@@ -35,7 +35,7 @@ from tools.base import CannotGoOn
 from tools.briefs import head_card
 from tools.budget import Budget, Price, refuse_spent
 from tools.configuration import SessionSettings
-from tools.consent import Consent, admit
+from tools.consent import NOTHING_SAID, Consent, admit
 from tools.desk import Desk
 from tools.speculation import finish
 from tools.spending import afford_segments, spent_of
@@ -87,7 +87,7 @@ async def resume_session(
     path: Path, session: str, *, observer: Observer, control: SessionControl | None = None,
     agents: Mapping[str, str] | None = None, changes: Mapping[str, Any] | None = None,
     budget: Mapping[str, Any] | None = None, prices: Mapping[str, Price] | None = None,
-    executor: Executor | None = None, ungated: bool = False, consent: Consent = Consent(),
+    executor: Executor | None = None, ungated: bool = False, consent: Consent = NOTHING_SAID,
     settings: SessionSettings | None = None,
 ) -> SessionOutcome:
     """Go on with a paused, interrupted, failed or killed session. ``agents`` replaces backend specs by role, ``budget``

@@ -73,8 +73,8 @@ def _refuse_others(known: dict[str, Any] | None, settings: SessionSettings) -> N
     other = [name for name in wanted if found[name] != wanted[name]]
     if other:
         raise StudyError(
-            f"Session {known['session']} of this study was begun with another {other[0]}, or changed since, expected that "
-            "of this command: give another folder with --to."
+            f"Session {known['session']} of this study was begun with another {other[0]}, or changed since, expected "
+            "that of this command: give another folder with --to."
         )
 
 

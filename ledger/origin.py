@@ -1,8 +1,8 @@
 """Which sessions this user began on this machine: remembered outside of every ledger, so that none can claim it.
 
 For each session there is a small file in the user's state folder. It holds a fingerprint of what a resume would act on:
-the id, the kind, the stored configuration and the backend of each agent. A ledger of a stranger, or one of your own that
-was changed, has another fingerprint. Where the folder cannot be written, a resume asks as if the session were foreign.
+the id, the kind, the stored configuration and the backend of each agent. A ledger of a stranger, or one of your own
+that was changed, has another fingerprint. Where the folder cannot be written, a resume asks as for a foreign session.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def is_ours(rows: Rows, session: str) -> bool:
 def fingerprint(rows: Rows, session: str) -> str:
     """A hash of what a resume of the session would act on, as it is stored. Bodies are read, not their addresses."""
     found = rows(
-        "SELECT sessions.id, kind, body FROM sessions LEFT JOIN bodies ON hash = config WHERE sessions.id = ?", (session,)
+        "SELECT sessions.id, kind, body FROM sessions LEFT JOIN bodies ON hash = config WHERE sessions.id = ?",
+        (session,),
     )
     spoken = rows("SELECT role, spec FROM agents WHERE session_id = ? ORDER BY since, rowid", (session,))
     latest = sorted((repr(row["role"]), repr(row["spec"])) for row in {row["role"]: row for row in spoken}.values())

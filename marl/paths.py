@@ -12,8 +12,8 @@ class OutsideFolder(ValueError):
 def inside(folder: str | Path, name: str) -> Path:
     """The path of ``name`` directly in ``folder``, whether it exists or not.
 
-    ``OutsideFolder`` where ``name`` is no single name (``..``, one with a separator, an absolute path) or is a link that
-    leads elsewhere: what came with a stranger's folder must not choose what is read or written.
+    ``OutsideFolder`` where ``name`` is no single name (``..``, one with a separator, an absolute path) or is a link
+    that leads elsewhere: what came with a stranger's folder must not choose what is read or written.
     """
     folder = Path(folder)
     path = folder / name

@@ -16,7 +16,6 @@ from ledger.origin import is_ours, remember
 from ledger.reader import Reader
 from marl.executor import ExecutorSettings
 
-
 NOT_OURS = "was not begun by you on this machine, or was changed since"
 """Why a session is asked about."""
 
@@ -45,6 +44,10 @@ class Consent:
     """Whether everything is agreed to; it is shown all the same, by ``tell``."""
     tell: Callable[[Sequence[str]], None] | None = None
     """Told, line by line, what is used on the word of ``trust``."""
+
+
+NOTHING_SAID = Consent()
+"""What a command line says that says nothing."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from marl.paths import inside
 from marl.segment import SegmentStore
 from marl.settings import RunSettings
 from marl.shaping import ShapingConfig
-from tools.consent import NOT_OURS, Consent, refuse_unsaid, uses_of_task
+from tools.consent import NOT_OURS, NOTHING_SAID, Consent, refuse_unsaid, uses_of_task
 from tools.sources import refuse_wrong_task
 
 Report = Callable[[int, int], None]
@@ -38,7 +38,7 @@ def policy_folder(ledger: Path, session: str) -> Path:
     return inside(inside(ledger.parent, "policies"), session)
 
 
-def export_policy(ledger: Path, session: str, folder: Path | None = None, consent: Consent = Consent()) -> Path:
+def export_policy(ledger: Path, session: str, folder: Path | None = None, consent: Consent = NOTHING_SAID) -> Path:
     """Write the policy that HEAD of ``session`` (an id, its beginning or ``latest``) points to; returns the folder.
 
     Raises ``NotTrusted`` where its environment is code that this user has not named, ``ExportError``, ``LedgerError``,
@@ -74,7 +74,7 @@ def export_policy(ledger: Path, session: str, folder: Path | None = None, consen
 
 def play_policy(
     policy: str, ledger: Path, episodes: int, seed: int, sampled: bool, to: Path | None, report: Report,
-    consent: Consent = Consent(),
+    consent: Consent = NOTHING_SAID,
 ) -> dict[str, Any]:
     """Play a session's policy (it is exported first) or the one in a folder; ``marl.play.Shown`` as JSON data.
 

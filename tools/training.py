@@ -21,7 +21,15 @@ from marl.shaping import ShapingConfig, ShapingError
 from marl.statistics import interval
 from tools.budget import Budget
 from tools.configuration import SessionSettings
-from tools.consent import Consent, Use, admit, uses_of_executor, uses_of_store, uses_of_task
+from tools.consent import (
+    NOTHING_SAID,
+    Consent,
+    Use,
+    admit,
+    uses_of_executor,
+    uses_of_store,
+    uses_of_task,
+)
 
 KIND = "training"
 """The kind of these sessions in the ledger."""
@@ -131,7 +139,7 @@ def read_shaping(path: Path | None) -> ShapingConfig:
 
 
 def stored_settings(
-    reader: Reader, session: str, executor: ExecutorSettings | None = None, consent: Consent = Consent()
+    reader: Reader, session: str, executor: ExecutorSettings | None = None, consent: Consent = NOTHING_SAID
 ) -> TrainingSettings:
     """What a training run was started with, to go on with it (on another ``executor``, where one is given).
 

@@ -47,7 +47,7 @@ TaskName = Annotated[
 Environment = Annotated[str | None, option("A PettingZoo ParallelEnv of yours, in place of --task.", "MODULE:FACTORY")]
 StoredEnvironment = Annotated[
     str | None,
-    option("The environment that a stored session or policy names, said again: only then its code is run.", "MODULE:FACTORY"),
+    option("The environment that a session or policy names, said again, where it is not yours.", "MODULE:FACTORY"),
 ]
 StoredStore = Annotated[Path | None, option("The store that somebody else's session names, said again.", "FOLDER")]
 Trust = Annotated[

@@ -1,11 +1,11 @@
-"""What the name of a task may import and call: a check of the module before it is loaded, of what it names before a call.
+"""What the name of a task may import and call: the module is checked before it is loaded, a factory before a call.
 
 ``MODULE:FACTORY?option=value`` could name any function of any module, with options that somebody else wrote. The rule:
 
-* The module is not Python's own, not part of this program, and is found: in the folder you work in (or another one on
+* The module is not Python's own and not part of this program. It lies in the folder you work in (or another one on
   ``PYTHONPATH``), or among the installed packages.
 * A ``ParallelTask`` is a declaration and always fits, and so does a class that is a PettingZoo ``ParallelEnv``.
-* Every other function or class is called only where its own code lies in a file of the user's, wherever it was imported.
+* Every other function or class is called only where its own code lies in a file of the user's, wherever it is imported.
 * Of an installed package only what is called ``parallel_env`` is called (PettingZoo's name for a factory), or what
   PettingZoo's ``parallel_wrapper_fn`` made.
 
@@ -35,6 +35,7 @@ _ROOMS = ("agents", "tools", "marl", "ledger", "viewer", "prompts", "bench", "ru
 _INSTALLED = {"site-packages", "dist-packages"}
 _PYTHON = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")}
 _FACTORY = "parallel_env"
+_BASE = ("pettingzoo.utils.env", "ParallelEnv")
 _WRAPPER = ("pettingzoo.utils.conversions", "parallel_wrapper_fn.<locals>.par_fn")
 
 
@@ -86,8 +87,8 @@ _WORDS = {
 
 def _forbidden(module: str, place: Place) -> UnknownTask:
     return UnknownTask(
-        f"The module {module} is {_WORDS[place].removeprefix('of ')}'s, expected one in the folder you work in or of an "
-        "installed package: name the module that defines your environment."
+        f"The module {module} is {_WORDS[place].removeprefix('of ')}'s, expected one in the folder you work in or of "
+        "an installed package: name the module that defines your environment."
     )
 
 
@@ -125,19 +126,19 @@ def _unwrapped(thing: Any) -> Any:
     """The function behind partial application, decorators that say so, methods and callable objects."""
     while isinstance(thing, functools.partial):
         thing = thing.func
-    if not isinstance(thing, type):
-        if not hasattr(thing, "__code__") and not hasattr(thing, "__wrapped__") and not hasattr(thing, "__func__"):
-            thing = getattr(type(thing), "__call__", thing)
-        thing = inspect.unwrap(thing)
-        thing = getattr(thing, "__func__", thing)
-    return thing
+    if isinstance(thing, type):
+        return thing
+    if not any(hasattr(thing, name) for name in ("__code__", "__wrapped__", "__func__")):
+        thing = type(thing).__call__  # an object with a method of that name, or a built-in function
+    thing = inspect.unwrap(thing)
+    return getattr(thing, "__func__", thing)
 
 
 def _is_parallel_env(thing: Any) -> bool:
     """Whether it is a class derived from PettingZoo's, which then is imported already."""
     if not isinstance(thing, type):
         return False
-    return any((each.__module__, each.__name__) == ("pettingzoo.utils.env", "ParallelEnv") for each in thing.__mro__[1:])
+    return any((each.__module__, each.__name__) == _BASE for each in thing.__mro__[1:])
 
 
 def _is_wrapper(function: Any) -> bool:
