@@ -432,14 +432,14 @@ def test_unreadable_files_are_one_clear_error(tmp_path):
     (folder / "checkpoint.pt").write_bytes(b"no checkpoint")
     with pytest.raises(SegmentImpossible, match="checkpoint .* cannot be read .* delete its segment"):
         run_segment(spec(parent=done.id), store)
-    with pytest.raises(SegmentImpossible, match="Segment sgone is not in"):
-        store.load_result("sgone")
+    with pytest.raises(SegmentImpossible, match="Segment s00000000000000bc is not in"):
+        store.load_result("s00000000000000bc")
 
 
 def test_unusable_inputs(tmp_path):
     store = SegmentStore(tmp_path)
-    with pytest.raises(SegmentImpossible, match="parent segment smissing is not in .*; run it first"):
-        run_segment(spec(parent="smissing"), store)
+    with pytest.raises(SegmentImpossible, match="parent segment s00000000000000ab is not in .*; run it first"):
+        run_segment(spec(parent="s00000000000000ab"), store)
     for wrong, nearest in ((SIZE + 1, SIZE), (0, SIZE), (390, 2 * SIZE)):
         words = f"of {wrong} env steps is not .* rollouts of {SIZE}; use {nearest}"
         with pytest.raises(SegmentFailed, match=words) as raised:
