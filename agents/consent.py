@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from agents.specs import EMBEDDED, BackendSpec, key_variable, parse_spec
 from ledger.reader import Reader
+from marl.paths import inside
 from tools.configuration import SessionSettings
 from tools.consent import Consent, Use, uses_of_executor, uses_of_store, uses_of_task
 
 
 def uses_of_session(reader: Reader, session: str, settings: SessionSettings, consent: Consent) -> list[Use]:
-    """Everything that a resume with ``settings`` would use."""
+    """Everything that a resume with ``settings`` would use; ``OutsideFolder`` where the session's id is a path."""
     of = f"session {session}"
     return [
         *(use for role, spec in settings.agents.items() for use in _contact(role, spec, consent)),
@@ -17,7 +18,7 @@ def uses_of_session(reader: Reader, session: str, settings: SessionSettings, con
         *uses_of_task(settings.run.task, consent, of),
         *uses_of_store(settings.store, consent, of),
         Use("write", f"the log to {reader.path}"),
-        Use("write", f"the policy and its shaping to {reader.path.parent / session}"),
+        Use("write", f"the policy and its shaping to {inside(reader.path.parent, session)}"),
     ]
 
 

@@ -30,7 +30,7 @@ def verify(reader: Reader, recompute: Recompute | None = None) -> list[Finding]:
     Args:
         recompute: the gate's own statistics; without it only their inputs are checked.
     """
-    findings = _database(reader) + _guards(reader) + _bodies(reader)
+    findings = _database(reader) + _guards(reader) + _bodies(reader) + _tasks(reader)
     for check in (_decisions, _verdicts, _evaluations, lambda each: _comparisons(each, recompute)):
         try:
             findings += check(reader)
@@ -69,6 +69,18 @@ def _bodies(reader: Reader) -> list[Finding]:
         Finding("bodies", row["hash"], "the body does not have this hash: it was changed")
         for row in reader.rows("SELECT hash, body FROM bodies")
         if content_hash(row["body"]) != row["hash"]
+    ]
+
+
+def _tasks(reader: Reader) -> list[Finding]:
+    rows = reader.rows(
+        "SELECT sessions.id, task, json_extract(body, '$.run.task') stored FROM sessions "
+        "JOIN bodies ON hash = config AND json_valid(body)"
+    )
+    return [
+        Finding("sessions", row["id"], f"its row names the task {row['task']}, its configuration {row['stored']}")
+        for row in rows
+        if row["stored"] not in (None, row["task"])
     ]
 
 

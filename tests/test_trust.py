@@ -338,6 +338,8 @@ def test_the_log_shows_the_task_that_would_be_run(trained, capsys):
         assert reader.session().task == HOSTILE
     assert run.run(["log", "show", "latest"]) == 0
     assert "subprocess:getoutput" in capsys.readouterr().out
+    assert run.run(["log", "verify"]) == 1
+    assert "row names the task spread, its configuration subprocess" in " ".join(capsys.readouterr().out.split())
     changed(config=lambda config: config["run"].update(task=["x"]))
     with Reader.open("runs/ledger.db") as reader:
         assert isinstance(reader.session().task, str)
