@@ -10,6 +10,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from agents.keys import refused_key, refused_variable
+
 Provider = Literal["rules", "random", "openai", "openai-api", "ollama", "anthropic", "replay"]
 PROVIDERS: tuple[Provider, ...] = ("rules", "random", "openai", "openai-api", "ollama", "anthropic", "replay")
 ROLES = ("critic", "generator", "validator", "coordinator")
@@ -56,7 +58,7 @@ class Parameters(BaseModel):
     attempts: Annotated[int, Field(ge=1, le=20)] | None = None
     """How often an answer may be asked for when the server or its reply is at fault."""
     api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
-    """Name of the environment variable that holds the key."""
+    """Name of the environment variable that holds the key; which ones may, ``agents.keys`` says."""
 
 
 _NOT_TAKEN = {
@@ -212,13 +214,20 @@ def read_key(spec: BackendSpec, environment: Mapping[str, str]) -> str | None:
     """The key of ``spec`` from ``environment``, or None where the backend works without one.
 
     Raises:
-        SpecError: a key is needed and its variable is not set; the sentence names the variable.
+        SpecError: a key is needed and its variable is not set, or not made for keys, or what it holds is no usable
+            key; the sentence names the variable and never the key.
     """
     variable = key_variable(spec)
     if variable is None:
         return None
-    key = environment.get(variable, "").strip()
+    refused = refused_variable(variable, environment)
+    if refused is not None:
+        raise SpecError(refused)
+    key = environment.get(variable, "").strip(" ")
     if key:
+        refused = refused_key(key, variable)
+        if refused is not None:
+            raise SpecError(refused)
         return key
     if spec.provider in _KEY_VARIABLES or spec.parameters.api_key_env:
         raise SpecError(

@@ -450,12 +450,12 @@ def test_what_is_missing_is_said(ledger, monkeypatch):
     ]:
         monkeypatch.setitem(__import__("sys").modules, module, None)
         with pytest.raises(SpecError, match=rf"pip install '\.\[{extra}\]'"):
-            build_client(parse_spec(spec), "critic", environment={"ANTHROPIC_API_KEY": "k"})
+            build_client(parse_spec(spec), "critic", environment={"ANTHROPIC_API_KEY": CANARY})
 
 
 def test_addresses_and_parameter_names_of_the_providers():
     def built(text, **environment):
-        client = build_client(parse_spec(text), "critic", environment={"OPENAI_API_KEY": "k", **environment})
+        client = build_client(parse_spec(text), "critic", environment={"OPENAI_API_KEY": CANARY, **environment})
         return str(client._client.base_url), client._create_args, client._client.max_retries
 
     address, arguments, retries = built("openai/gpt-4.1-mini?max_tokens=5")

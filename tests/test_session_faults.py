@@ -156,14 +156,14 @@ DIAGNOSIS = {
 async def served(settings, role, *script, **options):
     """A session in which a scripted server over HTTP answers for one role, and the requests it got."""
     async with serving(*script) as server:
-        spec = f"openai-api/lab/some-model@{server.address}?attempts=2&api_key_env=LAB_KEY"
+        spec = f"openai-api/lab/some-model@{server.address}?attempts=2&api_key_env=LAB_API_KEY"
         settings = settings.model_copy(update={"agents": settings.agents | {role: spec}})
         return await run_session(settings, observer=Recorder(), **options), server.requests
 
 
 def test_an_agent_over_http_is_recorded_and_its_key_is_not(tmp_path, monkeypatch):
     canary = "sk-canary-0123456789abcdef"
-    monkeypatch.setenv("LAB_KEY", canary)
+    monkeypatch.setenv("LAB_API_KEY", canary)
     settings = tiny_settings(tmp_path)
     outcome, requests = asyncio.run(
         served(
@@ -199,7 +199,7 @@ def test_an_agent_over_http_is_recorded_and_its_key_is_not(tmp_path, monkeypatch
 
 
 def test_an_agent_that_never_calls_a_tool_is_nudged_and_then_given_up(tmp_path, monkeypatch):
-    monkeypatch.setenv("LAB_KEY", "sk-anything-at-all")
+    monkeypatch.setenv("LAB_API_KEY", "sk-anything-at-all")
     settings = tiny_settings(
         tmp_path, deliberation=DeliberationSettings(candidates=2, refinements=0, steps=8)
     )
@@ -220,7 +220,7 @@ def test_an_agent_that_never_calls_a_tool_is_nudged_and_then_given_up(tmp_path, 
 
 
 def test_a_coordinator_that_never_decides_leaves_the_shaping_to_code_which_keeps_it(tmp_path, monkeypatch):
-    monkeypatch.setenv("LAB_KEY", "sk-anything-at-all")
+    monkeypatch.setenv("LAB_API_KEY", "sk-anything-at-all")
     settings = tiny_settings(tmp_path)
     outcome, _ = asyncio.run(served(settings, "coordinator", text("Hard to say.")))
     assert outcome.status == "done" and outcome.promoted == []

@@ -44,10 +44,10 @@ def test_grammar(text, provider, model, base_url):
 
 def test_parameters_are_typed():
     parameters = parse_spec(
-        "openai-api/m@http://h/v1?temperature=0.5&max_tokens=200&seed=3&timeout=9.5&attempts=2&api_key_env=LAB_KEY"
+        "openai-api/m@http://h/v1?temperature=0.5&max_tokens=200&seed=3&timeout=9.5&attempts=2&api_key_env=LAB_API_KEY"
     ).parameters
     assert (parameters.temperature, parameters.max_tokens, parameters.seed) == (0.5, 200, 3)
-    assert (parameters.timeout, parameters.attempts, parameters.api_key_env) == (9.5, 2, "LAB_KEY")
+    assert (parameters.timeout, parameters.attempts, parameters.api_key_env) == (9.5, 2, "LAB_API_KEY")
     assert parameters.top_p is None
 
 
@@ -170,15 +170,17 @@ def test_assignments_of_the_command_line():
 
 def test_keys_come_from_the_environment():
     assert read_key(parse_spec("rules"), {}) is None
-    assert read_key(parse_spec("openai/a"), {"OPENAI_API_KEY": "k1"}) == "k1"
+    k1, k2, k3 = (f"key-{number}-0123456789" for number in (1, 2, 3))
+    assert read_key(parse_spec("openai/a"), {"OPENAI_API_KEY": k1}) == k1
     assert key_variable(parse_spec("openai-api/lab/Qwen3-8B@http://h/v1")) == "LAB_QWEN3_8B_API_KEY"
-    assert read_key(parse_spec("openai-api/lab/Qwen3-8B@http://h/v1"), {"LAB_QWEN3_8B_API_KEY": "k2"}) == "k2"
+    assert read_key(parse_spec("openai-api/lab/Qwen3-8B@http://h/v1"), {"LAB_QWEN3_8B_API_KEY": k2}) == k2
     assert read_key(parse_spec("openai-api/m@http://h/v1"), {}) is None
-    assert read_key(parse_spec("openai/a?api_key_env=MINE"), {"MINE": "k3", "OPENAI_API_KEY": "k1"}) == "k3"
+    other = parse_spec("openai/a?api_key_env=MY_API_KEY")
+    assert read_key(other, {"MY_API_KEY": k3, "OPENAI_API_KEY": k1}) == k3
     for text, variable in [
         ("openai/a", "OPENAI_API_KEY"),
         ("anthropic/a", "ANTHROPIC_API_KEY"),
-        ("openai-api/m@http://h/v1?api_key_env=MINE", "MINE"),
+        ("openai-api/m@http://h/v1?api_key_env=MY_API_KEY", "MY_API_KEY"),
     ]:
         with pytest.raises(SpecError, match=variable):
             read_key(parse_spec(text), {variable: "  "})

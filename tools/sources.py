@@ -31,7 +31,9 @@ PREFIX = "LEARNING_SIGNAL_"
 AGENT_PREFIX = "LEARNING_SIGNAL_AGENT_"
 """Backends of agents: read by whoever resolves backend specs, not here."""
 CONFIG_VARIABLE = "LEARNING_SIGNAL_CONFIG"
-_NO_SETTINGS = {CONFIG_VARIABLE, STATE_VARIABLE}
+KEY_VARIABLES = "LEARNING_SIGNAL_KEY_VARIABLES"
+"""Variables that may hold keys: read by whoever reads keys, and nowhere a setting that is stored."""
+_NO_SETTINGS = {CONFIG_VARIABLE, STATE_VARIABLE, KEY_VARIABLES}
 """Variables with our prefix that are no setting."""
 
 OPTIONS = {
