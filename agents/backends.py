@@ -213,11 +213,13 @@ def _openai_client(
     parallel tool calls one id.
     """
     try:
+        import openai
         from autogen_ext.models.openai import OpenAIChatCompletionClient
         from autogen_ext.models.openai._model_info import get_info
     except ImportError:
         raise _missing(spec, "openai") from None
 
+    from agents.transport import guarded_client
     from agents.wire import watch
 
     official = spec.provider == "openai" and spec.base_url is None and not environment.get("OPENAI_BASE_URL")
@@ -242,6 +244,7 @@ def _openai_client(
         model_info=known or UNKNOWN_MODEL,
         max_retries=0,
         timeout=timeout,
+        http_client=guarded_client(openai.DefaultAsyncHttpxClient),
         include_name_in_message=False,
         **options,
     )
@@ -252,6 +255,7 @@ def _openai_client(
 def _anthropic_client(spec: BackendSpec, key: str | None, timeout: float) -> ChatCompletionClient:
     try:
         version = importlib.metadata.version("anthropic")
+        import anthropic
         from autogen_ext.models.anthropic import AnthropicChatCompletionClient
     except ImportError:  # PackageNotFoundError is one
         raise _missing(spec, "anthropic") from None
@@ -262,6 +266,8 @@ def _anthropic_client(spec: BackendSpec, key: str | None, timeout: float) -> Cha
         )
     from autogen_ext.models.anthropic._model_info import get_info
 
+    from agents.transport import guarded_client
+
     try:
         known: Any = get_info(spec.model)
     except (KeyError, ValueError):
@@ -270,7 +276,8 @@ def _anthropic_client(spec: BackendSpec, key: str | None, timeout: float) -> Cha
     if spec.base_url:
         options["base_url"] = spec.base_url
     return AnthropicChatCompletionClient(
-        model=spec.model, api_key=key, model_info=known, max_retries=0, timeout=timeout, **options
+        model=spec.model, api_key=key, model_info=known, max_retries=0, timeout=timeout,
+        http_client=guarded_client(anthropic.DefaultAsyncHttpxClient), **options
     )
 
 

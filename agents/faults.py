@@ -10,6 +10,7 @@ from typing import Literal
 
 from agents.replies import EmptyReply
 from agents.specs import EMBEDDED, BackendSpec, key_variable
+from agents.transport import RefusedRedirect
 from agents.wire import TruncatedReply, UnreadableReply
 
 Kind = Literal["transient", "permanent", "protocol", "truncated", "empty"]
@@ -50,6 +51,8 @@ def mask(text: str, secrets: Iterable[str] = ()) -> str:
 
 def _judge(error: BaseException, spec: BackendSpec) -> tuple[Kind, str, str]:
     """(kind, what was found, what to do) for an exception of a model client."""
+    if isinstance(error.__cause__, (RefusedRedirect, UnreadableReply)):  # the SDK's own error stands around it
+        error = error.__cause__
     where = f" at {spec.base_url}" if spec.base_url else ""
     status = getattr(error, "status_code", None)
     names = {cls.__name__ for cls in type(error).__mro__}
@@ -65,6 +68,9 @@ def _judge(error: BaseException, spec: BackendSpec) -> tuple[Kind, str, str]:
         return "truncated", "cut its reply at the token limit", "raise it with '?max_tokens=N'"
     if isinstance(error, EmptyReply):
         return "empty", "replied with neither text nor a tool call", "try again or choose another model"
+    if isinstance(error, RefusedRedirect):
+        found = f"is redirected{where} to {error}, expected an answer, and nothing was sent there"
+        return "permanent", found, "write that address into the spec if it is the server you mean"
     if isinstance(error, UnreadableReply):
         advice = "check that the address is that of the model's API (it usually ends in /v1)"
         return "protocol", f"answered{where} with {error}", advice
