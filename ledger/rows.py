@@ -7,7 +7,7 @@ import math
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,12 @@ class RowWriter:
         }
 
     def close(self) -> None:
-        """Close the file. Everything committed stays."""
+        """Close the file. Everything committed stays; the write-ahead log, which keeps old versions, is emptied."""
         with self._lock:
+            # SQLite empties it itself only where no reader has the file open. Whoever is in its way is not waited for.
+            with suppress(sqlite3.Error):
+                self._db.conn.execute("PRAGMA busy_timeout = 500")
+                self._db.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             self._db.close()
 
     def add_secrets(self, values: Iterable[str]) -> None:

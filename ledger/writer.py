@@ -107,7 +107,8 @@ class Ledger(RowWriter):
     def save_cursor(self, session_id: str, state: dict[str, Any]) -> None:
         """Remember where the session stands, in place of what was remembered before.
 
-        It is kept exactly but for known keys of 16 characters or more: a resume goes on with the very same texts.
+        It is kept exactly but for known keys of 16 characters or more (shorter ones are refused where keys are read):
+        a resume goes on with the very same texts.
         """
         with self._writing("save cursor"):
             self._execute(
