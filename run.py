@@ -21,7 +21,7 @@ from typer.exceptions import TyperException
 from viewer import options, reading
 from viewer.interrupts import ABORT_SECONDS, STOPPED, watch
 from viewer.options import LEDGER, AsJson, Ledger, Plain, Verbose, option, whole
-from viewer.terminal import BAD_INPUT, err, fail, for_a_user, log_to, out, show_json, tell
+from viewer.terminal import BAD_INPUT, err, fail, for_a_user, log_to, out, show_json, show_traceback, tell
 
 __all__ = ["ABORT_SECONDS", "BAD_INPUT", "LEDGER", "STOPPED", "app", "for_a_user", "main", "run"]
 
@@ -581,7 +581,11 @@ def _command_of(error: TyperException) -> str:
 
 def main() -> None:
     """The console script."""
-    sys.exit(run())
+    try:
+        sys.exit(run())
+    except Exception:  # noqa: BLE001 - a fault of the program, which ``run`` has named: its text may come from a log
+        show_traceback()
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def refused_key(key: str, variable: str) -> str | None:
     if len(key) < SHORTEST_CERTAIN_SECRET:
         return (
             f"The environment variable {variable} holds a key of fewer than {SHORTEST_CERTAIN_SECRET} characters, "
-            "expected more: one so short cannot be told from words and so not be kept out of the log; give the server a "
-            "longer key, or unset the variable where it asks for none."
+            "expected more: one so short cannot be told from words and so not be kept out of the log; give the server "
+            "a longer key, or unset the variable where it asks for none."
         )
     return None

@@ -240,9 +240,9 @@ def _decision(decision: DecisionRow, approvals: Sequence[EventRow]) -> list[Rend
         lines.append(Text(f"shaping from: {shaping_text(decision.shaping_from)}", "dim"))
         lines.append(Text(f"shaping to:   {shaping_text(decision.shaping_to)}"))
     after = (
-        f", after {decision.previous_hash[:12]}" if decision.previous_hash else ", the first of its session"
+        f", after {clean(decision.previous_hash)[:12]}" if decision.previous_hash else ", the first of its session"
     )
-    lines.append(Text(f"hash {decision.hash[:12]}{after}", "dim"))
+    lines.append(Text(f"hash {clean(decision.hash)[:12]}{after}", "dim"))
     return lines
 
 

@@ -7,21 +7,33 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from loguru import logger
 from rich.console import Console
+from rich.segment import Segment
 from rich.text import Text
 
-from viewer.text import clean
+from viewer.text import clean, visible
 
 BAD_INPUT = 2
 """Exit code of bad input."""
 PACKAGES = {"agents", "tools", "marl", "ledger", "viewer"}
 
 
-class _Console(Console):
+class SafeConsole(Console):
+    """Shows only what is visible of any text, wherever it comes from: no view can forget to clean a column.
+
+    What rich itself says to the terminal (colours, the cursor of the live area) is no text and passes.
+    """
+
+    def render(self, *arguments: Any, **options: Any) -> Iterable[Segment]:
+        """The segments of a renderable: everything that is printed passes here."""
+        for segment in super().render(*arguments, **options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
     def on_broken_pipe(self) -> None:
         """Whoever reads the pipe, such as head, has seen enough: no failure, as rich would have it."""
         raise BrokenPipeError
@@ -30,7 +42,7 @@ class _Console(Console):
 def console(stream: Any) -> Console:
     """A console on standard output or standard error; a pipe gets 100 columns unless COLUMNS says otherwise."""
     width = None if stream.isatty() or "COLUMNS" in os.environ else 100
-    return _Console(stderr=stream is sys.stderr, highlight=False, width=width)
+    return SafeConsole(stderr=stream is sys.stderr, highlight=False, width=width)
 
 
 out = console(sys.stdout)
@@ -39,7 +51,8 @@ err = console(sys.stderr)
 
 def show_json(data: Any) -> int:
     """Print ``data`` as JSON on standard output; returns the exit code of success."""
-    out.print(json.dumps(data, indent=2, default=str, allow_nan=False), markup=False, soft_wrap=True)
+    written = json.dumps(data, indent=2, default=str, allow_nan=False)  # ASCII: control characters are escaped
+    out.print(written.replace("\x7f", "\\u007f"), markup=False, soft_wrap=True)
     return 0
 
 
@@ -62,6 +75,11 @@ def tell(lines: Sequence[str]) -> None:
 
 
 _INDENT = re.compile(" *")
+
+
+def show_traceback() -> None:
+    """Print the traceback of the exception that is being handled; its text may come from a log as well."""
+    err.print(Text(clean(traceback.format_exc(), lines=True).rstrip()), soft_wrap=True)
 
 
 def fail(sentence: str) -> int:

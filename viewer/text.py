@@ -1,7 +1,8 @@
 """Untrusted text made safe for a terminal, and numbers made readable.
 
-Whatever an agent wrote may hold escape sequences, control characters or rich markup. It passes `clean` and is shown as
-`rich.text.Text`, which never parses markup.
+Whatever an agent wrote, and whatever a log from elsewhere holds, may be an escape sequence, a control character or rich
+markup. It passes `clean` and is shown as `rich.text.Text`, which never parses markup. What was forgotten there cannot
+reach the terminal either: the consoles of ``viewer.terminal`` show only what is `visible`.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ _ESCAPES = re.compile(
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
     r"|\x1b[ -/]*[0-~]"
 )
+_UNSEEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 _SPARKS = "▁▂▃▄▅▆▇█"
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -67,11 +69,19 @@ def clean(text: str, *, lines: bool = False) -> str:
     Line ends are kept where ``lines`` is true and become single spaces otherwise; tabs become spaces.
     """
     text = _ESCAPES.sub("", str(text)).replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ")
-    kept = (
-        c for c in text if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
-    )
-    text = "".join(kept)
+    text = visible(text)
     return text if lines else " ".join(text.split())
+
+
+def visible(text: str) -> str:
+    """``text`` without characters that a terminal acts on or that cannot be seen; line ends and tabs stay.
+
+    Left out are control characters (C0, C1, DEL), formatting ones (bidirectional overrides, zero widths), surrogates,
+    private ones, and line and paragraph separators.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in _UNSEEN)
 
 
 def shorten(text: str, limit: int) -> str:
