@@ -34,6 +34,7 @@ from ledger.records import (
     VerdictRow,
 )  # fmt: skip
 from ledger.search import search
+from ledger.sessions import ID_IN_SQL, is_session_id, refuse_strange_id
 
 
 class Reader:
@@ -86,12 +87,19 @@ class Reader:
     # sessions -------------------------------------------------------------------------------------
 
     def sessions(self, limit: int | None = 20) -> list[SessionRow]:
-        """The newest sessions first; all of them when ``limit`` is None."""
+        """The newest sessions first; all of them when ``limit`` is None, but never a strange one."""
         ids = self.rows(
-            "SELECT id FROM sessions ORDER BY started_at DESC, id DESC LIMIT ?",
+            f"SELECT id FROM sessions WHERE id {ID_IN_SQL} ORDER BY started_at DESC, id DESC LIMIT ?",
             (-1 if limit is None else limit,),
         )
         return [self._session(row["id"]) for row in ids]
+
+    def strange_sessions(self) -> list[str]:
+        """The ids that this program does not write: whoever reads one of these sessions is refused."""
+        return [each for each in self._session_ids() if not is_session_id(each)]
+
+    def _session_ids(self) -> list[str]:
+        return [row["id"] for row in self.rows("SELECT id FROM sessions ORDER BY started_at DESC, id DESC")]
 
     def session(self, id_or_prefix: str = "latest") -> SessionRow:
         """The session with this id or this beginning of one, or the latest.
@@ -103,22 +111,26 @@ class Reader:
 
     def session_id(self, id_or_prefix: str = "latest") -> str:
         """The full id of ``session(id_or_prefix)``."""
-        known = [row["id"] for row in self.rows("SELECT id FROM sessions ORDER BY started_at DESC, id DESC")]
+        known = self._session_ids()
         if not known:
             raise LedgerError(f"The ledger {self.path} has no session yet; start one first.")
-        if id_or_prefix == "latest":
-            return known[0]
-        fits = [each for each in known if each.startswith(id_or_prefix)] if id_or_prefix else []
-        if id_or_prefix in fits or len(fits) == 1:
-            return id_or_prefix if id_or_prefix in fits else fits[0]
+        chosen = known[0] if id_or_prefix == "latest" else self._fitting(id_or_prefix, known)
+        refuse_strange_id(chosen, self.path)
+        return chosen
+
+    def _fitting(self, wanted: str, known: list[str]) -> str:
+        """The one of ``known`` that is ``wanted`` or begins with it; strange ones only by their whole id."""
+        if wanted in known:
+            return wanted
+        usable = [each for each in known if is_session_id(each)]
+        fits = [each for each in usable if each.startswith(wanted)] if wanted else []
+        if len(fits) == 1 or not usable:
+            return (fits or known)[0]
         if fits:
-            raise LedgerError(
-                f"{id_or_prefix!r} fits {len(fits)} sessions ({', '.join(fits[:4])}); give more of the id."
-            )
-        nearest = difflib.get_close_matches(id_or_prefix, known, n=3, cutoff=0.3) or known[:3]
+            raise LedgerError(f"{wanted!r} fits {len(fits)} sessions ({', '.join(fits[:4])}); give more of the id.")
+        nearest = difflib.get_close_matches(wanted, usable, n=3, cutoff=0.3) or usable[:3]
         raise LedgerError(
-            f"There is no session {id_or_prefix!r}; the nearest are {', '.join(nearest)}: "
-            "give one, or 'latest'."
+            f"There is no session {wanted!r}; the nearest are {', '.join(nearest)}: give one, or 'latest'."
         )
 
     def _session(self, session_id: str) -> SessionRow:
@@ -222,12 +234,13 @@ class Reader:
         return [TranscriptRow(EventRow(**{name: row.pop(name) for name in names}), **row) for row in rows]
 
     def entry(self, seq: int) -> Entry:
-        """Everything about one event; raises ``LedgerError`` when there is no such event."""
+        """Everything about one event; raises ``LedgerError`` when there is no such event, or its session is strange."""
         found = self.rows("SELECT * FROM events WHERE seq = ?", (seq,))
         if not found:
             raise LedgerError(
                 f"There is no entry {seq} in the ledger {self.path}; take a number from the log."
             )
+        refuse_strange_id(found[0]["session_id"], self.path)
         parts = {
             table: [
                 self.read(table, row)
@@ -272,7 +285,7 @@ class Reader:
             round=round,
             kind=kind,
         )
-        return search(self, text, where, values, limit)
+        return search(self, text, f"{where} AND e.session_id {ID_IN_SQL}", values, limit)
 
     # decisions ------------------------------------------------------------------------------------
 
@@ -284,7 +297,8 @@ class Reader:
         return [self.decision(row) for row in rows]
 
     def decision(self, row: dict[str, Any]) -> DecisionRow:
-        """The record of a row of decisions."""
+        """The record of a row of decisions; raises ``LedgerError`` where its session is strange."""
+        refuse_strange_id(row["session_id"], self.path)
         shapings = {name: self.json(row[name]) for name in ("shaping_from", "shaping_to")}
         return DecisionRow(**row | shapings)
 

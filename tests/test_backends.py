@@ -31,6 +31,7 @@ from agents.specs import SpecError, parse_spec
 from ledger.errors import LedgerError
 from ledger.writer import Ledger
 from tests import scripted_server as wire
+from tests.ledger_samples import SAMPLE_ID
 from tests.scripted_server import Reply, serving
 
 CANARY = "sk-canary-0123456789abcdef"
@@ -51,7 +52,7 @@ def empty_ledger(tmp_path_factory):
     """A ledger with one session; copied per test, because making one costs more than a test."""
     path = tmp_path_factory.mktemp("empty") / "log.db"
     with Ledger.open(path) as opened:
-        opened.begin_session(id="s", task="spread", algorithm="mappo", seed=0, config={}, code_version="test")
+        opened.begin_session(id=SAMPLE_ID, task="spread", algorithm="mappo", seed=0, config={}, code_version="test")
     return path
 
 
@@ -67,7 +68,7 @@ async def connected(ledger, *script, parameters="", context=None, environment=No
     async with serving(*script) as server:
         spec = parse_spec(f"openai-api/some-model@{server.address}{parameters}")
         client = agent_client(
-            spec, "critic", ledger=ledger, session_id="s", context=context or CallContext(1, "critic", "0"),
+            spec, "critic", ledger=ledger, session_id=SAMPLE_ID, context=context or CallContext(1, "critic", "0"),
             limits=limits, environment={"SOME_MODEL_API_KEY": CANARY} if environment is None else environment,
         )  # fmt: skip
         try:
@@ -237,7 +238,7 @@ def test_a_refused_connection_is_named(ledger):
             address = server.address
         spec = parse_spec(f"openai-api/some-model@{address}")
         client = agent_client(
-            spec, "critic", ledger=ledger, session_id="s", context=CallContext(), limits=QUICK, environment={}
+            spec, "critic", ledger=ledger, session_id=SAMPLE_ID, context=CallContext(), limits=QUICK, environment={}
         )
         with pytest.raises(BackendError, match="cannot be reached at http://127.0.0.1.*start the server") as raised:
             await client.create(ASK)
@@ -416,7 +417,9 @@ def test_a_broken_history_is_repaired():
 def test_the_rules_run_through_the_same_stack(ledger):
     async def main():
         spec = parse_spec("rules")
-        client = agent_client(spec, "critic", ledger=ledger, session_id="s", context=CallContext(), environment={})
+        client = agent_client(
+            spec, "critic", ledger=ledger, session_id=SAMPLE_ID, context=CallContext(), environment={}
+        )  # fmt: skip
         return await client.create(ASK)
 
     assert asyncio.run(main()).content

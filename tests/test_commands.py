@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import sys
 import time
@@ -289,7 +290,7 @@ def test_what_cannot_be_trained_here_is_refused_before_anything_is_written(capsy
     wrong = "tests.foreign_environments:Broken?fault=unseeded"
     for command in ("train", "session"):
         text = refused(capsys, command, "--env", wrong, "--ledger", "l.db")
-        assert "The same seed" in text and f"check-env {wrong}" in text
+        assert "The same seed" in text and f"check-env {shlex.quote(wrong)}" in text
         if not torch.cuda.is_available():
             assert "set device to cpu" in refused(capsys, command, "--device", "cuda", "--ledger", "l.db")
     assert not Path("l.db").exists()

@@ -656,7 +656,7 @@ def test_a_session_that_was_taken_over_takes_no_write(ledger: Ledger, session: s
 def test_a_resume_or_begin_that_is_undone_leaves_the_ledger_as_before(ledger: Ledger, session: str) -> None:
     with pytest.raises(RuntimeError), ledger.transaction("resume"):
         ledger.resume_session(session, "0")
-        begin(ledger, id="never")
+        begin(ledger, id="20261123-101010-nvr")
         raise RuntimeError("the disk is full")
     with ledger.transaction("outer"):
         with pytest.raises(RuntimeError), ledger.transaction("inner"):
@@ -695,7 +695,7 @@ def _both_answer(processes: list[subprocess.Popen], order: str) -> list[str]:
 @pytest.mark.skipif(os.name != "posix", reason="asks the kernel for processes")
 @pytest.mark.parametrize("care", ["careful", "careless"])
 def test_of_two_processes_that_resume_at_once_one_wins(ledger: Ledger, care: str) -> None:
-    rounds = [begin(ledger, id=f"session-{number}") for number in range(10 if care == "careful" else 1)]
+    rounds = [begin(ledger, id=f"20261123-101010-a{number:02d}") for number in range(10 if care == "careful" else 1)]
     for session in rounds:
         ledger.end_session(session, "paused", "Ctrl-C")
     command = [sys.executable, "-c", _RESUMES_WHEN_TOLD, str(ledger.path), care]
@@ -767,13 +767,13 @@ def test_the_twin_is_neither_main_run_nor_branch(written: Ledger) -> None:
 def test_a_running_session_whose_process_is_gone_is_interrupted(ledger: Ledger) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    ours, theirs, stale = (begin(ledger, id=name) for name in ("ours", "theirs", "stale"))
+    ours, theirs, stale = (begin(ledger, id=f"20261123-101010-{name}") for name in ("our", "the", "sta"))
     ledger.complete("sessions", ours, pid=gone.pid)
     ledger.complete("sessions", theirs, host="another-host", heartbeat_at=seconds_ago(50))
     ledger.complete("sessions", stale, host="another-host", heartbeat_at=seconds_ago(70))
     with Reader.open(ledger.path) as reader:
         status = {row.id: row.status for row in reader.sessions()}
-    assert status == {"ours": "interrupted", "theirs": "running", "stale": "interrupted"}
+    assert status == {ours: "interrupted", theirs: "running", stale: "interrupted"}
 
 
 def test_costs_do_not_invent_a_price(sample: Reader) -> None:

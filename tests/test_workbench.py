@@ -23,6 +23,7 @@ from agents.workbench import ToolAgent, ToolWorkbench
 from ledger.errors import LedgerError
 from ledger.writer import Ledger
 from tests import scripted_server as wire
+from tests.ledger_samples import SAMPLE_ID
 from tests.scripted_server import serving
 from tools.base import Answer, Tool, ToolRefused
 
@@ -55,7 +56,7 @@ class _Submit(_Strict):
 def empty_ledger(tmp_path_factory):
     path = tmp_path_factory.mktemp("empty") / "log.db"
     with Ledger.open(path) as opened:
-        opened.begin_session(id="s", task="spread", algorithm="mappo", seed=0, config={}, code_version="test")
+        opened.begin_session(id=SAMPLE_ID, task="spread", algorithm="mappo", seed=0, config={}, code_version="test")
     return path
 
 
@@ -101,10 +102,10 @@ class _Desk:
         def on_done(ended_by):
             self.saved += 1
             self.ended_by = ended_by
-            ledger.save_cursor("s", {"evidence": self.evidence, "done": self.done})
+            ledger.save_cursor(SAMPLE_ID, {"evidence": self.evidence, "done": self.done})
 
         return ToolWorkbench(
-            self.tools(), ledger=ledger, session_id="s", agent="critic", context=CallContext(1, "critic", "0"),
+            self.tools(), ledger=ledger, session_id=SAMPLE_ID, agent="critic", context=CallContext(1, "critic", "0"),
             next_evidence_id=next_evidence_id, on_done=on_done, **options,
         )  # fmt: skip
 
@@ -174,7 +175,7 @@ def test_a_call_is_recorded_applied_and_saved_in_one_commit(ledger):
     assert body(ledger, row["arguments"]) == '{"x": 3}' and body(ledger, row["result"]) == text
     assert row["latency_ms"] >= 9 and row["round"] == 1 and row["agent"] == "critic"
     assert labels == [("tool call begins", ["pending"]), ("tool call ok", ["ok"])]
-    assert ledger.load_cursor("s") == {"evidence": 1, "done": ["look 3"]}
+    assert ledger.load_cursor(SAMPLE_ID) == {"evidence": 1, "done": ["look 3"]}
 
 
 @pytest.mark.parametrize(
@@ -343,7 +344,7 @@ def test_two_tools_of_one_name_are_refused(ledger):
     tool = _Desk().tools()[0]
     with pytest.raises(ValueError, match="look, look"):
         ToolWorkbench(
-            [tool, tool], ledger=ledger, session_id="s", agent="critic", context=CallContext(),
+            [tool, tool], ledger=ledger, session_id=SAMPLE_ID, agent="critic", context=CallContext(),
             next_evidence_id=lambda: "E1",
         )  # fmt: skip
 
@@ -463,7 +464,7 @@ def test_a_phase_over_http_resumes_without_asking_or_doing_anything_twice(ledger
         desk, context = _Desk(), CallContext(1, "critic", "0")
         bench = desk.bench(ledger)
         client = agent_client(
-            parse_spec(f"openai-api/m@{address}"), "critic", ledger=ledger, session_id="s", context=context,
+            parse_spec(f"openai-api/m@{address}"), "critic", ledger=ledger, session_id=SAMPLE_ID, context=context,
             limits=Limits(attempts=1), environment={},
         )  # fmt: skip
         agent = ToolAgent("critic", client, workbench=bench, system_message="x", max_tool_iterations=1)

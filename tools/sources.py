@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -232,7 +233,8 @@ def refuse_wrong_run(run: RunSettings) -> None:
         errors = [finding for finding in check_environment(run.task, episodes=2) if finding.level == "error"]
         if errors:
             found = errors[0].message.removesuffix(".")
-            raise SettingsError(f"{found}; 'python run.py check-env {run.task}' tells whether that is all.")
+            command = f"python run.py check-env {shlex.quote(run.task)}"
+            raise SettingsError(f"{found}; {command} tells whether that is all.")
     if run.learner.device == "cuda":
         from marl.running import refuse_missing_device
 

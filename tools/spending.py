@@ -87,4 +87,4 @@ def resume_command(desk: Desk) -> str:
     """What to type to go on with this session."""
     default = SessionSettings.model_fields["ledger"].default
     where = "" if desk.ledger.path == default else f" --ledger {shlex.quote(str(desk.ledger.path))}"
-    return f"python run.py resume {desk.session}{where}"
+    return f"python run.py resume {shlex.quote(desk.session)}{where}"

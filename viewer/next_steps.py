@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,10 +14,12 @@ from rich.table import Table
 from viewer.options import LEDGER
 from viewer.text import styled
 
+_BUDGET = re.compile(r" --budget [A-Za-z0-9=.,-]+")
+
 
 def resume_command(session_id: str, ledger: Path) -> str:
     """What to type to go on with a session."""
-    return f"python run.py resume {session_id}{ledger_option(ledger)}"
+    return f"python run.py resume {shlex.quote(session_id)}{ledger_option(ledger)}"
 
 
 def ledger_option(ledger: Path) -> str:
@@ -26,7 +29,7 @@ def ledger_option(ledger: Path) -> str:
 
 def after_session(outcome: Mapping[str, Any], ledger: Path) -> list[tuple[str, str]]:
     """Pairs (what it is for, command) for the end of a session."""
-    session_id, where = outcome["session_id"], ledger_option(ledger)
+    session_id, where = shlex.quote(outcome["session_id"]), ledger_option(ledger)
     commands = _going_on(outcome, ledger)
     rounds = [each["round"] for each in (*(outcome.get("promoted") or ()), *(outcome.get("rejected") or ()))]
     for number in sorted(set(rounds))[:2]:
@@ -47,7 +50,7 @@ def after_training(outcome: Mapping[str, Any], ledger: Path) -> list[tuple[str, 
     commands = _going_on(outcome, ledger)
     commands += _playing(outcome, where, outcome["env_steps"])
     if outcome["env_steps"]:
-        export = f"python run.py export {outcome['session_id']}{where}"
+        export = f"python run.py export {shlex.quote(outcome['session_id'])}{where}"
         commands.append(("its weights as safetensors", export))
     return commands
 
@@ -64,11 +67,14 @@ def _going_on(outcome: Mapping[str, Any], ledger: Path) -> list[tuple[str, str]]
     if outcome["status"] == "done":
         return []
     command = resume_command(outcome["session_id"], ledger)
-    # A budget that is used up says itself what would do; without it, the resume would pause at once.
-    _, found, options = (outcome.get("stop_reason") or "").partition(command)
-    return [("go on with this session", command + options if found else command)]
+    # A budget that is used up says itself what would do; without it, the resume would pause at once. A reason may quote
+    # a server or a log, so nothing but a budget is taken out of it.
+    _, _, options = (outcome.get("stop_reason") or "").partition(command)
+    budget = _BUDGET.fullmatch(options)
+    return [("go on with this session", command + (budget.group() if budget else ""))]
 
 
 def _playing(outcome: Mapping[str, Any], where: str, trained: Any) -> list[tuple[str, str]]:
     """Only what has trained something can be played."""
-    return [("watch its policy", f"python run.py play {outcome['session_id']}{where}")] if trained else []
+    command = f"python run.py play {shlex.quote(outcome['session_id'])}{where}"
+    return [("watch its policy", command)] if trained else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from loguru import logger
 
 from viewer.options import LEDGER, AsJson, ByAgent, ByKind, ByRound, Ledger, Session, whole
 from viewer.terminal import out, show_json
@@ -20,7 +21,13 @@ def log_list(
     from viewer.log import plain_data, render_sessions
 
     with Reader.open(ledger) as reader:
-        rows = reader.sessions(limit=limit)
+        rows, strange = reader.sessions(limit=limit), reader.strange_sessions()
+    if strange:
+        logger.warning(
+            "Found {} more session(s) whose ids this program does not write, the newest {!r}, expected ids such as "
+            "20261122-154501-k3f; they are left out: ask whoever gave you the log.",
+            len(strange), strange[0][:60],
+        )
     if as_json:
         return show_json(plain_data(rows))
     out.print(render_sessions(rows))
