@@ -21,7 +21,7 @@ bench: $(VENV)/installed-dev ## run every measurement of bench/, several hours (
 	@for file in bench/[a-z]*.py; do echo "== $$file"; $(VENV)/bin/python -m bench.$$(basename $$file .py) || exit 1; done
 
 lint: $(VENV)/installed-dev ## check the style of the code
-	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff check . && $(VENV)/bin/python -m ruff format --check .
 
 clean: ## remove the virtual environment and caches (runs/ is kept: it holds your sessions)
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

@@ -18,10 +18,21 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from viewer import options, reading
-from viewer.interrupts import ABORT_SECONDS, STOPPED, watch
-from viewer.options import LEDGER, AsJson, Ledger, Plain, Verbose, option, whole
-from viewer.terminal import BAD_INPUT, err, fail, for_a_user, log_to, out, show_json, show_traceback, tell
+from learning_signal.viewer.cli import log_commands as reading
+from learning_signal.viewer.cli import options
+from learning_signal.viewer.cli.interrupts import ABORT_SECONDS, STOPPED, watch
+from learning_signal.viewer.cli.options import LEDGER, AsJson, Ledger, Plain, Verbose, option, whole
+from learning_signal.viewer.cli.terminal import (
+    BAD_INPUT,
+    err,
+    fail,
+    for_a_user,
+    log_to,
+    out,
+    show_json,
+    show_traceback,
+    tell,
+)
 
 __all__ = ["ABORT_SECONDS", "BAD_INPUT", "LEDGER", "STOPPED", "app", "for_a_user", "main", "run"]
 
@@ -49,7 +60,7 @@ def session(
     stages: Annotated[str | None, option("Most stages of the main run. [4 for every round]")] = None,
     stage_steps: options.StageSteps = None,
     every: Annotated[str | None, option("Deliberate after so many stages at the latest (1: after each).")] = None,
-    horizon: options.Horizon = None,
+    branch_steps: options.BranchSteps = None,
     candidates: Annotated[str | None, option("Candidates per proposal. [3]")] = None,
     refinements: Annotated[str | None, option("Second tries per round. [1]")] = None,
     family_alpha: Annotated[
@@ -77,8 +88,8 @@ def session(
     verbose: Verbose = False,
 ) -> int:
     """Run a supervised session. Settings: command line > environment (LEARNING_SIGNAL_...) > --config > default."""
-    from agents.specs import parse_assignments, resolve_specs
-    from tools.sources import OPTIONS, gather, one_task, refuse_wrong_run
+    from learning_signal.agents.model.specs import parse_assignments, resolve_specs
+    from learning_signal.tools.plan.sources import OPTIONS, gather, one_task, refuse_wrong_run
 
     given_here = {**locals(), "task": one_task(task, env)}
     given = gather({name: given_here[name] for name in OPTIONS}, os.environ, config)
@@ -90,16 +101,16 @@ def session(
     refuse_wrong_run(settings.run)
 
     if dry_run:
-        from agents.outcome import plan
+        from learning_signal.agents.session.outcome import plan
 
         planned = plan(settings)
         if as_json:
             return show_json(planned)
-        from viewer.plan import render_plan
+        from learning_signal.viewer.reports.plan import render_plan
 
         out.print(render_plan(planned))
         return 0
-    from agents.session import run_session
+    from learning_signal.agents.session.session import run_session
 
     heading = f"{settings.run.task}, {settings.run.learner.algorithm}, seed {settings.seed}"
     return supervise(
@@ -133,18 +144,16 @@ def resume(
 
     One that you did not begin on this machine contacts, executes and writes only what you name again, or --trust.
     """
-    from agents.specs import ROLES, parse_assignments, parse_spec
+    from learning_signal.agents.model.specs import ROLES, parse_assignments, parse_spec
 
     assigned = parse_assignments(agent or [])
-    agents = {
-        role: assigned[role if role in assigned else "all"] for role in ROLES if {role, "all"} & set(assigned)
-    }
+    agents = {role: assigned[role if role in assigned else "all"] for role in ROLES if {role, "all"} & set(assigned)}
     for spec in agents.values():
         parse_spec(spec)
-    from ledger.reader import Reader
-    from tools.budget import parse_budget
-    from tools.consent import Consent, admit
-    from tools.sources import changed_executor, prices_of
+    from learning_signal.ledger.read.reader import Reader
+    from learning_signal.tools.consent import Consent, admit
+    from learning_signal.tools.plan.budget import parse_budget
+    from learning_signal.tools.plan.sources import changed_executor, prices_of
 
     limits = parse_budget(budget) if budget is not None else {}
     prices = prices_of(config) if config is not None else {}
@@ -154,7 +163,7 @@ def resume(
         row = reader.session(session)
         changes = {"executor": changed_executor(reader.config(row.id), kind=executor, address=address, share=share)}
         if row.kind == "training":
-            from tools.training import TrainingError, stored_settings
+            from learning_signal.tools.training.settings import TrainingError, stored_settings
 
             if agents:
                 raise TrainingError(f"Session {row.id} is a training run and has no agents: leave --agent out.")
@@ -164,8 +173,8 @@ def resume(
                 raise TrainingError(f"Session {row.id} is a training run and pays no model: leave --config out.")
             settings = stored_settings(reader, row.id, changes["executor"], consent)
             return train_chain(settings, row.id, as_json=as_json, plain=plain, verbose=verbose)
-        from agents.consent import uses_of_session
-        from agents.session import resume_session, to_resume
+        from learning_signal.agents.session.consent import uses_of_session
+        from learning_signal.agents.session.session import resume_session, to_resume
 
         # Before the live view begins: what is trusted is shown.
         uses = uses_of_session(reader, row.id, to_resume(reader, row.id, agents, changes), consent)
@@ -173,8 +182,15 @@ def resume(
 
     return supervise(
         lambda observer, control: resume_session(
-            ledger, row.id, observer=observer, agents=agents, changes=changes, budget=limits, prices=prices,
-            control=control, consent=consent,
+            ledger,
+            row.id,
+            observer=observer,
+            agents=agents,
+            changes=changes,
+            budget=limits,
+            prices=prices,
+            control=control,
+            consent=consent,
         ),
         f"{row.task}, {row.algorithm}, seed {row.seed}, resumed",
         ledger,
@@ -210,18 +226,23 @@ def train(
     verbose: Verbose = False,
 ) -> int:
     """Train without agents, under one shaping. The same command goes on where an interrupted run stopped."""
-    from tools.sources import gather, one_task, refuse_wrong_run
-    from tools.training import TrainingSettings, read_shaping
+    from learning_signal.tools.plan.sources import gather, one_task, refuse_wrong_run
+    from learning_signal.tools.training.settings import TrainingSettings, read_shaping
 
     set_here = {
-        "task": one_task(task, env), "algorithm": algorithm, "seed": seed, "device": device, "ledger": ledger,
-        "store": store, "executor": executor, "address": address, "share": share,
-    }  # fmt: skip
+        "task": one_task(task, env),
+        "algorithm": algorithm,
+        "seed": seed,
+        "device": device,
+        "ledger": ledger,
+        "store": store,
+        "executor": executor,
+        "address": address,
+        "share": share,
+    }
     common = gather(set_here, os.environ, config).settings({}, {})
     refuse_wrong_run(common.run)
-    settings = TrainingSettings.of(
-        common, env_steps=steps, segment_steps=segment_steps, shaping=read_shaping(shaping)
-    )
+    settings = TrainingSettings.of(common, env_steps=steps, segment_steps=segment_steps, shaping=read_shaping(shaping))
     return train_chain(settings, None, tensorboard, as_json=as_json, plain=plain, verbose=verbose)
 
 
@@ -238,7 +259,7 @@ def study(
     agent: options.Agents = None,
     config: options.Config = None,
     stage_steps: options.StageSteps = None,
-    horizon: options.Horizon = None,
+    branch_steps: options.BranchSteps = None,
     workers: options.Workers = None,
     executor: options.Executor = None,
     address: options.Address = None,
@@ -251,29 +272,38 @@ def study(
     verbose: Verbose = False,
 ) -> int:
     """Compare arms at equal total env steps. The same command goes on where an interrupted study stopped."""
-    from agents.specs import parse_assignments, resolve_specs
-    from tools.sources import gather, refuse_wrong_run
-    from tools.study import plan, study_settings
+    from learning_signal.agents.model.specs import parse_assignments, resolve_specs
+    from learning_signal.tools.plan.sources import gather, refuse_wrong_run
+    from learning_signal.tools.study.study import plan, study_settings
 
     common = {
-        "seed": seed, "algorithm": algorithm, "stage_steps": stage_steps, "horizon": horizon, "workers": workers,
-        "executor": executor, "address": address, "share": share, "store": store,
-    }  # fmt: skip
+        "seed": seed,
+        "algorithm": algorithm,
+        "stage_steps": stage_steps,
+        "branch_steps": branch_steps,
+        "workers": workers,
+        "executor": executor,
+        "address": address,
+        "share": share,
+        "store": store,
+    }
     tasks = []
     for name in task or [None]:
         given = gather({**common, "task": name}, os.environ, config)
         backends = resolve_specs(parse_assignments(agent or []), os.environ, given.agents)
-        tasks.append(given.settings(
-            {role: each.spec.text for role, each in backends.items()},
-            {role: each.source for role, each in backends.items()},
-        ))  # fmt: skip
+        tasks.append(
+            given.settings(
+                {role: each.spec.text for role, each in backends.items()},
+                {role: each.source for role, each in backends.items()},
+            )
+        )
         refuse_wrong_run(tasks[-1].run)
     settings = study_settings(arms, tasks, seeds, env_steps, to)
     planned = plan(settings)
     if dry_run:
         if as_json:
             return show_json(planned)
-        from viewer.plan import render_plan
+        from learning_signal.viewer.reports.plan import render_plan
 
         out.print(render_plan(planned))
         return 0
@@ -290,8 +320,8 @@ def export(
     as_json: AsJson = False,
 ) -> int:
     """Write the policy of a session as safetensors, with a JSON description beside it."""
-    from tools.consent import Consent
-    from tools.policies import export_policy
+    from learning_signal.tools.consent import Consent
+    from learning_signal.tools.training.policies import export_policy
 
     folder = export_policy(ledger, session, to, Consent(env=env, trust=trust, tell=tell))
     if as_json:
@@ -319,10 +349,10 @@ def play(
     as_json: AsJson = False,
 ) -> int:
     """Play a policy: what it scores, and an animation (GIF) of its best and its median episode."""
-    from tools.consent import Consent
-    from tools.policies import play_heuristic, play_policy
-    from tools.sources import SettingsError
-    from viewer.playing import bar, render_play
+    from learning_signal.tools.consent import Consent
+    from learning_signal.tools.plan.sources import SettingsError
+    from learning_signal.tools.training.policies import play_heuristic, play_policy
+    from learning_signal.viewer.reports.playing import bar, render_play
 
     if heuristic == (policy is not None) or heuristic != (task is not None):
         raise SettingsError("Found no one thing to play: give SESSION, or FOLDER, or --heuristic with --task TASK.")
@@ -350,9 +380,9 @@ def check_env(
     as_json: AsJson = False,
 ) -> int:
     """Check an environment of yours against the contract of a task; exit code 1 where something is wrong."""
-    from marl.tasks import make_task
-    from marl.tasks.contract import check_environment
-    from viewer.environment import render_environment
+    from learning_signal.marl.tasks import make_task
+    from learning_signal.marl.tasks.foreign.contract import check_environment
+    from learning_signal.viewer.reports.environment import render_environment
 
     with err.status("playing random episodes ..."):
         findings = [dataclasses.asdict(each) for each in check_environment(name, episodes)]
@@ -374,10 +404,10 @@ app.command()(reading.explain)
 @log_app.command("verify")
 def log_verify(ledger: Ledger = LEDGER, as_json: AsJson = False) -> int:
     """Recompute every hash and every statistic of a log; exit code 1 where something does not agree."""
-    from ledger.reader import Reader
-    from ledger.verify import verify
-    from tools.recompute import recompute
-    from viewer.log import plain_data, render_findings
+    from learning_signal.ledger.read.reader import Reader
+    from learning_signal.ledger.read.verify import verify
+    from learning_signal.marl.gate.recompute import recompute
+    from learning_signal.viewer.reports.log import plain_data, render_findings
 
     with Reader.open(ledger) as reader:
         findings = verify(reader, recompute)
@@ -391,8 +421,8 @@ def log_verify(ledger: Ledger = LEDGER, as_json: AsJson = False) -> int:
 @app.command()
 def tasks(as_json: AsJson = False) -> int:
     """List the tasks with their features and directions."""
-    from marl.tasks import make_task, task_names
-    from viewer.catalogue import render_tasks
+    from learning_signal.marl.tasks import make_task, task_names
+    from learning_signal.viewer.reports.catalogue import render_tasks
 
     specs = [dataclasses.asdict(make_task(name, 1).spec) for name in task_names()]
     if as_json:
@@ -403,19 +433,17 @@ def tasks(as_json: AsJson = False) -> int:
 
 @app.command()
 def backends(
-    check: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="Ask this backend for one tiny tool call.")
-    ] = None,
+    check: Annotated[str | None, typer.Option(metavar="SPEC", help="Ask this backend for one tiny tool call.")] = None,
     as_json: AsJson = False,
 ) -> int:
     """List the LLM backends, what each needs, and whether it is there; --check tries one."""
-    from agents.backends import backend_table
-    from viewer.catalogue import render_backends, render_check
-    from viewer.log import plain_data
+    from learning_signal.agents.model.backends import backend_table
+    from learning_signal.viewer.reports.catalogue import render_backends, render_check
+    from learning_signal.viewer.reports.log import plain_data
 
     if check is not None:
-        from agents.backends import check as try_backend
-        from agents.specs import parse_spec
+        from learning_signal.agents.model.backends import check as try_backend
+        from learning_signal.agents.model.specs import parse_spec
 
         result = plain_data(asyncio.run(try_backend(parse_spec(check))))
         if as_json:
@@ -431,50 +459,36 @@ def backends(
 
 
 def supervise(
-    work: Callable[[Any, Any], Awaitable[Any]],
-    heading: str,
-    ledger: Path,
-    *,
-    as_json: bool,
-    plain: bool,
-    verbose: bool,
+    work: Callable[[Any, Any], Awaitable[Any]], heading: str, ledger: Path, *, as_json: bool, plain: bool, verbose: bool
 ) -> int:
     """Run a session's coroutine under its view, print its report, and return the exit code."""
-    from agents.observer import SessionControl
-    from tools.desk import HumanAnswer
-    from viewer.live import LiveView, PlainView
-    from viewer.next_steps import after_session
-    from viewer.session_end import render_report
+    from learning_signal.agents.session.observer import SessionControl
+    from learning_signal.tools.context import HumanAnswer
+    from learning_signal.viewer.live.view import LiveView, PlainView
+    from learning_signal.viewer.reports.next_steps import after_session
+    from learning_signal.viewer.reports.session_end import render_report
 
     # With --json, standard output carries the outcome alone.
     shown = err if as_json else out
     kind = LiveView if shown.is_terminal and not plain and not as_json else PlainView
-    view = kind(
-        shown, heading, ledger, lambda approved, reason: HumanAnswer(approved=approved, reason=reason)
-    )
+    view = kind(shown, heading, ledger, lambda approved, reason: HumanAnswer(approved=approved, reason=reason))
     outcome = watch(work, view, SessionControl(), ledger, verbose)
     return ended(outcome, lambda data: render_report(data, after_session(data, ledger)), as_json)
 
 
 def train_chain(
-    settings: Any,
-    session: str | None,
-    tensorboard: Path | None = None,
-    *,
-    as_json: bool,
-    plain: bool,
-    verbose: bool,
+    settings: Any, session: str | None, tensorboard: Path | None = None, *, as_json: bool, plain: bool, verbose: bool
 ) -> int:
     """Run a training run under its view, print its report, and return the exit code."""
-    from agents.observer import SessionControl
-    from marl.segment import round_up
-    from tools.training_run import train as run_training
-    from viewer.next_steps import after_training
-    from viewer.training import TrainingView, render_training
+    from learning_signal.agents.session.observer import SessionControl
+    from learning_signal.marl.segments.segment import round_up
+    from learning_signal.tools.training.run import train as run_training
+    from learning_signal.viewer.live.training import TrainingView, render_training
+    from learning_signal.viewer.reports.next_steps import after_training
 
     curves = None
     if tensorboard is not None:
-        from marl.curves import Curves
+        from learning_signal.marl.policies.curves import Curves
 
         curves = Curves(tensorboard)
     shown = err if as_json else out
@@ -498,27 +512,28 @@ def train_chain(
     return ended(outcome, lambda data: render_training(data, after_training(data, settings.ledger)), as_json)
 
 
-def compare(
-    settings: Any, planned: Mapping[str, Any], *, as_json: bool, plain: bool, verbose: bool
-) -> int:
+def compare(settings: Any, planned: Mapping[str, Any], *, as_json: bool, plain: bool, verbose: bool) -> int:
     """Run a study under its view, write its plot, print its table, and return the exit code."""
-    from agents.observer import SessionControl
-    from agents.study import run_study
-    from tools.study import write_whole
-    from viewer.study import StudyView, render_study
-    from viewer.study_plot import draw
+    from learning_signal.agents.session.observer import SessionControl
+    from learning_signal.agents.session.study import run_study
+    from learning_signal.tools.study.study import write_whole
+    from learning_signal.viewer.live.study import StudyView, render_study
+    from learning_signal.viewer.reports.study_plot import draw
 
     shown = err if as_json else out
     heading = f"{planned['cells']} run{'s' if planned['cells'] > 1 else ''}: {', '.join(settings.arms)}"
     view = StudyView(
-        shown, heading, planned["cells"], planned["env_steps_in_all"],
-        plain=plain or as_json or not shown.is_terminal,
-    )  # fmt: skip
+        shown, heading, planned["cells"], planned["env_steps_in_all"], plain=plain or as_json or not shown.is_terminal
+    )
     control, command = SessionControl(), shlex.join(["python", "run.py", *sys.argv[1:]])
     report = watch(
         lambda observer, control: run_study(settings, observer=observer, control=control, command=command),
-        view, control, settings.folder / "ledger.db", verbose, again="the same command",
-    )  # fmt: skip
+        view,
+        control,
+        settings.folder / "ledger.db",
+        verbose,
+        again="the same command",
+    )
     plot = settings.folder / "study.svg"
     write_whole(plot, draw(report))
     if as_json:
@@ -566,9 +581,7 @@ def run(arguments: list[str] | None = None) -> int:
         sentence = for_a_user(error)
         tell(getattr(error, "details", ()))
         if sentence is None:
-            fail(
-                f"This is a fault of the program, not of your input ({type(error).__name__}); please report it."
-            )
+            fail(f"This is a fault of the program, not of your input ({type(error).__name__}); please report it.")
             raise
         return fail(sentence)
 

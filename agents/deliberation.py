@@ -15,64 +15,68 @@ from autogen_agentchat.messages import TextMessage, ThoughtEvent
 from autogen_core import CancellationToken
 from autogen_core.models import SystemMessage, UserMessage
 
-from agents.cast import Speaker
-from agents.faults import BackendError
-from agents.recording import CallContext
-from agents.workbench import ToolAgent
-from tools.base import ToolRefused
-from tools.briefs import brief
-from tools.contracts import Decision, Role
-from tools.decisions import allowed_actions, record_decision
-from tools.desk import Desk
-from tools.evidence import record_no_diagnosis
-from tools.price import round_price
-from tools.speculation import settle, speculate
-from tools.spending import afford
-from tools.state import HistoryRow, Need, Phase, Regression, Round, VerdictRecord
-from tools.verdicts import computed_verdict, record_verdict
+from learning_signal.agents.model.faults import BackendError
+from learning_signal.agents.model.recording import CallContext
+from learning_signal.agents.roles import Speaker
+from learning_signal.agents.workbench import ToolAgent
+from learning_signal.tools.base import ToolRefused
+from learning_signal.tools.context import SessionContext
+from learning_signal.tools.contracts import Decision, Role
+from learning_signal.tools.plan.cost import round_cost
+from learning_signal.tools.round.briefs import brief
+from learning_signal.tools.round.decisions import allowed_actions, record_decision
+from learning_signal.tools.round.evidence import record_no_diagnosis
+from learning_signal.tools.round.speculation import settle, speculate
+from learning_signal.tools.round.spending import afford
+from learning_signal.tools.round.verdicts import computed_verdict, record_verdict
+from learning_signal.tools.state import HistoryRow, Phase, Regression, Round, Trigger, VerdictRecord
 
 ANSWER_LIMIT = 2000
 """Characters of an answer to a question that the Coordinator is shown."""
 
 
 class Deliberation:
-    """The rounds of one session, over its desk and its four speakers."""
+    """The rounds of one session, over its context and its four speakers."""
 
-    def __init__(self, desk: Desk, cast: Mapping[Role, Speaker], context: CallContext) -> None:
-        self.desk, self.cast, self.context = desk, cast, context
-        desk.ask_agent = self.answer
+    def __init__(self, context: SessionContext, cast: Mapping[Role, Speaker], call_context: CallContext) -> None:
+        self.context, self.cast, self.call_context = context, cast, call_context
+        context.ask_agent = self.answer
 
-    def open_round(self, stage: str, why_now: Need, regression: Regression | None = None) -> None:
+    def open_round(self, stage: str, why_now: Trigger, regression: Regression | None = None) -> None:
         """Begin the next round; one that only undoes a failed promotion goes straight to the Coordinator."""
-        state = self.desk.state
+        state = self.context.state
         state.round_number += 1
         state.refinement, state.stages_without = 0, 0
         state.round = Round(number=state.round_number, stage=stage, why_now=why_now, regression=regression)
-        self.desk.event("need", f"a round now: {why_now.reason}: {why_now.text}")
+        self.context.event("need", f"a round now: {why_now.reason}: {why_now.text}")
         if regression is not None:
             self._enter("coordinator")
-        elif self.desk.settings.deliberation.critic:
+        elif self.context.settings.deliberation.critic:
             self._enter("critic")
         else:
-            record_no_diagnosis(self.desk)
+            record_no_diagnosis(self.context)
             self._enter("generator")
 
     async def step(self) -> None:
         """Take one step of the present phase and commit it.
 
-        Raises ``agents.faults.BackendError`` when the agent's backend gives no usable reply, ``OutOfBudget`` before
-        anything that does not fit in the budget.
+        Raises ``agents.model.faults.BackendError`` when the agent's backend gives no usable reply,
+        ``OutOfBudget`` before anything that does not fit in the budget.
         """
-        state = self.desk.state
+        state = self.context.state
         self._prepare()
         speaker = self.cast[state.phase]
         if state.ended_by is not None:  # cut off between the submission and the end of its step: it counts once
             speaker.workbench.finished = (state.ended_by, "")
-        self.context.round, self.context.phase = state.round_number, state.phase
-        self.context.step = f"{state.refinement}.{state.step}"
+        self.call_context.round, self.call_context.phase = state.round_number, state.phase
+        self.call_context.step = f"{state.refinement}.{state.step}"
         agent = ToolAgent(
-            state.phase, model_client=speaker.client, workbench=speaker.workbench,
-            system_message=speaker.prompt.text, max_tool_iterations=1, reflect_on_tool_use=False,
+            state.phase,
+            model_client=speaker.client,
+            workbench=speaker.workbench,
+            system_message=speaker.prompt.text,
+            max_tool_iterations=1,
+            reflect_on_tool_use=False,
         )
         if state.agent_state is not None:
             await agent.load_state(state.agent_state)
@@ -97,25 +101,27 @@ class Deliberation:
 
         So no agent talks about what cannot be tested.
         """
-        desk, state = self.desk, self.desk.state
-        talk = desk.settings.deliberation
+        context, state = self.context, self.context.state
+        talk = context.settings.deliberation
         first = state.phase == ("critic" if talk.critic else "generator") and state.refinement == 0
         again = state.phase == "generator" and state.refinement > 0
-        if state.step == 0 and (first and desk.round.speculated is None or again):
-            price = round_price(desk.settings, desk.task)
-            refined = f"refinement {state.refinement} of round {desk.round.number}"
+        if state.step == 0 and (first and context.round.speculated is None or again):
+            price = round_cost(context.settings, context.task)
+            refined = f"refinement {state.refinement} of round {context.round.number}"
             afford(
-                desk, refined if again else f"round {desk.round.number}", pieces=2 * desk.settings.gate.confirm_seeds,
+                context,
+                refined if again else f"round {context.round.number}",
+                pieces=2 * context.settings.gate.confirm_seeds,
                 env_steps=price.refinement if again else price.first,
             )
         if first or state.phase == "generator" and not again:
-            speculate(desk)
-        afford(desk, "the next step")
+            speculate(context)
+        afford(context, "the next step")
 
     async def answer(self, role: str, question: str) -> str:
         """What the agent behind ``role`` says to a question about its phase of this round."""
         speaker = self.cast[role]
-        record = self.desk.round.records[role]
+        record = self.context.round.records[role]
         messages = [
             SystemMessage(content=speaker.prompt.text),
             UserMessage(
@@ -124,13 +130,16 @@ class Deliberation:
                 source="coordinator",
             ),
         ]
-        step, self.context.step = self.context.step, f"{self.context.step}.question{self.desk.round.questions}"
+        step, self.call_context.step = (
+            self.call_context.step,
+            f"{self.call_context.step}.question{self.context.round.questions}",
+        )
         try:
             reply = await speaker.client.create(messages)
         except BackendError as error:
             return f"(The {role} cannot answer: {error})"
         finally:
-            self.context.step = step
+            self.call_context.step = step
         if not isinstance(reply.content, str):
             return f"(The {role} called a tool instead of answering.)"
         if len(reply.content) > ANSWER_LIMIT:
@@ -139,17 +148,17 @@ class Deliberation:
 
     def _think(self, thought: str) -> None:
         """Write down what an agent thinks before it acts - once, also where its step is taken again."""
-        desk, state = self.desk, self.desk.state
-        if state.thought_in == self.context.step:
+        context, state = self.context, self.context.state
+        if state.thought_in == self.call_context.step:
             return
-        with desk.ledger.transaction("thought"):
+        with context.ledger.transaction("thought"):
             self._message(state.phase, None, "thought", thought)
-            state.thought_in = self.context.step
-            desk.ledger.save_cursor(desk.session, state.model_dump(mode="json"))
+            state.thought_in = self.call_context.step
+            context.ledger.save_cursor(context.session, state.model_dump(mode="json"))
 
     def _commit(self, speaker: Speaker, agent_state: dict[str, Any], text: str | None) -> None:
-        desk, state = self.desk, self.desk.state
-        with desk.ledger.transaction("step"):
+        context, state = self.context, self.context.state
+        with context.ledger.transaction("step"):
             if text is not None:
                 self._message(state.phase, None, "text", text)
             state.thought_in, state.seen = None, state.evidence
@@ -157,28 +166,28 @@ class Deliberation:
             state.agent_state, state.nudge = agent_state, None
             if state.ended_by is not None:
                 self._end_phase()
-            elif state.step >= desk.settings.deliberation.steps:
+            elif state.step >= context.settings.deliberation.steps:
                 self._give_up()
             elif text is not None:
-                left = desk.settings.deliberation.steps - state.step
+                left = context.settings.deliberation.steps - state.step
                 state.nudge = (
                     f"That called no tool. Your phase ends by calling {' or '.join(speaker.ending_tools)}; "
                     f"{'1 step is' if left == 1 else f'{left} steps are'} left."
                 )
                 self._message("session", state.phase, "nudge", state.nudge)
-            desk.ledger.save_cursor(desk.session, state.model_dump(mode="json"))
+            context.ledger.save_cursor(context.session, state.model_dump(mode="json"))
 
     def _end_phase(self) -> None:
         """What follows a phase that ended with its submission. Control flow lives here and in ``_give_up``."""
-        desk, state = self.desk, self.desk.state
+        context, state = self.context, self.context.state
         state.round.records[state.phase] = _record(state.agent_state)
         if state.phase == "critic":
             self._enter("generator")
         elif state.phase == "generator":
             self._enter("validator")
         elif state.phase == "validator":
-            passed = desk.round.verdicts[-1].outcome == "pass"
-            if not passed and state.refinement < desk.settings.deliberation.refinements:
+            passed = context.round.verdicts[-1].outcome == "pass"
+            if not passed and state.refinement < context.settings.deliberation.refinements:
                 state.refinement += 1
                 self._enter("generator")
             else:
@@ -188,59 +197,69 @@ class Deliberation:
 
     def _give_up(self) -> None:
         """A phase that did not end in time: nothing is assumed in its place, and the round keeps the shaping."""
-        desk, state = self.desk, self.desk.state
-        steps = desk.settings.deliberation.steps
+        context, state = self.context, self.context.state
+        steps = context.settings.deliberation.steps
         reason = f"The {state.phase} did not finish within {steps} steps."
-        desk.event("error", reason, status="error", agent=state.phase)
+        context.event("error", reason, status="error", agent=state.phase)
         if state.phase == "validator":
             reading = f"(none: {reason})"
             try:
-                verdict = computed_verdict(desk).model_copy(update={"reading": reading})
+                verdict = computed_verdict(context).model_copy(update={"reading": reading})
             except ToolRefused:
                 verdict = VerdictRecord(
-                    id=desk.row_id(f"V{state.round_number}.{state.refinement}"), refinement=state.refinement,
-                    candidate=None, outcome="inconclusive", rule=None, reason="No comparison was made.",
+                    id=context.row_id(f"V{state.round_number}.{state.refinement}"),
+                    refinement=state.refinement,
+                    candidate=None,
+                    outcome="inconclusive",
+                    measure=None,
+                    reason="No comparison was made.",
                     reading=reading,
                 )
-            record_verdict(desk, verdict, None)
+            record_verdict(context, verdict, None)
         if state.phase == "coordinator":
-            action = "roll_back" if "roll_back" in allowed_actions(desk) else "keep"
-            record_decision(desk, Decision(action=action, candidate=None, reason=reason, decided_by="code"))
+            action = "roll_back" if "roll_back" in allowed_actions(context) else "keep"
+            record_decision(context, Decision(action=action, candidate=None, reason=reason, decided_by="code"))
             self._close_round()
         else:
             self._enter("coordinator")
 
     def _enter(self, phase: Phase) -> None:
         """Start a phase with a fresh conversation."""
-        state = self.desk.state
+        state = self.context.state
         state.phase, state.step, state.agent_state, state.nudge, state.ended_by = phase, 0, None, None, None
-        state.brief = brief(self.desk, phase)
+        state.brief = brief(self.context, phase)
         self.cast[phase].workbench.begin_phase()
         self._message("session", phase, "task", state.brief)
 
     def _close_round(self) -> None:
-        desk, state = self.desk, self.desk.state
-        decision, verdicts = desk.round.decision, desk.round.verdicts
+        context, state = self.context, self.context.state
+        decision, verdicts = context.round.decision, context.round.verdicts
         candidate = decision.candidate or (verdicts[-1].candidate if verdicts else None)
-        shaping = state.head.shaping if candidate is None else desk.round.candidate(candidate).shaping
-        state.history.append(HistoryRow(
-            round=state.round_number, action=decision.action, candidate=candidate, shaping_text=shaping.describe(),
-            outcome=verdicts[-1].outcome if verdicts else None, reason=decision.reason,
-        ))
-        settle(desk)
+        shaping = state.head.shaping if candidate is None else context.round.candidate(candidate).shaping
+        state.history.append(
+            HistoryRow(
+                round=state.round_number,
+                action=decision.action,
+                candidate=candidate,
+                shaping_text=shaping.describe(),
+                outcome=verdicts[-1].outcome if verdicts else None,
+                reason=decision.reason,
+            )
+        )
+        settle(context)
         state.round, state.brief, state.agent_state, state.ended_by = None, None, None, None
         state.step, state.refinement = 0, 0
-        at_the_end = state.round_number >= desk.settings.rounds or state.stages >= desk.settings.most_stages
+        at_the_end = state.round_number >= context.settings.rounds or state.stages >= context.settings.most_stages
         undone_at_the_end = decision.action == "roll_back" and at_the_end
         state.phase = "report" if undone_at_the_end else "stage"
 
     def _message(self, source: str, target: str | None, kind: str, text: str) -> None:
-        desk = self.desk
+        context = self.context
         agent = source if source in self.cast else None
         title = text.strip().splitlines()[0][:160] if text.strip() else "(empty)"
-        seq = desk.event("message", title, agent=agent)
-        desk.ledger.add(
-            "messages", event_seq=seq, session_id=desk.session, source=source, target=target, type=kind, body=text
+        seq = context.event("message", title, agent=agent)
+        context.ledger.add(
+            "messages", event_seq=seq, session_id=context.session, source=source, target=target, type=kind, body=text
         )
 
 

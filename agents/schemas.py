@@ -9,7 +9,7 @@ from typing import Any
 from autogen_core.tools import ToolSchema
 from pydantic import BaseModel, ValidationError
 
-from tools.base import Tool
+from learning_signal.tools.base import Tool
 
 MOST_PROBLEMS = 8
 """Validation problems that are listed; the number of the others is said."""
@@ -43,19 +43,13 @@ def parse_arguments(tool: Tool, arguments: str) -> BaseModel | str:
     try:
         value = json.loads(arguments or "{}", parse_constant=_no_constant)
     except ValueError as error:
-        return (
-            f"the arguments of {tool.name} are not valid JSON ({error}); call it again with one JSON object."
-        )
+        return f"the arguments of {tool.name} are not valid JSON ({error}); call it again with one JSON object."
     except RecursionError:
-        return (
-            f"the arguments of {tool.name} are nested too deeply; call it again with one plain JSON object."
-        )
+        return f"the arguments of {tool.name} are nested too deeply; call it again with one plain JSON object."
     if value is None:
         value = {}
     if not isinstance(value, dict):
-        return (
-            f"the arguments of {tool.name} are a {type(value).__name__}; call it again with one JSON object."
-        )
+        return f"the arguments of {tool.name} are a {type(value).__name__}; call it again with one JSON object."
     try:
         return tool.arguments.model_validate(value)
     except ValidationError as error:
@@ -88,9 +82,7 @@ def _inline(node: Any, definitions: dict[str, Any], inside: tuple[str, ...]) -> 
         if name in inside:
             raise ValueError(f"The argument model {name} contains itself; a tool's arguments must not.")
         target = _inline(definitions[name], definitions, (*inside, name))
-        return target | _inline(
-            {key: value for key, value in node.items() if key != "$ref"}, definitions, inside
-        )
+        return target | _inline({key: value for key, value in node.items() if key != "$ref"}, definitions, inside)
     plain = {}
     for key, value in node.items():
         if key == "properties":  # here keys are field names: one may be called title

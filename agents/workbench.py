@@ -16,12 +16,12 @@ from autogen_core.tools import TextResultContent, ToolResult, ToolSchema, Workbe
 from loguru import logger
 from pydantic import BaseModel
 
-from agents.recording import CallContext
-from agents.schemas import parse_arguments, tool_schema
-from ledger.errors import LedgerError
-from ledger.recall import recall_call
-from ledger.writer import Ledger
-from tools.base import Answer, CannotGoOn, Tool, ToolRefused
+from learning_signal.agents.model.recording import CallContext
+from learning_signal.agents.schemas import parse_arguments, tool_schema
+from learning_signal.ledger.errors import LedgerError
+from learning_signal.ledger.write.recall import recall_call
+from learning_signal.ledger.write.writer import Ledger
+from learning_signal.tools.base import Answer, CannotGoOn, Tool, ToolRefused
 
 SECONDS = 600.0
 """Default time limit of one call of a tool that is not patient."""
@@ -58,7 +58,7 @@ class ToolWorkbench(Workbench):
         ledger: Ledger,
         session_id: str,
         agent: str,
-        context: CallContext,
+        call_context: CallContext,
         next_evidence_id: Callable[[], str],
         on_done: Callable[[str | None], None] | None = None,
         timeout: float = SECONDS,
@@ -67,7 +67,7 @@ class ToolWorkbench(Workbench):
         self._tools = {tool.name: tool for tool in tools}
         if len(self._tools) != len(tools):
             raise ValueError(f"Tool names must differ, found {', '.join(tool.name for tool in tools)}.")
-        self._ledger, self._session, self._agent, self._context = ledger, session_id, agent, context
+        self._ledger, self._session, self._agent, self._context = ledger, session_id, agent, call_context
         self._next_evidence_id, self._on_done = next_evidence_id, on_done
         self._timeout, self._longest_result = timeout, longest_result
         self._schemas = [tool_schema(tool) for tool in tools]
@@ -107,13 +107,9 @@ class ToolWorkbench(Workbench):
         except BaseException as error:  # noqa: BLE001 - autogen hangs on anything that leaves a workbench
             self.failure = error
             outcome = _Outcome("error", f"ERROR: the session cannot go on: {_sentence(error)}")
-        return ToolResult(
-            name=name, result=[TextResultContent(content=outcome.text)], is_error=outcome.status != "ok"
-        )
+        return ToolResult(name=name, result=[TextResultContent(content=outcome.text)], is_error=outcome.status != "ok")
 
-    async def _recorded(
-        self, name: str, arguments: str, token: CancellationToken | None, call_id: str
-    ) -> _Outcome:
+    async def _recorded(self, name: str, arguments: str, token: CancellationToken | None, call_id: str) -> _Outcome:
         if self.failure is not None:
             raise self.failure
         done = recall_call(self._ledger, self._session, call_id) if call_id else None
@@ -133,14 +129,14 @@ class ToolWorkbench(Workbench):
         return outcome
 
     def _begin(self, name: str, arguments: str, call_id: str) -> tuple[int, int]:
-        ledger, context = self._ledger, self._context
+        ledger, call_context = self._ledger, self._context
         with ledger.transaction("tool call begins"):
             event = ledger.event(
                 self._session,
                 "tool_call",
                 f"{self._agent} calls {name}",
-                round=context.round,
-                phase=context.phase,
+                round=call_context.round,
+                phase=call_context.phase,
                 agent=self._agent,
                 status="pending",
             )
@@ -148,7 +144,7 @@ class ToolWorkbench(Workbench):
                 "tool_calls",
                 event_seq=event,
                 session_id=self._session,
-                round=context.round,
+                round=call_context.round,
                 agent=self._agent,
                 call_id=call_id,
                 name=name,
@@ -171,12 +167,7 @@ class ToolWorkbench(Workbench):
             if outcome.status != "ok":
                 title += f" - {outcome.status}: {_excerpt(text.removeprefix('ERROR: '))}"
             self._ledger.complete(
-                "tool_calls",
-                row,
-                status=outcome.status,
-                result=text,
-                evidence_id=evidence,
-                latency_ms=milliseconds,
+                "tool_calls", row, status=outcome.status, result=text, evidence_id=evidence, latency_ms=milliseconds
             )
             self._ledger.complete_event(event, outcome.status, title, ref=("tool_calls", row))
             if self._on_done is not None and outcome.status != "interrupted":
@@ -188,13 +179,9 @@ class ToolWorkbench(Workbench):
         tool = self._tools.get(name)
         if tool is None:
             known = ", ".join(self._tools)
-            return _Outcome(
-                "refused", f"ERROR: there is no tool '{_excerpt(name, 60)}'; the tools are: {known}."
-            )
+            return _Outcome("refused", f"ERROR: there is no tool '{_excerpt(name, 60)}'; the tools are: {known}.")
         if self.finished is not None:
-            sentence = (
-                f"ERROR: the phase has ended with {self.finished[0]}; no further tool can be called in it."
-            )
+            sentence = f"ERROR: the phase has ended with {self.finished[0]}; no further tool can be called in it."
             return _Outcome("refused", sentence)
         parsed = parse_arguments(tool, arguments)
         if isinstance(parsed, str):
@@ -274,7 +261,7 @@ class ToolAgent(AssistantAgent):
     they would not reach the ledger.
     """
 
-    component_provider_override = "agents.workbench.ToolAgent"
+    component_provider_override = "learning_signal.agents.workbench.ToolAgent"
 
     @staticmethod
     async def _execute_tool_call(

@@ -54,17 +54,23 @@ def cells(row: Row, workers: int) -> list[str]:
     low, high = row.interval
     met = "" if row.met is None else ": met" if row.met else ": missed"
     return [
-        row.scenario, row.rule, f"{row.count} of {row.trials}", f"{row.rate:.1%} [{low:.1%}, {high:.1%}]",
-        row.target + met, f"{row.env_steps / 1000:,.0f} k", f"{row.seconds:.1f}", f"{row.seconds / workers:.1f}",
-    ]  # fmt: skip
+        row.scenario,
+        row.rule,
+        f"{row.count} of {row.trials}",
+        f"{row.rate:.1%} [{low:.1%}, {high:.1%}]",
+        row.target + met,
+        f"{row.env_steps / 1000:,.0f} k",
+        f"{row.seconds:.1f}",
+        f"{row.seconds / workers:.1f}",
+    ]
 
 
 def caption(found: Report) -> str:
     """Where the trials were, and what was offered."""
     case = found.case
     lines = [
-        f"{case.task}: branches of {case.horizon:,} env steps; good is {case.good.describe()}; bad is "
-        f"{case.bad.describe()}; offered at: {', '.join(parent.name for parent in case.parents[:case.offered])}."
+        f"{case.task}: branches of {case.branch_steps:,} env steps; good is {case.good.describe()}; bad is "
+        f"{case.bad.describe()}; offered at: {', '.join(parent.name for parent in case.parents[: case.offered])}."
     ]
     for each in found.parents:
         if each["trials"]:
@@ -80,8 +86,13 @@ def caption(found: Report) -> str:
 
 def table(found: Report, workers: int) -> Table:
     """The table on a terminal."""
-    shown = Table(title=f"the gate on {found.case.task}", title_justify="left", box=None, caption=caption(found),
-                  caption_justify="left")  # fmt: skip
+    shown = Table(
+        title=f"the gate on {found.case.task}",
+        title_justify="left",
+        box=None,
+        caption=caption(found),
+        caption_justify="left",
+    )
     for name in HEADER:
         shown.add_column(name, overflow="fold")
     for row in found.rows:
@@ -93,18 +104,30 @@ def written(reports: Sequence[Report], workers: int, command: str) -> str:
     """The tables in Markdown."""
     lines = [f"`{command}`, {date.today().isoformat()}, {workers} workers."]
     for found in reports:
-        lines += ["", caption(found).replace("\n", "\n\n"), "", "| " + " | ".join(HEADER) + " |",
-                  "| " + " | ".join(["---"] * len(HEADER)) + " |",
-                  *("| " + " | ".join(cells(row, workers)) + " |" for row in found.rows)]  # fmt: skip
+        lines += [
+            "",
+            caption(found).replace("\n", "\n\n"),
+            "",
+            "| " + " | ".join(HEADER) + " |",
+            "| " + " | ".join(["---"] * len(HEADER)) + " |",
+            *("| " + " | ".join(cells(row, workers)) + " |" for row in found.rows),
+        ]
     return "\n".join(lines)
 
 
 def plain(found: Report, workers: int) -> dict:
     """A report as JSON data."""
-    rows = [{**asdict(row), "rate": row.rate, "interval": row.interval, "wall_seconds": row.seconds / workers}
-            for row in found.rows]  # fmt: skip
+    rows = [
+        {**asdict(row), "rate": row.rate, "interval": row.interval, "wall_seconds": row.seconds / workers}
+        for row in found.rows
+    ]
     case = found.case
     return {
-        "task": case.task, "horizon": case.horizon, "good": case.good.describe(), "bad": case.bad.describe(),
-        "null_outcomes": found.null_outcomes, "parents": found.parents, "rows": rows,
-    }  # fmt: skip
+        "task": case.task,
+        "branch_steps": case.branch_steps,
+        "good": case.good.describe(),
+        "bad": case.bad.describe(),
+        "null_outcomes": found.null_outcomes,
+        "parents": found.parents,
+        "rows": rows,
+    }

@@ -10,13 +10,13 @@ from functools import cached_property
 import numpy as np
 from scipy.stats import binomtest
 
-from marl.gate import GateSettings, Measure, Verdict, judge, later_half_mean, rank_screen
-from marl.pool import WorkerPool
-from marl.segment import SegmentFailed, SegmentImpossible, SegmentSpec, round_up
-from marl.settings import RunSettings
-from marl.shaping import ShapingConfig, Term
-from marl.tasks import make_task
-from tools.configuration import SessionSettings
+from learning_signal.marl.executors.local import WorkerPool
+from learning_signal.marl.gate.confirmation import GateSettings, Measure, Verdict, judge, later_half_mean, rank_screen
+from learning_signal.marl.segments.segment import SegmentFailed, SegmentImpossible, SegmentSpec, round_up
+from learning_signal.marl.settings import RunSettings
+from learning_signal.marl.shaping import ShapingConfig, Term
+from learning_signal.marl.tasks import make_task
+from learning_signal.tools.plan.settings import SessionSettings
 
 CONTROL, CLONE, GOOD, BAD = "control", "clone", "good", "bad"
 MARGIN = 0.03
@@ -71,9 +71,9 @@ class Case:
         return RunSettings.model_validate({"task": self.task, "evaluation": evaluation})
 
     @property
-    def horizon(self) -> int:
+    def branch_steps(self) -> int:
         """Env steps of a confirmation branch, to be rounded up to whole rollouts."""
-        return SessionSettings(run=self.run).horizon if self.length is None else self.length
+        return SessionSettings(run=self.run).branch_steps if self.length is None else self.length
 
     @cached_property
     def max_return(self) -> float:
@@ -85,15 +85,16 @@ class Case:
         return SegmentSpec(run=self.run, parent=None, shaping=parent.shaping, env_steps=steps, seed=parent.seed)
 
     def branch(self, parent: Parent, shaping: ShapingConfig, seed: int, share: float = 1.0) -> SegmentSpec:
-        """A branch of ``share`` of the horizon; it is the length that a session's branch has."""
-        steps = round_up(self.run, int(self.horizon * share))
+        """A branch of ``share`` of the branch_steps; it is the length that a session's branch has."""
+        steps = round_up(self.run, int(self.branch_steps * share))
         return SegmentSpec(run=self.run, parent=self.trunk(parent).id, shaping=shaping, env_steps=steps, seed=seed)
 
 
 def shaping(*terms: tuple[str, float], beta: float = 1.0, scope: str = "team") -> ShapingConfig:
     """A shaping of these potentials and weights."""
-    return ShapingConfig(terms=tuple(Term(potential=name, weight=weight, scope=scope) for name, weight in terms),
-                         beta=beta)  # fmt: skip
+    return ShapingConfig(
+        terms=tuple(Term(potential=name, weight=weight, scope=scope) for name, weight in terms), beta=beta
+    )
 
 
 SPARSE = ShapingConfig.none()
@@ -102,20 +103,30 @@ TO_A_FOOD = shaping(("team_distance", -0.1))
 FORAGING = "Foraging-8x8-2p-2f-coop-v3"
 CASES = {
     "spread": Case(
-        task="spread", offered=2, good=COVERAGE, bad=shaping(("coverage_distance", 1.0)),
+        task="spread",
+        offered=2,
+        good=COVERAGE,
+        bad=shaping(("coverage_distance", 1.0)),
         parents=(
-            Parent("unshaped, seed 1", SPARSE, 200_000, 1), Parent("unshaped, seed 2", SPARSE, 200_000, 2),
-            Parent("coverage, seed 1", COVERAGE, 400_000, 1), Parent("coverage, seed 2", COVERAGE, 400_000, 2),
+            Parent("unshaped, seed 1", SPARSE, 200_000, 1),
+            Parent("unshaped, seed 2", SPARSE, 200_000, 2),
+            Parent("coverage, seed 1", COVERAGE, 400_000, 1),
+            Parent("coverage, seed 2", COVERAGE, 400_000, 2),
         ),
     ),
     FORAGING: Case(
-        task=FORAGING, offered=2, good=TO_A_FOOD, bad=shaping(("team_distance", 0.1)),
+        task=FORAGING,
+        offered=2,
+        good=TO_A_FOOD,
+        bad=shaping(("team_distance", 0.1)),
         parents=(
-            Parent("young, seed 1", SPARSE, 6_400, 1), Parent("young, seed 2", SPARSE, 6_400, 2),
-            Parent("older, seed 1", SPARSE, 38_400, 1), Parent("older, seed 2", SPARSE, 38_400, 2),
+            Parent("young, seed 1", SPARSE, 6_400, 1),
+            Parent("young, seed 2", SPARSE, 6_400, 2),
+            Parent("older, seed 1", SPARSE, 38_400, 1),
+            Parent("older, seed 2", SPARSE, 38_400, 2),
         ),
     ),
-}  # fmt: skip
+}
 """Per task two seeds of two ages. Unshaped `spread` stays below the competence floor, so it is judged on progress;
 foraging learns from the first rollouts on and is above the floor within a branch, so all of it is judged on sparse
 return."""
@@ -157,9 +168,13 @@ def verdict(control: Arm, candidate: Arm, max_return: float, gate: GateSettings)
     progress = [[score.measure.progress for score in arm] for arm in (control, candidate)]
     declared = any(value is not None for arm in progress for value in arm)
     return judge(
-        [score.measure.sparse_return for score in control], [score.measure.sparse_return for score in candidate],
-        progress[0] if declared else None, progress[1] if declared else None, max_return, gate,
-    )  # fmt: skip
+        [score.measure.sparse_return for score in control],
+        [score.measure.sparse_return for score in candidate],
+        progress[0] if declared else None,
+        progress[1] if declared else None,
+        max_return,
+        gate,
+    )
 
 
 def screened(arms: Mapping[str, Arm], max_return: float, gate: GateSettings) -> str | None:
@@ -200,8 +215,8 @@ class Null:
         runs = [*self.control, *self.clone]
         return [
             (first, dict(zip(("a", "b", "c"), rest, strict=True)))
-            for first, *rest in (runs[start:start + 4] for start in range(0, len(runs) - 3, 4))
-        ]  # fmt: skip
+            for first, *rest in (runs[start : start + 4] for start in range(0, len(runs) - 3, 4))
+        ]
 
 
 @dataclass(frozen=True)

@@ -53,19 +53,17 @@ from bench._trials import (
     usual,
     verdict,
 )
-from marl.gate import GateSettings, Verdict
-from marl.pool import WorkerPool
-from marl.randomness import derive
-from marl.segment import SegmentSpec
+from learning_signal.marl.executors.local import WorkerPool
+from learning_signal.marl.gate.confirmation import GateSettings, Verdict
+from learning_signal.marl.randomness import derive
+from learning_signal.marl.segments.segment import SegmentSpec
 
 README = Path(__file__).with_name("README.md")
 WORST_RATE, WORST_UPPER, LEAST_POWER = 0.05, 0.10, 0.80
 SECONDS = 30.0
 """Wall seconds that a decision on ``spread`` may take on two workers."""
 
-USUAL = {
-    "usual practice": {}, "usual, without the 3 %": {"margin": 0.0}, "usual, on progress": {"measure": "progress"},
-}  # fmt: skip
+USUAL = {"usual practice": {}, "usual, without the 3 %": {"margin": 0.0}, "usual, on progress": {"measure": "progress"}}
 """What may be done with single runs: as public systems do it, on sparse return; and what they might do."""
 
 Wanted = tuple[SegmentSpec, str]
@@ -139,13 +137,18 @@ def report(case: Case, nulls: Sequence[Null], offers: Sequence[Offer], gate: Gat
     for position, parent in enumerate(case.parents):
         own = range(position, len(nulls), len(case.parents))
         branches = [score.measure for index in own for score in (*nulls[index].control, *nulls[index].clone)]
-        parents.append({
-            "parent": parent.name, "env_steps": case.trunk(parent).env_steps, "shaping": parent.shaping.describe(),
-            "sparse_return": _mean([each.sparse_return for each in branches]),
-            "progress": _mean([each.progress for each in branches]),
-            "judged_on": dict(Counter(verdicts[index].rule for index in own)),
-            "trials": len(own), "promoted": sum(verdicts[index].outcome == "pass" for index in own),
-        })
+        parents.append(
+            {
+                "parent": parent.name,
+                "env_steps": case.trunk(parent).env_steps,
+                "shaping": parent.shaping.describe(),
+                "sparse_return": _mean([each.sparse_return for each in branches]),
+                "progress": _mean([each.progress for each in branches]),
+                "judged_on": dict(Counter(verdicts[index].measure for index in own)),
+                "trials": len(own),
+                "promoted": sum(verdicts[index].outcome == "pass" for index in own),
+            }
+        )
     return Report(case, tuple(rows), tuple(parents), dict(Counter(each.outcome for each in verdicts)))
 
 
@@ -161,15 +164,25 @@ def _null_rows(case: Case, nulls: Sequence[Null], verdicts: Sequence[Verdict]) -
     false = sum(each.outcome == "pass" for each in verdicts)
     upper = share_interval(false, len(nulls))[1]
     row = Row(
-        "nothing differs", "this gate", len(nulls), false, *_cost([[*t.control, *t.clone] for t in nulls]),
-        f"<= {WORST_RATE:.0%}, upper <= {WORST_UPPER:.0%}", false / len(nulls) <= WORST_RATE and upper <= WORST_UPPER,
-    )  # fmt: skip
+        "nothing differs",
+        "this gate",
+        len(nulls),
+        false,
+        *_cost([[*t.control, *t.clone] for t in nulls]),
+        f"<= {WORST_RATE:.0%}, upper <= {WORST_UPPER:.0%}",
+        false / len(nulls) <= WORST_RATE and upper <= WORST_UPPER,
+    )
     cost = _cost([[control, *others.values()] for control, others in fours])
     return [row] + [
-        Row("nothing differs", rule, len(fours), sum(usual(*four, largest, **options) is not None for four in fours),
-            *cost)
+        Row(
+            "nothing differs",
+            rule,
+            len(fours),
+            sum(usual(*four, largest, **options) is not None for four in fours),
+            *cost,
+        )
         for rule, options in USUAL.items()
-    ]  # fmt: skip
+    ]
 
 
 def _offer_rows(case: Case, offers: Sequence[Offer], gate: GateSettings, workers: int) -> list[Row]:
@@ -182,10 +195,17 @@ def _offer_rows(case: Case, offers: Sequence[Offer], gate: GateSettings, workers
     wall = cost[1] / workers
     in_time = case.task != "spread" or workers != 2 or wall <= SECONDS
     rows = [
-        Row("offered three: the good one", "this gate", trials, good, *cost, f">= {LEAST_POWER:.0%}"
-            + (f", {SECONDS:.0f} s" if case.task == "spread" else ""), good / trials >= LEAST_POWER and in_time),
+        Row(
+            "offered three: the good one",
+            "this gate",
+            trials,
+            good,
+            *cost,
+            f">= {LEAST_POWER:.0%}" + (f", {SECONDS:.0f} s" if case.task == "spread" else ""),
+            good / trials >= LEAST_POWER and in_time,
+        ),
         Row("offered three: another", "this gate", trials, other, *cost),
-    ]  # fmt: skip
+    ]
     fours = [four for offer in offers for four in offer.fours]
     cost = _cost([[control, *others.values()] for control, others in fours])
     for rule, options in USUAL.items():
@@ -238,8 +258,14 @@ def run(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", nargs="+", choices=list(CASES), default=list(CASES), metavar="TASK",
-                        help=f"some of {', '.join(CASES)}")  # fmt: skip
+    parser.add_argument(
+        "--tasks",
+        nargs="+",
+        choices=list(CASES),
+        default=list(CASES),
+        metavar="TASK",
+        help=f"some of {', '.join(CASES)}",
+    )
     parser.add_argument("--null", type=int, default=160, help="trials per task in which nothing differs (default 160)")
     parser.add_argument("--offers", type=int, default=40, help="trials per task of good and bad (default 40)")
     parser.add_argument("--workers", type=int, default=2, help="worker processes (default 2)")

@@ -27,12 +27,12 @@ from rich.table import Table
 
 from bench._plot import Curve, Point, draw
 from bench._readme import put
-from marl.pool import WorkerPool
-from marl.segment import SegmentResult, SegmentSpec, rollout_size
-from marl.settings import RunSettings
-from marl.shaping import ShapingConfig
-from marl.statistics import interval
-from marl.tasks import make_task
+from learning_signal.marl.executors.local import WorkerPool
+from learning_signal.marl.gate.statistics import interval
+from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, rollout_size
+from learning_signal.marl.settings import RunSettings
+from learning_signal.marl.shaping import ShapingConfig
+from learning_signal.marl.tasks import make_task
 
 PUBLISHED = "Foraging-8x8-2p-2f-coop-v3"
 """The task for which another implementation's curve is known."""
@@ -180,9 +180,14 @@ def cells(row: Row, marks: Sequence[int]) -> list[str]:
         steps = f"{sum(point.env_steps for point in solved) / len(solved) / 1000:.0f} k{some}"
         seconds = f"{sum(point.seconds for point in solved) / len(solved):.0f} s{some}"
     return [
-        row.task, row.learner, str(seeds), *(_interval(row.at(mark)) for mark in marks), steps, seconds,
+        row.task,
+        row.learner,
+        str(seeds),
+        *(_interval(row.at(mark)) for mark in marks),
+        steps,
+        seconds,
         f"{row.seconds:.0f} s",
-    ]  # fmt: skip
+    ]
 
 
 def _interval(shares: list[float] | None) -> str:
@@ -195,8 +200,15 @@ def _interval(shares: list[float] | None) -> str:
 
 def header(marks: Sequence[int]) -> list[str]:
     """The names of the columns."""
-    return ["task", "learner", "seeds", *(f"at {_short(mark)}" for mark in marks), f"to {SOLVED}", "seconds to it",
-            "whole run"]  # fmt: skip
+    return [
+        "task",
+        "learner",
+        "seeds",
+        *(f"at {_short(mark)}" for mark in marks),
+        f"to {SOLVED}",
+        "seconds to it",
+        "whole run",
+    ]
 
 
 def _short(steps: int) -> str:

@@ -38,10 +38,10 @@ def peak_megabytes() -> float:
 
 def train(task: str, algorithm: str) -> dict[str, Any]:
     """Train one segment in this process; peaks before and after it."""
-    from marl.segment import SegmentSpec, SegmentStore, rollout_size
-    from marl.settings import RunSettings
-    from marl.shaping import ShapingConfig
-    from marl.training import run_segment
+    from learning_signal.marl.segments.segment import SegmentSpec, SegmentStore, rollout_size
+    from learning_signal.marl.segments.training import run_segment
+    from learning_signal.marl.settings import RunSettings
+    from learning_signal.marl.shaping import ShapingConfig
 
     imported = peak_megabytes()
     run = RunSettings.model_validate({"task": task, "learner": {"algorithm": algorithm}})
@@ -52,9 +52,14 @@ def train(task: str, algorithm: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         run_segment(spec, SegmentStore(Path(folder)))
     return {
-        "task": task, "algorithm": algorithm, "memory": run.learner.memory, "environments": run.learner.environments,
-        "env_steps": spec.env_steps, "imported_megabytes": imported, "megabytes": peak_megabytes(),
-    }  # fmt: skip
+        "task": task,
+        "algorithm": algorithm,
+        "memory": run.learner.memory,
+        "environments": run.learner.environments,
+        "env_steps": spec.env_steps,
+        "imported_megabytes": imported,
+        "megabytes": peak_megabytes(),
+    }
 
 
 def measure(task: str, algorithm: str) -> dict[str, Any]:
@@ -71,9 +76,12 @@ def table(rows: list[dict[str, Any]]) -> Table:
     """The rows as a user reads them."""
     imported = max(row["imported_megabytes"] for row in rows)
     shown = Table(
-        title=f"peak memory of a training process (target: below {TARGET} MB)", title_justify="left", box=None,
-        caption=f"of it {imported:.0f} MB with everything imported and nothing made", caption_justify="left",
-    )  # fmt: skip
+        title=f"peak memory of a training process (target: below {TARGET} MB)",
+        title_justify="left",
+        box=None,
+        caption=f"of it {imported:.0f} MB with everything imported and nothing made",
+        caption_justify="left",
+    )
     shown.add_column("task", no_wrap=True)
     for name in ("learner", "envs", "env steps", "peak"):
         shown.add_column(name, justify="right", no_wrap=True)

@@ -25,10 +25,10 @@ from rich.table import Table
 
 from bench.tasks import Reference, peer_of
 from bench.training import PlainMappo
-from marl.learners import Collector, Rollout, Timings, make_learner
-from marl.settings import LearnerSettings, RunSettings
-from marl.tasks import make_task
-from marl.tasks.base import TaskSpec
+from learning_signal.marl.learners import Collector, Rollout, Timings, make_learner
+from learning_signal.marl.settings import LearnerSettings, RunSettings
+from learning_signal.marl.tasks import make_task
+from learning_signal.marl.tasks.base import TaskSpec
 
 TARGETS = {"spread": 20, "Foraging-8x8-2p-2f-coop-v3": 10}
 """Times the loop's env steps per second that are to be reached."""
@@ -80,10 +80,17 @@ class ReferenceLoop:
         # Only the time is of interest: the critic is given as many numbers as ours, whatever they are.
         states = seen[..., : self.spec.observation_size].flatten(2)[..., : self.spec.state_size]
         return Rollout(
-            inputs=(seen,), states=states.contiguous(), outputs=(), actions=torch.stack(actions),
-            sparse_rewards=rewards, progress=None, terminated=np.zeros_like(ended), truncated=ended, alive=None,
+            inputs=(seen,),
+            states=states.contiguous(),
+            outputs=(),
+            actions=torch.stack(actions),
+            sparse_rewards=rewards,
+            progress=None,
+            terminated=np.zeros_like(ended),
+            truncated=ended,
+            alive=None,
             rewards=torch.from_numpy(rewards)[:, :, None].repeat(1, 1, agents),
-        )  # fmt: skip
+        )
 
     def _inputs(self) -> torch.Tensor:
         """Observations and agent identities ``[E, A, O + A]``."""
@@ -127,10 +134,18 @@ def measure(task: str, settings: LearnerSettings, updates: int, ours_per_turn: i
         result[f"{side}_env_steps_per_second"] = collector.size / result[f"{side}_all"]
     ratio = result["loop_all"] / result["ours_all"]
     return result | {
-        "task": task, "peer": peer_of(task), "environments": settings.environments, "steps": collector.steps,
-        "hidden": settings.hidden, "epochs": settings.epochs, "minibatches": settings.minibatches,
-        "updates": updates, "ratio": ratio, "target": TARGETS[task], "met": ratio >= TARGETS[task],
-    }  # fmt: skip
+        "task": task,
+        "peer": peer_of(task),
+        "environments": settings.environments,
+        "steps": collector.steps,
+        "hidden": settings.hidden,
+        "epochs": settings.epochs,
+        "minibatches": settings.minibatches,
+        "updates": updates,
+        "ratio": ratio,
+        "target": TARGETS[task],
+        "met": ratio >= TARGETS[task],
+    }
 
 
 def table(result: dict[str, Any]) -> Table:
@@ -139,8 +154,9 @@ def table(result: dict[str, Any]) -> Table:
     shown = Table(
         title=f"MAPPO on {result['task']}, one thread: {result['environments']} environments x {result['steps']} "
         f"steps, {layers} tanh, {result['epochs']} epochs of {result['minibatches']} minibatches",
-        title_justify="left", box=None,
-    )  # fmt: skip
+        title_justify="left",
+        box=None,
+    )
     for name in ("", "ours", f"loop over {result['peer']}", "ratio"):
         shown.add_column(name, justify="right" if name else "left")
     for kind in (*KINDS, "all"):

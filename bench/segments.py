@@ -1,6 +1,6 @@
 """Segments: what saving, loading, evaluating and everything besides training cost.
 
-    python -m bench.segments [--env-steps 150000] [--repeats 20] [--json]
+python -m bench.segments [--env-steps 150000] [--repeats 20] [--json]
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from marl.checkpoint import Position, load_checkpoint, save_checkpoint
-from marl.learners import make_learner
-from marl.segment import SegmentSpec, SegmentStore, round_up
-from marl.settings import RunSettings
-from marl.shaping import ShapingConfig, Term
-from marl.tasks import make_task
-from marl.training import run_segment
+from learning_signal.marl.learners import make_learner
+from learning_signal.marl.segments.checkpoint import Position, load_checkpoint, save_checkpoint
+from learning_signal.marl.segments.segment import SegmentSpec, SegmentStore, round_up
+from learning_signal.marl.segments.training import run_segment
+from learning_signal.marl.settings import RunSettings
+from learning_signal.marl.shaping import ShapingConfig, Term
+from learning_signal.marl.tasks import make_task
 
 SHAPING = ShapingConfig(terms=(Term(potential="coverage_distance", weight=-1.0, scope="team"),), beta=1.0)
 

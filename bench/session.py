@@ -60,12 +60,12 @@ def attributed(begin: float, end: float, intervals: Sequence[Iterable[Interval]]
 def measure(quick: bool, seed: int, workers: int | None) -> dict[str, float]:
     """Run a session in a temporary folder; its seconds by kind, and what its workers did."""
     begin = time.time()
-    from agents.session import run_session
-    from ledger.reader import Reader
-    from ledger.writer import Ledger
-    from marl.pool import available_cores
-    from tools.configuration import SessionSettings
-    from tools.contracts import ROLES
+    from learning_signal.agents.session.session import run_session
+    from learning_signal.ledger.read.reader import Reader
+    from learning_signal.ledger.write.writer import Ledger
+    from learning_signal.marl.executors.local import available_cores
+    from learning_signal.tools.contracts import ROLES
+    from learning_signal.tools.plan.settings import SessionSettings
 
     imported = time.time()
     writes: list[Interval] = []
@@ -79,7 +79,7 @@ def measure(quick: bool, seed: int, workers: int | None) -> dict[str, float]:
         writes.append((started, time.time()))
 
     Ledger.transaction = transaction
-    smaller = {"rounds": 1, "stage_steps": 40_000, "horizon": 30_000} if quick else {}
+    smaller = {"rounds": 1, "stage_steps": 40_000, "branch_steps": 30_000} if quick else {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         settings = SessionSettings(
@@ -95,9 +95,7 @@ def measure(quick: bool, seed: int, workers: int | None) -> dict[str, float]:
         end = time.time()
         with Reader.open(settings.ledger) as reader:
             segments = list(reader.segments().values())
-            answers = [
-                _interval(event.started_at, event.ended_at) for event in reader.events(kind="llm_call")
-            ]
+            answers = [_interval(event.started_at, event.ended_at) for event in reader.events(kind="llm_call")]
             tools = [_interval(event.started_at, event.ended_at) for event in reader.events(kind="tool_call")]
     Ledger.transaction = original
     if outcome.status != "done":

@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from marl.randomness import episode_seeds
-from marl.tasks import make_task
+from learning_signal.marl.randomness import episode_seeds
+from learning_signal.marl.tasks import make_task
 
 TARGETS = {
     "spread": (300_000, 40),
@@ -143,12 +143,17 @@ def measure(name: str, sizes: Sequence[int], seconds: float, turns: int) -> list
         target, target_ratio = TARGETS.get(name, (None, None)) if size == TARGET_ENVIRONMENTS else (None, None)
         rows.append(
             {
-                "task": name, "environments": size, "env_steps_per_second": rate, "peer": peer_of(name),
-                "peer_env_steps_per_second": statistics.median(rates[0] for rates in turned), "ratio": ratio,
-                "target": target, "target_ratio": target_ratio,
+                "task": name,
+                "environments": size,
+                "env_steps_per_second": rate,
+                "peer": peer_of(name),
+                "peer_env_steps_per_second": statistics.median(rates[0] for rates in turned),
+                "ratio": ratio,
+                "target": target,
+                "target_ratio": target_ratio,
                 "met": None if target is None else rate >= target and ratio >= target_ratio,
             }
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -156,9 +161,11 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
     """The rows of one batch size as a user reads them."""
     shown = Table(
         title=f"{rows[0]['environments']} environments, random actions, one core: env steps/s",
-        caption="reference: one environment of mpe2, lbforaging or rware", title_justify="left", caption_justify="left",
+        caption="reference: one environment of mpe2, lbforaging or rware",
+        title_justify="left",
+        caption_justify="left",
         box=None,
-    )  # fmt: skip
+    )
     shown.add_column("task", no_wrap=True)
     for name in ("ours", "reference", "ratio", "targets"):
         shown.add_column(name, justify="right", no_wrap=True)
@@ -168,9 +175,12 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
             words = f"{row['target'] // 1000} k, {row['target_ratio']}x: {'met' if row['met'] else 'NOT MET'}"
             met = Text(words, style="green" if row["met"] else "red")
         shown.add_row(
-            row["task"], f"{row['env_steps_per_second']:,.0f}", f"{row['peer_env_steps_per_second']:,.0f}",
-            f"{row['ratio']:.0f}x", met,
-        )  # fmt: skip
+            row["task"],
+            f"{row['env_steps_per_second']:,.0f}",
+            f"{row['peer_env_steps_per_second']:,.0f}",
+            f"{row['ratio']:.0f}x",
+            met,
+        )
     return shown
 
 

@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from marl.learners import Collector, Rollout, Timings, make_learner
-from marl.learners.ppo import PolicyGradientLearner, generalised_advantages
-from marl.settings import LearnerSettings, RunSettings
-from marl.shaping import ShapingConfig, Term, check
-from marl.tasks import make_task
+from learning_signal.marl.learners import Collector, Rollout, Timings, make_learner
+from learning_signal.marl.learners.ppo import PolicyGradientLearner, generalised_advantages
+from learning_signal.marl.settings import LearnerSettings, RunSettings
+from learning_signal.marl.shaping import ShapingConfig, Term, check
+from learning_signal.marl.tasks import make_task
 
 TERMS = (
     Term(potential="coverage_distance", weight=-1.0, scope="team"),

@@ -22,11 +22,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from marl.executor import Executor, ExecutorSettings, open_executor
-from marl.pool import WorkerPool, available_cores
-from marl.segment import SegmentSpec, round_up
-from marl.settings import RunSettings
-from marl.shaping import ShapingConfig, Term
+from learning_signal.marl.executors.base import Executor, ExecutorSettings, open_executor
+from learning_signal.marl.executors.local import WorkerPool, available_cores
+from learning_signal.marl.segments.segment import SegmentSpec, round_up
+from learning_signal.marl.settings import RunSettings
+from learning_signal.marl.shaping import ShapingConfig, Term
 
 SHAPING = ShapingConfig(terms=(Term(potential="coverage_distance", weight=-1.0, scope="team"),), beta=1.0)
 TARGET = 1.9
@@ -103,7 +103,7 @@ def lose_a_node(store: Path, branches: int, env_steps: int) -> dict[str, int]:
     """What it costs that one of two nodes (one core each) is killed when a third of the branches are done."""
     from ray.cluster_utils import Cluster
 
-    from marl.ray_executor import RayExecutor
+    from learning_signal.marl.executors.ray import RayExecutor
 
     store.mkdir()
     size = {"num_cpus": 1, "object_store_memory": 200 * 2**20}
@@ -111,9 +111,7 @@ def lose_a_node(store: Path, branches: int, env_steps: int) -> dict[str, int]:
     second = cluster.add_node(**size)
     noted = "bench.workers:noted_segment"
     try:
-        with RayExecutor(
-            store, address=cluster.address, share="folder", tasks=(noted,), runner=noted
-        ) as executor:
+        with RayExecutor(store, address=cluster.address, share="folder", tasks=(noted,), runner=noted) as executor:
             specs = [branch(env_steps, 10**6 + seed) for seed in range(branches)]
             futures = [executor.submit(spec) for spec in specs]
             while sum(future.done() for future in futures) < branches / 3:
@@ -130,7 +128,7 @@ def lose_a_node(store: Path, branches: int, env_steps: int) -> dict[str, int]:
 
 def noted_segment(spec, store, progress=None):
     """``run_segment``, with every start noted beside the store's segments."""
-    from marl.training import run_segment
+    from learning_signal.marl.segments.training import run_segment
 
     with (store.root / f"{spec.id}.starts").open("a") as starts:
         starts.write("started\n")
@@ -138,9 +136,7 @@ def noted_segment(spec, store, progress=None):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--branches", type=int, default=8)
     parser.add_argument("--env-steps", type=int, default=60_000)
     parser.add_argument("--repeats", type=int, default=2)
@@ -158,9 +154,7 @@ def main() -> None:
     print(f"{found['branches']} branches of {steps} env steps on {found['cores']} cores")
     print(f"one worker    {found['seconds_one_worker']:8.2f} s")
     print(f"two workers   {found['seconds_two_workers']:8.2f} s")
-    print(
-        f"ratio         {found['ratio']:8.2f}   (target {TARGET:g}; load average {found['load_average']:.1f})"
-    )
+    print(f"ratio         {found['ratio']:8.2f}   (target {TARGET:g}; load average {found['load_average']:.1f})")
     share, each = found["hand_over_share"], found["hand_over_milliseconds_per_segment"]
     print(f"hand-over     {each:8.1f} ms per segment ({share:.2%} of the wall)")
     if arguments.ray:

@@ -23,9 +23,7 @@ def canonical_json(value: Any) -> str:
     Raises:
         ValueError: ``value`` holds something JSON has no word for.
     """
-    return json.dumps(
-        plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def plain(value: Any) -> Any:
@@ -53,9 +51,7 @@ def plain(value: Any) -> Any:
         return plain(value.tolist())
     if hasattr(value, "model_dump"):  # pydantic, without importing it
         return plain(value.model_dump(mode="json"))
-    raise ValueError(
-        f"A {type(value).__name__} cannot be stored as JSON; give dicts, lists, text, numbers or None."
-    )
+    raise ValueError(f"A {type(value).__name__} cannot be stored as JSON; give dicts, lists, text, numbers or None.")
 
 
 def storable(text: str) -> str:

@@ -10,8 +10,8 @@ from urllib.parse import quote
 from loguru import logger
 from sqlite_utils import Database
 
-from ledger import migrations
-from ledger.errors import LedgerError, sentence
+from learning_signal.ledger import migrations
+from learning_signal.ledger.errors import LedgerError, sentence
 
 BUSY_SECONDS = 10.0
 """How long a write waits for another session that is writing to the same ledger."""
@@ -109,8 +109,7 @@ def refuse_strangers(connection: sqlite3.Connection, path: Path, *, empty_is_fin
         return 0
     if application != migrations.APPLICATION_ID:
         raise LedgerError(
-            f"The file {path} is an SQLite database but not a ledger; "
-            "give the path of a ledger or of a new file."
+            f"The file {path} is an SQLite database but not a ledger; give the path of a ledger or of a new file."
         )
     if found > migrations.version():
         raise LedgerError(

@@ -9,32 +9,69 @@ from functools import cache
 
 from sqlite_utils import Database, Migrations
 
-from ledger.schema import FIRST
+from learning_signal.ledger.schema import FIRST
 
 APPLICATION_ID = 0x4D4C6564
 """``PRAGMA application_id`` of every ledger, so that another program's database is never taken for one."""
 
 APPEND_ONLY = (
-    "bodies", "searchable_bodies", "agents", "messages", "main_run", "metrics", "evaluations", "diagnoses",
-    "proposals", "candidates", "branches", "branch_segments", "comparisons", "verdicts", "decisions",
-)  # fmt: skip
+    "bodies",
+    "searchable_bodies",
+    "agents",
+    "messages",
+    "main_run",
+    "metrics",
+    "evaluations",
+    "diagnoses",
+    "proposals",
+    "candidates",
+    "branches",
+    "branch_segments",
+    "comparisons",
+    "verdicts",
+    "decisions",
+)
 
 COMPLETED_LATER = {
     "events": ("status", "title", "ref_table", "ref_id", "ended_at"),
     "llm_calls": (
-        "model_served", "reply", "status", "error_kind", "error", "finish_reason", "latency_ms",
-        "tokens_in", "tokens_out", "tokens_source", "cost_usd",
+        "model_served",
+        "reply",
+        "status",
+        "error_kind",
+        "error",
+        "finish_reason",
+        "latency_ms",
+        "tokens_in",
+        "tokens_out",
+        "tokens_source",
+        "cost_usd",
     ),
     "tool_calls": ("result", "status", "evidence_id", "latency_ms"),
-    "segments": ("start_env_steps", "end_env_steps", "status", "reason", "reused", "wall_seconds",
-                 "trained", "ended_at"),
-}  # fmt: skip
+    "segments": (
+        "start_env_steps",
+        "end_env_steps",
+        "status",
+        "reason",
+        "reused",
+        "wall_seconds",
+        "trained",
+        "ended_at",
+    ),
+}
 """Tables whose rows are written pending and completed once, with the columns that completion may set."""
 
 SESSION_CHANGES = (
-    "status", "stop_reason", "code_version", "host", "pid", "run_token", "heartbeat_at", "ended_at",
+    "status",
+    "stop_reason",
+    "code_version",
+    "host",
+    "pid",
+    "run_token",
+    "heartbeat_at",
+    "ended_at",
     "wall_seconds",
-)  # fmt: skip
+)
 """Columns of a session that may change until it is done."""
 
 INDEXES = (
@@ -112,28 +149,18 @@ def _guards(db: Database) -> list[str]:
     statements = []
     for table in (*APPEND_ONLY, *COMPLETED_LATER, "sessions", "cursors"):
         message = f"{table} rows are never deleted"
-        statements.append(
-            f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} {refuse.format(message)}"
-        )
+        statements.append(f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} {refuse.format(message)}")
     for table in APPEND_ONLY:
         message = f"{table} rows are final"
-        statements.append(
-            f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} {refuse.format(message)}"
-        )
+        statements.append(f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} {refuse.format(message)}")
     for table, open_columns in (*COMPLETED_LATER.items(), ("sessions", SESSION_CHANGES)):
-        fixed = ", ".join(
-            column.name for column in db.table(table).columns if column.name not in open_columns
-        )
+        fixed = ", ".join(column.name for column in db.table(table).columns if column.name not in open_columns)
         message = f"{table}: only {', '.join(open_columns)} may be set later"
-        statements.append(
-            f"CREATE TRIGGER {table}_fixed BEFORE UPDATE OF {fixed} ON {table} {refuse.format(message)}"
-        )
+        statements.append(f"CREATE TRIGGER {table}_fixed BEFORE UPDATE OF {fixed} ON {table} {refuse.format(message)}")
     for table in COMPLETED_LATER:
         message = f"this row of {table} is final, or would stay pending"
         when = "WHEN OLD.status <> 'pending' OR NEW.status = 'pending'"
-        statements.append(
-            f"CREATE TRIGGER {table}_final BEFORE UPDATE ON {table} {when} {refuse.format(message)}"
-        )
+        statements.append(f"CREATE TRIGGER {table}_final BEFORE UPDATE ON {table} {when} {refuse.format(message)}")
     statements.append(
         "CREATE TRIGGER sessions_final BEFORE UPDATE ON sessions WHEN OLD.status = 'done' "
         + refuse.format("this session is done")

@@ -247,7 +247,7 @@ CREATE TABLE verdicts (
     comparison_id TEXT REFERENCES comparisons(id),     -- None when no comparison could be made
     event_seq INTEGER NOT NULL REFERENCES events(seq),
     outcome TEXT NOT NULL CHECK (outcome IN ('pass', 'fail', 'inconclusive')),
-    rule TEXT,                                 -- sparse return or progress
+    rule TEXT,                                 -- what was judged: sparse_return or progress
     reason TEXT NOT NULL,                      -- the sentence computed by code
     reading TEXT NOT NULL                      -- the Validator's words
 ) STRICT;

@@ -9,9 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 FORAGING = {
-    "environments": 64, "hidden": (128, 128), "learning_rate": 1.5e-3, "epochs": 8, "largest_kl": 0.1,
+    "environments": 64,
+    "hidden": (128, 128),
+    "learning_rate": 1.5e-3,
+    "epochs": 8,
+    "largest_kl": 0.1,
     "max_gradient_norm": 0.5,
-}  # fmt: skip
+}
 """Small rollouts and many passes: what a rare meal teaches is used at once. Layers of 128 as in EPyMARL (Papoudakis et
 al. 2021, arXiv 2006.07869). On 8x8-2p-2f-coop, sparse, three seeds: greedy return 0.95 at 400 k env steps; 0.92 with 64
 units, 0.93 with lambda 0.95 and a slower start, 0.87 with rectified instead of tanh units. Once everything is eaten,
@@ -36,7 +40,7 @@ RARE_REWARDS = {"environments": 16, "discount": 0.97, "q_learning": {"exploratio
 """For value learners on foraging: many gradient steps per env step, a near horizon, and exploration for as long as no
 policy has been found (as long as EPyMARL's tuned agents explore there). On 8x8-2p-2f-coop VDN reached 0.95 at 500 k."""
 
-LENGTHS = {"Foraging-8x8-2p-2f-coop-v3": {"stage_steps": 25_000, "horizon": 25_000}}
+LENGTHS = {"Foraging-8x8-2p-2f-coop-v3": {"stage_steps": 25_000, "branch_steps": 25_000}}
 """Stages and branches of a session; elsewhere the general ones, measured on `spread` by `bench.horizon`. This task is
 learnt within 250 k env steps. At 25 k the gate finds a shaping that helps (`bench.gate`: 20 of 20); no short branch
 tells the order at the end there, when every arm is as good.

@@ -23,7 +23,5 @@ def inside(folder: str | Path, name: str) -> Path:
             "it comes from."
         )
     if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-        raise OutsideFolder(
-            f"{path} is a link to {path.resolve()}, expected something in {folder}: remove the link."
-        )
+        raise OutsideFolder(f"{path} is a link to {path.resolve()}, expected something in {folder}: remove the link.")
     return path

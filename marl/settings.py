@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from marl.hyperparameters import recommended, recommended_evaluation
-from marl.tasks.base import TaskSpec
+from learning_signal.marl.hyperparameters import recommended, recommended_evaluation
+from learning_signal.marl.tasks.base import TaskSpec
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -18,9 +18,7 @@ import pytest  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--slow", action="store_true", help="also run the tests marked slow (CI=true does so too)"
-    )
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow (CI=true does so too)")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

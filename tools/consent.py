@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ledger.origin import is_ours, remember
-from ledger.reader import Reader
-from marl.executor import ExecutorSettings
+from learning_signal.ledger.origin import is_ours, remember
+from learning_signal.ledger.read.reader import Reader
+from learning_signal.marl.executors.base import ExecutorSettings
 
 NOT_OURS = "was not begun by you on this machine, or was changed since"
 """Why a session is asked about."""

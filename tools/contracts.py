@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from marl.settings import Frozen
-from marl.shaping import ShapingConfig, Term
-from marl.shaping.config import MAX_BETA, MAX_TERMS
+from learning_signal.marl.gate.stage import StageLabel
+from learning_signal.marl.settings import Frozen
+from learning_signal.marl.shaping import ShapingConfig, Term
+from learning_signal.marl.shaping.config import MAX_BETA, MAX_TERMS
 
 Role = Literal["critic", "generator", "validator", "coordinator"]
 ROLES: tuple[Role, ...] = ("critic", "generator", "validator", "coordinator")
 
-Stage = Literal["exploring", "emerging", "improving", "plateau", "regressing"]
 Outcome = Literal["pass", "fail", "inconclusive"]
 Action = Literal["promote", "keep", "roll_back"]
 Purpose = Literal["screen", "confirm"]
@@ -58,7 +58,7 @@ class Failure(Frozen):
 class Diagnosis(Frozen):
     """Arguments of ``submit_diagnosis``: what stage learning is in, what fails, and what to try."""
 
-    stage: Stage
+    stage: StageLabel
     failures: Annotated[tuple[Failure, ...], Field(min_length=1, max_length=6)]
     advice: Text
     """What the Generator should aim its candidates at."""

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
 
-from marl.settings import Frozen
-from marl.shaping import ShapingConfig
-from tools.budget import Budget, Price
-from tools.contracts import Action, Decision, Diagnosis, Outcome, Proposal, Purpose
+from learning_signal.marl.settings import Frozen
+from learning_signal.marl.shaping import ShapingConfig
+from learning_signal.tools.contracts import Action, Decision, Diagnosis, Outcome, Proposal, Purpose
+from learning_signal.tools.plan.budget import Budget, Price
 
 Phase = Literal["stage", "critic", "generator", "validator", "coordinator", "report", "done"]
 
@@ -44,7 +44,7 @@ class Tried(Frozen):
     candidate: str
     shaping: ShapingConfig
     outcome: Literal["passed", "failed", "inconclusive", "screened out", "not compared", "rolled back"]
-    rule: str | None
+    measure: str | None
     difference: float | None
     reason: str
 
@@ -56,7 +56,7 @@ class VerdictRecord(Frozen):
     refinement: int
     candidate: str | None
     outcome: Outcome
-    rule: str | None
+    measure: str | None
     reason: str
     reading: str
     p: float | None = None
@@ -94,7 +94,7 @@ class Confirmation(Frozen):
     refinement: int
     candidate: str
     outcome: Outcome
-    rule: str
+    measure: str
     reason: str
     p: float | None
     difference: float | None
@@ -129,7 +129,7 @@ class HistoryRow(Frozen):
     reason: str
 
 
-class Need(Frozen):
+class Trigger(Frozen):
     """Why a round began when it did."""
 
     reason: Literal["first", "stall", "regression", "after rollback", "schedule"]
@@ -144,7 +144,7 @@ class Round(BaseModel):
 
     number: int
     stage: str
-    why_now: Need | None = None
+    why_now: Trigger | None = None
     """None in a round that an earlier version opened."""
     regression: Regression | None = None
     diagnosis: Diagnosis | None = None

@@ -6,14 +6,20 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from ledger.sessions import now
-from ledger.writer import Ledger
-from marl.executor import Executor
-from marl.records import BehaviourRecord, Evaluation
-from marl.segment import SegmentFailed, SegmentImpossible, SegmentResult, SegmentSpec, SegmentStore
-from marl.settings import RunSettings
-from marl.shaping import ShapingConfig
-from tools.base import CannotGoOn
+from learning_signal.ledger.write.sessions import now
+from learning_signal.ledger.write.writer import Ledger
+from learning_signal.marl.executors.base import Executor
+from learning_signal.marl.segments.records import BehaviourRecord, Evaluation
+from learning_signal.marl.segments.segment import (
+    SegmentFailed,
+    SegmentImpossible,
+    SegmentResult,
+    SegmentSpec,
+    SegmentStore,
+)
+from learning_signal.marl.settings import RunSettings
+from learning_signal.marl.shaping import ShapingConfig
+from learning_signal.tools.base import CannotGoOn
 
 Stored = TypeVar("Stored")
 
@@ -133,12 +139,22 @@ class Trainer:
             return
         with self.ledger.transaction("segment-start"):
             self.ledger.add(
-                "segments", session_id=self.session, id=spec.id, parent=spec.parent,
-                shaping=spec.shaping.model_dump(mode="json"), seed=spec.seed, env_steps=spec.env_steps,
-                status="pending", reused=int(self.store.has(spec.id)), started_at=now(),
+                "segments",
+                session_id=self.session,
+                id=spec.id,
+                parent=spec.parent,
+                shaping=spec.shaping.model_dump(mode="json"),
+                seed=spec.seed,
+                env_steps=spec.env_steps,
+                status="pending",
+                reused=int(self.store.has(spec.id)),
+                started_at=now(),
             )
             self.ledger.event(
-                self.session, "segment", f"{_piece(purpose, arm)}: {spec.env_steps:,} env steps started", phase=purpose,
+                self.session,
+                "segment",
+                f"{_piece(purpose, arm)}: {spec.env_steps:,} env steps started",
+                phase=purpose,
                 ref=("segments", spec.id),
             )
 
@@ -170,11 +186,19 @@ class Trainer:
         with self.ledger.transaction("segment-failed"):
             if purpose in ("screen", "confirm"):
                 self.ledger.complete(
-                    "segments", (self.session, spec.id), status="error", reason=reason, trained=failure.env_steps,
+                    "segments",
+                    (self.session, spec.id),
+                    status="error",
+                    reason=reason,
+                    trained=failure.env_steps,
                     ended_at=now(),
                 )
             self.ledger.event(
-                self.session, "segment", f"{_piece(purpose, arm)} failed: {reason}", phase=purpose, status="error",
+                self.session,
+                "segment",
+                f"{_piece(purpose, arm)} failed: {reason}",
+                phase=purpose,
+                status="error",
                 ref=("segments", spec.id),
             )
 
@@ -186,21 +210,34 @@ class Trainer:
         reused = bool(row["reused"])
         with self.ledger.transaction("segment-end"):
             self.ledger.complete(
-                "segments", (self.session, spec.id), status="ok", reused=int(reused),
-                start_env_steps=result.start_env_steps, end_env_steps=result.end_env_steps,
-                wall_seconds=result.wall_seconds, ended_at=now(),
+                "segments",
+                (self.session, spec.id),
+                status="ok",
+                reused=int(reused),
+                start_env_steps=result.start_env_steps,
+                end_env_steps=result.end_env_steps,
+                wall_seconds=result.wall_seconds,
+                ended_at=now(),
             )
             self.ledger.add_metrics(self.session, spec.id, [dict(row) for row in result.updates])
             for evaluation in result.evaluations:
                 self.ledger.add(
-                    "evaluations", session_id=self.session, segment_id=spec.id, episode_set=evaluation.set,
-                    env_steps=evaluation.env_steps, episodes=len(evaluation.sparse_returns),
-                    sparse_return=evaluation.sparse_return, progress=evaluation.mean_progress,
+                    "evaluations",
+                    session_id=self.session,
+                    segment_id=spec.id,
+                    episode_set=evaluation.set,
+                    env_steps=evaluation.env_steps,
+                    episodes=len(evaluation.sparse_returns),
+                    sparse_return=evaluation.sparse_return,
+                    progress=evaluation.mean_progress,
                     detail={"sparse_returns": evaluation.sparse_returns, "progress": evaluation.progress},
                 )
             self.ledger.event(
-                self.session, "segment", f"{_piece(purpose, arm)}: done" + (" (reused)" if reused else ""),
-                phase=purpose, ref=("segments", spec.id),
+                self.session,
+                "segment",
+                f"{_piece(purpose, arm)}: done" + (" (reused)" if reused else ""),
+                phase=purpose,
+                ref=("segments", spec.id),
             )
 
 

@@ -2,7 +2,7 @@
 
 Whatever an agent wrote, and whatever a log from elsewhere holds, may be an escape sequence, a control character or rich
 markup. It passes `clean` and is shown as `rich.text.Text`, which never parses markup. What was forgotten there cannot
-reach the terminal either: the consoles of ``viewer.terminal`` show only what is `visible`.
+reach the terminal either: the consoles of ``viewer.cli.terminal`` show only what is `visible`.
 """
 
 from __future__ import annotations
@@ -103,9 +103,7 @@ def agent_text(agent: str | None) -> Text:
 
 def outcome_text(outcome: str | None) -> Text:
     """An outcome, action or status in its colour."""
-    return styled(
-        None if outcome is None else outcome.replace("_", " "), OUTCOME_STYLES.get(outcome or "", "")
-    )
+    return styled(None if outcome is None else outcome.replace("_", " "), OUTCOME_STYLES.get(outcome or "", ""))
 
 
 def number(value: float | None, digits: int = 3, *, sign: bool = False) -> str:
@@ -195,7 +193,5 @@ def shaping_text(shaping: Mapping[str, Any] | None) -> str:
         potential = potential if potential.isidentifier() else f"({potential})"
         parts.append(f"{number(term.get('weight'))}*{potential} ({clean(str(term.get('scope', MISSING)))})")
     anneal = shaping.get("anneal")
-    fall = (
-        f" falling to 0 over env steps {count(anneal['start'])} to {count(anneal['end'])}" if anneal else ""
-    )
+    fall = f" falling to 0 over env steps {count(anneal['start'])} to {count(anneal['end'])}" if anneal else ""
     return f"beta {number(beta)}{fall}: " + " + ".join(parts)

@@ -21,8 +21,8 @@ from autogen_core.models import (
 from autogen_core.tools import Tool, ToolSchema
 from pydantic import BaseModel
 
-from agents.rules import coordinator, critic, generator, validator
-from agents.rules.reading import Answer, Conversation, read
+from learning_signal.agents.rules import coordinator, critic, generator, validator
+from learning_signal.agents.rules.reading import Answer, Conversation, read
 
 CONTEXT_TOKENS = 1_000_000
 """The rules read a conversation of any length; this is the figure they report."""
@@ -49,7 +49,7 @@ class RulesClient(ChatCompletionClient, Component[RulesConfig]):
     """
 
     component_config_schema = RulesConfig
-    component_provider_override = "agents.rules.RulesClient"
+    component_provider_override = "learning_signal.agents.rules.RulesClient"
     component_type = "model"
     model = "rules"
 
@@ -108,7 +108,7 @@ class RulesClient(ChatCompletionClient, Component[RulesConfig]):
 
     def count_tokens(self, messages: Sequence[LLMMessage], *, tools: Sequence[Tool | ToolSchema] = ()) -> int:
         """Estimated tokens of ``messages`` and ``tools``."""
-        from agents.tokens import count_tokens
+        from learning_signal.agents.model.tokens import count_tokens
 
         return count_tokens("\n".join([*map(_message_text, messages), *map(_tool_text, tools)]))
 
@@ -125,9 +125,13 @@ class RulesClient(ChatCompletionClient, Component[RulesConfig]):
     def model_info(self) -> ModelInfo:
         """Function calls and text; no vision, no JSON mode."""
         return ModelInfo(
-            vision=False, function_calling=True, json_output=False, family=ModelFamily.UNKNOWN,
-            structured_output=False, multiple_system_messages=True,
-        )  # fmt: skip
+            vision=False,
+            function_calling=True,
+            json_output=False,
+            family=ModelFamily.UNKNOWN,
+            structured_output=False,
+            multiple_system_messages=True,
+        )
 
     def _to_config(self) -> RulesConfig:
         return RulesConfig(role=self.role)
@@ -148,7 +152,7 @@ class RulesClient(ChatCompletionClient, Component[RulesConfig]):
         return calls, reply.thought
 
     def _count(self, messages: Sequence[LLMMessage], tools: Sequence[Tool | ToolSchema], reply: Answer) -> RequestUsage:
-        from agents.tokens import count_tokens
+        from learning_signal.agents.model.tokens import count_tokens
 
         arguments = (f"{request.name} {json.dumps(request.arguments)}" for request in reply.requests)
         usage = RequestUsage(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from agents.rules.reading import Answer, Conversation, Request, fields, items, mapping, number, text
+from learning_signal.agents.rules.reading import Answer, Conversation, Request, fields, items, mapping, number, text
 
 MARGINAL = 0.8
 """A pass with a p above this share of the gate's alpha is marginal, and worth a question."""
@@ -50,8 +50,7 @@ def step(conversation: Conversation) -> Answer:
 def _decide(action: str, arguments: dict[str, Any]) -> Answer:
     reason = arguments["reason"][:4000]
     return Answer(
-        f"{action.replace('_', ' ').capitalize()}: {reason}",
-        (Request(action, arguments | {"reason": reason}),),
+        f"{action.replace('_', ' ').capitalize()}: {reason}", (Request(action, arguments | {"reason": reason}),)
     )
 
 
@@ -74,7 +73,7 @@ def _p(verdict: dict[str, Any]) -> float | None:
 
 def _marginal(verdict: dict[str, Any], alpha: float | None) -> bool:
     p = _p(verdict)
-    return verdict.get("rule") == "progress" or (p is not None and alpha is not None and p > MARGINAL * alpha)
+    return verdict.get("measure") == "progress" or (p is not None and alpha is not None and p > MARGINAL * alpha)
 
 
 def _sentence(words: str) -> str:
@@ -85,7 +84,7 @@ def _sentence(words: str) -> str:
 def _promote_reason(verdict: dict[str, Any], candidate: str, advice: str) -> str:
     why = text(verdict.get("reason")) or "the gate passed it"
     said = [f"{candidate} passed: {_sentence(why)}"]
-    if verdict.get("rule") == "progress":
+    if verdict.get("measure") == "progress":
         said.append("It is promoted as evidence of learning, on probation for one stage, not as success.")
     if advice:
         said.append(f"The Validator was asked and answered: {_sentence(advice)}")

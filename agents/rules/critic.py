@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from agents.rules.evidence import View, behaviour, endings_are_failures, ranked, undirected, views
-from agents.rules.reading import (
+from learning_signal.agents.rules.evidence import View, behaviour, endings_are_failures, ranked, undirected, views
+from learning_signal.agents.rules.reading import (
     Answer,
     Call,
     Conversation,
@@ -21,9 +21,15 @@ from agents.rules.reading import (
 )
 
 WANTED = (
-    "sparse_return", "progress", "evaluation_sparse_return", "evaluation_progress", "entropy", "approximate_kl",
-    "explained_variance", "clip_fraction",
-)  # fmt: skip
+    "sparse_return",
+    "progress",
+    "evaluation_sparse_return",
+    "evaluation_progress",
+    "entropy",
+    "approximate_kl",
+    "explained_variance",
+    "clip_fraction",
+)
 STAGES = ("exploring", "emerging", "improving", "plateau", "regressing")
 MOST_FAILURES = 6
 
@@ -128,8 +134,9 @@ def _no_signal(brief: dict[str, Any], series: Callable[[str], list[float]], ids:
         yield (
             f"No reward signal: after {steps} env steps the sparse return is {shown(sparse)} of at most "
             f"{shown(most)}, "
-            "so hardly any episode tells the agents what to do.", ids,
-        )  # fmt: skip
+            "so hardly any episode tells the agents what to do.",
+            ids,
+        )
     elif sparse is not None and most:
         yield f"The sparse return is {shown(sparse)} of at most {shown(most)} after {steps} env steps.", ids
     if progress is not None and progress < 0.9:
@@ -141,16 +148,14 @@ def _no_signal(brief: dict[str, Any], series: Callable[[str], list[float]], ids:
 def _regression(brief: dict[str, Any], series: Callable[[str], list[float]], ids: list[str]) -> Iterator[Failure]:
     most = number(fields(brief, "task", "max_return")) or 1.0
     for name, label, trifle in (
-        ("evaluation_sparse_return", "sparse return", 0.01 * most), ("evaluation_progress", "progress", 0.02),
-    ):  # fmt: skip
+        ("evaluation_sparse_return", "sparse return", 0.01 * most),
+        ("evaluation_progress", "progress", 0.02),
+    ):
         values = series(name) or series(name.removeprefix("evaluation_"))
         if len(values) >= 3 and values[-1] < min(0.8 * max(values), max(values) - trifle):
             change = text(brief.get("last_change"))
             since = f" The last change was: {change[:300]}" if change else ""
-            yield (
-                f"Regression: {label} is {shown(values[-1])}, below its best of {shown(max(values))}.{since}",
-                ids,
-            )
+            yield (f"Regression: {label} is {shown(values[-1])}, below its best of {shown(max(values))}.{since}", ids)
             return
 
 
@@ -160,11 +165,7 @@ def _far_and_flat(view: View, ids: list[str]) -> Iterator[Failure]:
     flat = None
     if view.start is not None and view.end is not None:
         flat = abs(view.end - view.start) < 0.25 * view.room
-    moves = {
-        True: "and hardly moves within an episode",
-        False: "though it moves within an episode",
-        None: "",
-    }[flat]
+    moves = {True: "and hardly moves within an episode", False: "though it moves within an episode", None: ""}[flat]
     yield f"{view.describe()} is far from its good end {moves}".rstrip() + ".", ids
 
 
@@ -174,13 +175,11 @@ def _policy(brief: dict[str, Any], series: Callable[[str], list[float]], ids: li
         if entropy[-1] < 0.15 * most:
             yield (
                 f"Entropy collapse: entropy fell from {shown(entropy[0])} to {shown(entropy[-1])} of at most "
-                f"{shown(most)}, so little new is tried.", ids,
-            )  # fmt: skip
-        elif entropy[-1] > 0.9 * most:
-            yield (
-                f"The policy is still nearly random: entropy {shown(entropy[-1])} of at most {shown(most)}.",
+                f"{shown(most)}, so little new is tried.",
                 ids,
             )
+        elif entropy[-1] > 0.9 * most:
+            yield (f"The policy is still nearly random: entropy {shown(entropy[-1])} of at most {shown(most)}.", ids)
     variance, divergence = series("explained_variance"), series("approximate_kl")
     if variance and variance[-1] < 0.2:
         yield f"The value function explains only {shown(variance[-1])} of the variance of returns.", ids
@@ -194,8 +193,9 @@ def _largest_entropy(brief: dict[str, Any]) -> float | None:
         return None
     sizes = [
         len(items(mapping(group).get("actions")))
-        for group in items(fields(brief, "task", "groups")) for _ in items(mapping(group).get("agents"))
-    ]  # fmt: skip
+        for group in items(fields(brief, "task", "groups"))
+        for _ in items(mapping(group).get("agents"))
+    ]
     return sum(map(math.log, sizes)) / len(sizes) if sizes and min(sizes) > 0 else None
 
 
@@ -231,8 +231,11 @@ def _numbers(value: Any) -> list[float]:
 
 def _advice(brief: dict[str, Any], known: list[View]) -> str:
     order = ranked(known)
-    said = ["Shape features in this order: " + "; ".join(
-        f"{place}. {view.describe()}" for place, view in enumerate(order[:4], 1)) + "."]  # fmt: skip
+    said = [
+        "Shape features in this order: "
+        + "; ".join(f"{place}. {view.describe()}" for place, view in enumerate(order[:4], 1))
+        + "."
+    ]
     if not order:
         said = ["No declared feature has a direction and room to improve; keep the shaping unless something passes."]
     good = [view.name for view in known if view.sign and view not in order]
@@ -240,15 +243,21 @@ def _advice(brief: dict[str, Any], known: list[View]) -> str:
         said.append(f"Little to gain (at the good end, or hardly ever off the bad one): {', '.join(good)}.")
     tied = undirected(known)
     if tied:
-        said.append("Without direction but tied to success, for a late candidate: "
-                    + "; ".join(view.describe() for view in tied[:2]) + ".")  # fmt: skip
+        said.append(
+            "Without direction but tied to success, for a late candidate: "
+            + "; ".join(view.describe() for view in tied[:2])
+            + "."
+        )
     current = text(fields(brief, "head", "shaping_text"))
     if items(fields(brief, "head", "shaping", "terms")):
         said.append(f"In force is {current}: add to it, sharpen it or replace it, and say which.")
     elif order:
         said.append("No shaping is in force: begin with one clear direction.")
-    failed = [text(mapping(row).get("shaping_text")) for row in items(brief.get("history"))
-              if mapping(row).get("action") != "promote"]  # fmt: skip
+    failed = [
+        text(mapping(row).get("shaping_text"))
+        for row in items(brief.get("history"))
+        if mapping(row).get("action") != "promote"
+    ]
     if failed and failed[-1]:
         said.append(f"The last round kept what it had over {failed[-1]}: do not merely repeat it.")
     return " ".join(said)

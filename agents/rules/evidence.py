@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from agents.rules.reading import items, mapping, number, shown, text
+from learning_signal.agents.rules.reading import items, mapping, number, shown, text
 
 FUNCTIONS = {"min", "max", "abs", "exp", "clip", "mean"}
 STRONG_CORRELATION = 0.4

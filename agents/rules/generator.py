@@ -7,9 +7,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agents.rules.evidence import View, views
-from agents.rules.ideas import Idea, alike, around, for_stage, from_shaping, round_to, scaled, shortened
-from agents.rules.reading import Answer, Call, Conversation, Request, fields, items, mapping, number, text
+from learning_signal.agents.rules.evidence import View, views
+from learning_signal.agents.rules.ideas import Idea, alike, around, for_stage, from_shaping, round_to, scaled, shortened
+from learning_signal.agents.rules.reading import (
+    Answer,
+    Call,
+    Conversation,
+    Request,
+    fields,
+    items,
+    mapping,
+    number,
+    text,
+)
 
 MOST_ATTEMPTS = 6
 MUTATIONS = (1.6, 0.6, 2.6, 0.35, 4.2, 0.2)
@@ -55,9 +65,7 @@ def step(conversation: Conversation) -> Answer:
 def _limits(brief: dict[str, Any]) -> Limits:
     given = mapping(brief.get("limits"))
     return Limits(
-        int(number(given.get("terms")) or 8),
-        number(given.get("weight")) or 10.0,
-        number(given.get("beta")) or 10.0,
+        int(number(given.get("terms")) or 8), number(given.get("weight")) or 10.0, number(given.get("beta")) or 10.0
     )
 
 
@@ -75,7 +83,9 @@ def _stream(conversation: Conversation, limits: Limits) -> Iterator[Idea]:
 def _ideas(conversation: Conversation) -> Iterator[Idea]:
     brief = conversation.brief
     known = _weighed(views(brief, brief.get("evidence")), brief)
-    horizon = number(fields(brief, "budget", "horizon")) or number(fields(brief, "head", "env_steps")) or 100_000
+    branch_steps = (
+        number(fields(brief, "budget", "branch_steps")) or number(fields(brief, "head", "env_steps")) or 100_000
+    )
     # A good episode moves a feature by about two of its deviations.
     beta = round_to((number(brief.get("good_rise")) or 2.0) / 2)
     base = from_shaping(fields(brief, "head", "shaping"))
@@ -83,7 +93,7 @@ def _ideas(conversation: Conversation) -> Iterator[Idea]:
     best = _closest(brief)
     if best is not None:
         yield from around(best, known, beta)
-    yield from for_stage(stage, base, known, int(max(horizon, 1)), beta)
+    yield from for_stage(stage, base, known, int(max(branch_steps, 1)), beta)
     if stage == "regressing" and len(base.terms) == 1:
         yield replace(shortened(base), beta=0.0, rationale="No shaping at all: what is in force seems to do harm.")
 
@@ -173,9 +183,8 @@ def _forecast(idea: Idea, brief: dict[str, Any], place: int) -> dict[str, Any]:
     measurable = fields(brief, "head", "progress") is not None or fields(brief, "task", "progress") is not None
     floor = (number(fields(brief, "gate", "floor")) or 0.0) * most
     metric = "progress" if measurable and sparse < floor else "sparse_return"
-    rule = metric.replace("_", " ")
     rows = [mapping(row) for row in items(brief.get("tried"))]
-    past = [number(row.get("difference")) for row in rows if row.get("rule") == rule]
+    past = [number(row.get("difference")) for row in rows if row.get("measure") == metric]
     past = [value for value in past if value is not None]
     gains = sorted(value for value in past if value > 0)
     usual = 0.01 if metric == "progress" else 0.05 * max(sparse, floor, 0.01 * most)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agents.rules.evidence import View, ranked, undirected
-from agents.rules.reading import items, mapping, number, shown, text
+from learning_signal.agents.rules.evidence import View, ranked, undirected
+from learning_signal.agents.rules.reading import items, mapping, number, shown, text
 
 SAME = 0.3
 """Shapings whose effective weights differ by less than this share are the same idea."""
@@ -65,10 +65,11 @@ def round_to(value: float, digits: int = 2) -> float:
 def single(view: View, beta: float) -> Idea:
     """One feature in typical differences between states; ``beta`` is what one of them is worth."""
     return Idea(
-        (_term(view),), beta,
+        (_term(view),),
+        beta,
         f"One clear direction: {view.describe()}. Its weight is one over {shown(view.span)}, a typical difference "
         f"between states, with the sign of the declared direction{_at_the_end(view)}.",
-    )  # fmt: skip
+    )
 
 
 def _at_the_end(view: View) -> str:
@@ -86,10 +87,12 @@ def total(chosen: Sequence[View], beta: float) -> Idea:
     """Several features, each by its own deviation, with equal say."""
     names = " and ".join(view.name for view in chosen)
     return Idea(
-        tuple(_term(view) for view in chosen), beta,
+        tuple(_term(view) for view in chosen),
+        beta,
         f"{names} together, each by its own typical difference between states, so that none drowns the other: "
-        + "; ".join(view.describe() for view in chosen) + ".",
-    )  # fmt: skip
+        + "; ".join(view.describe() for view in chosen)
+        + ".",
+    )
 
 
 def near_good_end(view: View) -> str | None:
@@ -118,17 +121,20 @@ def laggard(view: View, beta: float) -> Idea | None:
     worst = f"{'max' if view.sign < 0 else 'min'}({view.name})"
     potential, weight, _ = _term(view)
     return Idea(
-        ((potential.replace(view.name, worst), weight, "team"),), beta,
+        ((potential.replace(view.name, worst), weight, "team"),),
+        beta,
         f"The whole team is paid for its worst-off agent in {view.describe()}, so that nobody is left behind.",
-    )  # fmt: skip
+    )
 
 
 def extended(base: Idea, view: View, beta: float) -> Idea:
     """``base`` with one more feature, of which one deviation is worth ``beta``."""
     return replace(
-        base, terms=(*base.terms, _term(view, _share(base, beta))), anneal_steps=None,
+        base,
+        terms=(*base.terms, _term(view, _share(base, beta))),
+        anneal_steps=None,
         rationale=f"Keep what is in force and add the next feature: {view.describe()}.",
-    )  # fmt: skip
+    )
 
 
 def _share(base: Idea, beta: float) -> float:
@@ -142,29 +148,33 @@ def sharpened(base: Idea, view: View, beta: float) -> Idea | None:
     if term is None:
         return None
     return replace(
-        base, terms=(*base.terms, term), anneal_steps=None,
+        base,
+        terms=(*base.terms, term),
+        anneal_steps=None,
         rationale=f"Keep what is in force and pay more for the last stretch: {term[0]} rises steeply near the good "
         f"end of {view.describe()}.",
-    )  # fmt: skip
+    )
 
 
 def scaled(base: Idea, factor: float) -> Idea:
     """``base`` with another strength."""
     word = "Stronger" if factor > 1 else "Weaker"
     return replace(
-        base, beta=round_to(base.beta * factor), anneal_steps=None,
-        rationale=f"{word}: the same potential with beta {shown(base.beta)} -> "
-        f"{shown(round_to(base.beta * factor))}.",
-    )  # fmt: skip
+        base,
+        beta=round_to(base.beta * factor),
+        anneal_steps=None,
+        rationale=f"{word}: the same potential with beta {shown(base.beta)} -> {shown(round_to(base.beta * factor))}.",
+    )
 
 
 def annealed(base: Idea, steps: int) -> Idea:
     """``base`` with beta falling to 0, so that the sparse reward takes over."""
     return replace(
-        base, anneal_steps=steps,
+        base,
+        anneal_steps=steps,
         rationale=f"Let beta fall to 0 over {steps} env steps: the potential has done its work and the sparse "
         "reward should take over.",
-    )  # fmt: skip
+    )
 
 
 def shortened(base: Idea) -> Idea:
@@ -215,16 +225,16 @@ def correlated(known: list[View], beta: float) -> Iterator[Idea]:
         # No bound of it is known to be a good end.
         guessed = replace(view, sign=1 if view.correlation > 0 else -1, low=None, high=None)
         yield replace(
-            single(guessed, beta), trust=0.3,
-            rationale=f"A guess: {view.describe()} has no declared direction; the sign is that of its "
-            f"correlation.",
-        )  # fmt: skip
+            single(guessed, beta),
+            trust=0.3,
+            rationale=f"A guess: {view.describe()} has no declared direction; the sign is that of its correlation.",
+        )
 
 
-def for_stage(stage: str, base: Idea, known: list[View], horizon: int, beta: float) -> Iterator[Idea]:
+def for_stage(stage: str, base: Idea, known: list[View], branch_steps: int, beta: float) -> Iterator[Idea]:
     """Ideas for a run with the shaping ``base`` in force (or without terms), most promising first.
 
-    ``beta`` is what one deviation is worth in new terms, ``horizon`` the env steps of a branch.
+    ``beta`` is what one deviation is worth in new terms, ``branch_steps`` the env steps of a branch.
     """
     if not base.terms:
         yield from fresh(known, beta)
@@ -236,34 +246,14 @@ def for_stage(stage: str, base: Idea, known: list[View], horizon: int, beta: flo
     steep = [idea for view in used[:2] if (idea := sharpened(base, view, beta))]
     swapped = [single(view, beta) for view in unused]
     stronger, weaker = [scaled(base, 2.0)], [scaled(base, 0.5)]
-    fading = [annealed(base, steps * horizon) for steps in (3, 6)] if base.anneal_steps is None else []
+    fading = [annealed(base, steps * branch_steps) for steps in (3, 6)] if base.anneal_steps is None else []
     shorter = [shortened(base)] if len(base.terms) > 1 else []
     if stage == "regressing":
         plan = [weaker, shorter, fading[:1], swapped[:2], steep, added, stronger]
     elif stage == "plateau":
-        plan = [
-            steep[:1],
-            added[:1],
-            fading[:1],
-            swapped[:1],
-            stronger,
-            added[1:],
-            steep[1:],
-            weaker,
-            swapped[1:],
-        ]
+        plan = [steep[:1], added[:1], fading[:1], swapped[:1], stronger, added[1:], steep[1:], weaker, swapped[1:]]
     else:
-        plan = [
-            added[:1],
-            steep[:1],
-            swapped[:1],
-            stronger,
-            added[1:],
-            swapped[1:],
-            steep[1:],
-            fading,
-            weaker,
-        ]
+        plan = [added[:1], steep[:1], swapped[:1], stronger, added[1:], swapped[1:], steep[1:], fading, weaker]
     for group in plan:
         yield from group
     yield from fresh(known, beta)

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from agents.rules.client import RulesClient
-from agents.rules.reading import Answer, Conversation, Request, items, mapping, number
-from marl.shaping import ShapingConfig, ShapingError
-from marl.tasks.base import Feature
-from tools.random_shaping import draw
+from learning_signal.agents.rules.client import RulesClient
+from learning_signal.agents.rules.reading import Answer, Conversation, Request, items, mapping, number
+from learning_signal.marl.shaping import ShapingConfig, ShapingError
+from learning_signal.marl.shaping.random import draw
+from learning_signal.marl.tasks.base import Feature
 
 MOST_ATTEMPTS = 8
 RATIONALE = "Drawn at random from the declared features; nothing was considered."
@@ -25,7 +25,7 @@ class RandomClient(RulesClient):
     Its reply is a pure function of ``seed``, the brief and what was refused. ``ValueError`` for another role.
     """
 
-    component_provider_override = "agents.rules.RandomClient"
+    component_provider_override = "learning_signal.agents.rules.RandomClient"
     model = "random"
 
     def __init__(self, role: str = "generator", seed: int = 0):

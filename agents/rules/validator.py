@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from agents.rules.reading import (
+from learning_signal.agents.rules.reading import (
     Answer,
     Call,
     Conversation,
@@ -57,8 +57,11 @@ def step(conversation: Conversation) -> Answer:
 def _compare(conversation: Conversation, purpose: str, arms: list[str]) -> tuple[Answer | None, dict[str, Any] | None]:
     """The next step towards comparing ``arms``, or (None, the comparison, None where it cannot be had)."""
     calls = [one for one in conversation.named("launch_branch") if one.arguments.get("purpose") == purpose]
-    done = [one.result for one in conversation.named("compare_branches")
-            if one.ok and one.arguments.get("purpose") == purpose]  # fmt: skip
+    done = [
+        one.result
+        for one in conversation.named("compare_branches")
+        if one.ok and one.arguments.get("purpose") == purpose
+    ]
     if done:
         return None, done[0]
     branches = {one.arguments.get("arm"): text(mapping(one.result).get("branch")) for one in calls if one.ok}
@@ -71,8 +74,11 @@ def _compare(conversation: Conversation, purpose: str, arms: list[str]) -> tuple
     if "control" not in branches or len(branches) < 2:
         return None, None
     reads = conversation.named("read_branch")
-    to_read = [branch for branch in branches.values()
-               if not _settled(reads, branch) and _tried(reads, "branch", branch) < TRIES]  # fmt: skip
+    to_read = [
+        branch
+        for branch in branches.values()
+        if not _settled(reads, branch) and _tried(reads, "branch", branch) < TRIES
+    ]
     if to_read:
         requests = [Request("read_branch", {"branch": branch, "wait": True}) for branch in to_read]
         return Answer(f"I wait for {', '.join(to_read)} and read them.", tuple(requests)), None
@@ -120,8 +126,11 @@ def _submit(conversation: Conversation, candidate: str | None, outcome: str, wor
 
 
 def _no_screen(conversation: Conversation, comparison: dict[str, Any] | None) -> str:
-    notes = [f"{mapping(one).get('candidate')}: {mapping(one).get('note')}"
-             for one in items(mapping(comparison).get("ranking")) if text(mapping(one).get("note"))]  # fmt: skip
+    notes = [
+        f"{mapping(one).get('candidate')}: {mapping(one).get('note')}"
+        for one in items(mapping(comparison).get("ranking"))
+        if text(mapping(one).get("note"))
+    ]
     why = "; ".join(notes) or _failures(conversation) or "no arm could be compared with the control"
     return f"The screen chose no candidate, so nothing was confirmed: {why}."
 
@@ -142,29 +151,29 @@ def _failures(conversation: Conversation) -> str:
 def reading(conversation: Conversation, comparison: dict[str, Any]) -> str:
     """What a confirmation's numbers mean: effect, agreement of seeds, the rule, size, and caution."""
     candidate = text(comparison.get("candidate")) or "The candidate"
-    rule = text(comparison.get("rule")) or "the measure"
-    key = "progress" if rule == "progress" else "sparse_return"
+    measure = text(comparison.get("measure")) or "the measure"
+    key = "progress" if measure == "progress" else "sparse_return"
     low, high = (*items(comparison.get("interval")), None, None)[:2]
     p, n, mean = number(comparison.get("p")), comparison.get("n"), number(comparison.get("difference"))
     control, other = _seeds(conversation, "control", key), _seeds(conversation, candidate, key)
     said = [
         f"{candidate} against control on {n if n is not None else 'its'} fresh pairs: mean difference "
-        f"{shown(mean)} in {rule}, interval {shown(number(low))} to {shown(number(high))}, p = {shown(p)}."
+        f"{shown(mean)} in {measure.replace('_', ' ')}, "
+        f"interval {shown(number(low))} to {shown(number(high))}, p = {shown(p)}."
     ]
     if p is None:
         said = [f"Nothing was tested: {text(comparison.get('reason')) or 'no reason was given'}."]
     if len(control) == len(other) and len(control) > 1:
         wins = sum(after > before for before, after in zip(control, other, strict=True))
         overlap = (
-            "the arms do not overlap" if min(other) > max(control) or max(other) < min(control)
-            else "the arms overlap"
-        )  # fmt: skip
+            "the arms do not overlap" if min(other) > max(control) or max(other) < min(control) else "the arms overlap"
+        )
         said.append(
             f"At the end and on the query episodes {wins} of {len(control)} seeds favour {candidate} "
             f"({shown(min(other))} to {shown(max(other))} against {shown(min(control))} to {shown(max(control))}): "
             f"{overlap}."
         )
-    if rule == "progress":
+    if measure == "progress":
         said.append("Sparse returns are below the competence floor, so this is evidence of learning, not of success.")
     cautions = _cautions(conversation, comparison, p, mean)
     said.append("Caution: " + "; ".join(cautions) + "." if cautions else "I see no further reason for caution.")
@@ -178,10 +187,13 @@ def _cautions(conversation: Conversation, comparison: dict[str, Any], p: float |
         cautions.append(f"p is close to its limit of {limit:g}")
     candidate = comparison.get("candidate")
     sparse = [_seeds(conversation, arm, "sparse_return") for arm in ("control", candidate)]
-    if comparison.get("rule") == "progress" and all(sparse) and _mean(sparse[1]) < _mean(sparse[0]):
+    if comparison.get("measure") == "progress" and all(sparse) and _mean(sparse[1]) < _mean(sparse[0]):
         cautions.append(f"sparse return itself went from {shown(_mean(sparse[0]))} to {shown(_mean(sparse[1]))}")
-    screens = [one.result for one in conversation.named("compare_branches")
-               if one.ok and one.arguments.get("purpose") == "screen"]  # fmt: skip
+    screens = [
+        one.result
+        for one in conversation.named("compare_branches")
+        if one.ok and one.arguments.get("purpose") == "screen"
+    ]
     for row in items(mapping(screens[-1] if screens else None).get("ranking")):
         screened = number(mapping(row).get("difference"))
         if mapping(row).get("candidate") == candidate and screened is not None and mean is not None:
@@ -198,9 +210,10 @@ def _mean(values: list[float]) -> float:
 def _seeds(conversation: Conversation, arm: Any, key: str) -> list[float]:
     """One number per seed of an arm's confirmation branch; empty where any is missing."""
     rows = [
-        call.result for call in conversation.named("read_branch")
+        call.result
+        for call in conversation.named("read_branch")
         if call.ok and call.result.get("purpose") == "confirm" and call.result.get("arm") == arm
-    ]  # fmt: skip
+    ]
     values = [number(mapping(seed).get(key)) for seed in items(mapping(rows[-1] if rows else None).get("seeds"))]
     return [] if any(value is None for value in values) else values
 

@@ -2,16 +2,16 @@
 
 import torch
 
-from marl.learners.base import Diverged, Learner
-from marl.learners.distributions import distribution_of
-from marl.learners.networks import Network
-from marl.learners.policy import Policy, input_size
-from marl.learners.ppo import PolicyGradientLearner
-from marl.learners.recurrent import RecurrentNetwork
-from marl.learners.rollout import Collector, Rollout, Timings
-from marl.learners.value_decomposition import ValueDecompositionLearner, Values
-from marl.settings import LearnerSettings
-from marl.tasks.base import TaskSpec
+from learning_signal.marl.learners.base import Diverged, Learner
+from learning_signal.marl.learners.distributions import distribution_of
+from learning_signal.marl.learners.networks import Network
+from learning_signal.marl.learners.policy import Policy, input_size
+from learning_signal.marl.learners.ppo import PolicyGradientLearner
+from learning_signal.marl.learners.recurrent import RecurrentNetwork
+from learning_signal.marl.learners.rollout import Collector, Rollout, Timings
+from learning_signal.marl.learners.value_decomposition import ValueDecompositionLearner, Values
+from learning_signal.marl.settings import LearnerSettings
+from learning_signal.marl.tasks.base import TaskSpec
 
 __all__ = ["Collector", "Diverged", "Learner", "Rollout", "Timings", "make_learner", "make_policy"]
 

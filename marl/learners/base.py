@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from marl.learners.networks import Adam, Network
-from marl.learners.policy import Choose, Policy
-from marl.learners.recurrent import RecurrentNetwork
-from marl.learners.rollout import Cut, Rollout
-from marl.settings import LearnerSettings
-from marl.shaping import Potential
-from marl.tasks.base import TaskSpec
+from learning_signal.marl.learners.networks import Adam, Network
+from learning_signal.marl.learners.policy import Choose, Policy
+from learning_signal.marl.learners.recurrent import RecurrentNetwork
+from learning_signal.marl.learners.rollout import Cut, Rollout
+from learning_signal.marl.settings import LearnerSettings
+from learning_signal.marl.shaping import Potential
+from learning_signal.marl.tasks.base import TaskSpec
 
 
 class Diverged(RuntimeError):

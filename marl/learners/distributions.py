@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from marl.tasks.base import Group, TaskSpec
+from learning_signal.marl.tasks.base import Group, TaskSpec
 
 LOG_DEVIATION = (-4.0, -0.5, 1.0)
 """Smallest, initial and largest logarithm of a Gaussian's standard deviation; actions span 2."""

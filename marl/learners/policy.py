@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from marl.learners.distributions import Distribution
-from marl.learners.networks import Network, flushed_denormals
-from marl.learners.recurrent import RecurrentNetwork
-from marl.tasks.base import Group, TaskSpec
+from learning_signal.marl.learners.distributions import Distribution
+from learning_signal.marl.learners.networks import Network, flushed_denormals
+from learning_signal.marl.learners.recurrent import RecurrentNetwork
+from learning_signal.marl.tasks.base import Group, TaskSpec
 
 Choose = Callable[[Distribution, Tensor, Tensor], Tensor]
 """``(distribution, outputs [outputs, rows], uniforms [rows, width]) -> actions``."""
@@ -86,9 +86,7 @@ class Player:
         self._workspaces = [actor.workspace(rows) for actor, rows in zip(policy.actors, self._rows, strict=True)]
         self._memories = [actor.memory(rows) for actor, rows in zip(policy.actors, self._rows, strict=True)]
         shape = (environments, spec.agents)
-        self._actions = (
-            torch.zeros(*shape, spec.actions) if spec.continuous else torch.zeros(shape, dtype=torch.int64)
-        )
+        self._actions = torch.zeros(*shape, spec.actions) if spec.continuous else torch.zeros(shape, dtype=torch.int64)
 
     @flushed_denormals()
     def act(

@@ -14,17 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from marl.learners.base import Part, copies, refuse_divergence, restore
-from marl.learners.distributions import Distribution, distribution_of
-from marl.learners.networks import Adam, Network, Workspace
-from marl.learners.normaliser import ValueNormaliser
-from marl.learners.policy import Choose, Policy, input_size, places, sample
-from marl.learners.recurrent import RecurrentNetwork
-from marl.learners.rollout import Cut, Rollout
-from marl.randomness import derive
-from marl.settings import LearnerSettings
-from marl.shaping import Potential
-from marl.tasks.base import TaskSpec
+from learning_signal.marl.learners.base import Part, copies, refuse_divergence, restore
+from learning_signal.marl.learners.distributions import Distribution, distribution_of
+from learning_signal.marl.learners.networks import Adam, Network, Workspace
+from learning_signal.marl.learners.normaliser import ValueNormaliser
+from learning_signal.marl.learners.policy import Choose, Policy, input_size, places, sample
+from learning_signal.marl.learners.recurrent import RecurrentNetwork
+from learning_signal.marl.learners.rollout import Cut, Rollout
+from learning_signal.marl.randomness import derive
+from learning_signal.marl.settings import LearnerSettings
+from learning_signal.marl.shaping import Potential
+from learning_signal.marl.tasks.base import TaskSpec
 
 STATISTICS = ("policy_loss", "entropy", "approximate_kl", "clip_fraction", "gradient_norm", "value_loss")
 """Of a gradient step, in this order."""
@@ -229,9 +229,7 @@ class PolicyGradientLearner:
         refuse_divergence(metrics, self.tensors())
         return metrics
 
-    def _minibatches(
-        self, columns: dict[str, Tensor], generator: np.random.Generator
-    ) -> Iterator[dict[str, Tensor]]:
+    def _minibatches(self, columns: dict[str, Tensor], generator: np.random.Generator) -> Iterator[dict[str, Tensor]]:
         """Some samples of ``columns`` at a time. Each pass shuffles once; its minibatches are then neighbours."""
         settings, axis = self.settings, int(self.recurrent)
         samples = columns["advantages"].shape[axis]

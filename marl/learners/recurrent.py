@@ -144,8 +144,7 @@ class RecurrentNetwork:
         """The layers as views into ``flat``."""
         sizes = [torch.Size(shape).numel() for shape in self._shapes.values()]
         return {
-            name: part.view(shape)
-            for (name, shape), part in zip(self._shapes.items(), flat.split(sizes), strict=True)
+            name: part.view(shape) for (name, shape), part in zip(self._shapes.items(), flat.split(sizes), strict=True)
         }
 
 

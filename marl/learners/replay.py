@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from marl.learners.base import restore
-from marl.learners.rollout import Cut, Rollout
-from marl.settings import LearnerSettings
-from marl.shaping import Potential, shaping_rewards
-from marl.tasks.base import TaskSpec
+from learning_signal.marl.learners.base import restore
+from learning_signal.marl.learners.rollout import Cut, Rollout
+from learning_signal.marl.settings import LearnerSettings
+from learning_signal.marl.shaping import Potential, shaping_rewards
+from learning_signal.marl.tasks.base import TaskSpec
 
 Features = dict[str, np.ndarray]
 

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from marl.learners.policy import Choose, Inputs, Player, Policy, episode_sums
-from marl.randomness import episode_seeds
-from marl.settings import LearnerSettings
-from marl.shaping import Potential, shaping_rewards
-from marl.tasks.base import Task
+from learning_signal.marl.learners.policy import Choose, Inputs, Player, Policy, episode_sums
+from learning_signal.marl.randomness import episode_seeds
+from learning_signal.marl.settings import LearnerSettings
+from learning_signal.marl.shaping import Potential, shaping_rewards
+from learning_signal.marl.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,14 @@ class Collector:
         self.names = sorted(read | set(keep))
 
     def collect(
-        self, policy: Policy, choose: Choose, env_steps: int, seed: int, generator: np.random.Generator,
+        self,
+        policy: Policy,
+        choose: Choose,
+        env_steps: int,
+        seed: int,
+        generator: np.random.Generator,
         timings: Timings,
-    ) -> Rollout:  # fmt: skip
+    ) -> Rollout:
         """Fill the buffers with ``T`` transitions of fresh episodes.
 
         ``env_steps`` is the run's position before the rollout (it sets the shaping strength of every step), ``seed``

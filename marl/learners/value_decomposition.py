@@ -17,16 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from marl.learners.base import Part, copies, refuse_divergence, restore
-from marl.learners.distributions import Categorical
-from marl.learners.networks import Adam, Network, Workspace
-from marl.learners.policy import Choose, Policy, greedy, input_size, places
-from marl.learners.replay import Batch, Moment, Replay
-from marl.learners.rollout import Rollout
-from marl.randomness import derive
-from marl.settings import LearnerSettings, QLearningSettings
-from marl.shaping import Potential
-from marl.tasks.base import Group, TaskSpec
+from learning_signal.marl.learners.base import Part, copies, refuse_divergence, restore
+from learning_signal.marl.learners.distributions import Categorical
+from learning_signal.marl.learners.networks import Adam, Network, Workspace
+from learning_signal.marl.learners.policy import Choose, Policy, greedy, input_size, places
+from learning_signal.marl.learners.replay import Batch, Moment, Replay
+from learning_signal.marl.learners.rollout import Rollout
+from learning_signal.marl.randomness import derive
+from learning_signal.marl.settings import LearnerSettings, QLearningSettings
+from learning_signal.marl.shaping import Potential
+from learning_signal.marl.tasks.base import Group, TaskSpec
 
 
 class Values(Categorical):
@@ -105,9 +105,7 @@ class ValueDecompositionLearner:
         generator = torch.Generator().manual_seed(derive(seed, "initial weights"))
         own, distribution = settings.q_learning, Values()
 
-        def pair(
-            name: str, group: int | None, inputs: int, hidden: tuple[int, ...], outputs: int, gain: float
-        ) -> Pair:
+        def pair(name: str, group: int | None, inputs: int, hidden: tuple[int, ...], outputs: int, gain: float) -> Pair:
             online, target = (
                 Network(inputs, hidden, outputs, output_gain=gain, generator=generator, device=settings.device)
                 for _ in range(2)

@@ -1,8 +1,8 @@
 """Reward shaping: bounded configs of potentials over features, checked, compiled and turned into rewards."""
 
-from marl.shaping.config import Anneal, ShapingConfig, Term
-from marl.shaping.expression import Expression, ShapingError, compile_expression
-from marl.shaping.potential import (
+from learning_signal.marl.shaping.config import Anneal, ShapingConfig, Term
+from learning_signal.marl.shaping.expression import Expression, ShapingError, compile_expression
+from learning_signal.marl.shaping.potential import (
     NEARLY_EQUAL,
     POTENTIAL_BOUND,
     Potential,

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from marl.shaping.expression import MAX_CHARACTERS, ShapingError
+from learning_signal.marl.shaping.expression import MAX_CHARACTERS, ShapingError
 
 MAX_TERMS = 8
 MAX_WEIGHT = 10.0
@@ -41,9 +41,7 @@ class Term(_Record):
     def _printable(cls, text: str) -> str:
         text = text.strip()
         if not text or not text.isprintable():
-            raise ShapingError(
-                f"Found {text!r} as a potential, expected one line of printable text; rewrite it."
-            )
+            raise ShapingError(f"Found {text!r} as a potential, expected one line of printable text; rewrite it.")
         return text
 
     @field_validator("weight")
@@ -63,9 +61,7 @@ class Anneal(_Record):
     @model_validator(mode="after")
     def _ordered(self) -> Anneal:
         if self.end <= self.start:
-            raise ShapingError(
-                f"Found anneal end {self.end}, expected more than start {self.start}; raise the end."
-            )
+            raise ShapingError(f"Found anneal end {self.end}, expected more than start {self.start}; raise the end.")
         return self
 
 
@@ -199,9 +195,7 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         record = _FIELDS.get(str(first["loc"][0]), ShapingConfig) if len(first["loc"]) > 1 else ShapingConfig
         known = ", ".join(record.model_fields)
-        return (
-            f'Found the unknown key "{place}" in a shaping, expected only {known}; remove or rename it{more}.'
-        )
+        return f'Found the unknown key "{place}" in a shaping, expected only {known}; remove or rename it{more}.'
     rule = first["msg"].removeprefix("Input should be ")
     found = repr(first["input"])
     found = found if len(found) <= 80 else found[:77] + "..."

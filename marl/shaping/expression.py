@@ -18,7 +18,7 @@ from typing import Literal, NoReturn
 
 import numpy as np
 
-from marl.tasks.base import Feature
+from learning_signal.marl.tasks.base import Feature
 
 MAX_CHARACTERS = 200
 MAX_NODES = 40
@@ -152,11 +152,19 @@ _REDUCTIONS = {"min": np.minimum.reduce, "max": np.maximum.reduce, "mean": _mean
 _BINARY = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 FUNCTIONS = ("abs", "exp", "clip", "min", "max", "mean")
 _WORDS = {
-    ast.Attribute: "an attribute", ast.Subscript: "an index", ast.Compare: "a comparison",
-    ast.Lambda: "a lambda", ast.NamedExpr: "an assignment", ast.JoinedStr: "an f-string",
-    ast.IfExp: "a conditional", ast.Starred: "a star", ast.BoolOp: "and/or", ast.Tuple: "a tuple",
-    ast.List: "a list", ast.Dict: "a dict",
-}  # fmt: skip
+    ast.Attribute: "an attribute",
+    ast.Subscript: "an index",
+    ast.Compare: "a comparison",
+    ast.Lambda: "a lambda",
+    ast.NamedExpr: "an assignment",
+    ast.JoinedStr: "an f-string",
+    ast.IfExp: "a conditional",
+    ast.Starred: "a star",
+    ast.BoolOp: "and/or",
+    ast.Tuple: "a tuple",
+    ast.List: "a list",
+    ast.Dict: "a dict",
+}
 
 
 class _Compiler:

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from marl.shaping.config import ShapingConfig
-from marl.shaping.expression import Expression, ShapingError, compile_expression
-from marl.tasks.base import TaskSpec
+from learning_signal.marl.shaping.config import ShapingConfig
+from learning_signal.marl.shaping.expression import Expression, ShapingError, compile_expression
+from learning_signal.marl.tasks.base import TaskSpec
 
 POTENTIAL_BOUND = 1e4
 """Largest ``|weight * potential|`` and ``|Phi|`` (before beta) on any probe state."""
@@ -92,12 +92,7 @@ def _compile_term(config: ShapingConfig, index: int, spec: TaskSpec) -> Expressi
 
 
 def shaping_rewards(
-    phi: np.ndarray,
-    phi_next: np.ndarray,
-    beta: np.ndarray,
-    beta_next: np.ndarray,
-    terminated: np.ndarray,
-    gamma: float,
+    phi: np.ndarray, phi_next: np.ndarray, beta: np.ndarray, beta_next: np.ndarray, terminated: np.ndarray, gamma: float
 ) -> np.ndarray:
     """Shaping rewards F ``[T, E, A]`` float32 of a whole rollout; episodes may end anywhere inside it.
 
@@ -139,9 +134,7 @@ def probe_states(spec: TaskSpec, seed: int = 0) -> Features:
     random = np.random.default_rng(seed)
     low, high = _bounds(spec)
     count, agents = len(spec.features), spec.agents
-    ends = np.concatenate(
-        [np.eye(count), 1.0 - np.eye(count), [np.zeros(count), np.ones(count), np.full(count, 0.5)]]
-    )
+    ends = np.concatenate([np.eye(count), 1.0 - np.eye(count), [np.zeros(count), np.ones(count), np.full(count, 0.5)]])
     unit = np.concatenate(
         [
             np.repeat(ends[:, :, None], agents, axis=2),
@@ -242,9 +235,7 @@ def distance(a: ShapingConfig, b: ShapingConfig, spec: TaskSpec, env_steps: int 
         effects.append(np.multiply.outer(config.beta_at(times), phi - phi.mean(axis=0)))
     scale = max(np.sqrt(np.mean(effect**2)) for effect in effects)
     if not np.isfinite(scale):
-        raise ShapingError(
-            "Found a potential that is not finite, expected finite potentials; use check on both first."
-        )
+        raise ShapingError("Found a potential that is not finite, expected finite potentials; use check on both first.")
     if scale <= NEGLIGIBLE:
         return 0.0
     return float(np.sqrt(np.mean((effects[0] - effects[1]) ** 2)) / scale)

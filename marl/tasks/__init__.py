@@ -9,15 +9,15 @@ import difflib
 import inspect
 from importlib import import_module
 
-from marl.tasks.base import Feature, Group, Step, Task, TaskSpec
+from learning_signal.marl.tasks.base import Feature, Group, Step, Task, TaskSpec
 
 __all__ = ["Feature", "Group", "Step", "Task", "TaskOptionError", "TaskSpec", "UnknownTask", "make_task", "task_names"]
 
 _TASKS = {
-    "foraging": "marl.tasks.foraging:Foraging",
-    "pursuit": "marl.tasks.pursuit:Pursuit",
-    "spread": "marl.tasks.spread:Spread",
-    "warehouse": "marl.tasks.warehouse:Warehouse",
+    "foraging": "learning_signal.marl.tasks.foraging:Foraging",
+    "pursuit": "learning_signal.marl.tasks.pursuit:Pursuit",
+    "spread": "learning_signal.marl.tasks.spread:Spread",
+    "warehouse": "learning_signal.marl.tasks.warehouse.task:Warehouse",
 }
 _IDS = {"Foraging-": "foraging", "rware-": "warehouse"}
 """How the ids of a reference package begin, and the task they name: the id becomes that task's option ``id``."""
@@ -54,7 +54,7 @@ def make_task(name: str, environments: int, **options: Option) -> Task:
         if base.startswith(beginning):
             base, options = task, {"id": base, **options}
     if ":" in base:
-        from marl.tasks.foreign import Foreign
+        from learning_signal.marl.tasks.foreign.task import Foreign
 
         more = "&".join(f"{option}={value}" for option, value in options.items())
         return Foreign(environments, name + ("&" if query else "?") + more if more else name)
@@ -97,9 +97,7 @@ def _parse(base: str, query: str, known: dict[str, Option]) -> dict[str, Option]
 
 
 def _repeated(base: str, option: str) -> TaskOptionError:
-    return TaskOptionError(
-        f"Task {base!r} got the option {option!r} twice, expected it once: remove one of them."
-    )
+    return TaskOptionError(f"Task {base!r} got the option {option!r} twice, expected it once: remove one of them.")
 
 
 def _typed(base: str, option: str, text: str, known: dict[str, Option]) -> Option:

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from marl.picture import Picture
+from learning_signal.marl.tasks.picture import Picture
 
 
 @dataclass(frozen=True)

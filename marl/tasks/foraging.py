@@ -15,10 +15,10 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 
-from marl.picture import Picture, Shape
-from marl.tasks.base import Feature, Step, TaskSpec
-from marl.tasks.clock import Clock
-from marl.tasks.foraging_board import LEVELS, Board, Game, parse_id, spawn
+from learning_signal.marl.tasks.base import Feature, Step, TaskSpec
+from learning_signal.marl.tasks.clock import Clock
+from learning_signal.marl.tasks.foraging_board import LEVELS, Board, Game, parse_id, spawn
+from learning_signal.marl.tasks.picture import Picture, Shape
 
 HORIZON = 50
 ACTION_NAMES = ("stay", "north", "south", "west", "east", "load")
@@ -298,39 +298,57 @@ def _features(size: int) -> tuple[Feature, ...]:
         Feature(
             "team_distance",
             f"Mean distance of all agents to one and the same food, the one where it is least ({steps}).",
-            "team", 0.0, to_food, "lower",
+            "team",
+            0.0,
+            to_food,
+            "lower",
         ),
         Feature(
             "lifting_distance",
-            "Smallest distance within which a food has enough agents (by level) to lift it, over all foods "
-            f"({steps}).",
-            "team", 0.0, to_food, "lower",
+            f"Smallest distance within which a food has enough agents (by level) to lift it, over all foods ({steps}).",
+            "team",
+            0.0,
+            to_food,
+            "lower",
         ),
         Feature(
             "lift_fraction",
             "Which part of its level the agents next to a food have, for the food where that is most (1 when none is "
             "left).",
-            "team", 0.0, 1.0, "higher",
+            "team",
+            0.0,
+            1.0,
+            "higher",
         ),
         Feature(
-            "spacing", "Mean distance between two agents, in steps along rows and columns.",
-            "team", 0.0, 2.0 * (size - 1), None,
+            "spacing",
+            "Mean distance between two agents, in steps along rows and columns.",
+            "team",
+            0.0,
+            2.0 * (size - 1),
+            None,
         ),
         Feature(
-            "nearest_food_distance", f"Distance from the agent to the food nearest to it ({steps}).",
-            "agent", 0.0, to_food, "lower",
+            "nearest_food_distance",
+            f"Distance from the agent to the food nearest to it ({steps}).",
+            "agent",
+            0.0,
+            to_food,
+            "lower",
         ),
         Feature(
             "target_distance",
             f"Distance from the agent to the food that all agents together are nearest to, as in team_distance "
             f"({steps}).",
-            "agent", 0.0, to_food, "lower",
+            "agent",
+            0.0,
+            to_food,
+            "lower",
         ),
         Feature(
-            "beside_food", "1 where the agent is next to a food or none is left, else 0.",
-            "agent", 0.0, 1.0, "higher",
+            "beside_food", "1 where the agent is next to a food or none is left, else 0.", "agent", 0.0, 1.0, "higher"
         ),
-    )  # fmt: skip
+    )
 
 
 def _single(values: np.ndarray) -> np.ndarray:

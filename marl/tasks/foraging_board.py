@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from marl.randomness import uniforms
+from learning_signal.marl.randomness import uniforms
 
 SIZES, PLAYERS, FOODS = range(5, 20), range(2, 10), range(1, 5)
 """What lbforaging registers."""

@@ -8,9 +8,9 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
-from marl.picture import render
-from marl.randomness import episode_seeds
-from marl.tasks import Task, make_task
+from learning_signal.marl.randomness import episode_seeds
+from learning_signal.marl.tasks import Task, make_task
+from learning_signal.marl.tasks.picture import render
 
 
 def as_parallel_env(name: str, seed: int) -> BatchedTaskEnv:
@@ -81,9 +81,7 @@ class BatchedTaskEnv(ParallelEnv):
         """
         missing = [agent for agent in self.agents if agent not in actions]
         if missing:
-            raise ValueError(
-                f"step got no action for {', '.join(missing)}, expected one per agent: add them."
-            )
+            raise ValueError(f"step got no action for {', '.join(missing)}, expected one per agent: add them.")
         if not self.agents:
             return {}, {}, {}, {}, {}
         step = self._task.step(self._joint(actions))

@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 
-from marl.picture import Picture, Shape
-from marl.randomness import uniforms
-from marl.tasks.base import Feature, Step, TaskSpec
-from marl.tasks.clock import Clock
-from marl.tasks.particles import ACTION_NAMES, Particles, observation_map, row_numbers, steer
+from learning_signal.marl.randomness import uniforms
+from learning_signal.marl.tasks.base import Feature, Step, TaskSpec
+from learning_signal.marl.tasks.clock import Clock
+from learning_signal.marl.tasks.particles import ACTION_NAMES, Particles, observation_map, row_numbers, steer
+from learning_signal.marl.tasks.picture import Picture, Shape
 
 HORIZON = 25
 PURSUER_SIZE, PURSUER_PUSH, PURSUER_SPEED = 0.075, 3.0, 1.0
@@ -128,9 +128,7 @@ class Pursuit:
     def features(self, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
         """The features in ``names`` (every declared one when None), float32: team ``[E]``, agent ``[E, A]``."""
         chosen = [feature.name for feature in self.spec.features] if names is None else names
-        return {
-            name: np.ascontiguousarray(_FEATURE_VALUES[name](self).T, dtype=np.float32) for name in chosen
-        }
+        return {name: np.ascontiguousarray(_FEATURE_VALUES[name](self).T, dtype=np.float32) for name in chosen}
 
     def heuristic(self) -> np.ndarray:
         """Joint actions ``[E, A]``: everybody heads for where the evader will be. Mean return 0.9 (random: 0.002)."""
@@ -144,7 +142,8 @@ class Pursuit:
         held = touches >= NEEDED
         obstacles = self._world.places[:, :, environment].T.tolist()
         return Picture(
-            2 * VIEW, 2 * VIEW,
+            2 * VIEW,
+            2 * VIEW,
             (
                 Shape("square", VIEW, VIEW, 1.0, "floor"),
                 *(Shape("disc", VIEW + x, VIEW - y, OBSTACLE_SIZE, "wall") for x, y in obstacles),
@@ -155,7 +154,7 @@ class Pursuit:
                 Shape("disc", VIEW + evader[0], VIEW - evader[1], EVADER_SIZE, "done" if held else "other"),
             ),
             f"{touches} of {NEEDED} touch",
-        )  # fmt: skip
+        )
 
     def _distance(self) -> np.ndarray:
         """``[A, E]``: from each pursuer to the evader."""
@@ -242,45 +241,68 @@ def _features(pursuers: int, obstacles: int) -> tuple[Feature, ...]:
     )
     fastest = PURSUER_SPEED + EVADER_SPEED
     return (
+        Feature("touches", "Number of pursuers that touch the evader.", "team", 0.0, float(pursuers), "higher"),
         Feature(
-            "touches", "Number of pursuers that touch the evader.", "team", 0.0, float(pursuers), "higher",
-        ),
-        Feature(
-            "nearest_distance", f"Distance from the evader to the pursuer nearest to it ({cap}).",
-            "team", 0.0, DISTANCE_CAP, "lower",
+            "nearest_distance",
+            f"Distance from the evader to the pursuer nearest to it ({cap}).",
+            "team",
+            0.0,
+            DISTANCE_CAP,
+            "lower",
         ),
         Feature(
             "second_distance",
             f"Distance from the evader to the second nearest pursuer ({cap}); a reward needs it below "
             f"{TOUCHING_DISTANCE:g}.",
-            "team", 0.0, DISTANCE_CAP, "lower",
+            "team",
+            0.0,
+            DISTANCE_CAP,
+            "lower",
         ),
         Feature(
             "widest_gap",
             "Largest angle, seen from the evader, without a pursuer (radians): a full turn when all stand on one side, "
             f"2 pi / {pursuers} when they surround it evenly.",
-            "team", 0.0, 6.2832, "lower",
+            "team",
+            0.0,
+            6.2832,
+            "lower",
         ),
         Feature(
             "evader_off_centre",
             f"Distance of the evader from the centre along the axis on which it is further out ({cap}); its fence is "
             f"at {FENCE:g}.",
-            "team", 0.0, DISTANCE_CAP, None,
+            "team",
+            0.0,
+            DISTANCE_CAP,
+            None,
         ),
         Feature(
-            "distance_to_evader", f"Distance from the pursuer to the evader ({cap}).",
-            "agent", 0.0, DISTANCE_CAP, "lower",
+            "distance_to_evader",
+            f"Distance from the pursuer to the evader ({cap}).",
+            "agent",
+            0.0,
+            DISTANCE_CAP,
+            "lower",
         ),
         Feature(
-            "closing_speed", "Speed at which the pursuer's distance to the evader shrinks (negative: it grows).",
-            "agent", -fastest, fastest, "higher",
+            "closing_speed",
+            "Speed at which the pursuer's distance to the evader shrinks (negative: it grows).",
+            "agent",
+            -fastest,
+            fastest,
+            "higher",
         ),
         Feature(
-            "spacing", f"Distance from the pursuer to the pursuer nearest to it ({cap}).",
-            "agent", 0.0, DISTANCE_CAP, None,
+            "spacing",
+            f"Distance from the pursuer to the pursuer nearest to it ({cap}).",
+            "agent",
+            0.0,
+            DISTANCE_CAP,
+            None,
         ),
         *((clearance,) if obstacles else ()),
-    )  # fmt: skip
+    )
 
 
 def _capped(distance: np.ndarray) -> np.ndarray:

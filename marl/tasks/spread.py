@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 
-from marl.picture import Picture, Shape
-from marl.randomness import uniforms
-from marl.tasks.base import Feature, Step, TaskSpec
-from marl.tasks.clock import Clock
-from marl.tasks.particles import ACTION_NAMES, Particles, lengths, observation_map, row_numbers, steer
+from learning_signal.marl.randomness import uniforms
+from learning_signal.marl.tasks.base import Feature, Step, TaskSpec
+from learning_signal.marl.tasks.clock import Clock
+from learning_signal.marl.tasks.particles import ACTION_NAMES, Particles, lengths, observation_map, row_numbers, steer
+from learning_signal.marl.tasks.picture import Picture, Shape
 
 HORIZON = 25
 PUSH = 5.0
@@ -58,9 +58,7 @@ class Spread:
         if agents < 1:
             raise ValueError(f"spread got agents={agents}, expected at least 1: choose such a number.")
         if not 0.0 < radius <= 1.0:
-            raise ValueError(
-                f"spread got radius={radius}, expected above 0 and at most 1: choose such a radius."
-            )
+            raise ValueError(f"spread got radius={radius}, expected above 0 and at most 1: choose such a radius.")
         self.environments = environments
         self.radius = radius
         self.spec = _specification(agents, radius)
@@ -143,10 +141,11 @@ class Spread:
         )
         covered = int(self._covered[:, environment].sum())
         return Picture(
-            2 * VIEW, 2 * VIEW,
+            2 * VIEW,
+            2 * VIEW,
             (Shape("square", VIEW, VIEW, 1.0, "floor"), *landmarks, *agents),
             f"{covered} of {self.spec.agents} landmarks covered",
-        )  # fmt: skip
+        )
 
     def _near(self) -> np.ndarray:
         """``[L, E]``: from each landmark to the agent nearest to it, as features count it."""
@@ -222,40 +221,59 @@ def _features(agents: int) -> tuple[Feature, ...]:
     cap = f"each distance counts at most {DISTANCE_CAP:g}"
     between_agents = (
         Feature(
-            "collisions", f"Number of pairs of agents that touch (closer than {TOUCHING_DISTANCE:g}).",
-            "team", 0.0, float(pairs), "lower",
+            "collisions",
+            f"Number of pairs of agents that touch (closer than {TOUCHING_DISTANCE:g}).",
+            "team",
+            0.0,
+            float(pairs),
+            "lower",
         ),
         Feature("spacing", f"Mean distance between two agents ({cap}).", "team", 0.0, DISTANCE_CAP, None),
-    )  # fmt: skip
+    )
     return (
         Feature(
             "coverage_distance",
             f"Sum over the landmarks of the distance from the landmark to the agent nearest to it ({cap}).",
-            "team", 0.0, DISTANCE_CAP * agents, "lower",
+            "team",
+            0.0,
+            DISTANCE_CAP * agents,
+            "lower",
         ),
         Feature(
             "worst_coverage_distance",
             f"Distance from the worst covered landmark to the agent nearest to it ({cap}).",
-            "team", 0.0, DISTANCE_CAP, "lower",
+            "team",
+            0.0,
+            DISTANCE_CAP,
+            "lower",
         ),
         Feature(
-            "covered_fraction", "Share of the landmarks that have an agent within the covering radius.",
-            "team", 0.0, 1.0, "higher",
+            "covered_fraction",
+            "Share of the landmarks that have an agent within the covering radius.",
+            "team",
+            0.0,
+            1.0,
+            "higher",
         ),
         *(between_agents if pairs else ()),
         Feature(
             "nearest_landmark_distance",
             f"Distance from the agent to the landmark nearest to it, maybe shared with others ({cap}).",
-            "agent", 0.0, DISTANCE_CAP, "lower",
+            "agent",
+            0.0,
+            DISTANCE_CAP,
+            "lower",
         ),
+        Feature("speed", f"Speed of the agent (it counts at most {SPEED_CAP:g}).", "agent", 0.0, SPEED_CAP, None),
         Feature(
-            "speed", f"Speed of the agent (it counts at most {SPEED_CAP:g}).", "agent", 0.0, SPEED_CAP, None,
+            "distance_to_centre",
+            f"Distance from the agent to the centre of the arena ({cap}).",
+            "agent",
+            0.0,
+            DISTANCE_CAP,
+            None,
         ),
-        Feature(
-            "distance_to_centre", f"Distance from the agent to the centre of the arena ({cap}).",
-            "agent", 0.0, DISTANCE_CAP, None,
-        ),
-    )  # fmt: skip
+    )
 
 
 def _single(values: np.ndarray) -> np.ndarray:

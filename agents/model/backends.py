@@ -1,0 +1,302 @@
+"""Turns a backend spec into a chat client, lists the backends there are, and tries one out."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from learning_signal.agents.model.specs import (
+    EMBEDDED,
+    EXAMPLES,
+    PROVIDERS,
+    BackendSpec,
+    SpecError,
+    key_variable,
+    parse_spec,
+    read_key,
+    refuse_role,
+)
+
+if TYPE_CHECKING:  # autogen takes half a second to import: a spec error or the table must not wait for it
+    from autogen_core.models import ChatCompletionClient
+
+    from learning_signal.agents.model.guard import Limits
+    from learning_signal.agents.model.recording import Afford, CallContext
+    from learning_signal.ledger.write.writer import Ledger
+    from learning_signal.tools.plan.budget import Price
+
+OPENAI_ADDRESS = "https://api.openai.com/v1"
+OLLAMA_ADDRESS = "http://localhost:11434/v1"
+NO_KEY = "no-key"
+"""Sent to servers that ask for no key, because the SDK insists on one."""
+
+UNKNOWN_MODEL = {
+    "vision": False,
+    "function_calling": True,
+    "json_output": False,
+    "structured_output": False,
+    "family": "unknown",
+    "multiple_system_messages": False,
+}
+"""What is taken to be true of a model autogen does not know: it talks and calls tools."""
+
+
+@dataclass(frozen=True)
+class BackendRow:
+    """One line of ``backends``."""
+
+    provider: str
+    needs: str
+    installed: bool
+    key: str
+    """``set``, ``not set`` or ``not needed``; never the key."""
+    example: str
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What a trial call came to."""
+
+    spec: str
+    ok: bool
+    sentence: str
+    latency_ms: float | None = None
+    model_served: str | None = None
+
+
+def agent_client(
+    spec: BackendSpec,
+    role: str,
+    *,
+    ledger: Ledger,
+    session_id: str,
+    context: CallContext,
+    limits: Limits | None = None,
+    environment: Mapping[str, str] = os.environ,
+    price: Price | None = None,
+    afford: Afford | None = None,
+) -> ChatCompletionClient:
+    """The client an agent talks through: memory of a cut step > guard > recorder > time limit > provider.
+
+    The key, if there is one, is also given to ``ledger`` as a secret. ``price`` is for the costs that are recorded;
+    ``afford`` is asked before every attempt. A client belongs to one event loop.
+
+    Raises:
+        SpecError: the key, a package or the provider is missing.
+    """
+    from learning_signal.agents.model.guard import GuardedClient, Limits, TimedClient
+    from learning_signal.agents.model.recording import RecordingClient, ReplyMemory
+
+    key = read_key(spec, environment)
+    secrets = (key,) if key else ()
+    ledger.add_secrets(secrets)
+    bounds = (limits or Limits()).with_spec(spec)
+    provider = TimedClient(build_client(spec, role, environment=environment, timeout=bounds.timeout), bounds.timeout)
+    recorder = RecordingClient(provider, ledger, session_id, role, spec, context, secrets, price, afford)
+    guard = GuardedClient(recorder, spec, limits=bounds, secrets=secrets)
+    return ReplyMemory(guard, ledger, session_id, role, spec, context)
+
+
+def build_client(
+    spec: BackendSpec, role: str, *, environment: Mapping[str, str] = os.environ, timeout: float = 120.0
+) -> ChatCompletionClient:
+    """The provider's own client for ``spec``, without any guard: its retries are off.
+
+    Args:
+        timeout: seconds the SDK waits for each read.
+
+    Raises:
+        SpecError: the key, a package or the provider is missing.
+    """
+    key = read_key(spec, environment)
+    if spec.provider == "rules":
+        from learning_signal.agents.rules import RulesClient
+
+        return RulesClient(role)
+    if spec.provider == "random":
+        from learning_signal.agents.rules import RandomClient
+
+        refuse_role(spec, role)
+        return RandomClient(role, spec.parameters.seed or 0)
+    if spec.provider == "replay":
+        raise SpecError(
+            f"The backend '{spec.text}' is not available in this version; choose 'rules' or a model "
+            f"(python run.py backends lists them)."
+        )
+    if spec.provider == "anthropic":
+        return _anthropic_client(spec, key, timeout)
+    return _openai_client(spec, key, timeout, environment)
+
+
+def backend_table(environment: Mapping[str, str] = os.environ) -> list[BackendRow]:
+    """Every provider: what it needs, whether that is there, and how a spec for it looks."""
+    needs = {
+        "rules": "nothing: embedded and deterministic, no LLM",
+        "random": "nothing: draws the generator's proposals at random; a control, no LLM",
+        "openai": "the extra 'openai' and OPENAI_API_KEY",
+        "openai-api": "the extra 'openai' and any OpenAI-compatible server (a key where it asks for one)",
+        "ollama": "the extra 'openai' and a running Ollama (its OpenAI-compatible endpoint)",
+        "anthropic": "the extra 'anthropic' and ANTHROPIC_API_KEY",
+        "replay": "not available in this version",
+    }
+    return [_row(provider, needs[provider], environment) for provider in PROVIDERS]
+
+
+async def check(spec: BackendSpec, environment: Mapping[str, str] = os.environ, timeout: float = 20.0) -> CheckResult:
+    """Ask the backend for one tiny tool call (a few dozen tokens).
+
+    ``timeout`` seconds are allowed unless the spec sets its own. Never raises for a backend that does not
+    work.
+    """
+    from autogen_core.models import UserMessage
+
+    from learning_signal.agents.model.faults import BackendError, mask
+    from learning_signal.agents.model.guard import GuardedClient, Limits
+    from learning_signal.agents.model.wire import NOTE, WireNote
+
+    if spec.provider in EMBEDDED:
+        return CheckResult(spec.text, True, f"The backend '{spec.provider}' is embedded: there is nothing to reach.")
+    tool = {
+        "name": "report_status",
+        "description": "Report that you can be reached.",
+        "parameters": {
+            "type": "object",
+            "properties": {"status": {"type": "string"}},
+            "required": ["status"],
+            "additionalProperties": False,
+        },
+    }
+    request = UserMessage(content="Call the tool report_status with status 'ready'.", source="user")
+    limits = Limits(attempts=1, timeout=timeout, deadline=spec.parameters.timeout or timeout)
+    note = WireNote()
+    token = NOTE.set(note)
+    try:
+        key = read_key(spec, environment)
+        client = build_client(spec, "critic", environment=environment, timeout=limits.deadline)
+        guard = GuardedClient(client, spec, limits=limits, secrets=(key,) if key else ())
+        started = time.perf_counter()
+        try:
+            result = await guard.create([request], tools=[tool])
+        finally:
+            await client.close()
+    except (SpecError, BackendError) as error:
+        return CheckResult(spec.text, False, mask(str(error)))
+    finally:
+        NOTE.reset(token)
+    milliseconds = (time.perf_counter() - started) * 1000
+    if isinstance(result.content, str):
+        found = f"Backend '{spec.text}' answers but called no tool; choose a model that supports tool calling."
+        return CheckResult(spec.text, False, found, milliseconds, note.model_served)
+    served = f" (served by {note.model_served})" if note.model_served else ""
+    sentence = f"Backend '{spec.text}' answers and calls tools{served}, in {milliseconds:.0f} ms."
+    return CheckResult(spec.text, True, sentence, milliseconds, note.model_served)
+
+
+def _openai_client(
+    spec: BackendSpec, key: str | None, timeout: float, environment: Mapping[str, str]
+) -> ChatCompletionClient:
+    """OpenAI and whatever speaks its protocol.
+
+    Ollama is reached the same way: autogen's native Ollama client ignores timeouts and headers and gives
+    parallel tool calls one id.
+    """
+    try:
+        import openai
+        from autogen_ext.models.openai import OpenAIChatCompletionClient
+        from autogen_ext.models.openai._model_info import get_info
+    except ImportError:
+        raise _missing(spec, "openai") from None
+
+    from learning_signal.agents.model.transport import guarded_client
+    from learning_signal.agents.model.wire import watch
+
+    official = spec.provider == "openai" and spec.base_url is None and not environment.get("OPENAI_BASE_URL")
+    address = {"openai": environment.get("OPENAI_BASE_URL") or OPENAI_ADDRESS, "ollama": OLLAMA_ADDRESS}
+    options = _set_parameters(spec, ("temperature", "top_p", "seed", "reasoning_effort"))
+    if spec.parameters.max_tokens is not None:
+        # OpenAI's newer models refuse the old name; other servers know only the old one
+        options["max_completion_tokens" if official else "max_tokens"] = spec.parameters.max_tokens
+    try:
+        known = get_info(spec.model) if spec.provider == "openai" else None
+    except (KeyError, ValueError):
+        known = None
+    for message in ("Resolved model mismatch", "Finish reason mismatch"):
+        warnings.filterwarnings("ignore", message=message)
+    client = OpenAIChatCompletionClient(
+        model=spec.model,
+        api_key=key or NO_KEY,
+        base_url=spec.base_url or address[spec.provider],
+        model_info=known or UNKNOWN_MODEL,
+        max_retries=0,
+        timeout=timeout,
+        http_client=guarded_client(openai.DefaultAsyncHttpxClient),
+        include_name_in_message=False,
+        **options,
+    )
+    watch(client)
+    return client
+
+
+def _anthropic_client(spec: BackendSpec, key: str | None, timeout: float) -> ChatCompletionClient:
+    try:
+        version = importlib.metadata.version("anthropic")
+        import anthropic
+        from autogen_ext.models.anthropic import AnthropicChatCompletionClient
+    except ImportError:  # PackageNotFoundError is one
+        raise _missing(spec, "anthropic") from None
+    if int(version.partition(".")[0]) >= 1:
+        raise SpecError(
+            f"The backend '{spec.text}' found anthropic {version}, which autogen cannot use; expected 0.64 "
+            f"or newer but below 1; run pip install 'anthropic>=0.64,<1'."
+        )
+    from autogen_ext.models.anthropic._model_info import get_info
+
+    from learning_signal.agents.model.transport import guarded_client
+
+    try:
+        known: Any = get_info(spec.model)
+    except (KeyError, ValueError):
+        known = UNKNOWN_MODEL
+    options = _set_parameters(spec, ("temperature", "top_p", "max_tokens"))
+    if spec.base_url:
+        options["base_url"] = spec.base_url
+    return AnthropicChatCompletionClient(
+        model=spec.model,
+        api_key=key,
+        model_info=known,
+        max_retries=0,
+        timeout=timeout,
+        http_client=guarded_client(anthropic.DefaultAsyncHttpxClient),
+        **options,
+    )
+
+
+def _set_parameters(spec: BackendSpec, names: tuple[str, ...]) -> dict[str, Any]:
+    values = {name: getattr(spec.parameters, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _missing(spec: BackendSpec, extra: str) -> SpecError:
+    return SpecError(
+        f"The backend '{spec.text}' needs packages that are not installed; "
+        f"run pip install '.[{extra}]' or choose 'rules'."
+    )
+
+
+def _row(provider: str, needs: str, environment: Mapping[str, str]) -> BackendRow:
+    example = EXAMPLES[provider]
+    package = {"rules": None, "random": None, "replay": None, "anthropic": "anthropic"}.get(provider, "openai")
+    installed = provider != "replay" and (package is None or _found(package) and _found("autogen_ext"))
+    variable = key_variable(parse_spec(example)) if provider in ("openai", "anthropic") else None
+    key = "not needed" if variable is None else "set" if environment.get(variable, "").strip() else "not set"
+    return BackendRow(provider, needs, installed, key, example)
+
+
+def _found(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None

@@ -1,0 +1,55 @@
+"""Which environment variables may hold the key of a backend, and what such a key must look like."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+
+from learning_signal.ledger.write.redaction import SHORTEST_CERTAIN_SECRET
+
+DECLARED = "LEARNING_SIGNAL_KEY_VARIABLES"
+"""The environment variable in which a user declares further key variables, separated by commas.
+
+Only the user's own environment can widen the rule: a spec, which may come from a received log, never does.
+"""
+TOKENS = (
+    "ANTHROPIC_AUTH_TOKEN",
+    "HF_TOKEN",
+    "HUGGINGFACEHUB_API_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "REPLICATE_API_TOKEN",
+)
+"""Variables of model providers that do not end in _API_KEY."""
+_API_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*_API_KEY")
+
+
+def refused_variable(name: str, environment: Mapping[str, str]) -> str | None:
+    """Why no key is read from the variable ``name``, as one sentence; None where one may be."""
+    declared = [each.strip() for each in environment.get(DECLARED, "").split(",")]
+    if _API_KEY.fullmatch(name) or name in TOKENS or name in declared:
+        return None
+    return (
+        f"'api_key_env' names the environment variable {name}, expected one made for the key of a model (NAME_API_KEY, "
+        f"or one of {', '.join(TOKENS)}): copy the key to such a variable, or declare it (export {DECLARED}={name}) "
+        "if its content may go to that server."
+    )
+
+
+def refused_key(key: str, variable: str) -> str | None:
+    """Why ``key`` cannot be used, as one sentence that does not repeat it; None where it can."""
+    for place, character in enumerate(key, start=1):
+        if not "!" <= character <= "~":
+            name = unicodedata.name(character, "")
+            found = f"U+{ord(character):04X}" + (f", {name.lower()}" if name else "")
+            return (
+                f"The environment variable {variable} holds a key whose character {place} is no visible ASCII "
+                f"({found}), expected only such characters: copy the key anew and set the variable again."
+            )
+    if len(key) < SHORTEST_CERTAIN_SECRET:
+        return (
+            f"The environment variable {variable} holds a key of fewer than {SHORTEST_CERTAIN_SECRET} characters, "
+            "expected more: one so short cannot be told from words and so not be kept out of the log; give the server "
+            "a longer key, or unset the variable where it asks for none."
+        )
+    return None

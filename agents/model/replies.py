@@ -1,0 +1,175 @@
+"""Makes a model's reply safe to act on, and a history safe to send."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+
+from autogen_core import FunctionCall
+from autogen_core.models import (
+    AssistantMessage,
+    CreateResult,
+    FunctionExecutionResult,
+    FunctionExecutionResultMessage,
+    LLMMessage,
+)
+
+from learning_signal.agents.model.wire import TruncatedReply, UnreadableReply
+
+LONGEST_TEXT = 40_000
+"""Characters of a reply's text that are kept."""
+LONGEST_ARGUMENTS = 100_000
+"""Characters of one call's arguments that are accepted."""
+MOST_CALLS = 16
+"""Tool calls of one reply that are carried out."""
+
+_THINKING = re.compile(r"<think(?:ing)?>(.*?)</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_OPEN_THINKING = re.compile(r"^\s*<think(?:ing)?>(.*)\Z", re.DOTALL | re.IGNORECASE)
+_HEADLESS_THINKING = re.compile(r"\A(.*?)</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+
+
+class EmptyReply(Exception):
+    """The model answered with neither text nor a tool call."""
+
+
+def sanitise(result: CreateResult, tool_names: Sequence[str], turn: int) -> CreateResult:
+    """``result`` as the agent may have it.
+
+    Reasoning in ``<think>`` blocks moves from the text to ``thought``. Tool calls get a unique id (derived
+    from ``turn``, the number of assistant messages before, and the call, so that the same reply always gets
+    the same ids), empty arguments become ``{}``, a name with a prefix such as ``functions.`` becomes the
+    tool's, and exact repetitions are dropped. Whatever is left out for its length or number is said in the
+    reply. Idempotent.
+
+    Raises:
+        EmptyReply, TruncatedReply, UnreadableReply: there is nothing to act on.
+    """
+    if result.finish_reason == "length":
+        raise TruncatedReply()
+    thought, notes = _without_tags(result.thought), []
+    if isinstance(result.content, str):
+        text, reasoning = split_thinking(result.content)
+        if not text.strip():
+            raise EmptyReply()
+        thought = "\n".join(part for part in (thought, reasoning) if part) or None
+        return result.model_copy(update={"content": _cut(text), "thought": _cut(thought)})
+    if not result.content:
+        raise EmptyReply()
+    calls = _calls(result.content, tool_names, turn, notes)
+    thought = "\n".join(part for part in (_cut(thought), *notes) if part) or None
+    return result.model_copy(update={"content": calls, "thought": thought})
+
+
+def split_thinking(text: str) -> tuple[str, str | None]:
+    """``text`` without its ``<think>`` blocks, and what stood in them (None if there were none).
+
+    A block that is never closed is all reasoning; one that is never opened (some chat templates open it in
+    the prompt) reaches from the start to its closing tag.
+    """
+    reasoning = [part.strip() for part in _THINKING.findall(text)]
+    rest = _THINKING.sub("", text)
+    for pattern in (_HEADLESS_THINKING, _OPEN_THINKING):
+        if match := pattern.search(rest):
+            reasoning.append(match.group(1).strip())
+            rest = rest[: match.start()] + rest[match.end() :]
+    return rest.strip() if reasoning else text, "\n".join(part for part in reasoning if part) or None
+
+
+def repair_history(messages: Sequence[LLMMessage]) -> list[LLMMessage]:
+    """``messages`` with every tool call answered once, no answer without its call, and arguments that are
+    JSON.
+
+    Servers refuse a history in which a call is unanswered (a step that was interrupted) or in which
+    arguments are not a JSON object (a model that wrote broken JSON and was told so).
+    """
+    repaired: list[LLMMessage] = []
+    waiting: list[FunctionCall] = []
+    for message in messages:
+        if isinstance(message, FunctionExecutionResultMessage):
+            wanted = {call.id for call in waiting}
+            results = [result for result in message.content if result.call_id in wanted]
+            results += [_unanswered(call) for call in waiting if call.id not in {r.call_id for r in results}]
+            if results:
+                repaired.append(FunctionExecutionResultMessage(content=results))
+            waiting = []
+            continue
+        if waiting:
+            repaired.append(FunctionExecutionResultMessage(content=[_unanswered(call) for call in waiting]))
+            waiting = []
+        if isinstance(message, AssistantMessage) and isinstance(message.content, list):
+            waiting = [
+                FunctionCall(id=call.id, name=call.name, arguments=_as_object(call.arguments))
+                for call in message.content
+            ]
+            message = message.model_copy(update={"content": waiting})
+        repaired.append(message)
+    if waiting:
+        repaired.append(FunctionExecutionResultMessage(content=[_unanswered(call) for call in waiting]))
+    return repaired
+
+
+def _calls(calls: Sequence[FunctionCall], tool_names: Sequence[str], turn: int, notes: list[str]) -> list[FunctionCall]:
+    kept: list[FunctionCall] = []
+    seen: set[tuple[str, str]] = set()
+    ids: set[str] = set()
+    for index, call in enumerate(calls):
+        arguments = call.arguments if isinstance(call.arguments, str) else json.dumps(call.arguments)
+        if arguments.strip() in ("", "null"):
+            arguments = "{}"
+        if len(arguments) > LONGEST_ARGUMENTS:
+            raise UnreadableReply(f"{len(arguments)} characters of arguments for the tool '{call.name}'")
+        name = _tool_name(call.name, tool_names)
+        if (name, arguments) in seen:
+            notes.append(f"[a repetition of the call to {name} was left out]")
+            continue
+        if len(kept) == MOST_CALLS:
+            notes.append(f"[{len(calls) - index} tool calls were left out: at most {MOST_CALLS} per reply]")
+            break
+        seen.add((name, arguments))
+        call_id = call.id if isinstance(call.id, str) else ""
+        if not call_id or call_id in ids or call_id.isdigit():
+            digest = hashlib.sha256(f"{turn}|{index}|{name}|{arguments}".encode()).hexdigest()
+            call_id = f"call_{digest[:16]}"
+        ids.add(call_id)
+        kept.append(FunctionCall(id=call_id, name=name, arguments=arguments))
+    return kept
+
+
+def _tool_name(name: str, known: Sequence[str]) -> str:
+    if name in known:
+        return name
+    # the longest match, so that of two tools one of which ends like the other the right one is meant
+    ending = [tool for tool in known if re.search(rf"[^A-Za-z0-9]{re.escape(tool)}$", name)]
+    return max(ending, key=len) if ending else name
+
+
+def _without_tags(thought: str | None) -> str | None:
+    if thought is None:
+        return None
+    return re.sub(r"</?think(?:ing)?>", "", thought, flags=re.IGNORECASE).strip() or None
+
+
+def _cut(text: str | None) -> str | None:
+    if text is None or len(text) <= LONGEST_TEXT:
+        return text
+    note = f"\n[cut: the first {LONGEST_TEXT} of {len(text)} characters]"
+    return text[: LONGEST_TEXT - len(note)] + note
+
+
+def _as_object(arguments: str) -> str:
+    try:
+        value = json.loads(arguments)
+    except ValueError:
+        value = None
+    return arguments if isinstance(value, dict) else json.dumps({"unreadable": arguments[:2000]})
+
+
+def _unanswered(call: FunctionCall) -> FunctionExecutionResult:
+    return FunctionExecutionResult(
+        content="ERROR: the call was interrupted and its result is unknown.",
+        name=call.name,
+        call_id=call.id,
+        is_error=True,
+    )

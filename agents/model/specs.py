@@ -1,0 +1,344 @@
+"""Backend specs: their grammar, their parameters, and which spec each agent gets. Does not import autogen."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, NoReturn
+from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from learning_signal.agents.model.keys import refused_key, refused_variable
+
+Provider = Literal["rules", "random", "openai", "openai-api", "ollama", "anthropic", "replay"]
+PROVIDERS: tuple[Provider, ...] = ("rules", "random", "openai", "openai-api", "ollama", "anthropic", "replay")
+ROLES = ("critic", "generator", "validator", "coordinator")
+EMBEDDED = ("rules", "random")
+"""Backends without any model behind them."""
+DEFAULT_SPEC = "rules"
+ENVIRONMENT_PREFIX = "LEARNING_SIGNAL_AGENT_"
+GRAMMAR = "provider/model[@base_url][?key=value&...]"
+EXAMPLES: dict[Provider, str] = {
+    "rules": "rules",
+    "random": "random?seed=1",
+    "openai": "openai/gpt-4.1-mini?temperature=0",
+    "openai-api": "openai-api/Qwen/Qwen3-8B@http://localhost:8000/v1",
+    "ollama": "ollama/qwen3:8b",
+    "anthropic": "anthropic/claude-sonnet-4-0",
+    "replay": "replay/20261122-154501-k3f",
+}
+_KEY_VARIABLES = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
+
+
+class SpecError(ValueError):
+    """A backend spec, or what it needs, is wrong: one sentence with what was found and what to do."""
+
+
+class Parameters(BaseModel):
+    """What a spec may set after '?'. None leaves the choice to the server (the limits: to the guard)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    """Sampling temperature."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Nucleus sampling mass."""
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """Longest reply in tokens."""
+    seed: Annotated[int, Field(ge=0)] | None = None
+    """Sampling seed, for servers that take one."""
+    reasoning_effort: Literal["minimal", "low", "medium", "high"] | None = None
+    """How much a reasoning model may think."""
+    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Seconds one attempt may take."""
+    deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Seconds one answer may take, all attempts and waits together."""
+    attempts: Annotated[int, Field(ge=1, le=20)] | None = None
+    """How often an answer may be asked for when the server or its reply is at fault."""
+    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    """Name of the environment variable that holds the key; which ones may, ``agents.model.keys`` says."""
+
+
+_NOT_TAKEN = {
+    "rules": frozenset(Parameters.model_fields),
+    "random": frozenset(Parameters.model_fields) - {"seed"},
+    "replay": frozenset(Parameters.model_fields),
+    "anthropic": frozenset({"seed", "reasoning_effort"}),
+}
+
+
+class BackendSpec(BaseModel):
+    """One parsed spec: who answers for an agent, and how it is asked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    provider: Provider
+    model: str
+    """Model name sent to the server; the session id for ``replay``; an embedded backend's own name."""
+    base_url: str | None = None
+    """Address of the server, where the spec names one."""
+    parameters: Parameters = Parameters()
+    text: str
+    """The spec as it was given."""
+
+
+class ResolvedSpec(BaseModel):
+    """The spec an agent got, and where it came from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spec: BackendSpec
+    source: Literal["command line", "environment", "config file", "default"]
+
+
+def parse_spec(text: str) -> BackendSpec:
+    """The spec written as ``provider/model[@base_url][?key=value&...]``.
+
+    Raises:
+        SpecError: what was found, what is expected, and an example. Never repeats what may be a key.
+    """
+    given = text.strip()
+    if not given:
+        raise SpecError(f"The backend spec is empty; expected {GRAMMAR}, e.g. '{EXAMPLES['ollama']}' or 'rules'.")
+    head, question, tail = given.partition("?")
+    name, at, base_url = _split_address(head)
+    provider, slash, model = name.partition("/")
+    if provider not in PROVIDERS:
+        raise SpecError(
+            f"'{_shown(provider)}' is no backend provider{_did_you_mean(provider, PROVIDERS)}; "
+            f"expected one of {', '.join(PROVIDERS)}, as in '{EXAMPLES['ollama']}'."
+        )
+    if provider in EMBEDDED and (slash or at):
+        raise SpecError(f"The backend '{provider}' takes no model and no address; write just '{provider}'.")
+    if provider in EMBEDDED:
+        model = provider
+    if not model or re.search(r"\s", model):
+        raise SpecError(
+            f"The backend spec '{_shown(name)}' names no usable model; expected {GRAMMAR}, e.g. '{EXAMPLES[provider]}'."
+        )
+    if at and provider == "replay":
+        raise SpecError("The backend 'replay' takes no address; write 'replay/SESSION'.")
+    if provider == "openai-api" and not at:
+        raise SpecError(
+            f"The backend spec '{_shown(name)}' names no server; write its address after '@', "
+            f"e.g. '{EXAMPLES['openai-api']}'."
+        )
+    parameters = _parse_parameters(tail, provider) if question else Parameters()
+    return BackendSpec(
+        provider=provider,
+        model=model,
+        base_url=_check_address(base_url) if at else None,
+        parameters=parameters,
+        text=given,
+    )
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, str]:
+    """``ROLE=SPEC`` texts of the command line as ``{role or "all": spec text}``.
+
+    Raises:
+        SpecError: a text without '=', an unknown role, or a role given twice.
+    """
+    found: dict[str, str] = {}
+    for text in assignments:
+        role, equals, spec = text.partition("=")
+        role = role.strip()
+        if not equals or "/" in role or "?" in role:
+            raise SpecError(
+                f"'{_shown(text)}' assigns no backend to an agent; expected ROLE=SPEC, "
+                f"e.g. 'critic={EXAMPLES['ollama']}'."
+            )
+        _check_role(role, (*ROLES, "all"), "on the command line")
+        if role in found:
+            raise SpecError(f"The agent '{role}' is given two backends on the command line; give it one.")
+        found[role] = spec
+    return found
+
+
+def resolve_specs(
+    command_line: Mapping[str, str], environment: Mapping[str, str], config: Mapping[str, Any]
+) -> dict[str, ResolvedSpec]:
+    """The spec of every role: command line > environment > config file > ``rules``.
+
+    Args:
+        command_line: ``{role or "all": spec}``, as ``parse_assignments`` returns it.
+        environment: the process environment; ``LEARNING_SIGNAL_AGENT_CRITIC`` ... and ``_DEFAULT`` are read.
+        config: the ``[agents]`` table of the config file, ``{role or "default": spec}``.
+
+    Within one source the role's own entry comes before the one for all roles.
+
+    Raises:
+        SpecError: an unknown role or a wrong spec, with the place it came from.
+    """
+    for role in command_line:
+        _check_role(role, (*ROLES, "all"), "on the command line")
+    from_environment: dict[str, str] = {}
+    for variable, value in environment.items():
+        if variable.startswith(ENVIRONMENT_PREFIX):
+            role = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+            _check_role(role, (*ROLES, "default"), f"in the environment variable {variable}")
+            from_environment[role] = value
+    for role, value in config.items():
+        _check_role(role, (*ROLES, "default"), "in [agents] of the config file")
+        if not isinstance(value, str):
+            raise SpecError(
+                f"[agents] {role} in the config file is {value!r}; expected a backend spec as text, "
+                f'e.g. {role} = "{EXAMPLES["ollama"]}".'
+            )
+    sources = (
+        ("command line", command_line, "all"),
+        ("environment", from_environment, "default"),
+        ("config file", config, "default"),
+        ("default", {"default": DEFAULT_SPEC}, "default"),
+    )
+    return {role: _resolve(role, sources) for role in ROLES}
+
+
+def key_variable(spec: BackendSpec) -> str | None:
+    """The environment variable that holds the key of ``spec``, or None for a backend that takes no key."""
+    if spec.provider in (*EMBEDDED, "replay"):
+        return None
+    if spec.parameters.api_key_env:
+        return spec.parameters.api_key_env
+    if spec.provider == "openai-api":
+        return re.sub(r"[^A-Z0-9]+", "_", spec.model.upper()).strip("_") + "_API_KEY"
+    return _KEY_VARIABLES.get(spec.provider)
+
+
+def read_key(spec: BackendSpec, environment: Mapping[str, str]) -> str | None:
+    """The key of ``spec`` from ``environment``, or None where the backend works without one.
+
+    Raises:
+        SpecError: a key is needed and its variable is not set, or not made for keys, or what it holds is no usable
+            key; the sentence names the variable and never the key.
+    """
+    variable = key_variable(spec)
+    if variable is None:
+        return None
+    refused = refused_variable(variable, environment)
+    if refused is not None:
+        raise SpecError(refused)
+    key = environment.get(variable, "").strip(" ")
+    if key:
+        refused = refused_key(key, variable)
+        if refused is not None:
+            raise SpecError(refused)
+        return key
+    if spec.provider in _KEY_VARIABLES or spec.parameters.api_key_env:
+        raise SpecError(
+            f"The backend '{spec.text}' needs a key and the environment variable {variable} is not set; "
+            f"set it (export {variable}=...) or choose another backend, e.g. 'rules'."
+        )
+    return None
+
+
+def refuse_role(spec: BackendSpec, role: str) -> None:
+    """``SpecError`` where the backend cannot play this role."""
+    if spec.provider == "random" and role != "generator":
+        raise SpecError(
+            f"The backend 'random' can only propose, expected it for the generator and not for the {role}; write "
+            "generator=random."
+        )
+
+
+def _resolve(role: str, sources: Iterable[tuple[str, Mapping[str, str], str]]) -> ResolvedSpec:
+    for source, specs, for_all in sources:
+        for key in (role, for_all):
+            if key in specs:
+                try:
+                    spec = parse_spec(specs[key])
+                    refuse_role(spec, role)
+                    return ResolvedSpec(spec=spec, source=source)
+                except SpecError as error:
+                    raise SpecError(f"Backend of the {role} ({source}): {error}") from None
+    raise AssertionError("the default gives every role a spec")
+
+
+def _check_role(role: str, known: tuple[str, ...], where: str) -> None:
+    if role not in known:
+        raise SpecError(
+            f"'{_shown(role)}' {where} is no agent{_did_you_mean(role, known)}; expected one of {', '.join(known)}."
+        )
+
+
+def _split_address(head: str) -> tuple[str, bool, str]:
+    """``name@http://...`` split at the '@' in front of the scheme."""
+    match = re.search(r"@(?=[A-Za-z][A-Za-z0-9+.-]*://)", head)
+    if match:
+        return head[: match.start()], True, head[match.end() :]
+    if "@" in head:
+        name = head.partition("@")[0]
+        raise SpecError(
+            f"What follows '{_shown(name)}@' is no address; expected http://host:port/v1 or https://host/v1, "
+            f"e.g. '{EXAMPLES['openai-api']}'."
+        )
+    return head, False, ""
+
+
+def _check_address(address: str) -> str:
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError:
+        _refuse_address("is not a valid URL")
+    if parts.username is not None or parts.password is not None:
+        raise SpecError(
+            "The address of a backend must not contain a user name, password or key; put the key into an "
+            "environment variable and name it with '?api_key_env=NAME'."
+        )
+    if parts.scheme not in ("http", "https"):
+        _refuse_address(f"starts with {parts.scheme}://")
+    if not parts.hostname or port == 0:
+        _refuse_address("names no host or a wrong port")
+    if parts.fragment:
+        _refuse_address("contains '#'")
+    return address.rstrip("/")
+
+
+def _refuse_address(found: str) -> NoReturn:
+    raise SpecError(f"The address of the backend {found}; expected http://host:port/v1 or https://host/v1.")
+
+
+def _parse_parameters(text: str, provider: str) -> Parameters:
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True)
+    except ValueError:
+        raise SpecError("The part of a backend spec after '?' must read key=value&key=value.") from None
+    values = dict(pairs)
+    known = [name for name in Parameters.model_fields if name not in _NOT_TAKEN.get(provider, frozenset())]
+    if len(values) != len(pairs):
+        raise SpecError("A parameter of the backend spec is given twice; give each at most once.")
+    for name in values:
+        if name not in known:
+            looks_like_key = name.lower() in ("api_key", "apikey", "key", "token")
+            advice = (
+                "keys come from environment variables only (api_key_env=NAME names another one)"
+                if looks_like_key
+                else f"known parameters: {', '.join(known) or 'none'}"
+            )
+            raise SpecError(
+                f"'{_shown(name)}' is no parameter of the backend '{provider}'{_did_you_mean(name, known)}; {advice}."
+            )
+    try:
+        return Parameters.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = str(first["loc"][0])
+        found = "that value" if name == "api_key_env" else repr(values[name])
+        raise SpecError(f"The backend parameter '{name}' cannot be {found}: {_lower(first['msg'])}.") from None
+
+
+def _did_you_mean(found: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(found, list(known), n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def _shown(text: str) -> str:
+    """``text`` short enough for a sentence."""
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,80 @@
+"""The HTTP below the model clients: a request goes to the address it was meant for, and replies are read with a bound.
+
+The SDKs' own clients follow redirects: a 307 hands the whole prompt to another host, and no one is told. They also
+unpack whatever a server sends, however much it becomes.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from learning_signal.agents.model.wire import UnreadableReply
+
+MOST_BYTES = 8 * 2**20
+"""Of a reply's body, packed and unpacked: a hundred times what a model says in one answer."""
+_PACKED = ("content-encoding", "content-length", "transfer-encoding")
+
+
+class RefusedRedirect(Exception):
+    """The server sent the request elsewhere, and it was not sent there. The text says where."""
+
+
+class _Guarded:
+    """What ``guarded_client`` adds to an SDK's HTTP client."""
+
+    async def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
+        """The response, whole. Raises ``RefusedRedirect``, ``UnreadableReply``, or what the HTTP client raises."""
+        response = await super().send(request, stream=True, **{**options, "follow_redirects": False})
+        try:
+            if 300 <= response.status_code < 400:
+                raise RefusedRedirect(_target(response))
+            body = await _body(response)
+        finally:
+            await response.aclose()
+        headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in _PACKED]
+        return type(response)(
+            response.status_code, headers=headers, content=body, request=request, extensions=response.extensions
+        )
+
+
+def guarded_client(base: type) -> Any:
+    """An HTTP client like ``base`` (the SDK's own class, such as ``openai.DefaultAsyncHttpxClient``), with guards."""
+    client = type("GuardedHttpClient", (_Guarded, base), {})
+    return client(follow_redirects=False, headers={"accept-encoding": "gzip"})
+
+
+async def _body(response: Any) -> bytes:
+    """The body of ``response``, unpacked; ``UnreadableReply`` where it is too long, broken or packed in another way."""
+    packing = response.headers.get("content-encoding", "identity").strip().lower()
+    if packing not in ("identity", "gzip", ""):
+        raise UnreadableReply(f"a body packed as {packing[:20]!r}")
+    unpacker = zlib.decompressobj(wbits=31) if packing == "gzip" else None
+    body = bytearray()
+    try:
+        async for chunk in response.aiter_raw():
+            body += chunk if unpacker is None else unpacker.decompress(chunk, MOST_BYTES + 1 - len(body))
+            if len(body) > MOST_BYTES:
+                raise UnreadableReply(f"more than {MOST_BYTES // 2**20} MB")
+    except zlib.error:
+        raise UnreadableReply("a body that is not packed as it says (gzip)") from None
+    except Exception as error:
+        if type(error).__name__ in ("RemoteProtocolError", "ReadError"):  # of httpx or httpx2, whichever the SDK has
+            raise UnreadableReply("a body that breaks off") from None
+        raise
+    return bytes(body)
+
+
+def _target(response: Any) -> str:
+    """Host and port that a redirect names, in words."""
+    location = response.headers.get("location", "")
+    try:
+        parts = urlsplit(urljoin(str(response.request.url), location))
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        host, port = "", None
+    if not location or not re.fullmatch(r"[a-z0-9_.:-]{1,253}", host):
+        return "an address that cannot be read"
+    return f"{parts.scheme}://{host}" + (f":{port}" if port else "")

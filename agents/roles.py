@@ -1,0 +1,221 @@
+"""Who speaks in a session: each role with its backend, its prompt and its tools."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from autogen_core.models import ChatCompletionClient
+
+from learning_signal.agents.model.backends import agent_client
+from learning_signal.agents.model.guard import Limits
+from learning_signal.agents.model.prices import price_of
+from learning_signal.agents.model.recording import CallContext
+from learning_signal.agents.model.specs import parse_spec, read_key
+from learning_signal.agents.prompts import ROLE_VARIABLES, Prompt, render
+from learning_signal.agents.schemas import tool_schema
+from learning_signal.agents.workbench import ToolWorkbench
+from learning_signal.ledger.canonical import content_hash
+from learning_signal.ledger.origin import is_ours, remember
+from learning_signal.ledger.write.sessions import now
+from learning_signal.marl.shaping.config import MAX_BETA, MAX_TERMS, MAX_WEIGHT
+from learning_signal.marl.shaping.expression import GRAMMAR
+from learning_signal.marl.tasks.base import Feature, TaskSpec
+from learning_signal.tools.context import SessionContext
+from learning_signal.tools.contracts import ROLES, Role
+from learning_signal.tools.plan.budget import Budget
+from learning_signal.tools.plan.settings import SessionSettings
+from learning_signal.tools.round.briefs import good_rise
+from learning_signal.tools.round.spending import afford
+from learning_signal.tools.round.toolbox import toolbox
+
+_BEHAVIOUR = (
+    "`summarize_trajectories` describes what\n   HEAD does: features over episode time, by outcome, by agent, their "
+    "correlation with success, use of actions, episodes."
+)
+_NO_BEHAVIOUR = "There are no summaries of\n   behaviour in this session: metrics are all the evidence."
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """One agent of a session."""
+
+    role: Role
+    client: ChatCompletionClient
+    prompt: Prompt
+    workbench: ToolWorkbench
+    ending_tools: tuple[str, ...]
+    """The tools its phase ends with."""
+
+
+def build_cast(context: SessionContext, call_context: CallContext) -> dict[Role, Speaker]:
+    """The four speakers over one context; who they are is written to the ledger where it is new or has changed.
+
+    Raises ``SpecError`` or ``PromptError`` with one sentence if one cannot be built.
+    """
+    cast = {role: _speaker(context, role, call_context) for role in ROLES}
+    with context.ledger.transaction("agents"):
+        ours = is_ours(context.ledger.rows, context.session)
+        for role, speaker in cast.items():
+            _record(context, role, speaker)
+        if ours:  # with the backends that are new it still is
+            remember(context.ledger.rows, context.session)
+    return cast
+
+
+def secrets_of(settings: SessionSettings, environment: Mapping[str, str] = os.environ) -> list[str]:
+    """The keys this session's backends use, which must never be written. ``SpecError`` where one is missing."""
+    keys = (read_key(parse_spec(spec), environment) for spec in settings.agents.values())
+    return [key for key in keys if key]
+
+
+def _speaker(context: SessionContext, role: Role, call_context: CallContext) -> Speaker:
+    tools = toolbox(context, role)
+    limits = context.settings.deliberation
+    spec = parse_spec(context.settings.agents[role])
+
+    def afford_call(tokens: int, usd: float) -> None:
+        afford(context, f"the next call of the {role}", tokens=tokens, usd=usd)
+
+    client = agent_client(
+        spec,
+        role,
+        ledger=context.ledger,
+        session_id=context.session,
+        context=call_context,
+        limits=Limits(deadline=limits.deadline),
+        price=price_of(spec, context.settings.prices),
+        afford=None if context.state.budget == Budget() else afford_call,
+    )
+
+    def next_evidence_id() -> str:
+        context.state.evidence += 1
+        return f"E{context.state.evidence}"
+
+    def note_done(ended_by: str | None) -> None:
+        context.state.ended_by = ended_by or context.state.ended_by
+        context.ledger.save_cursor(context.session, context.state.model_dump(mode="json"))
+
+    workbench = ToolWorkbench(
+        tools,
+        ledger=context.ledger,
+        session_id=context.session,
+        agent=role,
+        call_context=call_context,
+        next_evidence_id=next_evidence_id,
+        on_done=note_done,
+    )
+    return Speaker(
+        role=role,
+        client=client,
+        prompt=render(role, _variables(context, role)),
+        workbench=workbench,
+        ending_tools=tuple(tool.name for tool in tools if tool.ends_phase),
+    )
+
+
+def _record(context: SessionContext, role: Role, speaker: Speaker) -> None:
+    spec, source = context.settings.agents[role], context.settings.agent_sources[role]
+    known = context.ledger.find("agents", session_id=context.session, role=role)
+    if known and (known[-1]["spec"], known[-1]["prompt"]) == (spec, content_hash(speaker.prompt.text)):
+        return
+    schemas = [tool_schema(tool) for tool in toolbox(context, role)]
+    context.ledger.add(
+        "agents",
+        session_id=context.session,
+        role=role,
+        spec=spec,
+        source=source,
+        prompt=speaker.prompt.text,
+        tools=schemas,
+        since=now(),
+    )
+
+
+def _variables(context: SessionContext, role: Role) -> dict[str, object]:
+    settings, gate = context.settings, context.settings.gate
+    every: dict[str, object] = {
+        "task": _task(context.task),
+        "features": "\n".join(_feature(feature) for feature in context.task.features),
+        "limits": " ".join(
+            [
+                f"At most {MAX_TERMS} terms; each weight between -{MAX_WEIGHT:g} and {MAX_WEIGHT:g} and not 0;",
+                f"beta between 0 and {MAX_BETA:g}.",
+                GRAMMAR,
+            ]
+        ),
+        "gate": " ".join(
+            [
+                f"Screen: every candidate and the control on {gate.screen_seeds} paired seeds of",
+                f"{context.screen_steps:,} env steps{_rungs(context)}. Confirm: the best candidate and the control on",
+                *_confirmation(context),
+            ]
+        ),
+        "behaviour": _BEHAVIOUR if settings.deliberation.behaviour else _NO_BEHAVIOUR,
+        "good_rise": f"{good_rise(context):.3g}",
+        "steps": settings.deliberation.steps,
+        "candidates": settings.deliberation.candidates,
+        "questions": settings.deliberation.questions,
+    }
+    return {name: every[name] for name in ROLE_VARIABLES[role]}
+
+
+def _rungs(context: SessionContext) -> str:
+    """How the screen is halved, in words; nothing where it is not."""
+    if len(context.rungs) == 1:
+        return ""
+    ends = ", ".join(f"{end:,}" for end in context.rungs)
+    return f", in {len(context.rungs)} rungs that end at {ends}: after each but the last the better half goes on"
+
+
+def _confirmation(context: SessionContext) -> list[str]:
+    """How a confirmation is judged, in words."""
+    gate, max_return = context.settings.gate, context.task.max_return
+    if gate.mode == "single run":
+        return [
+            "the run that was screened. Pass: its sparse return beats the control's by more than",
+            f"{gate.single_run_margin * max_return:g}. Nothing is tested.",
+        ]
+    fresh = f"{gate.confirm_seeds} fresh paired seeds of {context.branch_steps:,} env steps."
+    if gate.mode == "always":
+        return [fresh, "The gate is off: whatever is measured, a candidate passes whose training did not fail."]
+    alpha = gate.shared_alpha(context.settings.confirmations)
+    family = (
+        ""
+        if gate.family_alpha is None
+        else (f" (all {context.settings.confirmations} confirmations of the session share {gate.family_alpha:g})")
+    )
+    return [
+        fresh,
+        f"Pass: the mean paired difference exceeds delta ({gate.delta * max_return:g} of sparse return,",
+        f"{gate.delta_progress:g} of progress) and the exact one-sided permutation test has p <= {alpha:.3g}{family}.",
+        "Fail: the interval of the difference lies at or below delta. Otherwise inconclusive.",
+        f"While every arm's sparse return is below the floor ({gate.floor * max_return:g}),",
+        "the task declares no progress to judge instead, and every verdict is inconclusive."
+        if context.task.progress is None
+        else "progress is judged instead.",
+    ]
+
+
+def _task(task: TaskSpec) -> str:
+    progress = task.progress or "this task declares none."
+    return (
+        f"{task.name}: {task.description} {task.agents} agents, episodes of at most {task.horizon} steps. "
+        f"Actions: {_actions(task)}. "
+        f"Sparse reward: {task.sparse_reward} Progress: {progress}"
+    )
+
+
+def _actions(task: TaskSpec) -> str:
+    kind = "numbers in [-1, 1]" if task.continuous else "one of"
+    named = [f"{kind} {', '.join(task.action_names[: group.actions])}" for group in task.groups]
+    if len(named) == 1:
+        return named[0]
+    groups = zip(task.groups, named, strict=True)
+    return "; ".join(f"{group.name} (agents {', '.join(map(str, group.agents))}): {names}" for group, names in groups)
+
+
+def _feature(feature: Feature) -> str:
+    better = "no direction is better" if feature.direction is None else f"{feature.direction} is better"
+    return f"* `{feature.name}` ({feature.scope}, {feature.low:g} to {feature.high:g}, {better}): {feature.description}"

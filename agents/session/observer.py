@@ -1,0 +1,115 @@
+"""Who watches a session, and how a user stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Protocol
+
+from loguru import logger
+
+from learning_signal.tools.context import HumanAnswer, HumanQuestion
+
+
+class Observer(Protocol):
+    """Who watches a session: a live view, a log on a pipe, or a test."""
+
+    def event(self, row: dict[str, Any]) -> None:
+        """A committed event of the ledger, with ``text``: what was said, where it is a message or a call."""
+
+    def progress(self, segment_id: str, purpose: str, arm: str, done: int, total: int, latest: dict[str, Any]) -> None:
+        """How far a segment in flight is, in env steps."""
+
+    def stage(self, info: dict[str, Any]) -> None:
+        """Where the session stands, after every step."""
+
+    def ask_human(self, question: HumanQuestion) -> HumanAnswer:
+        """Approve or reject a promotion; may block."""
+
+
+class SessionControl:
+    """How a user stops a session: ``request_pause`` after the running step, ``abort`` at once. Both can be resumed."""
+
+    def __init__(self) -> None:
+        self.pausing = False
+        self._on_abort: Callable[[], None] | None = None
+        self.aborted = False
+
+    def request_pause(self) -> None:
+        """Stop after the running step."""
+        self.pausing = True
+
+    def abort(self) -> None:
+        """Stop now: workers are ended, the step in flight is taken again by a resume."""
+        self.aborted = True
+        if self._on_abort is not None:
+            self._on_abort()
+
+    def bind(self, on_abort: Callable[[], None]) -> None:
+        """Say what ``abort`` does."""
+        self._on_abort = on_abort
+        if self.aborted:
+            on_abort()
+
+
+class Watched:
+    """An observer that cannot change the session it watches: once it fails it is told nothing more, and that is said.
+
+    ``ask_human`` is not covered: an answer that cannot be had is no answer.
+    """
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._failed = False
+
+    def event(self, row: dict[str, Any]) -> None:
+        """Pass a committed event on."""
+        self._tell(self._observer.event, row)
+
+    def progress(self, *position: Any) -> None:
+        """Pass on how far a segment is."""
+        self._tell(self._observer.progress, *position)
+
+    def stage(self, info: dict[str, Any]) -> None:
+        """Pass on where the session stands."""
+        self._tell(self._observer.stage, info)
+
+    def ask_human(self, question: HumanQuestion) -> HumanAnswer:
+        """Pass a question on."""
+        return self._observer.ask_human(question)
+
+    def _tell(self, look: Callable[..., None], *what: Any) -> None:
+        if self._failed:
+            return
+        try:
+            look(*what)
+        except Exception as error:  # noqa: BLE001 - whatever a view may raise
+            self._failed = True
+            logger.error("the view of the session failed and is switched off: {}: {}", type(error).__name__, error)
+
+
+async def in_thread(work: Callable[[], Any]) -> Any:
+    """The result of ``work``, which may block for as long as it likes: unlike ``asyncio.to_thread`` nobody waits for
+    its thread when the session is stopped.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Any] = loop.create_future()
+
+    def tell(settle: Callable[[Any], None], value: Any) -> None:
+        if not answer.done():
+            settle(value)
+
+    def run() -> None:
+        try:
+            value = work()
+        except Exception as error:  # noqa: BLE001 - it is raised again where the answer is awaited
+            settle, value = answer.set_exception, error
+        else:
+            settle = answer.set_result
+        with suppress(RuntimeError):  # the loop is closed: the session was stopped and nobody waits
+            loop.call_soon_threadsafe(tell, settle, value)
+
+    threading.Thread(target=run, name="aside", daemon=True).start()
+    return await answer

@@ -1,0 +1,190 @@
+"""What a session came to: the products it leaves behind, and the report on it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from learning_signal.agents.model.prices import refuse_unpriced
+from learning_signal.agents.model.specs import parse_spec, read_key
+from learning_signal.ledger.read.reader import Reader
+from learning_signal.marl.paths import inside
+from learning_signal.marl.segments.segment import SegmentFailed, SegmentStore, round_up
+from learning_signal.marl.tasks import make_task
+from learning_signal.tools.plan.cost import round_cost
+from learning_signal.tools.plan.settings import SessionSettings
+from learning_signal.tools.plan.suitability import refuse_unsuitable, remarks
+from learning_signal.tools.round.spending import spent_of
+from learning_signal.tools.state import Head, SessionState
+from learning_signal.tools.trainer import final_evaluation
+
+POLICY, SHAPING = "policy.pt", "shaping.toml"
+
+
+@dataclass(frozen=True)
+class SessionOutcome:
+    """The end (or pause) of a session, as plain data."""
+
+    session_id: str
+    status: str
+    """done, paused, interrupted or failed."""
+    stop_reason: str | None
+    promoted: list[dict[str, Any]]
+    """round, candidate, shaping_text, outcome, reason of each promotion."""
+    rejected: list[dict[str, Any]]
+    """The same of every candidate that was tested and not promoted, and of promotions that were rolled back."""
+    before: dict[str, Any] | None
+    """HEAD at the first deliberation: env_steps, sparse_return, progress, episodes. None before the first stage."""
+    after: dict[str, Any] | None
+    """HEAD now, with total_env_steps: everything the session trained, branches included."""
+    twin: dict[str, Any] | None
+    """The sparse twin after as many env steps, or None where none was trained."""
+    costs: dict[str, Any]
+    budget: dict[str, dict[str, float]]
+    """Of each limit: spent and limit, in env steps, tokens, seconds and USD. Empty where nothing is limited."""
+    final_policy: str | None
+    final_shaping: str | None
+    ledger: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The outcome as JSON data."""
+        return asdict(self)
+
+
+def outcome_of(settings: SessionSettings, ledger: Path, session: str, state: SessionState) -> SessionOutcome:
+    """The outcome of a session as its ledger and its state tell it."""
+    with Reader.open(ledger) as reader:
+        row, costs, decisions = reader.session(session), reader.costs(session), reader.decisions(session)
+    store = SegmentStore(settings.store)
+    folder = inside(ledger.parent, session)
+    total = state.spent or costs.env_steps_main + costs.env_steps_branches + costs.env_steps_reused
+    spent = spent_of(costs)
+    after = _measured(store, state.head)
+    taken = {decision.round: decision for decision in decisions}
+    promoted, rejected = [], []
+    for tried in state.tried:
+        entry = {
+            "round": tried.round,
+            "candidate": tried.candidate,
+            "shaping_text": tried.shaping.describe(),
+            "outcome": tried.outcome,
+            "reason": tried.reason,
+        }
+        decision = taken.get(tried.round)
+        if tried.outcome != "passed":
+            rejected.append(entry)
+        elif decision is None:
+            continue  # stopped between the verdict and the decision: neither yet
+        elif decision.action == "promote":
+            promoted.append(entry)
+        else:
+            rejected.append(entry | {"reason": decision.reason})
+    return SessionOutcome(
+        session_id=session,
+        status=row.status,
+        stop_reason=row.stop_reason,
+        promoted=promoted,
+        rejected=rejected,
+        before=_measured(store, state.before),
+        after=after and after | {"total_env_steps": total},
+        twin=_measured(store, state.twin),
+        costs={
+            "env_steps_main": costs.env_steps_main,
+            "env_steps_branches": costs.env_steps_branches,
+            "env_steps_twin": costs.env_steps_twin,
+            "env_steps_reused": costs.env_steps_reused,
+            "llm_calls": costs.llm_calls,
+            "tokens_in": {role: agent.tokens_in for role, agent in costs.agents.items()},
+            "tokens_out": {role: agent.tokens_out for role, agent in costs.agents.items()},
+            "cost_usd": costs.cost_usd,
+            "wall_seconds": costs.wall_seconds,
+            "compute_seconds": costs.compute_seconds,
+        },
+        budget={name: {"spent": spent[name], "limit": limit} for name, limit in state.budget.limits().items()},
+        final_policy=_existing(folder / POLICY),
+        final_shaping=_existing(folder / SHAPING),
+        ledger=str(ledger),
+    )
+
+
+def write_products(folder: Path, store: SegmentStore, head: Head) -> None:
+    """Leave HEAD's checkpoint and shaping in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = inside(folder, POLICY + ".partial")
+    shutil.copyfile(store.checkpoint_path(head.segment), partial)
+    os.replace(partial, folder / POLICY)
+    inside(folder, SHAPING).write_text(head.shaping.to_toml(), encoding="utf-8")
+
+
+def plan(settings: SessionSettings) -> dict[str, Any]:
+    """What a session with these settings would do at most, without running anything.
+
+    Raises ``SpecError`` where a backend's key is missing, or its price under a budget in USD, and ``Unsuitable`` where
+    no session is possible on the task.
+    """
+    for spec in settings.agents.values():
+        read_key(parse_spec(spec), os.environ)
+    task = make_task(settings.run.task, 1).spec
+    refuse_unsuitable(settings, task)
+    refuse_unpriced(settings, settings.budget)
+    gate, talk = settings.gate, settings.deliberation
+    branch_steps = round_up(settings.run, settings.branch_steps)
+    screen = round_up(settings.run, int(settings.branch_steps * gate.screen_fraction))
+    stage = round_up(settings.run, settings.stage_steps)
+    price = round_cost(settings, task)
+    main = stage * settings.most_stages
+    branches = price.most * settings.rounds  # also those the main run goes on from
+    twin = main + branches if settings.twin else 0  # as many env steps as everything else together
+    return {
+        "task": task.name,
+        "algorithm": settings.run.learner.algorithm,
+        "seed": settings.seed,
+        "rounds": settings.rounds,
+        "stages": settings.most_stages,
+        "candidates": talk.candidates,
+        "refinements": talk.refinements,
+        "env_steps": {
+            "stage": stage,
+            "screening_branch": screen,
+            "confirmation_branch": branch_steps,
+            "round": price.first,
+            "round_with_refinements": price.most,
+            "main_run_at_most": main,
+            "branches_at_most": branches,
+            "sparse_twin_at_most": twin,
+            "total_at_most": main + branches + twin,
+        },
+        "a_round_begins": settings.trigger.model_dump(mode="json"),
+        "budget": {"time_seconds" if name == "time" else name: each for name, each in settings.budget.limits().items()},
+        "gate": gate.model_dump(mode="json"),
+        "agents": [
+            {"role": role, "backend": spec, "from": settings.agent_sources.get(role, "default")}
+            for role, spec in settings.agents.items()
+        ],
+        "ledger": str(settings.ledger),
+        "store": str(settings.store),
+        "remarks": [{"remark": remark} for remark in remarks(settings, task)],
+    }
+
+
+def _measured(store: SegmentStore, head: Head | None) -> dict[str, Any] | None:
+    """A head on the confirmation episodes, which no agent has seen."""
+    if head is None:
+        return None
+    try:
+        evaluation = final_evaluation(store.load_result(head.segment), "confirm")
+    except SegmentFailed:  # the store is gone: what it held is unknown, not 0
+        return None
+    return {
+        "env_steps": head.env_steps,
+        "sparse_return": evaluation.sparse_return,
+        "progress": evaluation.mean_progress,
+        "episodes": len(evaluation.sparse_returns),
+    }
+
+
+def _existing(path: Path) -> str | None:
+    return str(path) if path.exists() else None

@@ -1,0 +1,69 @@
+"""The end of a stage: HEAD moves on, a promotion on probation is judged, and a round begins where one is needed."""
+
+from __future__ import annotations
+
+from learning_signal.agents.deliberation import Deliberation
+from learning_signal.ledger.write.sessions import now
+from learning_signal.marl.segments.segment import SegmentResult
+from learning_signal.marl.shaping import ShapingConfig
+from learning_signal.tools.context import SessionContext
+from learning_signal.tools.plan.cost import round_cost
+from learning_signal.tools.round.briefs import head_card, stage_of
+from learning_signal.tools.round.probation import judge_probation
+from learning_signal.tools.round.trigger import no_trigger, standing_of, trigger
+from learning_signal.tools.state import Head, Trigger
+
+
+def conclude_stage(context: SessionContext, deliberation: Deliberation, result: SegmentResult) -> None:
+    """Take in the segment of a stage and decide what follows, all in one transaction."""
+    state = context.state
+    before, shaping = state.head, state.head.shaping if state.head else ShapingConfig.none()
+    with context.ledger.transaction("stage"):
+        state.head = Head(segment=result.id, env_steps=result.end_env_steps, shaping=shaping)
+        state.stages, state.stages_without = state.stages + 1, state.stages_without + 1
+        context.ledger.add(
+            "main_run",
+            session_id=context.session,
+            segment_id=result.id,
+            round=state.round_number or None,
+            reason="stage",
+            at=now(),
+        )
+        card, label = head_card(context, state.head), stage_of(context)
+        context.event(
+            "stage",
+            f"{label}: {state.head.env_steps:,} env steps, sparse return {card['sparse_return']}, "
+            f"progress {card['progress']}",
+            ref=("segments", result.id),
+        )
+        regression = judge_probation(context)
+        if state.before is None:
+            state.before = state.head
+        if regression is not None:
+            why = Trigger(reason="regression", text=f"{regression.candidate} {regression.reason}")
+            deliberation.open_round(label, why, regression)
+        elif state.round_number >= context.settings.rounds:
+            rounds = context.settings.rounds
+            _no_round(context, f"all {rounds} are used up" if rounds > 1 else "the only one is used up")
+            state.phase = "report"
+        elif state.stages >= context.settings.most_stages:
+            _no_round(context, f"this was the last of {state.stages} stages")
+            state.phase = "report"
+        else:
+            _decide(context, deliberation, label, before)
+        context.ledger.save_cursor(context.session, state.model_dump(mode="json"))
+
+
+def _decide(context: SessionContext, deliberation: Deliberation, label: str, before: Head | None) -> None:
+    standing, settings = standing_of(context, label, before), context.settings.trigger
+    why = trigger(standing, settings)
+    if why is None:
+        _no_round(context, no_trigger(standing, settings))
+        return
+    price = round_cost(context.settings, context.task).describe(context.stage_steps)
+    since = f"; {standing.stages} stages since the last round" if standing.rounds and standing.stages > 1 else ""
+    deliberation.open_round(label, why.model_copy(update={"text": f"{why.text}{since}; {price}"}))
+
+
+def _no_round(context: SessionContext, why: str) -> None:
+    context.event("need", f"no round now: {why}")

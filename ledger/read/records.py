@@ -1,0 +1,387 @@
+"""The records the reader returns: rows with their bodies read, and what is computed from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class SessionRow:
+    """A session and what it came to so far."""
+
+    id: str
+    kind: str
+    status: str
+    """As stored, except that a session whose process is gone is interrupted, not running."""
+    stop_reason: str | None
+    task: str
+    algorithm: str
+    seed: int
+    code_version: str
+    host: str
+    pid: int
+    started_at: str
+    heartbeat_at: str
+    ended_at: str | None
+    wall_seconds: float
+    """Summed over interruptions, up to the last heartbeat."""
+    rounds: int
+    """Rounds begun."""
+    promoted: int
+    kept: int
+    rolled_back: int
+    env_steps_main: int
+    """Env steps computed for segments that HEAD has pointed to; here and below, with what failed."""
+    env_steps_branches: int
+    """Env steps computed for branches."""
+    env_steps_twin: int
+    """Env steps computed for the sparse twin."""
+    env_steps_reused: int
+    """Env steps of segments an earlier session had computed; in none of the above."""
+    tokens_in: int | None
+    tokens_out: int | None
+    """Tokens of all model calls; None when no call reported any."""
+    budget: dict[str, float]
+    """The limits in force (env_steps, tokens, time in seconds, usd); empty where nothing is limited."""
+    gate_mode: str | None
+    """How confirmations are judged; None where no configuration that can be read says so."""
+
+
+@dataclass(frozen=True)
+class AgentRow:
+    """Who spoke in a role from ``since`` on, and behind which backend."""
+
+    role: str
+    spec: str
+    source: str
+    prompt: str
+    tools: list[dict[str, Any]]
+    since: str
+
+
+@dataclass(frozen=True)
+class EventRow:
+    """One line of the story of a session."""
+
+    seq: int
+    session_id: str
+    round: int | None
+    phase: str | None
+    agent: str | None
+    kind: str
+    status: str
+    title: str
+    ref_table: str | None
+    ref_id: str | None
+    started_at: str
+    ended_at: str | None
+
+
+@dataclass(frozen=True)
+class TranscriptRow:
+    """An event with what was said, or with the call and its result."""
+
+    event: EventRow
+    source: str | None = None
+    target: str | None = None
+    type: str | None = None
+    text: str | None = None
+    """What was said, for a message."""
+    tool: str | None = None
+    arguments: str | None = None
+    result: str | None = None
+    evidence_id: str | None = None
+    latency_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Everything about one event; each part as a list of rows with their bodies read."""
+
+    event: EventRow
+    messages: list[dict[str, Any]]
+    llm_calls: list[dict[str, Any]]
+    """``context`` is the list of the bodies that were sent."""
+    tool_calls: list[dict[str, Any]]
+    reference: dict[str, Any] | None
+    """The row the event is about, None where it is about none."""
+
+
+@dataclass(frozen=True)
+class SearchHit:
+    """A place where the searched words occur."""
+
+    event: EventRow
+    place: str
+    """said, arguments, result, reply or title."""
+    snippet: str
+    """The text around the words, each word found between « and »."""
+
+
+@dataclass(frozen=True)
+class SegmentRow:
+    """A piece of training."""
+
+    id: str
+    parent: str | None
+    shaping: dict[str, Any]
+    seed: int
+    env_steps: int
+    start_env_steps: int | None
+    end_env_steps: int | None
+    status: str
+    reason: str | None
+    reused: bool | None
+    wall_seconds: float | None
+    trained: int | None
+    """Env steps trained before it failed; None where it did not fail, or where that is not known."""
+    started_at: str
+    ended_at: str | None
+
+    @property
+    def spent(self) -> int:
+        """The env steps it has cost: all when it is done, those before it failed, none while it runs."""
+        if self.status == "ok":
+            return self.env_steps
+        return self.trained or 0 if self.status == "error" else 0
+
+
+@dataclass(frozen=True)
+class MainRunRow:
+    """One move of HEAD."""
+
+    segment: SegmentRow
+    round: int | None
+    reason: str
+    at: str
+
+
+@dataclass(frozen=True)
+class EvaluationRow:
+    """One unshaped evaluation of a segment on one set of episodes."""
+
+    id: int
+    segment_id: str
+    episode_set: str
+    env_steps: int
+    """Position on the segment's lineage."""
+    episodes: int
+    sparse_return: float
+    progress: float | None
+    sparse_returns: list[float]
+    """Per episode."""
+    progresses: list[float] | None
+    """Per episode, None where the task declares no progress."""
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One evaluation on the way to HEAD."""
+
+    env_steps: int
+    """Env steps on HEAD's own lineage."""
+    total_env_steps: int
+    """The same plus the env steps of every branch that was trained by then and is not on the lineage."""
+    sparse_return: float
+    progress: float | None
+    episode_set: str
+    segment_id: str
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One value of one metric."""
+
+    segment_id: str
+    env_steps: int
+    name: str
+    value: float | None
+
+
+@dataclass(frozen=True)
+class AgentCosts:
+    """Model calls of one role, every attempt counted."""
+
+    llm_calls: int
+    failed_calls: int
+    tokens_in: int | None
+    tokens_out: int | None
+    cost_usd: float | None
+    known_usd: float
+    """The cost of the calls whose price was known, also where that of others was not."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a session has used. A sum is None where one of its parts is unknown or none was reported."""
+
+    env_steps_main: int
+    env_steps_branches: int
+    env_steps_twin: int
+    env_steps_reused: int
+    agents: dict[str, AgentCosts]
+    llm_calls: int
+    tokens_in: int | None
+    tokens_out: int | None
+    cost_usd: float | None
+    wall_seconds: float
+    compute_seconds: float
+    """Wall seconds of the segments computed here, summed over workers."""
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """A statistic over branches, its inputs and settings read."""
+
+    id: str
+    session_id: str
+    round: int
+    refinement: int
+    purpose: str
+    candidate_id: str | None
+    event_seq: int
+    inputs: dict[str, Any]
+    result: dict[str, Any]
+    settings: dict[str, Any]
+    code_version: str
+
+
+@dataclass(frozen=True)
+class VerdictRow:
+    """Pass, fail or inconclusive, as computed, and the Validator's reading of it."""
+
+    id: str
+    refinement: int
+    candidate_id: str | None
+    comparison_id: str | None
+    event_seq: int
+    outcome: str
+    measure: str | None
+    reason: str
+    reading: str
+
+
+@dataclass(frozen=True)
+class DecisionRow:
+    """Promote, keep or roll back, with its place in the chain."""
+
+    id: str
+    number: int
+    session_id: str
+    round: int
+    event_seq: int
+    action: str
+    candidate_id: str | None
+    verdict_id: str | None
+    comparison_id: str | None
+    segment_from: str
+    segment_to: str
+    shaping_from: dict[str, Any]
+    shaping_to: dict[str, Any]
+    decided_by: str
+    reason: str
+    previous_hash: str
+    hash: str
+
+
+@dataclass(frozen=True)
+class EvidenceRow:
+    """A tool result that the diagnosis cites; ``tool`` is None where the ledger has no such result."""
+
+    evidence_id: str
+    event_seq: int | None
+    agent: str | None
+    tool: str | None
+    arguments: str | None
+    result: str | None
+    """The whole result; a viewer cuts it to size."""
+
+
+@dataclass(frozen=True)
+class DiagnosisRow:
+    """What the Critic found, with the evidence it cites."""
+
+    id: str
+    event_seq: int
+    stage: str
+    body: dict[str, Any]
+    evidence: list[EvidenceRow]
+
+
+@dataclass(frozen=True)
+class CandidateRow:
+    """A candidate and what became of it."""
+
+    id: str
+    proposal_id: str
+    refinement: int
+    name: str
+    shaping: dict[str, Any]
+    shaping_hash: str
+    rationale: str
+    forecast_metric: str
+    forecast_change: float
+    forecast_probability: float
+    fate: str
+    """promoted, passed, failed, inconclusive, screened out, branch failed, or not screened."""
+    detail: str | None
+    """Why, in one sentence, where the ledger has one."""
+
+
+@dataclass(frozen=True)
+class BranchSegment:
+    """One seed of a branch; measured by means over the later half of its evaluations on its episodes."""
+
+    position: int
+    segment: SegmentRow
+    sparse_return: float | None
+    progress: float | None
+
+
+@dataclass(frozen=True)
+class BranchRow:
+    """One arm of a comparison: the same shaping on several seeds."""
+
+    id: str
+    refinement: int
+    purpose: str
+    arm: str
+    candidate_id: str | None
+    event_seq: int
+    segments: list[BranchSegment]
+
+
+@dataclass(frozen=True)
+class DecisionChain:
+    """Why a decision was taken and how it turned out, from diagnosis to probation."""
+
+    decision: DecisionRow
+    diagnosis: DiagnosisRow | None
+    candidate: CandidateRow | None
+    candidates: list[CandidateRow]
+    """Every candidate of the round, in the order of the proposals."""
+    branches: list[BranchRow]
+    comparisons: list[ComparisonRow]
+    """Screens and confirmations of the round."""
+    comparison: ComparisonRow | None
+    """The one the decision rests on."""
+    verdict: VerdictRow | None
+    verdicts: list[VerdictRow]
+    approvals: list[EventRow]
+    """What a person, asked before a promotion, said."""
+    probation: ComparisonRow | None
+    """For a promotion: how it held one stage later."""
+    rolled_back_by: DecisionRow | None
+    """For a promotion: the later decision that took it back."""
+    need: EventRow | None = None
+    """Why the round began when it did."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that verify found wrong."""
+
+    table: str
+    row: str
+    problem: str

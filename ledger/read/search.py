@@ -1,0 +1,100 @@
+"""Full-text search over what was said, called and answered."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from learning_signal.ledger.errors import LedgerError
+from learning_signal.ledger.read.records import EventRow, SearchHit
+
+if TYPE_CHECKING:
+    from learning_signal.ledger.read.reader import Reader
+
+OPEN, CLOSE = "«", "»"
+SNIPPET_WORDS = 24
+SNIPPET_CHARACTERS = 160
+
+# Replies of calls that went well are left out: the same text stands in messages and tool calls.
+_PLACES = """
+    SELECT event_seq, 'said' place FROM messages WHERE body = ?1
+    UNION ALL SELECT event_seq, 'arguments' FROM tool_calls WHERE arguments = ?1
+    UNION ALL SELECT event_seq, 'result' FROM tool_calls WHERE result = ?1
+    UNION ALL SELECT event_seq, 'reply' FROM llm_calls WHERE reply = ?1 AND status <> 'ok'
+"""
+_INDEXED = (
+    "SELECT b.id, b.hash FROM bodies_text t JOIN bodies b ON b.id = t.rowid WHERE t.bodies_text MATCH ? ORDER BY rank"
+)
+_SNIPPET = (
+    f"SELECT snippet(bodies_text, 0, '{OPEN}', '{CLOSE}', '…', {SNIPPET_WORDS}) snippet FROM bodies_text "
+    "WHERE bodies_text MATCH ? AND rowid = ?"
+)
+_SCANNED = "SELECT id, hash FROM bodies JOIN searchable_bodies USING (id) WHERE body LIKE ? ESCAPE '\\' ORDER BY id"
+
+
+def search(reader: Reader, text: str, where: str, values: list[Any], limit: int) -> list[SearchHit]:
+    """Return the best ``limit`` hits among the events ``e`` that fulfil ``where``.
+
+    ``text`` is an FTS5 query (words, "a phrase", AND, OR, NOT, prefix*). Where it is no valid one, its words
+    are looked up as they stand; where those are no words for the index (punctuation), the text itself is.
+    """
+    if not text.strip():
+        raise LedgerError("Nothing to search for was given; give a word or a quoted phrase.")
+    words = " ".join('"' + word.replace('"', '""') + '"' for word in text.split())
+    pattern = "%" + re.sub(r"([\\%_])", r"\\\1", text.strip()) + "%"
+    for query, argument in ((_INDEXED, text), (_INDEXED, words), (_SCANNED, pattern)):
+        try:
+            hits = _hits(reader, query, argument, where, values, limit)
+        except LedgerError:
+            if query is _SCANNED:
+                raise
+            continue  # not an FTS5 query: take the words literally
+        if hits or query is _SCANNED:
+            break
+    seen = {hit.event.seq for hit in hits}
+    titles = reader.rows(
+        f"SELECT * FROM events e WHERE {where} AND e.title LIKE ? ESCAPE '\\' ORDER BY e.seq DESC LIMIT ?",
+        (*values, pattern, limit),
+    )
+    hits += [SearchHit(EventRow(**row), "title", _cut(row["title"], text)) for row in titles if row["seq"] not in seen]
+    return hits[:limit]
+
+
+def _hits(reader: Reader, query: str, argument: str, where: str, values: list[Any], limit: int) -> list[SearchHit]:
+    found = reader.rows(query, (argument,))
+    names = [field.name for field in fields(EventRow)]
+    hits: list[SearchHit] = []
+    for body in found:
+        places = reader.rows(
+            f"SELECT e.*, p.place FROM ({_PLACES}) p JOIN events e ON e.seq = p.event_seq "
+            f"WHERE {_numbered(where)} ORDER BY e.seq",
+            (body["hash"], *values),
+        )
+        if not places:
+            continue
+        if query is _INDEXED:  # only now: a snippet costs more than the match
+            (cut,) = (row["snippet"] for row in reader.rows(_SNIPPET, (argument, body["id"])))
+        else:
+            cut = _cut(reader.body(body["hash"]), argument.strip("%"))
+        hits += [SearchHit(EventRow(**{name: row[name] for name in names}), row["place"], cut) for row in places]
+        if len(hits) >= limit:
+            break
+    return hits
+
+
+def _numbered(where: str) -> str:
+    """``where`` with its question marks numbered from 2: 1 is the hash."""
+    parts = where.split("?")
+    return "".join(f"{part}?{index + 2}" for index, part in enumerate(parts[:-1])) + parts[-1]
+
+
+def _cut(text: str, wanted: str) -> str:
+    """The part of ``text`` around ``wanted``, marked."""
+    at = text.lower().find(wanted.lower())
+    if at < 0:
+        return text[:SNIPPET_CHARACTERS]
+    start, end = max(0, at - SNIPPET_CHARACTERS // 2), at + len(wanted)
+    before, after = "…" if start else "", "…" if end + SNIPPET_CHARACTERS // 2 < len(text) else ""
+    rest = text[end : end + SNIPPET_CHARACTERS // 2]
+    return f"{before}{text[start:at]}{OPEN}{text[at:end]}{CLOSE}{rest}{after}"

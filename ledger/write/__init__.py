@@ -1,0 +1,1 @@
+"""The writing side of the log: sessions, rows, the chain of decisions, redaction."""

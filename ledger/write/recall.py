@@ -1,0 +1,43 @@
+"""Find again what a step had got before it was cut short: the model's reply and finished tool calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from learning_signal.ledger.write.writer import Ledger
+
+
+@dataclass(frozen=True)
+class FinishedCall:
+    """A tool call that has happened: it is never carried out a second time."""
+
+    name: str
+    status: str
+    """ok, error or refused."""
+    result: str
+    """As shown to the model."""
+    evidence_id: str | None
+
+
+def recall_reply(ledger: Ledger, session_id: str, request_hash: str) -> str | None:
+    """The reply (JSON) this session got to the request, or None if it never got one."""
+    rows = ledger.rows(
+        "SELECT bodies.body FROM llm_calls JOIN bodies ON bodies.hash = llm_calls.reply "
+        "WHERE session_id = ? AND request_hash = ? AND status = 'ok' ORDER BY llm_calls.id LIMIT 1",
+        (session_id, request_hash),
+    )
+    return rows[0]["body"] if rows else None
+
+
+def recall_call(ledger: Ledger, session_id: str, call_id: str) -> FinishedCall | None:
+    """The finished tool call with this id, or None. An interrupted call has not happened."""
+    rows = ledger.rows(
+        "SELECT name, status, bodies.body AS result, evidence_id FROM tool_calls "
+        "JOIN bodies ON bodies.hash = tool_calls.result "
+        "WHERE session_id = ? AND call_id = ? AND status IN ('ok', 'error', 'refused') "
+        "ORDER BY tool_calls.id LIMIT 1",
+        (session_id, call_id),
+    )
+    return FinishedCall(**rows[0]) if rows else None

@@ -1,0 +1,163 @@
+"""Write the ledger: the log of one session at a time, one transaction per step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from learning_signal.ledger.canonical import canonical_json
+from learning_signal.ledger.connection import open_to_write
+from learning_signal.ledger.write.chain import chained
+from learning_signal.ledger.write.rows import OnCommit, RowWriter
+from learning_signal.ledger.write.sessions import (
+    begin_session,
+    end_session,
+    heartbeat,
+    interrupt_pending,
+    resume_session,
+)
+
+
+class Ledger(RowWriter):
+    """The writing side of the log; every method raises ``LedgerError`` when SQLite fails.
+
+    Once another process has resumed a session that this ledger began or resumed, every transaction raises
+    ``SessionTaken``: two processes never write one session.
+    """
+
+    @classmethod
+    def open(cls, path: str | Path, secrets: Iterable[str] = (), on_commit: OnCommit | None = None) -> Ledger:
+        """Open or create the ledger at ``path`` and bring it to the newest version.
+
+        Args:
+            path: the file; missing parent directories are created.
+            secrets: values (API keys) that must never be written.
+            on_commit: called after every commit, see ``Ledger.on_commit``.
+
+        Raises:
+            LedgerError: the place is not writable, or the file is not a ledger, or a newer program wrote it.
+        """
+        return cls(open_to_write(Path(path)), Path(path), secrets, on_commit)
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    # events, cursor, sessions ---------------------------------------------------------------------
+
+    def event(
+        self,
+        session_id: str,
+        kind: str,
+        title: str,
+        *,
+        round: int | None = None,
+        phase: str | None = None,
+        agent: str | None = None,
+        status: str = "ok",
+        ref: tuple[str, Any] | None = None,
+    ) -> int:
+        """Add an event to the session's story, return its number; ``ref`` is the (table, id) it is about."""
+        return self.add(
+            "events",
+            session_id=session_id,
+            round=round,
+            phase=phase,
+            agent=agent,
+            kind=kind,
+            status=status,
+            title=title,
+            **_reference(ref),
+        )
+
+    def complete_event(
+        self, seq: int, status: str, title: str | None = None, ref: tuple[str, Any] | None = None
+    ) -> None:
+        """Give a pending event its final status, and a new title or reference where one is given."""
+        changes = {} if title is None else {"title": title}
+        if ref is not None:
+            changes |= _reference(ref)
+        self.complete("events", seq, status=status, **changes)
+
+    def begin_session(self, **row: Any) -> str:
+        """Add a session with status running and return its id; see ``ledger.write.sessions.begin_session``."""
+        return begin_session(self, **row)
+
+    def resume_session(self, session_id: str, code_version: str) -> None:
+        """Mark a session as running again, in this process, and what it left pending as interrupted.
+
+        Raises:
+            LedgerError: there is no such session, it is done, its process lives, or other code trained it.
+        """
+        resume_session(self, session_id, code_version)
+
+    def heartbeat(self, session_id: str) -> None:
+        """Say that the session is alive; call it every few seconds."""
+        heartbeat(self, session_id)
+
+    def end_session(self, session_id: str, status: str, reason: str | None = None) -> None:
+        """Stop a session: status paused, interrupted, failed or done, with one sentence why."""
+        end_session(self, session_id, status, reason)
+
+    def interrupt_pending(self, session_id: str) -> int:
+        """Mark what a killed process left pending as interrupted; return how many rows.
+
+        Segments stay pending: they are computed again.
+        """
+        return interrupt_pending(self, session_id)
+
+    def save_cursor(self, session_id: str, state: dict[str, Any]) -> None:
+        """Remember where the session stands, in place of what was remembered before.
+
+        It is kept exactly but for known keys of 16 characters or more (shorter ones are refused where keys are read):
+        a resume goes on with the very same texts.
+        """
+        with self._writing("save cursor"):
+            self._execute(
+                "INSERT INTO cursors (session_id, state) VALUES (?, ?) "
+                "ON CONFLICT (session_id) DO UPDATE SET state = excluded.state",
+                (session_id, self._redactor.certain(canonical_json(state))),
+            )
+
+    def load_cursor(self, session_id: str) -> dict[str, Any] | None:
+        """Return what ``save_cursor`` remembered, or None when it never did."""
+        row = self.row("cursors", session_id)
+        return None if row is None else json.loads(row["state"])
+
+    # results --------------------------------------------------------------------------------------
+
+    def add_metrics(self, session_id: str, segment_id: str, rows: Iterable[dict[str, Any]]) -> int:
+        """Add the metrics of a segment and return how many values were stored.
+
+        Args:
+            rows: one dict per update: ``env_steps`` and metric name -> value, None where there is none.
+        """
+        flat = []
+        for row in rows:
+            for name, value in row.items():
+                if name != "env_steps":
+                    value = self._scalar("metrics", "value", value)
+                    flat.append((session_id, segment_id, row["env_steps"], name, value))
+        with self._writing("add metrics"):
+            self._execute("INSERT INTO metrics VALUES (?, ?, ?, ?, ?)", flat, many=True)
+        return len(flat)
+
+    def add_decision(self, session_id: str, **row: Any) -> str:
+        """Add the next decision of a session, chained to the one before, and return its id."""
+        with self._writing("add decision"):
+            return self.add("decisions", **chained(self, session_id, row))
+
+    def previous_decision(self, session_id: str) -> tuple[int, str]:
+        """Number and hash of the session's last decision; (0, "") when it has none."""
+        rows = self.rows(
+            "SELECT number, hash FROM decisions WHERE session_id = ? ORDER BY number DESC LIMIT 1", (session_id,)
+        )
+        return (rows[0]["number"], rows[0]["hash"]) if rows else (0, "")
+
+
+def _reference(ref: tuple[str, Any] | None) -> dict[str, str | None]:
+    return {"ref_table": ref[0], "ref_id": str(ref[1])} if ref else {"ref_table": None, "ref_id": None}

@@ -1,0 +1,1 @@
+"""What agents did in an evaluation, as a record and as text for a language model."""

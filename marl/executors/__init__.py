@@ -1,0 +1,1 @@
+"""Who computes segments: local processes, or the machines of a Ray cluster."""

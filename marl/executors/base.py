@@ -1,0 +1,114 @@
+"""Who computes segments: the one interface to local processes and to Ray, and the choice between them.
+
+Which executor computes a segment changes nothing about its result, so the choice is no part of a segment's id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Literal, Protocol, Self
+
+from pydantic import model_validator
+
+from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, TrainingStatus
+from learning_signal.marl.settings import Frozen
+
+
+class ExecutorError(RuntimeError):
+    """An executor cannot be opened; one sentence."""
+
+
+class Executor(Protocol):
+    """Computes segments, several at a time.
+
+    Futures end with a ``SegmentResult`` or raise ``SegmentFailed``, or ``SegmentImpossible`` where the machine or the
+    program is at fault or the segment was cancelled.
+    """
+
+    worker_count: int
+    """Segments that are computed at the same time."""
+
+    def submit(self, spec: SegmentSpec, urgent: bool = True) -> Future[SegmentResult]:
+        """Ask for a segment: the same future for one in flight, a finished future for one already stored.
+
+        What is not urgent starts only when nothing urgent waits; asked for again as urgent, it becomes so. A future
+        that is cancelled while it waits is never computed (for everyone who holds it). A closed executor raises
+        ``RuntimeError``.
+        """
+
+    def withdraw(self, segment: str) -> bool:
+        """Drop a segment that has not started and cancel its future; False where it has, or is not known."""
+
+    def cancel_all(self) -> None:
+        """Fail every segment in flight with ``SegmentImpossible`` and stop computing it. More can be asked for."""
+
+    def close(self) -> None:
+        """Cancel what is in flight and let the workers go; a second call does nothing."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+
+class ExecutorSettings(Frozen):
+    """Where segments are computed."""
+
+    kind: Literal["local", "ray"] = "local"
+    """local: processes of this machine; ray: a Ray cluster."""
+    address: str | None = None
+    """HOST:PORT of a cluster that this machine is a node of, or auto to find it; None starts one here. Ray only."""
+    share: Literal["objects", "folder"] = "objects"
+    """How checkpoints travel: through Ray's object store, or through a folder that every machine sees. Ray only."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.kind == "local" and (self.address is not None or self.share != "objects"):
+            given = f"the address {self.address}" if self.address is not None else f"share={self.share}"
+            raise ValueError(f"found {given} with local processes, expected it with Ray: choose the executor ray too")
+        return self
+
+    def changed(self, kind: str | None = None, address: str | None = None, share: str | None = None) -> Self:
+        """What a resume is told (None: nothing). Another ``kind`` begins from the defaults, the rest is kept.
+
+        Raises pydantic's ``ValidationError``.
+        """
+        given = {"kind": kind, "address": address, "share": share}
+        kept = self.model_dump() if kind in (None, self.kind) else {}
+        return type(self).model_validate(kept | {name: value for name, value in given.items() if value is not None})
+
+
+LOCAL = ExecutorSettings()
+
+
+def refuse_unreachable(settings: ExecutorSettings) -> None:
+    """``ExecutorError`` where what ``settings`` ask for cannot be opened, as far as a few seconds tell."""
+    if settings.kind == "ray":
+        from learning_signal.marl.executors import ray_cluster
+
+        ray_cluster.refuse_unreachable(settings.address)
+
+
+def open_executor(
+    store_root: Path,
+    workers: int | None = None,
+    on_progress: Callable[[TrainingStatus], None] | None = None,
+    settings: ExecutorSettings = LOCAL,
+    tasks: Iterable[str] = (),
+) -> Executor:
+    """The executor that ``settings`` ask for, to be closed after use; ``ExecutorError`` where there is none.
+
+    ``workers`` None is one per core (of this machine, or of the cluster). ``on_progress`` is called in a thread of the
+    executor, at most about ten times a second per segment. ``tasks`` are the names of those to be trained: code of a
+    user's own (``MODULE:FACTORY``) is sent to the machines of a cluster.
+    """
+    if settings.kind == "local":
+        from learning_signal.marl.executors.local import WorkerPool
+
+        return WorkerPool(store_root, workers, on_progress)
+    from learning_signal.marl.executors.ray import RayExecutor
+
+    return RayExecutor(
+        store_root, workers, on_progress, address=settings.address, share=settings.share, tasks=tuple(tasks)
+    )

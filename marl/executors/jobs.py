@@ -1,0 +1,149 @@
+"""The segments that an executor was asked for and has not finished: one future each, the urgent ones first."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from learning_signal.marl.segments.segment import (
+    SegmentFailed,
+    SegmentImpossible,
+    SegmentResult,
+    SegmentSpec,
+    SegmentStore,
+)
+
+ATTEMPTS = 2
+"""Workers that may die of a segment before it has failed."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One segment on its way: what to compute and who waits for it."""
+
+    spec: SegmentSpec
+    future: Future
+    urgent: bool = True
+    deaths: list[str] = field(default_factory=list)
+    """How the workers that computed it died."""
+    losses: int = 0
+    """How often the machine that computed it was lost: its own fault it is not."""
+    lost_env_steps: int = 0
+    """Env steps that workers which died had reported."""
+    done_env_steps: int = 0
+    """Env steps of the present attempt, as last reported."""
+
+    @property
+    def env_steps(self) -> int:
+        return self.lost_env_steps + self.done_env_steps
+
+    def lose(self) -> None:
+        """The present attempt has come to nothing."""
+        self.lost_env_steps, self.done_env_steps = self.env_steps, 0
+
+    def died(self) -> SegmentFailed:
+        """Why the segment has failed where its workers died."""
+        first, second = self.deaths
+        return SegmentFailed(
+            f"The worker died ({first}) while computing segment {self.spec.id}, "
+            f"and so did a fresh one ({second}) that tried it again.",
+            env_steps=self.env_steps,
+        )
+
+    def cancelled(self) -> SegmentImpossible:
+        """Why the segment has no result where it was cancelled."""
+        reason = f"Segment {self.spec.id} was cancelled before it was finished."
+        return SegmentImpossible(reason, env_steps=self.env_steps)
+
+
+class Jobs:
+    """The waiting segments in order, and the futures of all in flight. Every method holds ``lock``."""
+
+    def __init__(self, store_root: Path) -> None:
+        self.lock = threading.RLock()
+        self._store = SegmentStore(store_root)
+        self._waiting: deque[Job] = deque()
+        self._in_flight: dict[str, Job] = {}
+
+    def enter(self, spec: SegmentSpec, urgent: bool) -> tuple[Job, bool]:
+        """The job of a segment, and whether it is a new one that waits to be taken.
+
+        One in flight is shared (and becomes urgent where this call is); one that is stored is finished at once.
+        """
+        with self.lock:
+            known = self._in_flight.get(spec.id)
+            if known is not None and not known.future.cancelled():
+                known.urgent = known.urgent or urgent
+                return known, False
+            job = Job(spec, Future(), urgent)
+            if self._store.has(spec.id):
+                try:
+                    job.future.set_result(self._store.load_result(spec.id).model_copy(update={"reused": True}))
+                except SegmentFailed as error:
+                    job.future.set_exception(error)
+                return job, False
+            self._in_flight[spec.id] = job
+            self._waiting.append(job)
+            return job, True
+
+    def take(self, suits: Callable[[Job], bool] = lambda job: True) -> Job | None:
+        """The first waiting job that suits, urgent ones before all others; it counts as started from now on."""
+        with self.lock:
+            while True:
+                suitable = [job for job in self._waiting if suits(job)]
+                job = next((job for job in suitable if job.urgent), suitable[0] if suitable else None)
+                if job is None:
+                    return None
+                self._waiting.remove(job)
+                # A segment that is computed once more is running already.
+                if job.future.running() or job.future.set_running_or_notify_cancel():
+                    return job
+                self._forget(job)
+
+    def put_back(self, job: Job) -> None:
+        """A job that was taken has to be computed once more: it is the next one."""
+        with self.lock:
+            self._waiting.appendleft(job)
+
+    def withdraw(self, segment: str) -> bool:
+        """Drop a job that has not started and cancel its future; False where it has, or is not known."""
+        with self.lock:
+            job = self._in_flight.get(segment)
+            if job is None or not job.future.cancel():
+                return False
+            self._forget(job)
+            if job in self._waiting:
+                self._waiting.remove(job)
+            return True
+
+    def parents(self) -> set[str | None]:
+        """The parents of all in flight."""
+        with self.lock:
+            return {job.spec.parent for job in self._in_flight.values()}
+
+    def clear(self) -> list[Job]:
+        """Take away all that wait."""
+        with self.lock:
+            jobs = list(self._waiting)
+            self._waiting.clear()
+            return jobs
+
+    def settle(self, job: Job, result: SegmentResult | None, error: Exception | None) -> None:
+        """Finish a job with its result, or else with what went wrong."""
+        with self.lock:
+            self._forget(job)
+        future = job.future
+        if not future.running() and not future.set_running_or_notify_cancel():
+            return  # its holder cancelled it while it waited
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    def _forget(self, job: Job) -> None:
+        if self._in_flight.get(job.spec.id) is job:
+            del self._in_flight[job.spec.id]

@@ -1,0 +1,183 @@
+"""The gate: the statistics that decide whether a shaping change may be promoted, and whether it has held
+since.
+
+Two steps. *Screening* (``marl.gate.screening``) ranks candidates on a few seeds and chooses one; *confirmation*, here,
+compares that one with the control on fresh paired seeds. Where every arm is below the competence floor, sparse
+returns cannot tell arms apart and the task's declared progress is judged instead. *Probation* (``marl.gate.probation``)
+looks back after a promotion. Everything is a pure function of the numbers given.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from learning_signal.marl.gate.measure import Measure, MeasureName, Values, failure, later_half_mean, words
+from learning_signal.marl.gate.probation import ProbationVerdict, probation
+from learning_signal.marl.gate.screening import ScreenArm, ScreenResult, rank_screen
+from learning_signal.marl.gate.settings import GateSettings
+from learning_signal.marl.gate.stage import StageLabel, stage_label
+from learning_signal.marl.gate.statistics import interval, paired_permutation_p
+from learning_signal.marl.settings import Frozen
+
+__all__ = [
+    "GateSettings",
+    "Measure",
+    "ProbationVerdict",
+    "ScreenArm",
+    "ScreenResult",
+    "StageLabel",
+    "Verdict",
+    "interval",
+    "judge",
+    "later_half_mean",
+    "paired_permutation_p",
+    "probation",
+    "rank_screen",
+    "stage_label",
+]
+
+
+class Verdict(Frozen):
+    """The outcome of a confirmation and every number it rests on. ``None`` marks what could not be
+    computed.
+    """
+
+    outcome: Literal["pass", "fail", "inconclusive"]
+    measure: MeasureName
+    """The measure that was judged; ``differences`` to ``delta`` are in its units."""
+    below_floor: bool | None
+    n: int
+    """Number of pairs."""
+    differences: tuple[float, ...] | None
+    """Candidate minus control, one per paired seed."""
+    mean_difference: float | None
+    interval: tuple[float, float] | None
+    """Student-t interval of the mean difference at level ``1 - 2 alpha``, with the alpha below."""
+    p: float | None
+    """Exact one-sided paired permutation p of "candidate better than control"."""
+    sparse_p_worse: float | None
+    """Exact one-sided p of "candidate's sparse return worse than the control's"."""
+    delta: float
+    """What the mean difference had to exceed; the margin in mode ``single run``."""
+    alpha: float | None
+    """What p had to reach; ``None`` where nothing was tested."""
+    reason: str
+    settings: GateSettings
+
+
+def judge(
+    control_return: Values,
+    candidate_return: Values,
+    control_progress: Values | None,
+    candidate_progress: Values | None,
+    max_return: float,
+    settings: GateSettings,
+    confirmations: int = 1,
+) -> Verdict:
+    """The verdict on a candidate from its paired confirmation branches (one value per seed, same order).
+
+    *Pass* iff the mean paired difference exceeds delta and the exact permutation p is at most alpha; *fail*
+    if the interval of the mean difference lies at or below delta; *inconclusive* otherwise. Where the better arm of
+    each pair averages below the floor the rule is applied to progress, and a significantly worse sparse return (at
+    ``alpha``) turns a pass into a fail; without a declared progress the verdict is then inconclusive. A candidate
+    with a missing or non-finite value fails, a control with one makes the verdict inconclusive. Where nothing differs,
+    a pass is at most as probable as alpha: of all ways to swap arms within pairs no larger share passes.
+    ``confirmations`` that the session can make share ``family_alpha``, if there is one. The modes ``single run`` and
+    ``always`` test nothing. Arms of unequal length raise ``ValueError``.
+    """
+    n, alpha = len(control_return), settings.shared_alpha(confirmations)
+    arms = [control_return, candidate_return, control_progress, candidate_progress]
+    if any(arm is not None and len(arm) != n for arm in arms):
+        sizes = ", ".join(str(len(arm)) for arm in arms if arm is not None)
+        raise ValueError(
+            f"the arms have {sizes} values, but pairs need equally many: give one value per seed to each arm"
+        )
+    if (control_progress is None) != (candidate_progress is None):
+        raise ValueError("only one arm has progress, but a comparison needs it of both: give both or neither")
+    measure: MeasureName = "sparse_return"
+    numbers: dict = {
+        "measure": measure,
+        "below_floor": None,
+        "n": n,
+        "differences": None,
+        "mean_difference": None,
+        "interval": None,
+        "p": None,
+        "sparse_p_worse": None,
+        "delta": settings.delta * max_return,
+        "alpha": alpha,
+        "settings": settings,
+    }
+    if settings.mode != "paired":
+        return _untested(control_return, candidate_return, max_return, settings, numbers)
+    flaw = failure(candidate_return, n, measure)
+    if flaw:
+        return Verdict(outcome="fail", reason=f"fail: the candidate {flaw}", **numbers)
+    flaw = failure(control_return, n, measure)
+    if flaw:
+        return Verdict(outcome="inconclusive", reason=f"inconclusive: the control {flaw}", **numbers)
+    # The better of each pair: the choice of what is judged must not depend on which arm is which, or p is not exact.
+    below = float(np.maximum(control_return, candidate_return).mean()) < settings.floor * max_return
+    sparse = np.subtract(candidate_return, control_return)
+    numbers |= {"below_floor": below, "sparse_p_worse": paired_permutation_p(-sparse)}
+    differences = sparse
+    if below and control_progress is not None and candidate_progress is not None:
+        measure = "progress"
+        numbers |= {"measure": measure, "delta": settings.delta_progress}
+        flaw = failure(candidate_progress, n, measure)
+        if flaw:
+            return Verdict(outcome="fail", reason=f"fail: the candidate {flaw}", **numbers)
+        flaw = failure(control_progress, n, measure)
+        if flaw:
+            return Verdict(outcome="inconclusive", reason=f"inconclusive: the control {flaw}", **numbers)
+        differences = np.subtract(candidate_progress, control_progress)
+    low, high = interval(differences, 1 - 2 * alpha)
+    mean, p, delta = float(differences.mean()), paired_permutation_p(differences), numbers["delta"]
+    numbers |= {"differences": tuple(differences.tolist()), "mean_difference": mean, "interval": (low, high), "p": p}
+    family = ""
+    if settings.family_alpha is not None:
+        family = f" (one of {confirmations} that share family alpha {settings.family_alpha:g})"
+    evidence = (
+        f"mean difference {mean:+.4g} (interval {low:+.4g} to {high:+.4g}, delta {delta:.4g}), "
+        f"p = {p:.4g} against alpha {alpha:g}{family}, {n} pairs"
+    )
+    floor = f"every arm is below the competence floor ({settings.floor * max_return:.4g} sparse return)"
+    if below and measure == "sparse_return":
+        reason = f"inconclusive: {floor} and the task declares no progress; sparse return: {evidence}"
+        return Verdict(outcome="inconclusive", reason=reason, **numbers)
+    where = f"; {floor}" if below else ""
+    if mean > delta and p <= alpha:
+        worse = numbers["sparse_p_worse"]
+        if below and worse <= settings.alpha:
+            but = f"sparse return is significantly worse (p = {worse:.4g})"
+            reason = f"fail: {words(measure)} passes ({evidence}) but {but}{where}"
+            return Verdict(outcome="fail", reason=reason, **numbers)
+        return Verdict(outcome="pass", reason=f"pass on {words(measure)}: {evidence}{where}", **numbers)
+    if high <= delta:
+        return Verdict(outcome="fail", reason=f"fail on {words(measure)}: {evidence}{where}", **numbers)
+    return Verdict(outcome="inconclusive", reason=f"inconclusive on {words(measure)}: {evidence}{where}", **numbers)
+
+
+def _untested(control: Values, candidate: Values, max_return: float, settings: GateSettings, numbers: dict) -> Verdict:
+    """The verdict of a control of a study, on sparse return alone: what was measured, and no test of it."""
+    n, margin = len(control), settings.single_run_margin * max_return
+    numbers = numbers | {"alpha": None} | ({"delta": margin} if settings.mode == "single run" else {})
+    flaw = failure(candidate, n, "sparse return")
+    if flaw:
+        return Verdict(outcome="fail", reason=f"fail: the candidate {flaw}", **numbers)
+    flaw = failure(control, n, "sparse return")
+    found = f"the control {flaw}"
+    if not flaw:
+        differences = np.subtract(candidate, control)
+        mean = float(differences.mean())
+        numbers |= {"differences": tuple(differences.tolist()), "mean_difference": mean}
+        found = f"sparse return {np.mean(candidate):.4g} against the control's {np.mean(control):.4g} ({mean:+.4g})"
+    if settings.mode == "always":
+        return Verdict(outcome="pass", reason=f"pass with the gate off, whatever was measured: {found}", **numbers)
+    if flaw:
+        return Verdict(outcome="inconclusive", reason=f"inconclusive: {found}", **numbers)
+    outcome = "pass" if mean > margin else "fail"
+    reason = f"{outcome} by a single run against a margin of {margin:.4g}, which is no test: {found}"
+    return Verdict(outcome=outcome, reason=reason, **numbers)

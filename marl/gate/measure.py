@@ -1,0 +1,78 @@
+"""What one branch scored, and when a group of branches cannot be compared or is below the competence floor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal, Protocol
+
+import numpy as np
+from pydantic import BeforeValidator
+
+from learning_signal.marl.settings import Frozen
+
+MeasureName = Annotated[Literal["sparse_return", "progress"], BeforeValidator(lambda name: "_".join(name.split()))]
+"""What is judged. Ledgers of version 0.1 spell it ``sparse return``."""
+Values = Sequence[float | None]
+
+
+class Measure(Frozen):
+    """What one branch scored: its means over the later half of its evaluations on one set of episodes."""
+
+    sparse_return: float | None
+    """Mean sparse return, or ``None`` where the branch failed."""
+    progress: float | None
+    """Mean progress, or ``None`` where the task declares none or the branch failed."""
+
+
+class Evaluated(Protocol):
+    """The part of an evaluation that is measured here."""
+
+    env_steps: int
+    sparse_returns: Sequence[float]
+    progress: Sequence[float] | None
+
+
+def later_half_mean(evaluations: Sequence[Evaluated]) -> Measure:
+    """The measure of a branch: means over the later half (rounded up) of its evaluations on one set of
+    episodes.
+
+    A value that is not finite gives ``None``: a failed branch, not a low one. No evaluation raises
+    ``ValueError``.
+    """
+    if not evaluations:
+        raise ValueError("no evaluation was given, but a measure needs at least one: evaluate the segment first")
+    ordered = sorted(evaluations, key=lambda evaluation: evaluation.env_steps)
+    later = ordered[len(ordered) // 2 :]
+    progress = [evaluation.progress for evaluation in later]
+    return Measure(
+        sparse_return=_mean_of_means([evaluation.sparse_returns for evaluation in later]),
+        progress=None if any(values is None for values in progress) else _mean_of_means(progress),
+    )
+
+
+def words(measure: MeasureName) -> str:
+    """A measure as it is printed."""
+    return measure.replace("_", " ")
+
+
+def failure(values: Values, expected: int, measure: MeasureName) -> str | None:
+    """Why an arm cannot be compared (a sentence's predicate), or ``None`` where every value is finite."""
+    what = words(measure)
+    if expected < 1 or len(values) != expected:
+        return f"has {len(values)} of {max(expected, 1)} {what} values"
+    for index, value in enumerate(values):
+        if not sound(value):
+            flaw = f"has no {what}" if value is None else f"has a {what} that is not finite"
+            return f"{flaw} for seed {index + 1} of {expected}"
+    return None
+
+
+def sound(value: float | None) -> bool:
+    """Whether a value can be compared: it is there, and it is finite."""
+    return value is not None and math.isfinite(value)
+
+
+def _mean_of_means(values: Sequence[Sequence[float]]) -> float | None:
+    mean = float(np.mean([np.mean(each) for each in values]))
+    return mean if math.isfinite(mean) else None

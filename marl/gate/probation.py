@@ -1,0 +1,76 @@
+"""Probation: whether the main run still does what it did before a promotion, on the same held-out episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from learning_signal.marl.gate.measure import MeasureName, Values, failure, words
+from learning_signal.marl.gate.settings import GateSettings
+from learning_signal.marl.gate.statistics import checked, sign_flip_p
+from learning_signal.marl.settings import Frozen
+
+
+class ProbationVerdict(Frozen):
+    """Whether the main run still does what it did before a promotion, on the same held-out episodes."""
+
+    outcome: Literal["held", "regressed"]
+    measure: MeasureName
+    n: int
+    """Number of episodes."""
+    mean_before: float
+    mean_after: float | None
+    mean_drop: float | None
+    """Mean of before minus after; negative where it improved."""
+    p: float | None
+    """One-sided paired permutation p of "after is lower than before"."""
+    delta: float
+    alpha: float
+    reason: str
+
+
+def probation(
+    before: Sequence[float],
+    after: Values,
+    before_progress: Sequence[float] | None,
+    after_progress: Values | None,
+    max_return: float,
+    settings: GateSettings,
+) -> ProbationVerdict:
+    """Whether the main run is significantly below what it was before a promotion.
+
+    ``before`` and ``after`` are sparse returns per episode, the same held-out episodes in the same order;
+    progress likewise. *Regressed* iff the mean drop exceeds delta and the one-sided paired permutation p
+    over episodes (exact where ``2**n <= probation_resamples``, else resampled from a fixed seed) is at most
+    alpha. TrainingStatus is judged where both means of sparse return are below the floor and progress is given. A
+    missing or non-finite value after the promotion counts as regressed; one before it, fewer than 2 episodes,
+    or unequal numbers raise ``ValueError``.
+    """
+    if len(before) != len(after):
+        raise ValueError(
+            f"{len(before)} episodes before and {len(after)} after were given, "
+            "but they are compared in pairs: use the same set"
+        )
+    n, measure, delta = len(before), "sparse_return", settings.delta * max_return
+    floor = settings.floor * max_return
+    checked(before)
+    flaw = failure(after, n, measure)
+    given = before_progress is not None and after_progress is not None
+    if given and not flaw and all(float(np.mean(values)) < floor for values in (before, after)):
+        measure, delta, before, after = "progress", settings.delta_progress, before_progress, after_progress
+        flaw = failure(after, n, measure)
+    start = checked(before)
+    common = {"measure": measure, "n": n, "mean_before": float(start.mean()), "delta": delta, "alpha": settings.alpha}
+    if flaw:
+        reason = f"regressed: the main run {flaw}"
+        return ProbationVerdict(outcome="regressed", mean_after=None, mean_drop=None, p=None, reason=reason, **common)
+    end = np.asarray(after, dtype=np.float64)
+    drop, p = float((start - end).mean()), sign_flip_p(start - end, settings.probation_resamples, 0)
+    outcome = "regressed" if drop > delta and p <= settings.alpha else "held"
+    reason = (
+        f"{outcome}: {words(measure)} went from {start.mean():.4g} to {end.mean():.4g} over the same {n} episodes "
+        f"(drop {drop:+.4g}, delta {delta:.4g}, p = {p:.4g} against alpha {settings.alpha:g})"
+    )
+    return ProbationVerdict(outcome=outcome, mean_after=float(end.mean()), mean_drop=drop, p=p, reason=reason, **common)

@@ -1,0 +1,79 @@
+"""The statistics of a comparison computed again from its recorded inputs, to verify a ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from learning_signal.marl.gate.confirmation import GateSettings, Measure, judge, probation, rank_screen
+
+
+def recompute(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The result a comparison must have recorded, as plain data.
+
+    Args:
+        purpose: ``screen``, ``confirm`` or ``probation``.
+        inputs: as recorded: ``max_return``, ``arms`` and their ``order`` (JSON objects have none, and equal
+            candidates are ranked in it). Of a screen or a confirmation an arm is the list of its seeds' measures;
+            of a probation (``before``, ``after``) it holds ``sparse_returns`` and ``progress``, one value per episode.
+            A screen has its ``rung`` beside them, a confirmation the ``confirmations`` that share ``family_alpha``
+            (0 and 1 where an earlier version recorded none).
+        settings: the gate settings as recorded.
+
+    Raises:
+        ValueError: inputs from which no comparison of this purpose can have been made.
+    """
+    result = _result(purpose, inputs, settings, GateSettings.model_validate(settings))
+    return result if "mode" in settings else _as_version_0_1(result)
+
+
+def _as_version_0_1(result: dict[str, Any]) -> dict[str, Any]:
+    """The result in the words of version 0.1: what was judged was called ``rule`` there, and spelt with a space."""
+    if "measure" in result and "arms" not in result:
+        result = {("rule" if name == "measure" else name): value for name, value in result.items()}
+    for name in ("rule", "measure"):
+        if name in result:
+            result[name] = result[name].replace("_", " ")
+    return result
+
+
+def _result(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, Any], gate: GateSettings) -> dict[str, Any]:
+    if purpose == "probation":
+        return _probation(inputs, gate)
+    arms = {
+        arm: [Measure(sparse_return=seed["sparse_return"], progress=seed["progress"]) for seed in seeds]
+        for arm, seeds in ((arm, inputs["arms"][arm]) for arm in inputs.get("order", inputs["arms"]))
+    }
+    if "control" not in arms:
+        raise ValueError(f"found the arms {', '.join(arms)}, expected control among them")
+    control = arms.pop("control")
+    if purpose == "screen":
+        return rank_screen(control, arms, inputs["max_return"], gate, inputs.get("rung", 0)).model_dump(mode="json")
+    if purpose != "confirm" or len(arms) != 1:
+        raise ValueError(f"found a {purpose} of {len(arms)} candidates, expected a confirm of one")
+    (candidate,) = arms.values()
+    declared = inputs["progress_declared"]
+    verdict = judge(
+        [each.sparse_return for each in control],
+        [each.sparse_return for each in candidate],
+        [each.progress for each in control] if declared else None,
+        [each.progress for each in candidate] if declared else None,
+        inputs["max_return"],
+        gate,
+        inputs.get("confirmations", 1),
+    )
+    # The settings as recorded: an earlier version had fewer.
+    return verdict.model_dump(mode="json") | {"settings": dict(settings)}
+
+
+def _probation(inputs: Mapping[str, Any], gate: GateSettings) -> dict[str, Any]:
+    before, after = inputs["arms"]["before"], inputs["arms"]["after"]
+    verdict = probation(
+        before["sparse_returns"],
+        after["sparse_returns"],
+        before["progress"],
+        after["progress"],
+        inputs["max_return"],
+        gate,
+    )
+    return verdict.model_dump(mode="json")

@@ -1,0 +1,116 @@
+"""Screening: rank candidates by a few short runs, and say which go on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from learning_signal.marl.gate.measure import Measure, MeasureName, failure, sound, words
+from learning_signal.marl.gate.settings import GateSettings
+from learning_signal.marl.settings import Frozen
+
+
+class ScreenArm(Frozen):
+    """One candidate of a screening."""
+
+    name: str
+    differences: tuple[float, ...] | None
+    """Candidate minus control, one per seed that the control finished, in the measure of the screening; ``None`` for
+    an excluded arm.
+    """
+    mean_difference: float | None
+    failure: str | None
+    """Why this arm was not compared, or ``None``."""
+
+
+class ScreenResult(Frozen):
+    """Candidates from best to worst, then those that could not be compared."""
+
+    measure: MeasureName
+    arms: tuple[ScreenArm, ...]
+    chosen: str | None
+    """The best candidate, once the screen is over; ``None`` where nothing could be compared or several go on."""
+    goes_on: tuple[str, ...] | None = None
+    """The candidates of the next rung, best first; ``None`` where this was the last."""
+    reason: str
+
+
+def rank_screen(
+    control: Sequence[Measure],
+    candidates: Mapping[str, Sequence[Measure]],
+    max_return: float,
+    settings: GateSettings,
+    rung: int = 0,
+) -> ScreenResult:
+    """Rank candidates by their mean paired difference to the control, seed by seed in the same order.
+
+    Sparse return is compared, or progress where every arm that did not fail is below the floor and the task
+    declares progress (never in mode ``single run``). A seed that the control did not finish is left out for
+    every arm, and says so; where none is left, nothing can be compared. An arm with a missing value on a seed that
+    is left is excluded with its reason. Equal differences keep the order in which the candidates were given.
+
+    On a ``rung`` before the last (successive halving: Jamieson and Talwalkar 2016, arXiv 1502.07943) the better half
+    of the candidates, rounded up, goes on. The screen is over as soon as one is left, or the control has lost a seed.
+    """
+    n = len(control)
+    name, flaw = _measure(control, candidates, max_return, settings)
+    base = _values(control, name)
+    seeds = [index for index, value in enumerate(base) if sound(value)]
+    whole = len(seeds) == n and flaw is None
+    arms = []
+    for candidate, arm in candidates.items():
+        why = _excluded(arm, name, n, seeds) or (None if seeds else f"the control {flaw}")
+        values = _values(arm, name)
+        differences = None if why else tuple(float(values[index] - base[index]) for index in seeds)
+        mean = None if differences is None else float(np.mean(differences))
+        arms.append(ScreenArm(name=candidate, differences=differences, mean_difference=mean, failure=why))
+    arms.sort(key=lambda arm: math.inf if arm.mean_difference is None else -arm.mean_difference)
+    better = [arm.name for arm in arms if arm.failure is None][: math.ceil(len(arms) / 2)]
+    goes_on = tuple(better) if whole and rung < settings.screen_halvings and len(better) > 1 else None
+    chosen = better[0] if better and goes_on is None else None
+    if better:
+        best = f"mean difference of {words(name)} {arms[0].mean_difference:+.4g} over {len(seeds)} paired seeds"
+        reason = f"{better[0]} is best: {best}" + ("" if whole else f"; the control {flaw}, which is left out")
+        reason += f"; {', '.join(goes_on)} go on" if goes_on else ""
+    elif seeds or not candidates:
+        reason = "every candidate failed" if arms else "no candidate was given"
+    else:
+        reason = f"nothing could be compared: the control {flaw}"
+    return ScreenResult(measure=name, arms=tuple(arms), chosen=chosen, goes_on=goes_on, reason=reason)
+
+
+def _measure(
+    control: Sequence[Measure], candidates: Mapping[str, Sequence[Measure]], max_return: float, settings: GateSettings
+) -> tuple[MeasureName, str | None]:
+    """What the arms are compared in, and what the control lacks in it."""
+    n = len(control)
+    base = _values(control, "sparse_return")
+    flaw = failure(base, n, "sparse_return")
+    seeds = [index for index, value in enumerate(base) if sound(value)]
+    compared = [control, *(arm for arm in candidates.values() if not _excluded(arm, "sparse_return", n, seeds))]
+    declared = seeds and all(control[index].progress is not None for index in seeds)
+    floor = settings.floor * max_return
+    if (
+        declared
+        and settings.mode != "single run"
+        and all(float(np.mean([arm[index].sparse_return for index in seeds])) < floor for arm in compared)
+    ):
+        return "progress", failure(_values(control, "progress"), n, "progress")
+    return "sparse_return", flaw
+
+
+def _values(arm: Sequence[Measure], name: MeasureName) -> list[float | None]:
+    return [measure.progress if name == "progress" else measure.sparse_return for measure in arm]
+
+
+def _excluded(arm: Sequence[Measure], name: MeasureName, n: int, seeds: Sequence[int]) -> str | None:
+    """Why an arm cannot be compared on these of its ``n`` seeds, or ``None``."""
+    if len(arm) != n:
+        return failure(_values(arm, name), n, name)
+    for what in ("sparse_return", name):
+        values = _values(arm, what)
+        if any(not sound(values[index]) for index in seeds):
+            return failure(values, n, what)
+    return None

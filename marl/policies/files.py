@@ -1,0 +1,321 @@
+"""Policies as files: ``policy.safetensors`` (the weights, by name) and ``policy.json`` (what they are, and whose).
+
+    policy = load_policy("runs/policies/SESSION")
+    actions = policy.act(observations)
+
+Nothing else is needed to act: no checkpoint, no ledger, no task.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from learning_signal.marl.gate.statistics import interval
+from learning_signal.marl.learners import make_learner, make_policy
+from learning_signal.marl.learners.networks import Network
+from learning_signal.marl.learners.policy import Inputs, Player, Policy, greedy, sample
+from learning_signal.marl.learners.recurrent import RecurrentNetwork
+from learning_signal.marl.paths import inside
+from learning_signal.marl.segments.checkpoint import load_checkpoint
+from learning_signal.marl.segments.segment import SegmentStore, code_version
+from learning_signal.marl.settings import Count, Frozen, LearnerSettings, RunSettings
+from learning_signal.marl.shaping import ShapingConfig
+from learning_signal.marl.tasks import make_task as make_known_task
+from learning_signal.marl.tasks.base import Group, Task, TaskSpec
+
+WEIGHTS, DESCRIPTION = "policy.safetensors", "policy.json"
+FORMAT = 1
+
+
+class PolicyFileError(ValueError):
+    """A policy cannot be read, or not be used like this; one sentence."""
+
+
+class GroupDescription(Frozen):
+    """Agents that share one network; see ``marl.tasks.base.Group``."""
+
+    name: str
+    agents: tuple[int, ...]
+    observation_size: Count
+    actions: Count
+
+
+class MeasuredReturn(Frozen):
+    """The sparse return of a policy on held-out episodes, unshaped."""
+
+    episodes: int
+    sparse_return: float
+    """Mean over the episodes."""
+    low: float
+    high: float
+    """Bounds of the 95 % Student-t interval of the mean."""
+    progress: float | None
+    """Mean over the episodes; None where the task declares none."""
+    policy: Literal["sampled", "greedy"]
+    """How actions were chosen."""
+
+
+class PolicyDescription(Frozen):
+    """What ``policy.json`` says."""
+
+    format: Literal[1] = FORMAT
+    task: str
+    agents: Count
+    observation_size: Count
+    """Numbers of one agent's row of observations; those of a group may fill only its beginning."""
+    actions: Count
+    """Actions to choose from or, where actions are continuous, numbers in [-1, 1] of one action."""
+    action_names: tuple[str, ...]
+    continuous: bool
+    groups: tuple[GroupDescription, ...]
+    input: str = "the agent's observation, then a 1 at its place in its group and 0 at the others"
+    """What a network sees, in this order."""
+    activation: Literal["tanh"] = "tanh"
+    """Of the hidden layers."""
+    learner: LearnerSettings
+    """Algorithm, memory, units of the hidden layers, and how it was trained."""
+    env_steps: int
+    """Env steps of training, ancestors included."""
+    segment: str
+    """Id of the segment whose checkpoint this is."""
+    shaping: dict[str, Any]
+    """The shaping it was trained under last."""
+    evaluation: MeasuredReturn
+    code_version: str
+
+    @classmethod
+    def of(cls, spec: TaskSpec, learner: LearnerSettings, **provenance: Any) -> PolicyDescription:
+        """The description of a policy for ``spec``; ``provenance`` are the fields from ``env_steps`` on."""
+        groups = [
+            GroupDescription(
+                name=each.name, agents=each.agents, observation_size=each.observation_size, actions=each.actions
+            )
+            for each in spec.groups
+        ]
+        same = ("agents", "observation_size", "actions", "action_names", "continuous")
+        return cls(
+            task=spec.name,
+            groups=tuple(groups),
+            learner=learner,
+            **{name: getattr(spec, name) for name in same},
+            **provenance,
+        )
+
+    def spec(self) -> TaskSpec:
+        """As much of the task's declaration as acting needs."""
+        return TaskSpec(
+            name=self.task,
+            description="",
+            sparse_reward="",
+            agents=self.agents,
+            observation_size=self.observation_size,
+            state_size=1,
+            actions=self.actions,
+            action_names=self.action_names,
+            idle_action=None,
+            horizon=1,
+            max_return=None,
+            features=(),
+            progress=None,
+            continuous=self.continuous,
+            groups=tuple(Group(each.name, each.agents, each.observation_size, each.actions) for each in self.groups),
+        )
+
+
+def save_policy(folder: str | Path, policy: Policy, description: PolicyDescription) -> None:
+    """Write ``policy.safetensors`` and ``policy.json`` to ``folder``, made where it is missing."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in _named(policy).items()}
+    # The description comes last: where it stands, the weights are there. Neither is ever half written.
+    partial = inside(folder, WEIGHTS + ".partial")
+    partial.write_bytes(save(tensors, {"task": description.task, "segment": description.segment}))
+    os.replace(partial, folder / WEIGHTS)
+    partial = inside(folder, DESCRIPTION + ".partial")
+    partial.write_text(description.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, folder / DESCRIPTION)
+
+
+def load_policy(folder: str | Path, *, sampled: bool = False, seed: int = 0) -> LoadedPolicy:
+    """The policy that ``save_policy`` wrote to ``folder``, ready to act on the CPU.
+
+    ``sampled`` draws actions, from ``seed``, instead of taking the most probable one. Raises ``PolicyFileError``.
+    """
+    folder = Path(folder)
+    description = _description(folder / DESCRIPTION)
+    policy = make_policy(description.spec(), description.learner)
+    _fill(policy, _weights(folder / WEIGHTS), folder / WEIGHTS)
+    return LoadedPolicy(policy, description, sampled=sampled, seed=seed)
+
+
+def export_segment(
+    folder: str | Path,
+    segment: str,
+    store: SegmentStore,
+    run: RunSettings,
+    shaping: ShapingConfig,
+    make_task: Callable[[str, int], Task] = make_known_task,
+) -> PolicyDescription:
+    """Write the policy at the end of a stored segment to ``folder``, measured on the confirm episodes.
+
+    ``run`` and ``shaping`` are those it was trained with. Raises ``SegmentFailed`` where the store lacks the segment,
+    ``CheckpointError`` where the checkpoint cannot be read.
+    """
+    result = store.load_result(segment)
+    spec = make_task(run.task, 1).spec
+    settings = run.learner.model_copy(update={"device": "cpu"})
+    learner = make_learner(spec, settings, 0)
+    load_checkpoint(store.checkpoint_path(segment), learner)
+    last = result.evaluations_of("confirm")[-1]
+    low, high = interval(last.sparse_returns, 0.95)
+    description = PolicyDescription.of(
+        spec,
+        settings,
+        env_steps=result.end_env_steps,
+        segment=segment,
+        shaping=shaping.canonical(),
+        evaluation=MeasuredReturn(
+            episodes=len(last.sparse_returns),
+            sparse_return=last.sparse_return,
+            low=low,
+            high=high,
+            progress=last.mean_progress,
+            policy="greedy" if settings.learns_values else run.evaluation.policy,
+        ),
+        code_version=code_version(),
+    )
+    save_policy(folder, learner.policy, description)
+    return description
+
+
+class LoadedPolicy:
+    """A policy that acts in any number of environments at once."""
+
+    def __init__(self, policy: Policy, description: PolicyDescription, *, sampled: bool, seed: int) -> None:
+        """See ``load_policy``."""
+        if sampled and description.learner.learns_values:
+            raise PolicyFileError(
+                f"The {description.learner.algorithm} policy for {description.task} was asked to draw its actions, but "
+                "it holds values and no probabilities: leave 'sampled' out."
+            )
+        self.policy, self.description, self.sampled = policy, description, sampled
+        self._choose = sample if sampled else greedy
+        self._generator = np.random.Generator(np.random.PCG64(seed))
+        self._player: Player | None = None
+        self._inputs: Inputs | None = None
+
+    def reset(self, where: np.ndarray | None = None) -> None:
+        """New episodes begin, in every environment or ``where [E]`` is True: forget what was seen there.
+
+        Only policies with memory remember anything. After ``reset()`` the number of environments may change.
+        """
+        if where is None:
+            self._player = None
+        elif self._player is not None:
+            self._player.forget(np.asarray(where, bool))
+
+    def act(self, observations: np.ndarray) -> np.ndarray:
+        """Joint actions ``[E, A]`` int64 (continuous: ``[E, A, D]`` float32 in [-1, 1]) for ``[E, A, O]``.
+
+        Raises ``PolicyFileError`` for observations of another shape.
+        """
+        spec = self.policy.spec
+        observations = np.asarray(observations, np.float32)
+        if observations.ndim != 3 or observations.shape[1:] != (spec.agents, spec.observation_size):
+            raise PolicyFileError(
+                f"The policy for {spec.name} got observations of shape {observations.shape}, expected environments x "
+                f"{spec.agents} agents x {spec.observation_size}: give it the observations of that task."
+            )
+        environments = len(observations)
+        if self._player is None:
+            self._player, self._inputs = Player(self.policy, environments), Inputs(spec, (environments,))
+        elif self._player.environments != environments:
+            raise PolicyFileError(
+                f"The policy for {spec.name} acted in {self._player.environments} environments and now got "
+                f"{environments}: call reset() before the number changes."
+            )
+        self._inputs.write(observations)
+        shape = (environments, spec.agents, self.policy.distribution.width)
+        draws = torch.from_numpy(self._generator.random(shape, dtype=np.float32))
+        actions = self._player.act(self._inputs.groups, draws, self._choose).numpy()
+        return np.clip(actions, -1.0, 1.0) if spec.continuous else actions.copy()
+
+
+def _named(policy: Policy) -> dict[str, Tensor]:
+    """Every weight as a view, called ``group.layer.kind``."""
+    return {
+        f"{group.name}.{name}": tensor
+        for group, actor in zip(policy.spec.groups, policy.actors, strict=True)
+        for name, tensor in _layers(actor).items()
+    }
+
+
+def _layers(network: Network | RecurrentNetwork) -> dict[str, Tensor]:
+    """The layers of a network as views into its parameters."""
+    if isinstance(network, RecurrentNetwork):
+        return {
+            name.replace("_bias", ".bias") if name.endswith("_bias") else f"{name}.weight": tensor
+            for name, tensor in network.layers.items()
+        }
+    names = [f"layer_{index}" for index in range(len(network.hidden))] + ["output"]
+    named = {f"{name}.weight": tensor for name, tensor in zip(names, network.weights, strict=True)}
+    return named | {f"{name}.bias": tensor for name, tensor in zip(names, network.biases, strict=True)}
+
+
+def _description(path: Path) -> PolicyDescription:
+    try:
+        return PolicyDescription.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise PolicyFileError(
+            f"There is no {DESCRIPTION} in {path.parent}, expected a folder with an exported policy: export one "
+            "with 'python run.py export SESSION'."
+        ) from None
+    except OSError as error:
+        reason = (error.strerror or "it cannot be opened").lower()
+        raise PolicyFileError(f"The policy {path} cannot be read ({reason}): check the path.") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the whole file"
+        raise PolicyFileError(
+            f"{path} is not the description of a policy of format {FORMAT} ({place}: {first['msg']}): export it "
+            "again with this version."
+        ) from None
+
+
+def _weights(path: Path) -> Mapping[str, Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise PolicyFileError(
+            f"There is no {WEIGHTS} in {path.parent}, expected it beside {DESCRIPTION}: copy both, or export again."
+        ) from None
+    except (OSError, SafetensorError) as error:
+        raise PolicyFileError(
+            f"The weights {path} cannot be read ({' '.join(str(error).split())}), expected a safetensors file: "
+            "export the policy again."
+        ) from None
+
+
+def _fill(policy: Policy, stored: Mapping[str, Tensor], path: Path) -> None:
+    """Put the stored weights into the networks; ``PolicyFileError`` where they are not those of its description."""
+    expected = _named(policy)
+    found = {name: tuple(tensor.shape) for name, tensor in stored.items()}
+    for name in dict.fromkeys([*expected, *found]):
+        wanted = tuple(expected[name].shape) if name in expected else None
+        if found.get(name) != wanted:
+            raise PolicyFileError(
+                f"{path} holds {found.get(name) or 'nothing'} for {name}, but {DESCRIPTION} describes "
+                f"{wanted or 'nothing'}: use two files of one export."
+            )
+    for name, tensor in expected.items():
+        tensor.copy_(stored[name])

@@ -1,0 +1,1 @@
+"""Segments: pieces of training named by their inputs, how they are run and what they give."""

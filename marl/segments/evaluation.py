@@ -1,0 +1,209 @@
+"""Evaluation: the unshaped return of a policy on three disjoint, fixed sets of episodes, and a record of behaviour.
+
+Episodes and action draws are pure functions of the run's evaluation seed: every evaluation of every segment of a run
+plays the same episodes (common random numbers), and nothing is drawn from a training generator.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from learning_signal.marl.learners.policy import Inputs, Player, Policy, greedy, sample
+from learning_signal.marl.randomness import derive, episode_seeds, uniforms
+from learning_signal.marl.segments.records import SETS, BehaviourRecord, Evaluation
+from learning_signal.marl.settings import RunSettings
+from learning_signal.marl.tasks.base import Task, TaskSpec
+
+
+class NotFinite(RuntimeError):
+    """An evaluation gave NaN or an infinite number; one sentence."""
+
+
+def evaluation_environments(run: RunSettings) -> int:
+    """How many environments the evaluation of ``run`` steps at once.
+
+    All three sets together, unless each environment is somebody's own object, which may be large and is stepped alone.
+    """
+    return run.evaluation.episodes * (1 if ":" in run.task else len(SETS))
+
+
+class Evaluator:
+    """Plays the three sets of ``n`` episodes, all at once or one after the other, as many as the task holds."""
+
+    def __init__(self, run: RunSettings, task: Task) -> None:
+        """``task`` must have ``n = run.evaluation.episodes`` or ``3 n`` environments; nothing else may step it."""
+        self.run, self.task = run, task
+        self.episodes = run.evaluation.episodes
+        if task.environments not in (self.episodes, len(SETS) * self.episodes):
+            raise ValueError(
+                f"The evaluation task has {task.environments} environments, expected {len(SETS)} sets of "
+                f"{self.episodes} episodes or one; make it with {len(SETS) * self.episodes} or {self.episodes}."
+            )
+        self._seeds = self._set_seeds("evaluation episodes")
+        self._action_seeds = self._set_seeds("evaluation actions")
+        self._inputs = Inputs(task.spec, (task.environments,))
+
+    def _set_seeds(self, use: str) -> np.ndarray:
+        """One seed ``[3 n]`` per episode, set after set."""
+        return np.concatenate(
+            [episode_seeds(derive(self.run.evaluation_seed, use, name), 0, self.episodes) for name in SETS]
+        )
+
+    def evaluate(
+        self, policy: Policy, env_steps: int, *, record: bool
+    ) -> tuple[list[Evaluation], BehaviourRecord | None]:
+        """Results of all sets at position ``env_steps``, and with ``record`` the behaviour in the query set.
+
+        Raises ``NotFinite`` where the task gives NaN or infinity: such a number is no result, and once stored it
+        would come back as missing.
+        """
+        spec, count = self.task.spec, len(SETS) * self.episodes
+        lengths, returns = np.zeros(count, np.int64), np.zeros(count)
+        progress = None if spec.progress is None else np.zeros(count)
+        recorder = _Recorder(self.task, self.episodes) if record else None
+        for first in range(0, count, self.task.environments):
+            part = slice(first, first + self.task.environments)
+            sums = None if progress is None else progress[part]
+            # The query set comes first: what is recorded is in the first batch.
+            self._play(policy, env_steps, part, lengths[part], returns[part], sums, None if first else recorder)
+        self._refuse_not_finite(returns, "a sparse return", env_steps)
+        means = None if progress is None else progress / lengths
+        if means is not None:
+            self._refuse_not_finite(means, "a progress", env_steps)
+        behaviour = None
+        if recorder:
+            for name, values in recorder.features.items():
+                played = np.arange(len(values))[:, None] <= lengths[: self.episodes]
+                self._refuse_not_finite(values[played], f"the feature {name!r}", env_steps)
+            behaviour = recorder.finish(lengths, returns, means)
+        return [self._set_result(index, env_steps, returns, means) for index in range(len(SETS))], behaviour
+
+    def _play(
+        self,
+        policy: Policy,
+        env_steps: int,
+        part: slice,
+        lengths: np.ndarray,
+        returns: np.ndarray,
+        progress: np.ndarray | None,
+        recorder: _Recorder | None,
+    ) -> None:
+        """Play the episodes ``part`` and add up their steps, sparse rewards and progress: ``[E]`` each, from 0."""
+        task, seeds = self.task, self._seeds[part]
+        active = np.ones(task.environments, bool)
+        player = Player(policy, task.environments)
+        observations, acting = task.reset(seeds), None
+        if recorder:
+            recorder.state(0, active)
+        for t in range(task.spec.horizon):
+            self._refuse_not_finite(observations, "an observation", env_steps)
+            actions = self._act(player, observations, self._action_seeds[part], t)
+            observations, reward, terminated, truncated, alive = task.step(actions)
+            returns[active] += reward[active]
+            lengths += active
+            if progress is not None:
+                progress[active] += task.progress()[active]
+            if recorder:
+                recorder.transition(t, actions, acting, reward, active)
+            acting = alive
+            ended = terminated | truncated
+            active &= ~ended
+            if not active.any():
+                break
+            if ended.any():
+                # An ended episode may not be stepped on: it starts again, uncounted, to keep the batch whole.
+                observations = task.reset(seeds, ended)
+                player.forget(ended)
+
+    def _act(self, player: Player, observations: np.ndarray, seeds: np.ndarray, t: int) -> np.ndarray:
+        """The joint actions of step ``t``, drawn from ``seeds [E]``."""
+        spec, policy = self.task.spec, player.policy
+        self._inputs.write(observations)
+        draws = uniforms(seeds, spec.agents * policy.distribution.width, stream=t)
+        # Rounding a double just below 1 to single precision gives 1, which is outside [0, 1).
+        draws = np.minimum(draws.astype(np.float32), np.float32(1 - 2**-24))
+        drawn = torch.from_numpy(draws.reshape(len(draws), spec.agents, -1)).to(policy.device)
+        choose = sample if self.run.evaluation.policy == "sampled" else greedy
+        actions = player.act(self._inputs.groups, drawn, choose).numpy()
+        return np.clip(actions, -1.0, 1.0) if spec.continuous else actions.copy()
+
+    def _refuse_not_finite(self, values: np.ndarray, what: str, env_steps: int) -> None:
+        if not np.isfinite(values).all():
+            found = "NaN" if np.isnan(values).any() else "infinity"
+            raise NotFinite(
+                f"the evaluation gave {found} at env step {env_steps} ({what} of task {self.task.spec.name}), "
+                "expected finite numbers; correct the task"
+            )
+
+    def _set_result(self, index: int, env_steps: int, returns: np.ndarray, means: np.ndarray | None) -> Evaluation:
+        part = slice(index * self.episodes, (index + 1) * self.episodes)
+        return Evaluation(
+            env_steps=env_steps,
+            set=SETS[index],
+            sparse_returns=tuple(returns[part].tolist()),
+            progress=None if means is None else tuple(means[part].tolist()),
+        )
+
+
+class _Recorder:
+    """Collects the behaviour of the first ``n`` environments: the query set."""
+
+    def __init__(self, task: Task, episodes: int) -> None:
+        spec, self.task, self.episodes = task.spec, task, episodes
+        steps = spec.horizon
+        scopes = {"team": (), "agent": (spec.agents,)}
+        self.features = {
+            feature.name: np.full((steps + 1, episodes, *scopes[feature.scope]), np.nan, np.float32)
+            for feature in spec.features
+        }
+        self.actions = _no_actions(spec, steps, episodes)
+        sizes = np.zeros(spec.agents, np.int64)
+        for group in spec.groups:
+            sizes[list(group.agents)] = group.actions
+        self._has_number = np.arange(spec.actions) < sizes[:, None]
+        self.rewards = np.full((steps, episodes), np.nan, np.float32)
+        self.progress = None if spec.progress is None else np.full((steps + 1, episodes), np.nan, np.float32)
+
+    def state(self, t: int, active: np.ndarray) -> None:
+        """Write down the current states of the episodes that are ``active``."""
+        rows = active[: self.episodes]
+        current = self.task.features()
+        for name, buffer in self.features.items():
+            buffer[t, rows] = current[name][: self.episodes][rows]
+        if self.progress is not None:
+            self.progress[t, rows] = self.task.progress()[: self.episodes][rows]
+
+    def transition(
+        self, t: int, actions: np.ndarray, acting: np.ndarray | None, reward: np.ndarray, active: np.ndarray
+    ) -> None:
+        """Write down transition ``t`` and the states after it, before any reset; ``acting`` as in ``Step.alive``."""
+        rows = active[: self.episodes]
+        taken = np.broadcast_to(rows[:, None], (self.episodes, self.task.spec.agents))
+        if acting is not None:
+            taken = taken & acting[: self.episodes]
+        if self.task.spec.continuous:
+            taken = taken[:, :, None] & self._has_number
+        self.actions[t, taken] = actions[: self.episodes][taken]
+        self.rewards[t, rows] = reward[: self.episodes][rows]
+        self.state(t + 1, active)
+
+    def finish(self, lengths: np.ndarray, returns: np.ndarray, means: np.ndarray | None) -> BehaviourRecord:
+        part = slice(0, self.episodes)
+        return BehaviourRecord(
+            task=self.task.spec.name,
+            features=self.features,
+            actions=self.actions,
+            rewards=self.rewards,
+            progress=self.progress,
+            lengths=lengths[part].copy(),
+            sparse_returns=returns[part].copy(),
+            progress_means=None if means is None else means[part].copy(),
+        )
+
+
+def _no_actions(spec: TaskSpec, steps: int, episodes: int) -> np.ndarray:
+    """The actions of a ``BehaviourRecord`` before anybody acted."""
+    if spec.continuous:
+        return np.full((steps, episodes, spec.agents, spec.actions), np.nan, np.float32)
+    return np.full((steps, episodes, spec.agents), -1, np.int8 if spec.actions <= 127 else np.int16)

@@ -1,0 +1,309 @@
+"""Segments: pieces of training named by their inputs (parent, shaping, env steps, seed, run), and their results.
+
+A segment's id is the hash of everything its result depends on, so the same segment is never computed twice and
+nothing is ever overwritten.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from learning_signal.marl.paths import OutsideFolder, inside
+from learning_signal.marl.segments.records import SETS, BehaviourRecord, Evaluation
+from learning_signal.marl.settings import Frozen, RunSettings
+from learning_signal.marl.shaping import ShapingConfig
+from learning_signal.marl.tasks import make_task
+from learning_signal.marl.tasks.base import TaskSpec
+
+
+class SegmentFailed(RuntimeError):
+    """A segment cannot be computed or read; the message is one sentence.
+
+    ``env_steps`` of it were trained all the same, as far as is known: what fails on the way has cost them.
+    """
+
+    def __init__(self, message: str, *, env_steps: int = 0) -> None:
+        super().__init__(message)
+        self.env_steps = env_steps
+
+
+class SegmentImpossible(SegmentFailed):
+    """The machine or the program, not the segment, is at fault: trying again later may succeed.
+
+    It says nothing about the shaping, so it must never count as a failure of one.
+    """
+
+
+class SegmentStopped(RuntimeError):
+    """The caller asked a segment to stop; nothing of it was stored."""
+
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def failure_of(error: Exception, segment: str, env_steps: int = 0) -> SegmentFailed:
+    """What an exception that ended a segment means for it: ``SegmentImpossible`` or ``SegmentFailed``.
+
+    What the operating system, the memory or the import system raised is the machine's; every other exception
+    is the segment's own. A ``SegmentFailed`` keeps its class and words; ``env_steps`` counts where it knows fewer.
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, SegmentFailed):
+        kind = SegmentImpossible if isinstance(error, SegmentImpossible) else SegmentFailed
+        return kind(text, env_steps=max(env_steps, error.env_steps))
+    cause = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        message = f"The disk is full: segment {segment} could not be stored ({cause}); free space and resume."
+    elif isinstance(error, OSError):
+        message = f"The machine failed segment {segment} ({cause}); put that right and resume."
+    elif isinstance(error, MemoryError):
+        message = f"The memory is full: segment {segment} could not be trained ({cause}); free some and resume."
+    elif isinstance(error, ImportError):
+        message = f"The program could not load what segment {segment} needs ({cause}); install it and resume."
+    else:
+        return SegmentFailed(cause, env_steps=env_steps)
+    return SegmentImpossible(message, env_steps=env_steps)
+
+
+NOT_TRAINING = (
+    "aggregates.py",
+    "behaviour.py",
+    "behaviour_actions.py",
+    "behaviour_text.py",
+    "curves.py",
+    "executor.py",
+    "gate.py",
+    "gate_settings.py",
+    "jobs.py",
+    "measure.py",
+    "picture.py",
+    "play.py",
+    "policy_files.py",
+    "pool.py",
+    "probation.py",
+    "ray_cluster.py",
+    "ray_executor.py",
+    "ray_worker.py",
+    "screening.py",
+    "stage.py",
+    "statistics.py",
+    "tasks/checked_episode.py",
+    "tasks/contract.py",
+    "tasks/parallel.py",
+    "worker.py",
+)
+"""Files of this package that no segment's result depends on."""
+
+
+@cache
+def code_version() -> str:
+    """A 16-digit hash of the sources of this package: other code may give other results for the same inputs."""
+    return _hash_of_sources(without=())
+
+
+@cache
+def training_version() -> str:
+    """The same of what a segment's result depends on: sources, and the versions of torch and NumPy."""
+    versions = " ".join(version(package) for package in ("torch", "numpy"))
+    return hashlib.sha256(f"{_hash_of_sources(without=NOT_TRAINING)} {versions}".encode()).hexdigest()[:16]
+
+
+def _hash_of_sources(without: tuple[str, ...]) -> str:
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
+        name = path.relative_to(root).as_posix()
+        if name not in without:
+            digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+class SegmentSpec(Frozen):
+    """The inputs of a segment."""
+
+    run: RunSettings
+    parent: str | None
+    """Id of the segment to continue from, or None for newly drawn weights."""
+    shaping: ShapingConfig
+    env_steps: int
+    """Env steps to train; a multiple of ``rollout_size``."""
+    seed: int
+
+    @property
+    def id(self) -> str:
+        """``s`` and 16 hexadecimal digits: the hash of these inputs and of the code, a user's environment included."""
+        inputs = {
+            "run": self.run.model_dump(mode="json"),
+            "parent": self.parent,
+            "shaping": self.shaping.canonical(),
+            "env_steps": self.env_steps,
+            "seed": self.seed,
+            "code": training_version(),
+        }
+        if ":" in self.run.task:
+            from learning_signal.marl.tasks.foreign.declaration import source_version
+
+            inputs["environment"] = source_version(self.run.task)
+        text = json.dumps(inputs, sort_keys=True, separators=(",", ":"))
+        return "s" + hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class SegmentResult(Frozen):
+    """What a segment gave, besides its checkpoint and behaviour record."""
+
+    id: str
+    parent: str | None
+    start_env_steps: int
+    """Env steps of all ancestors."""
+    end_env_steps: int
+    env_steps: int
+    updates: tuple[dict[str, float | None], ...]
+    """One row of ``marl.segments.metrics.METRICS`` per update."""
+    evaluations: tuple[Evaluation, ...]
+    wall_seconds: float
+    timings: dict[str, float]
+    """Seconds of environment, policy, shaping, update, evaluation and rest."""
+    reused: bool = False
+    """Whether the result was stored already and nothing was computed."""
+
+    def evaluations_of(self, set_name: str) -> tuple[Evaluation, ...]:
+        """The evaluations of one set, oldest first."""
+        if set_name not in SETS:
+            raise ValueError(f"There is no evaluation set {set_name!r}; choose one of {', '.join(SETS)}.")
+        return tuple(evaluation for evaluation in self.evaluations if evaluation.set == set_name)
+
+
+@dataclass(frozen=True)
+class TrainingStatus:
+    """How far a segment in flight is."""
+
+    id: str
+    done_env_steps: int
+    total_env_steps: int
+    sparse_return: float | None
+    """Of the latest update's episodes, as in ``METRICS``."""
+    progress: float | None
+
+
+_ID = re.compile("s[0-9a-f]{16}")
+
+
+class SegmentStore:
+    """A folder of finished segments, one sub-folder each. A segment appears there whole or not at all."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def path(self, segment: str) -> Path:
+        """The folder of a segment, whether it exists or not.
+
+        ``SegmentImpossible`` for what is no id of a segment: ids also come from ledgers of strangers.
+        """
+        if not _ID.fullmatch(segment):
+            raise SegmentImpossible(
+                f"Found the segment id {segment!r}, expected s and 16 hexadecimal digits: do not use the ledger or "
+                "policy it comes from."
+            )
+        try:
+            return inside(self.root, segment)
+        except OutsideFolder as error:
+            raise SegmentImpossible(str(error)) from None
+
+    def checkpoint_path(self, segment: str) -> Path:
+        return self.path(segment) / "checkpoint.pt"
+
+    def has(self, segment: str) -> bool:
+        """Whether the segment was computed."""
+        return self.path(segment).is_dir()
+
+    def load_result(self, segment: str) -> SegmentResult:
+        """The stored result; ``SegmentImpossible`` if there is none or it cannot be read."""
+        path = self.path(segment) / "result.json"
+        if not self.has(segment):
+            raise SegmentImpossible(f"Segment {segment} is not in {self.root}; run it first.")
+        try:
+            return SegmentResult.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise SegmentImpossible(
+                f"The result of segment {segment} in {path} cannot be read ({type(error).__name__}); "
+                "delete the folder to compute it again."
+            ) from error
+
+    def behaviour(self, segment: str) -> BehaviourRecord:
+        """The query episodes of the segment's last evaluation; ``SegmentImpossible`` if they cannot be read."""
+        path = self.path(segment) / "behaviour.npz"
+        try:
+            return BehaviourRecord.load(path)
+        except (
+            OSError,
+            ValueError,
+            EOFError,
+            KeyError,
+            TypeError,
+            NotImplementedError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
+            raise SegmentImpossible(
+                f"The behaviour record of segment {segment} in {path} cannot be read ({type(error).__name__}); "
+                "run the segment, or delete its folder to compute it again."
+            ) from error
+
+    @contextmanager
+    def writing(self, segment: str) -> Iterator[Path]:
+        """A temporary folder that becomes the segment's own when the block ends without an error."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        target = self.path(segment)
+        folder = Path(tempfile.mkdtemp(prefix=f".{segment}.", dir=self.root))
+        try:
+            yield folder
+            for path in folder.iterdir():
+                _flush(path)
+            try:
+                os.replace(folder, target)
+            except OSError:
+                # Another process finished the same segment first: its files are as good as these.
+                if not self.has(segment):
+                    raise
+            _flush(self.root)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """Make sure that ``path`` is on the disk before something refers to it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def rollout_size(run: RunSettings, spec: TaskSpec | None = None) -> int:
+    """Env steps of one rollout (and so of one update). ``spec`` saves making the task to learn its horizon."""
+    steps = run.learner.rollout_steps
+    if steps is None:
+        steps = (spec or make_task(run.task, 1).spec).horizon
+    return steps * run.learner.environments
+
+
+def round_up(run: RunSettings, env_steps: int, spec: TaskSpec | None = None) -> int:
+    """The smallest multiple of ``rollout_size`` that is at least ``env_steps`` (and at least one rollout)."""
+    size = rollout_size(run, spec)
+    return max(-(-env_steps // size), 1) * size

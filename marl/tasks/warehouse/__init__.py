@@ -1,0 +1,1 @@
+"""The warehouse of `rware`, stepped in batches."""

@@ -1,0 +1,509 @@
+"""Backends over real HTTP: every fault of a server ends in a usable reply or in one sentence, and in one row each."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import time
+import warnings
+from contextlib import asynccontextmanager
+
+import pytest
+from autogen_core import CancellationToken, FunctionCall
+from autogen_core.models import (
+    AssistantMessage,
+    CreateResult,
+    FunctionExecutionResult,
+    FunctionExecutionResultMessage,
+    RequestUsage,
+    SystemMessage,
+    UserMessage,
+)
+from loguru import logger
+
+from learning_signal.agents.model.backends import agent_client, backend_table, build_client, check
+from learning_signal.agents.model.faults import BackendError, classify, mask
+from learning_signal.agents.model.guard import ForwardingClient, GuardedClient, Limits
+from learning_signal.agents.model.recording import CallContext
+from learning_signal.agents.model.replies import EmptyReply, repair_history, sanitise, split_thinking
+from learning_signal.agents.model.specs import SpecError, parse_spec
+from learning_signal.ledger.errors import LedgerError
+from learning_signal.ledger.write.writer import Ledger
+from tests.support import scripted_server as wire
+from tests.support.ledger_samples import SAMPLE_ID
+from tests.support.scripted_server import Reply, serving
+
+CANARY = "sk-canary-0123456789abcdef"
+TOOLS = [
+    {
+        "name": name,
+        "description": "Look something up.",
+        "parameters": {"type": "object", "properties": {"x": {"type": "integer"}}},
+    }
+    for name in ("look", "submit_look")
+]
+ASK = [SystemMessage(content="Be brief."), UserMessage(content="Go on.", source="session")]
+QUICK = Limits(attempts=3, timeout=0.4, deadline=3.0, backoff=0.01, longest_wait=0.2)
+
+
+@pytest.fixture(scope="module")
+def empty_ledger(tmp_path_factory):
+    """A ledger with one session; copied per test, because making one costs more than a test."""
+    path = tmp_path_factory.mktemp("empty") / "log.db"
+    with Ledger.open(path) as opened:
+        opened.begin_session(id=SAMPLE_ID, task="spread", algorithm="mappo", seed=0, config={}, code_version="test")
+    return path
+
+
+@pytest.fixture
+def ledger(empty_ledger, tmp_path):
+    with Ledger.open(shutil.copy(empty_ledger, tmp_path / "log.db")) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def connected(ledger, *script, parameters="", context=None, environment=None, limits=QUICK):
+    """A server with ``script`` and the whole client stack of a critic on it."""
+    async with serving(*script) as server:
+        spec = parse_spec(f"openai-api/some-model@{server.address}{parameters}")
+        client = agent_client(
+            spec,
+            "critic",
+            ledger=ledger,
+            session_id=SAMPLE_ID,
+            context=context or CallContext(1, "critic", "0"),
+            limits=limits,
+            environment={"SOME_MODEL_API_KEY": CANARY} if environment is None else environment,
+        )
+        try:
+            yield server, client
+        finally:
+            await client.close()
+
+
+def rows(ledger, table="llm_calls"):
+    return ledger.rows(f"SELECT * FROM {table} ORDER BY 1")
+
+
+def body(ledger, address):
+    return ledger.rows("SELECT body FROM bodies WHERE hash = ?", (address,))[0]["body"]
+
+
+async def ask(ledger, *script, **options):
+    async with connected(ledger, *script, **options) as (server, client):
+        return await client.create(ASK, tools=TOOLS), server
+
+
+# what ends well -------------------------------------------------------------------------------------------------
+
+GOOD = {
+    "text": (wire.text("All is well."), "All is well."),
+    "another model name": (wire.text("All is well.", model="gpt-4o-2024"), "All is well."),
+    "usage missing": (wire.text("All is well.", usage=None), "All is well."),
+    "usage empty": (wire.text("All is well.", usage={"prompt_tokens": None}), "All is well."),
+    "content in parts": (wire.text([{"type": "text", "text": "All is well."}]), "All is well."),
+    "reasoning in the text": (wire.text("<think>hm</think>All is well."), "All is well."),
+    "a slow reply within the limit": (Reply(**{**vars(wire.text("All is well.")), "delay": 0.1}), "All is well."),
+    "a call": (wire.call("look", '{"x": 1}'), [("look", '{"x": 1}')]),
+    "arguments as an object": (wire.call("look", {"x": 1}), [("look", '{"x": 1}')]),
+    "arguments null": (wire.call("look", None), [("look", "{}")]),
+    "arguments empty": (wire.call("look", ""), [("look", "{}")]),
+    "arguments malformed": (wire.call("look", '{"x": '), [("look", '{"x": ')]),
+    "a prefix before the name": (wire.call("functions.submit_look"), [("submit_look", "{}")]),
+    "an unknown tool": (wire.call("nope"), [("nope", "{}")]),
+    "no call id": (wire.calls([(None, "look", "{}")]), [("look", "{}")]),
+    "the same call twice": (wire.calls([("a", "look", "{}"), ("a", "look", "{}")]), [("look", "{}")]),
+    "one id for two calls": (
+        wire.calls([("0", "look", '{"x": 1}'), ("0", "look", '{"x": 2}')]),
+        [("look", '{"x": 1}'), ("look", '{"x": 2}')],
+    ),
+    "a wrong finish reason": (wire.call("look", finish="stop"), [("look", "{}")]),
+}
+
+
+@pytest.mark.parametrize("case", GOOD)
+def test_a_usable_reply_needs_one_request(ledger, case):
+    reply, expected = GOOD[case]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result, server = asyncio.run(ask(ledger, reply))
+    assert len(server.requests) == 1
+    if isinstance(result.content, str):
+        assert result.content == expected
+    else:
+        assert [(call.name, call.arguments) for call in result.content] == expected
+        ids = [call.id for call in result.content]
+        assert all(ids) and len(set(ids)) == len(ids)
+    (row,) = rows(ledger)
+    assert row["status"] == "ok" and row["attempt"] == 1 and row["latency_ms"] > 0
+    assert row["model_requested"] == "some-model"
+    assert row["model_served"] == ("gpt-4o-2024" if case == "another model name" else "served-model")
+    assert row["tokens_source"] == ("estimate" if case.startswith("usage") else "server")
+    assert row["tokens_in"] > 0 and row["cost_usd"] is None
+
+
+def test_reasoning_is_kept_as_thought(ledger):
+    result, _ = asyncio.run(ask(ledger, wire.text("<think>hm</think>Well.")))
+    assert (result.thought, result.content) == ("hm", "Well.")
+
+
+def test_the_request_is_what_a_server_expects(ledger):
+    async def main():
+        reply = wire.text("ok")
+        async with connected(ledger, reply, parameters="?temperature=0.5&seed=3&max_tokens=9") as (server, client):
+            await client.create(ASK, tools=TOOLS)
+        return server.requests[0]
+
+    request = asyncio.run(main())
+    assert request.path == "/v1/chat/completions"
+    assert request.headers["authorization"] == f"Bearer {CANARY}"
+    sent = request.body
+    assert (sent["temperature"], sent["seed"], sent["max_tokens"]) == (0.5, 3, 9)
+    assert [message["role"] for message in sent["messages"]] == ["system", "user"]
+    assert "name" not in sent["messages"][1]
+    assert [tool["function"]["name"] for tool in sent["tools"]] == ["look", "submit_look"]
+    assert not sent.get("stream")
+
+
+# what does not --------------------------------------------------------------------------------------------------
+
+BAD = {
+    "wrong key": (wire.error(401, f"Incorrect API key provided: {CANARY}"), "permanent", 1, "SOME_MODEL_API_KEY"),
+    "no such model": (wire.error(404, "model 'some-model' not found"), "permanent", 1, "not found"),
+    "bad request": (wire.error(400, "context length exceeded"), "permanent", 1, "context length exceeded"),
+    "no quota": (wire.error(429, "quota", "insufficient_quota"), "permanent", 1, "no quota"),
+    "rate limit": (wire.error(429, "slow down", retry_after="0.02"), "transient", 3, "rate of requests"),
+    "server fault": (wire.error(500, "oops"), "transient", 3, "oops"),
+    "html error page": (Reply(503, raw=b"<html>busy</html>", content_type="text/html"), "transient", 3, "HTTP 503"),
+    "too slow": (Reply(**{**vars(wire.text("late")), "delay": 5.0}), "transient", 3, "did not answer in time"),
+    "drips for ever": (Reply(**{**vars(wire.text("late")), "drip": 0.05}), "transient", 3, "did not answer in time"),
+    "drops": (Reply(drop=True), "transient", 3, "cannot be reached"),
+    "html": (Reply(raw=b"<html>hello</html>", content_type="text/html"), "protocol", 3, "no JSON"),
+    "invalid JSON": (Reply(raw=b'{"choices": ['), "protocol", 3, "cannot be read"),
+    "an error inside a 200": (Reply(body={"error": {"message": "overloaded"}}), "protocol", 3, "overloaded"),
+    "no choices": (Reply(body={"choices": []}), "protocol", 3, "without choices"),
+    "choices null": (Reply(body={"choices": None}), "protocol", 3, "without choices"),
+    "no message": (Reply(body={"choices": [{"index": 0}]}), "protocol", 3, "without a message"),
+    "a call without a function": (wire.calls([("a", None, "{}")]), "protocol", 3, "without a function"),
+    "cut": (wire.text("All is", finish="length"), "truncated", 3, "max_tokens"),
+    "a cut call": (wire.call("look", '{"x": ', finish="length"), "truncated", 3, "max_tokens"),
+    "empty": (wire.text(""), "empty", 3, "neither text nor a tool call"),
+    "null": (wire.text(None), "empty", 3, "neither text nor a tool call"),
+    "only reasoning": (wire.text("<think>hm</think>"), "empty", 3, "neither text nor a tool call"),
+    "no calls in the list": (wire.calls([]), "empty", 3, "neither text nor a tool call"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_lasting_fault_ends_in_one_sentence(ledger, case):
+    reply, kind, attempts, says = BAD[case]
+    heard = []
+    sink = logger.add(heard.append, diagnose=False, backtrace=True)
+    started = time.perf_counter()
+    limits = Limits(attempts=3, timeout=0.15, deadline=3.0, backoff=0.01, longest_wait=0.2)
+    with pytest.raises(BackendError) as raised:
+        asyncio.run(ask(ledger, reply, limits=limits))
+    assert time.perf_counter() - started < 2.5
+    try:
+        raise raised.value
+    except BackendError:
+        logger.exception("a call failed")
+    logger.remove(sink)
+    sentence = str(raised.value)
+    assert raised.value.kind == kind
+    assert says in sentence and "openai-api/some-model@http://127.0.0.1" in sentence
+    assert sentence.endswith(".") and "\n" not in sentence
+    made = rows(ledger)
+    assert [row["attempt"] for row in made] == list(range(1, attempts + 1))
+    assert {(row["status"], row["error_kind"]) for row in made} == {("error", kind)}
+    # What is of no use is paid for too.
+    answered = kind in ("truncated", "empty") or case == "a call without a function"
+    assert {(row["tokens_in"], row["tokens_out"]) for row in made} == {(11, 7) if answered else (None, None)}
+    assert all(row["reply"] is None for row in made)
+    assert {event["status"] for event in rows(ledger, "events")} == {"error"}
+    assert CANARY not in sentence and CANARY not in "".join(heard)
+    for path in ledger.path.parent.iterdir():
+        assert CANARY.encode() not in path.read_bytes()
+
+
+FLAKY = {name: BAD[name][0] for name in ("rate limit", "server fault", "drops", "html", "no choices", "cut", "empty")}
+
+
+@pytest.mark.parametrize("case", FLAKY)
+def test_a_passing_fault_is_survived(ledger, case):
+    result, server = asyncio.run(ask(ledger, FLAKY[case], wire.text("All is well.")))
+    assert result.content == "All is well." and len(server.requests) == 2
+    assert [(row["attempt"], row["status"]) for row in rows(ledger)] == [(1, "error"), (2, "ok")]
+
+
+def test_a_refused_connection_is_named(ledger):
+    async def main():
+        async with serving(wire.text("x")) as server:
+            address = server.address
+        spec = parse_spec(f"openai-api/some-model@{address}")
+        client = agent_client(
+            spec, "critic", ledger=ledger, session_id=SAMPLE_ID, context=CallContext(), limits=QUICK, environment={}
+        )
+        with pytest.raises(BackendError, match="cannot be reached at http://127.0.0.1.*start the server") as raised:
+            await client.create(ASK)
+        assert raised.value.kind == "transient" and "given up after 3 attempts" in str(raised.value)
+
+    asyncio.run(main())
+
+
+def test_retry_after_is_honoured_up_to_a_cap(ledger):
+    async def waited(header):
+        waits = []
+
+        async def sleep(seconds):
+            waits.append(seconds)
+
+        async with serving(wire.error(429, retry_after=header), wire.text("ok")) as server:
+            spec = parse_spec(f"openai-api/m@{server.address}")
+            guard = GuardedClient(build_client(spec, "critic", environment={}), spec, limits=QUICK, sleep=sleep)
+            await guard.create(ASK)
+        return waits
+
+    assert asyncio.run(waited("0.1")) == [0.1]
+    assert asyncio.run(waited("3600")) == [QUICK.longest_wait]
+    assert asyncio.run(waited("Wed, 21 Oct 2015 07:28:00 GMT")) == [0.0]
+    without = asyncio.run(waited("soon"))
+    assert without == asyncio.run(waited("soon")) and 0.0075 <= without[0] <= 0.0125
+
+
+def test_the_deadline_bounds_all_attempts(ledger):
+    limits = Limits(attempts=20, timeout=0.2, deadline=0.5, backoff=0.01)
+    started = time.perf_counter()
+    with pytest.raises(BackendError, match="did not answer in time"):
+        asyncio.run(ask(ledger, Reply(body={}, delay=5.0), limits=limits))
+    assert time.perf_counter() - started < 1.2
+    assert 2 <= len(rows(ledger)) <= 3
+
+
+def test_cancelling_stops_the_call_and_is_recorded(ledger):
+    async def main():
+        token = CancellationToken()
+        async with connected(ledger, Reply(body={}, delay=5.0), limits=Limits()) as (_, client):
+            waiting = asyncio.ensure_future(client.create(ASK, cancellation_token=token))
+            await asyncio.sleep(0.1)
+            token.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.wait_for(waiting, 1.0)
+
+    asyncio.run(main())
+    assert [row["status"] for row in rows(ledger)] == ["interrupted"]
+
+
+def test_a_failing_ledger_is_not_taken_for_a_failing_backend(ledger, monkeypatch):
+    def refuse(*arguments, **options):
+        raise LedgerError("The disk is full.")
+
+    monkeypatch.setattr(ledger, "complete", refuse)
+    with pytest.raises(LedgerError, match="The disk is full"):
+        asyncio.run(ask(ledger, wire.text("ok")))
+
+
+# memory ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_step_gets_the_same_reply_and_another_step_asks_again(ledger):
+    async def main():
+        context = CallContext(1, "critic", "0")
+        script = [wire.calls([("0", "look", "{}")], content="first"), wire.call("look", '{"x": 2}')]
+        async with connected(ledger, *script, context=context) as (server, client):
+            first = await client.create(ASK, tools=TOOLS)
+            assert await client.create(ASK, tools=TOOLS) == first
+            assert len(server.requests) == 1
+            context.step = "1"
+            second = await client.create(ASK, tools=TOOLS)
+            assert second.content[0].arguments == '{"x": 2}' and second.content[0].id != first.content[0].id
+            await client.create([*ASK, UserMessage(content="And?", source="session")], tools=TOOLS)
+            await client.create(ASK, tools=TOOLS[:1])
+            assert len(server.requests) == 4
+
+    asyncio.run(main())
+    assert [row["status"] for row in rows(ledger)] == ["ok"] * 4
+
+
+def test_a_failed_or_interrupted_reply_is_asked_for_again(ledger):
+    async def main():
+        async with connected(ledger, wire.error(400), wire.text("ok")) as (server, client):
+            with pytest.raises(BackendError):
+                await client.create(ASK)
+            assert (await client.create(ASK)).content == "ok"
+
+    asyncio.run(main())
+    assert [row["status"] for row in rows(ledger)] == ["error", "ok"]
+
+
+def test_messages_are_stored_once(ledger):
+    async def main():
+        context = CallContext(1, "critic", "0")
+        async with connected(ledger, wire.text("ok"), context=context) as (_, client):
+            await client.create(ASK)
+            context.step = "1"
+            await client.create([*ASK, AssistantMessage(content="ok", source="critic")])
+
+    asyncio.run(main())
+    first, second = (json.loads(body(ledger, row["context"])) for row in rows(ledger))
+    assert second[:2] == first and len(second) == 3
+    assert json.loads(body(ledger, second[2]))["content"] == "ok"
+
+
+# replies and histories ------------------------------------------------------------------------------------------
+
+
+def reply(content, thought=None, finish="stop"):
+    return CreateResult(content=content, thought=thought, finish_reason=finish, usage=RequestUsage(1, 1), cached=False)
+
+
+def test_what_is_left_out_of_a_reply_is_said():
+    long = sanitise(reply("x" * 100_000), [], 0)
+    assert len(long.content) == 40_000 and "the first 40000 of 100000 characters" in long.content
+    many = [FunctionCall(id=str(n), name="look", arguments=json.dumps({"x": n})) for n in range(20)]
+    cleaned = sanitise(reply(many), ["look"], 0)
+    assert len(cleaned.content) == 16 and "[4 tool calls were left out" in cleaned.thought
+    twice = [FunctionCall(id="a", name="look", arguments="{}"), FunctionCall(id="b", name="look", arguments="{}")]
+    assert "a repetition of the call to look" in sanitise(reply(twice), ["look"], 0).thought
+
+
+def test_sanitising_is_idempotent_and_deterministic():
+    calls = [
+        FunctionCall(id="", name="tools:look", arguments="null"),
+        FunctionCall(id="1", name="look", arguments="[]"),
+    ]
+    once = sanitise(reply(calls, thought="<think>hm</think>"), ["look"], 2)
+    assert once == sanitise(once, ["look"], 2) == sanitise(reply(calls, thought="hm"), ["look"], 2)
+    assert once.content != sanitise(reply(calls, thought="hm"), ["look"], 3).content
+
+
+@pytest.mark.parametrize(
+    ("text", "rest", "thought"),
+    [
+        ("plain < text", "plain < text", None),
+        ("<think>a</think>b<thinking>c</thinking>d", "bd", "a\nc"),
+        ("a, then</think>b", "b", "a, then"),
+        ("<think>never closed", "", "never closed"),
+        ("about </thin", "about </thin", None),
+    ],
+)
+def test_thinking_is_split_from_text(text, rest, thought):
+    assert split_thinking(text) == (rest, thought)
+
+
+def test_a_broken_history_is_repaired():
+    made = [FunctionCall(id="a", name="look", arguments='{"x"'), FunctionCall(id="b", name="look", arguments="{}")]
+    stray = FunctionExecutionResult(content="?", name="look", call_id="z", is_error=False)
+    answer = FunctionExecutionResult(content="1", name="look", call_id="a", is_error=False)
+    repaired = repair_history(
+        [
+            FunctionExecutionResultMessage(content=[stray]),
+            ASK[1],
+            AssistantMessage(content=made, source="critic"),
+            FunctionExecutionResultMessage(content=[answer, stray]),
+            AssistantMessage(content=made[1:], source="critic"),
+            ASK[1],
+        ]
+    )
+    kinds = [message.type for message in repaired]
+    calls, results = "AssistantMessage", "FunctionExecutionResultMessage"
+    assert kinds == ["UserMessage", calls, results, calls, results, "UserMessage"]
+    assert json.loads(repaired[1].content[0].arguments) == {"unreadable": '{"x"'}
+    assert [result.call_id for result in repaired[2].content] == ["a", "b"]
+    assert repaired[2].content[0].content == "1" and "interrupted" in repaired[2].content[1].content
+    assert repair_history(repaired) == repaired
+    assert made[0].arguments == '{"x"'
+
+
+# choosing and trying out ----------------------------------------------------------------------------------------
+
+
+def test_the_rules_run_through_the_same_stack(ledger):
+    async def main():
+        spec = parse_spec("rules")
+        client = agent_client(
+            spec, "critic", ledger=ledger, session_id=SAMPLE_ID, context=CallContext(), environment={}
+        )
+        return await client.create(ASK)
+
+    assert asyncio.run(main()).content
+    (row,) = rows(ledger)
+    assert (row["spec"], row["model_requested"], row["tokens_source"]) == ("rules", "rules", "estimate")
+
+
+def test_a_fault_of_the_rules_is_not_retried():
+    class _Broken(ForwardingClient):
+        calls = 0
+
+        async def create(self, messages, **options):
+            self.calls += 1
+            raise KeyError("stage")
+
+    broken = _Broken(None)
+    with pytest.raises(BackendError, match="Backend 'rules' failed with KeyError: 'stage'"):
+        asyncio.run(GuardedClient(broken, parse_spec("rules")).create(ASK))
+    assert broken.calls == 1
+    assert classify(EmptyReply(), parse_spec("rules")).kind == "empty"
+
+
+def test_what_is_missing_is_said(ledger, monkeypatch):
+    with pytest.raises(SpecError, match="OPENAI_API_KEY"):
+        build_client(parse_spec("openai/gpt-4.1-mini"), "critic", environment={})
+    with pytest.raises(SpecError, match="not available in this version"):
+        build_client(parse_spec("replay/s"), "critic", environment={})
+    for spec, module, extra in [
+        ("ollama/m", "autogen_ext.models.openai", "openai"),
+        ("anthropic/m", "autogen_ext.models.anthropic", "anthropic"),
+    ]:
+        monkeypatch.setitem(__import__("sys").modules, module, None)
+        with pytest.raises(SpecError, match=rf"pip install '\.\[{extra}\]'"):
+            build_client(parse_spec(spec), "critic", environment={"ANTHROPIC_API_KEY": CANARY})
+
+
+def test_addresses_and_parameter_names_of_the_providers():
+    def built(text, **environment):
+        client = build_client(parse_spec(text), "critic", environment={"OPENAI_API_KEY": CANARY, **environment})
+        return str(client._client.base_url), client._create_args, client._client.max_retries
+
+    address, arguments, retries = built("openai/gpt-4.1-mini?max_tokens=5")
+    assert address == "https://api.openai.com/v1/" and arguments["max_completion_tokens"] == 5 and retries == 0
+    assert built("openai/gpt-4.1-mini", OPENAI_BASE_URL="http://p/v1")[0] == "http://p/v1/"
+    assert built("openai/claude-x")[0] == "https://api.openai.com/v1/"
+    assert built("ollama/qwen3:8b")[0] == "http://localhost:11434/v1/"
+    assert built("ollama/qwen3:8b@http://box/v1?max_tokens=5")[:2] == (
+        "http://box/v1/",
+        {"model": "qwen3:8b", "max_tokens": 5, "timeout": 120.0},
+    )
+
+
+def test_the_table_tells_what_is_there_and_never_a_key():
+    table = {row.provider: row for row in backend_table({"OPENAI_API_KEY": CANARY})}
+    assert (table["rules"].installed, table["rules"].key) == (True, "not needed")
+    assert (table["openai"].key, table["anthropic"].key) == ("set", "not set")
+    assert not table["replay"].installed
+    assert CANARY not in str(table)
+
+
+def test_a_check_is_one_small_tool_call():
+    async def checked(*script, key=CANARY):
+        async with serving(*script) as server:
+            spec = parse_spec(f"openai-api/some-model@{server.address}")
+            return await check(spec, {"SOME_MODEL_API_KEY": key}, timeout=0.5), server
+
+    good, server = asyncio.run(checked(wire.call("report_status", '{"status": "ready"}')))
+    assert good.ok and good.model_served == "served-model" and len(server.requests) == 1
+    talker, _ = asyncio.run(checked(wire.text("I am ready.")))
+    assert not talker.ok and "called no tool" in talker.sentence
+    refused, server = asyncio.run(checked(wire.error(401, f"bad key {CANARY}")))
+    assert not refused.ok and "refused the key" in refused.sentence and CANARY not in refused.sentence
+    slow, server = asyncio.run(checked(Reply(body={}, delay=5.0)))
+    assert not slow.ok and "did not answer in time" in slow.sentence and len(server.requests) == 1
+    missing = asyncio.run(check(parse_spec("openai/gpt-4.1-mini"), {}))
+    assert not missing.ok and "OPENAI_API_KEY" in missing.sentence
+    assert asyncio.run(check(parse_spec("rules"), {})).ok
+
+
+def test_masking_leaves_ordinary_text_alone():
+    assert mask(f"key {CANARY} and Bearer abcdefgh", [CANARY]) == "key [redacted] and [redacted]"
+    assert mask("a task-oriented model, sha 0123abcd") == "a task-oriented model, sha 0123abcd"

@@ -1,0 +1,201 @@
+"""Whole sessions that go well: from the first segment to the report, their twin, and who approves."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import learning_signal.agents.session.session
+from bench.session import attributed
+from learning_signal.agents.session.outcome import plan
+from learning_signal.ledger.read.reader import Reader
+from learning_signal.ledger.read.verify import verify
+from learning_signal.marl.executors.base import open_executor
+from learning_signal.marl.gate.recompute import recompute
+from learning_signal.marl.segments.segment import SegmentStore
+from learning_signal.marl.shaping import ShapingConfig
+from learning_signal.tools.context import HumanAnswer
+from tests.support.session_helpers import RUN, Recorder, run, story, tiny_settings
+from tests.support.synthetic_training import STAGE_STEPS, InlinePool
+
+EVERY_TABLE = (
+    "sessions",
+    "agents",
+    "cursors",
+    "events",
+    "messages",
+    "llm_calls",
+    "tool_calls",
+    "segments",
+    "main_run",
+    "metrics",
+    "evaluations",
+    "diagnoses",
+    "proposals",
+    "candidates",
+    "branches",
+    "branch_segments",
+    "comparisons",
+    "verdicts",
+    "decisions",
+)
+
+
+@pytest.fixture(autouse=True)
+def synthetic(monkeypatch):
+    """Training without torch and without worker processes."""
+    monkeypatch.setattr(learning_signal.agents.session.session, "open_executor", InlinePool)
+
+
+@pytest.fixture
+def real_training(monkeypatch):
+    """Torch in worker processes."""
+    monkeypatch.setattr(learning_signal.agents.session.session, "open_executor", open_executor)
+
+
+def sound(ledger) -> None:
+    """Every hash, chain and statistic of the ledger is as computed anew."""
+    with Reader.open(ledger) as reader:
+        assert verify(reader, recompute) == []
+
+
+def test_with_rules_and_real_training_from_end_to_end(tmp_path, real_training):
+    settings, observer = tiny_settings(tmp_path, stage_steps=200), Recorder()
+    outcome = run(settings, observer)
+    assert (outcome.status, outcome.stop_reason) == ("done", None)
+    sound(settings.ledger)
+    with Reader.open(settings.ledger) as reader:
+        for table in EVERY_TABLE:
+            assert reader.rows(f"SELECT 1 FROM {table} LIMIT 1"), table
+        segments, costs = reader.segments(), reader.costs()
+        head = reader.lineage()[-1]
+        assert {each.status for each in segments.values()} == {"ok"}
+        assert costs.env_steps_main + costs.env_steps_branches == sum(each.env_steps for each in segments.values())
+        assert costs.env_steps_main == sum(each.env_steps for each in reader.lineage())
+        assert costs.tokens_in > 0 and costs.cost_usd == 0  # rules are free
+        cursor = reader.cursor()
+    assert outcome.after["env_steps"] == head.end_env_steps
+    assert outcome.after["total_env_steps"] == costs.env_steps_main + costs.env_steps_branches
+    assert len(outcome.promoted) + len(outcome.rejected) == 2
+    store = SegmentStore(settings.store)
+    with open(outcome.final_policy, "rb") as policy:
+        assert policy.read() == store.checkpoint_path(head.id).read_bytes()
+    with open(outcome.final_shaping, encoding="utf-8") as shaping:
+        assert ShapingConfig.from_toml(shaping.read()) == ShapingConfig.model_validate(cursor["head"]["shaping"])
+    assert json.loads(json.dumps(outcome.to_dict()))["session_id"] == outcome.session_id
+    assert observer.stages[-1]["phase"] == "done"
+    assert [each[3:5] for each in observer.progressed] != []
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_session_in_another_place(tmp_path, real_training):
+    settings = [tiny_settings(tmp_path / name, stage_steps=200) for name in ("here", "there")]
+    for each in settings:
+        run(each)
+    assert story(settings[0].ledger) == story(settings[1].ledger)
+
+
+def test_the_same_seed_decides_the_same_and_another_seed_does_not(tmp_path):
+    stories = []
+    for name, seed in (("first", 0), ("second", 0), ("other", 1)):
+        settings = tiny_settings(tmp_path / name, seed=seed)
+        outcome = run(settings)
+        assert outcome.promoted and outcome.rejected
+        stories.append(story(settings.ledger))
+    first, second, other = stories
+    assert first == second
+    assert first["head"]["segment"] != other["head"]["segment"]
+
+
+def test_over_the_same_store_nothing_is_computed_twice(tmp_path):
+    first = run(tiny_settings(tmp_path, twin=True))
+    again = run(tiny_settings(tmp_path, twin=True, ledger=tmp_path / "other.db"))
+    assert first.costs["env_steps_reused"] == 0
+    assert again.costs["env_steps_main"] == again.costs["env_steps_branches"] == 0
+    assert again.costs["env_steps_reused"] == 2 * first.after["total_env_steps"]  # the session's and its twin's
+    for part in ("promoted", "rejected", "before", "after", "twin"):
+        assert getattr(first, part) == getattr(again, part), part
+
+
+def test_the_twin_trains_unshaped_for_everything_the_session_spent(tmp_path):
+    settings = tiny_settings(tmp_path, twin=True)
+    outcome, alone = run(settings), run(tiny_settings(tmp_path / "alone"))
+    spent = alone.costs["env_steps_main"] + alone.costs["env_steps_branches"]
+    assert alone.twin is None
+    assert outcome.twin["env_steps"] == outcome.after["total_env_steps"] == spent
+    assert (outcome.costs["env_steps_main"], outcome.costs["env_steps_branches"]) == (
+        alone.costs["env_steps_main"],
+        alone.costs["env_steps_branches"],
+    )
+    assert (outcome.costs["env_steps_twin"], alone.costs["env_steps_twin"]) == (spent, 0)
+    assert outcome.twin["progress"] < outcome.after["progress"]
+    with Reader.open(settings.ledger) as reader:
+        twin = {event.ref_id for event in reader.events(kind="segment") if event.phase == "twin"}
+        trained = [each for each in reader.segments().values() if each.id in twin]
+        assert {json.dumps(each.shaping["terms"]) for each in trained} == {"[]"}
+        assert sum(each.env_steps for each in trained) == reader.costs().env_steps_twin == spent
+
+
+def test_every_event_is_observed_in_order(tmp_path):
+    settings, observer = tiny_settings(tmp_path), Recorder()
+    run(settings, observer)
+    with Reader.open(settings.ledger) as reader:
+        written = [event.seq for event in reader.events()]
+    seen = list(dict.fromkeys(row["seq"] for row in observer.events))
+    assert seen == written[1:]  # the first is written before anybody watches
+    assert {row["status"] for row in observer.events[-3:]} == {"ok"}
+
+
+# people -------------------------------------------------------------------------------------------
+
+
+def test_a_person_rejects_a_promotion(tmp_path):
+    observer = Recorder(answer=HumanAnswer(approved=False, reason="not before the weekend"))
+    settings = tiny_settings(tmp_path, approve="human")
+    outcome = run(settings, observer)
+    (question,) = observer.questions
+    assert question.verdict.outcome == "pass"
+    with Reader.open(settings.ledger) as reader:
+        (decision,) = reader.decisions()
+        (approval,) = reader.events(kind="approval")
+    assert (decision.action, decision.decided_by) == ("keep", "human")
+    assert "not before the weekend" in decision.reason
+    assert (approval.agent, approval.status) == ("human", "refused")
+    assert outcome.promoted == []
+    assert "not before the weekend" in outcome.rejected[0]["reason"]
+    sound(settings.ledger)
+
+
+def test_a_person_approves_a_promotion(tmp_path):
+    observer = Recorder(answer=HumanAnswer(approved=True, reason="go"))
+    settings = tiny_settings(tmp_path, approve="human")
+    assert len(run(settings, observer).promoted) == 1
+    with Reader.open(settings.ledger) as reader:
+        assert [each.decided_by for each in reader.decisions()] == ["human"]
+
+
+def test_the_bench_attributes_every_instant_once():
+    groups = [[(2, 4), (3, 5)], [(0, 1), (4.5, 6)], [(-5, 8)], [(0, 10)]]
+    assert attributed(0, 10, groups) == [3.0, 2.0, 3.0, 2.0]
+
+
+# settings -----------------------------------------------------------------------------------------
+
+
+def test_a_wrong_task_is_refused_before_anything_is_written(tmp_path):
+    settings = tiny_settings(tmp_path, run=RUN.model_copy(update={"task": "nosuch"}))
+    with pytest.raises(ValueError, match="nosuch"):
+        run(settings)
+    assert not settings.ledger.exists()
+
+
+def test_stages_are_whole_rollouts_as_the_plan_says(tmp_path):
+    settings = tiny_settings(tmp_path, stage_steps=1)
+    assert run(settings).before["env_steps"] == plan(settings)["env_steps"]["stage"] == 200
+    settings = tiny_settings(tmp_path / "whole")
+    outcome, most = run(settings), plan(settings)["env_steps"]
+    assert outcome.before["env_steps"] == most["stage"] == STAGE_STEPS
+    assert outcome.costs["env_steps_main"] + outcome.costs["env_steps_branches"] <= (
+        most["main_run_at_most"] + most["branches_at_most"]
+    )

@@ -1,0 +1,87 @@
+"""Tests of the prompts: strict variables in both directions, stable hashes, and errors of one sentence."""
+
+from __future__ import annotations
+
+import pytest
+
+from learning_signal.agents.prompts import FOLDER, ROLE_VARIABLES, PromptError, render
+from learning_signal.tools.contracts import ROLES
+
+VARIABLES = {
+    "task": "Push $5 of boxes.",
+    "features": "* gap (team, lower is better)",
+    "behaviour": "It looks.",
+    "gate": "p at most 0.05",
+    "limits": "8 terms",
+    "good_rise": "2.5",
+    "steps": 16,
+    "candidates": 3,
+    "questions": 2,
+}
+
+
+def variables_of(role: str) -> dict[str, object]:
+    return {name: VARIABLES[name] for name in ROLE_VARIABLES[role]}
+
+
+def test_every_role_has_one_prompt_and_nothing_else_lies_in_the_folder():
+    assert set(ROLE_VARIABLES) == set(ROLES)
+    assert {path.name for path in FOLDER.iterdir()} == {f"{role}.md" for role in ROLES}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_renders_every_variable_and_hashes_what_it_rendered(role):
+    prompt = render(role, variables_of(role))
+    for value in variables_of(role).values():
+        assert str(value) in prompt.text
+    again = render(role, variables_of(role))
+    assert prompt == again and len(prompt.hash) == len(prompt.template_hash) == 16
+    other = render(role, variables_of(role) | {"steps": 17})
+    assert other.hash != prompt.hash and other.template_hash == prompt.template_hash
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_names_the_tool_that_ends_the_phase(role):
+    ends = {
+        "critic": ["submit_diagnosis"],
+        "generator": ["submit_proposal"],
+        "validator": ["submit_validation"],
+        "coordinator": ["promote", "keep", "roll_back"],
+    }[role]
+    text = render(role, variables_of(role)).text
+    assert all(f"`{name}`" in text for name in ends)
+
+
+def test_a_missing_variable_is_refused_by_name():
+    variables = variables_of("critic")
+    del variables["steps"]
+    with pytest.raises(PromptError, match=r"^Found .*critic\.md.* expected .*\(differing: steps\); .*\.$"):
+        render("critic", variables)
+
+
+def test_an_unused_variable_is_refused_by_name():
+    with pytest.raises(PromptError, match=r"differing: gate"):
+        render("critic", variables_of("critic") | {"gate": "x"})
+
+
+def test_an_unknown_prompt_is_refused():
+    with pytest.raises(PromptError, match="'referee', expected one of critic, generator, validator, coordinator"):
+        render("referee", {})
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(PromptError, match=r"no readable prompt file critic\.md"):
+        render("critic", variables_of("critic"), tmp_path)
+
+
+@pytest.mark.parametrize("text", ["$task $features", "$task $features $steps $more"])
+def test_a_file_that_disagrees_with_the_declared_variables_is_refused(tmp_path, text):
+    (tmp_path / "critic.md").write_text(text)
+    with pytest.raises(PromptError, match="the file critic.md using"):
+        render("critic", variables_of("critic"), tmp_path)
+
+
+def test_a_stray_dollar_sign_is_refused(tmp_path):
+    (tmp_path / "critic.md").write_text("$task $features $steps costs $ 5")
+    with pytest.raises(PromptError, match="that starts no variable"):
+        render("critic", variables_of("critic"), tmp_path)

@@ -1,0 +1,260 @@
+"""Evaluation: disjoint fixed episodes, unshaped returns counted to each episode's own end, behaviour written down."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from learning_signal.marl.learners import make_learner
+from learning_signal.marl.learners.policy import Inputs, Player, Policy, greedy
+from learning_signal.marl.segments.evaluation import Evaluator, _Recorder, evaluation_environments
+from learning_signal.marl.segments.records import SETS, BehaviourRecord
+from learning_signal.marl.settings import EvaluationSettings, LearnerSettings, RunSettings
+from learning_signal.marl.tasks import make_task
+from tests.support.sanity_tasks import Crew, Cue, Number, Recall
+
+N = 6
+
+
+def settings(**changes) -> RunSettings:
+    evaluation = EvaluationSettings(**({"episodes": N, "points": 2} | changes))
+    return RunSettings(task="cue", learner=LearnerSettings(hidden=(8,)), evaluation=evaluation)
+
+
+def decided(task, seed: int = 0, memory: str = "none") -> Policy:
+    """A policy that is far from uniform, so that it matters."""
+    hidden = (8,) if memory == "none" else (8, 8)
+    policy = make_learner(task.spec, LearnerSettings(hidden=hidden, memory=memory), seed).policy
+    for actor in policy.actors:
+        last = actor.weights[-1] if memory == "none" else actor.layers["output"]
+        last.mul_(300)
+    return policy
+
+
+def test_the_three_sets_are_disjoint_and_always_the_same():
+    task = Cue(3 * N)
+    evaluator = Evaluator(settings(), task)
+    assert len(set(evaluator._seeds.tolist())) == 3 * N
+    again = Evaluator(settings(), Cue(3 * N))
+    assert np.array_equal(evaluator._seeds, again._seeds)
+    other = Evaluator(settings().model_copy(update={"evaluation_seed": 1}), Cue(3 * N))
+    assert not set(other._seeds.tolist()) & set(evaluator._seeds.tolist())
+    policy = decided(task)
+    first, _ = evaluator.evaluate(policy, 10, record=False)
+    repeated, _ = evaluator.evaluate(policy, 10, record=True)
+    assert first == repeated and [one.set for one in first] == list(SETS)
+    assert first[0].sparse_returns != first[1].sparse_returns
+    different, _ = evaluator.evaluate(decided(task, 1), 10, record=False)
+    assert different != first
+
+
+def test_a_set_does_not_depend_on_how_many_others_play():
+    """The episodes of a smaller evaluation are the first ones of a larger."""
+    few, _ = Evaluator(settings(), Cue(3 * N)).evaluate(decided(Cue(1)), 0, record=False)
+    many, _ = Evaluator(settings(episodes=2 * N), Cue(6 * N)).evaluate(decided(Cue(1)), 0, record=False)
+    for small, large in zip(few, many, strict=True):
+        assert small.sparse_returns == large.sparse_returns[:N]
+
+
+@pytest.mark.parametrize("policy", ["sampled", "greedy"])
+@pytest.mark.parametrize("terminates", [False, True])
+def test_returns_count_to_the_end_of_each_episode_and_no_further(policy, terminates):
+    task = Cue(3 * N, varied=True, terminates=terminates)
+    evaluator = Evaluator(settings(policy=policy), task)
+    playing = decided(task)
+    results, record = evaluator.evaluate(playing, 50, record=True)
+    query = results[0]
+    assert query.env_steps == 50
+    assert 1 <= record.lengths.min() < record.lengths.max() <= 4
+
+    for episode in range(N):  # one by one, with the recorded actions
+        single = Cue(1, varied=True, terminates=terminates)
+        observations = single.reset(evaluator._seeds[episode : episode + 1])
+        total, progress = 0.0, []
+        for t in range(record.lengths[episode]):
+            if policy == "greedy":
+                inputs = Inputs(task.spec, (1,))
+                inputs.write(observations)
+                network = playing.actors[0]
+                best = network.forward(inputs.groups[0][0], network.workspace(2)).argmax(0)
+                assert record.actions[t, episode].tolist() == best.tolist()
+            assert record.features["right"][t, episode] == pytest.approx(single.features()["right"][0])
+            step = single.step(record.actions[t, episode][None].astype(np.int64))
+            observations = step.observations
+            assert record.rewards[t, episode] == step.reward[0]
+            total += float(step.reward[0])
+            progress.append(float(single.progress()[0]))
+            assert record.progress[t + 1, episode] == pytest.approx(progress[-1])
+        assert (step.terminated | step.truncated).all()
+        assert query.sparse_returns[episode] == record.sparse_returns[episode] == pytest.approx(total)
+        assert query.progress[episode] == record.progress_means[episode] == pytest.approx(np.mean(progress))
+
+
+def test_after_the_end_nothing_is_recorded():
+    task = Cue(3 * N, varied=True)
+    _, record = Evaluator(settings(), task).evaluate(decided(task), 0, record=True)
+    steps = np.arange(4)[:, None]
+    over = steps >= record.lengths
+    assert over.any()
+    assert (record.actions[over] == -1).all() and (record.actions[~over] >= 0).all()
+    assert np.array_equal(np.isnan(record.rewards), over)
+    assert np.array_equal(np.isnan(record.features["right_share"][1:]), over)
+    assert np.array_equal(np.isnan(record.features["right"][1:]).all(axis=2), over)
+    assert not np.isnan(record.features["right"][0]).any()
+
+
+def test_sampled_actions_are_drawn_and_greedy_ones_are_not():
+    task = Cue(3 * N)
+    undecided = make_learner(task.spec, LearnerSettings(hidden=(8,)), 0).policy  # near uniform
+    drawn = Evaluator(settings(), task).evaluate(undecided, 0, record=True)[1].actions
+    assert len(np.unique(drawn)) == 3
+    chosen = Evaluator(settings(policy="greedy"), task).evaluate(undecided, 0, record=True)[1]
+    assert not np.array_equal(drawn, chosen.actions)
+
+
+def test_means():
+    task = make_task("spread", 3 * N)
+    results, record = Evaluator(settings(), task).evaluate(decided(task), 0, record=True)
+    assert results[2].sparse_return == pytest.approx(np.mean(results[2].sparse_returns))
+    assert results[2].mean_progress == pytest.approx(np.mean(results[2].progress))
+    assert record.features["coverage_distance"].shape == (26, N)
+    assert record.actions.shape == (25, N, 3) and record.actions.dtype == np.int8
+
+
+def test_record_survives_the_disk(tmp_path):
+    task = Cue(3 * N, varied=True)
+    _, record = Evaluator(settings(), task).evaluate(decided(task), 0, record=True)
+    record.save(tmp_path / "behaviour.npz")
+    loaded = BehaviourRecord.load(tmp_path / "behaviour.npz")
+    assert loaded.task == "cue" and loaded.features.keys() == record.features.keys()
+    for name in ("actions", "rewards", "progress", "lengths", "sparse_returns", "progress_means"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(record, name))
+    np.testing.assert_array_equal(loaded.features["right"], record.features["right"])
+
+
+class _NoProgress(Cue):
+    def __init__(self, environments: int) -> None:
+        super().__init__(environments)
+        self.spec = replace(self.spec, progress=None)
+
+    def progress(self) -> None:
+        return None
+
+
+def test_missing_progress_stays_missing(tmp_path):
+    task = _NoProgress(3 * N)
+    results, record = Evaluator(settings(), task).evaluate(decided(task), 0, record=True)
+    assert results[0].progress is None and results[0].mean_progress is None
+    assert record.progress is None and record.progress_means is None
+    record.save(tmp_path / "behaviour.npz")
+    assert BehaviourRecord.load(tmp_path / "behaviour.npz").progress is None
+
+
+def test_a_task_of_another_size_is_refused():
+    words = "has 5 environments, expected 3 sets of 6 episodes or one; make it with 18 or 6"
+    with pytest.raises(ValueError, match=words):
+        Evaluator(settings(), Cue(5))
+
+
+@pytest.mark.parametrize("policy", ["greedy", "sampled"])
+def test_one_set_after_the_other_gives_what_all_at_once_give(policy):
+    together, apart = Cue(3 * N, varied=True), Cue(N, varied=True)
+    playing = decided(together)
+    results, record = Evaluator(settings(policy=policy), together).evaluate(playing, 0, record=True)
+    again, same = Evaluator(settings(policy=policy), apart).evaluate(playing, 0, record=True)
+    assert results == again
+    assert np.array_equal(record.actions, same.actions) and np.array_equal(record.lengths, same.lengths)
+
+
+def test_environments_of_somebody_else_play_one_set_at_a_time():
+    assert evaluation_environments(RunSettings.model_validate({"task": "spread"})) == 3 * 256
+    assert evaluation_environments(RunSettings.model_validate({"task": "some.module:make"})) == 64
+
+
+# Memory, numbers, groups
+
+
+def test_memory_lasts_an_episode_and_no_longer():
+    """Recorded actions are those of every episode played by itself, from an empty memory."""
+    task = Cue(3 * N, varied=True)
+    playing = decided(task, memory="gru")
+    evaluator = Evaluator(settings(policy="greedy"), task)
+    _, record = evaluator.evaluate(playing, 0, record=True)
+    for episode in range(N):
+        single, player = Cue(1, varied=True), Player(playing, 1)
+        inputs = Inputs(task.spec, (1,))
+        observations = single.reset(evaluator._seeds[episode : episode + 1])
+        for t in range(record.lengths[episode]):
+            inputs.write(observations)
+            actions = player.act(inputs.groups, torch.zeros(1, 2, 1), greedy).numpy()
+            assert record.actions[t, episode].tolist() == actions[0].tolist()
+            observations = single.step(actions).observations
+    for actor in playing.actors:
+        actor.layers["memory_gates"].zero_()
+    _, forgetful = evaluator.evaluate(playing, 0, record=True)
+    assert not np.array_equal(record.actions, forgetful.actions), "memory must matter for this test to mean anything"
+
+
+@pytest.mark.parametrize("policy", ["sampled", "greedy"])
+@pytest.mark.parametrize("memory", ["none", "gru"])
+def test_an_evaluation_does_not_depend_on_the_one_before(policy, memory):
+    """A player of its own each time: nothing is remembered from evaluation to evaluation."""
+    task = Recall(3 * N)
+    one, other = decided(task, 0, memory), decided(task, 1, memory)
+    evaluator = Evaluator(settings(policy=policy), task)
+    first = evaluator.evaluate(one, 0, record=True)
+    evaluator.evaluate(other, 0, record=True)
+    second = evaluator.evaluate(one, 0, record=True)
+    assert first[0] == second[0] and np.array_equal(first[1].actions, second[1].actions)
+
+
+@pytest.mark.parametrize("policy", ["sampled", "greedy"])
+def test_numbers_are_taken_within_bounds(policy):
+    """`Number` refuses numbers outside [-1, 1]; the policy's own are far outside."""
+    task = Number(3 * N, varied=True)
+    playing = decided(task)
+    for actor in playing.actors:
+        actor.biases[-1][: actor.outputs // 2] = 5.0
+    results, _ = Evaluator(settings(policy=policy), task).evaluate(playing, 0, record=False)
+    again, _ = Evaluator(settings(policy=policy), task).evaluate(playing, 0, record=False)
+    assert results == again
+
+
+def test_groups_and_agents_that_leave():
+    task = Crew(3 * N, leaving=True, varied=True)
+    results, record = Evaluator(settings(), task).evaluate(decided(task), 0, record=True)
+    few, _ = Evaluator(settings(), task).evaluate(decided(task), 0, record=False)
+    assert results == few
+    assert record.features["right"].shape == (5, N, 3)
+    there = record.actions >= 0
+    assert there[..., 0].sum() == record.lengths.sum() and there[..., 2].sum() < record.lengths.sum()
+    for episode in range(N):  # replayed one by one: who is there acts, who left does not
+        single = Crew(1, leaving=True, varied=True)
+        single.reset(Evaluator(settings(), Crew(3 * N, leaving=True))._seeds[episode : episode + 1])
+        alive = np.ones(3, bool)
+        for t in range(record.lengths[episode]):
+            assert np.array_equal(there[t, episode], alive)
+            alive = single.step(np.maximum(record.actions[t, episode], 0)[None].astype(np.int64)).alive[0]
+        assert not there[record.lengths[episode] :, episode].any()
+
+
+def test_numbers_are_recorded_as_they_were_taken(tmp_path):
+    task = Number(3 * N, varied=True)
+    _, record = Evaluator(settings(), task).evaluate(decided(task), 0, record=True)
+    assert record.actions.shape == (4, N, 2, 2) and record.actions.dtype == np.float32
+    over = np.arange(4)[:, None] >= record.lengths
+    assert np.isnan(record.actions[over]).all() and not np.isnan(record.actions[~over][:, 0]).any()
+    # The single one has one number only.
+    assert np.isnan(record.actions[:, :, 1, 1]).all() and not np.isnan(record.actions[~over][:, 1, 0]).any()
+    record.save(tmp_path / "behaviour.npz")
+    np.testing.assert_array_equal(BehaviourRecord.load(tmp_path / "behaviour.npz").actions, record.actions)
+
+
+@pytest.mark.parametrize(("actions", "kind"), [(127, np.int8), (128, np.int16)])
+def test_choices_are_recorded_in_as_few_bytes_as_hold_them(actions, kind):
+    task = Cue(3 * N)
+    task.spec = replace(task.spec, actions=actions, action_names=tuple(map(str, range(actions))), groups=())
+    assert _Recorder(task, N).actions.dtype == kind

@@ -1,0 +1,227 @@
+"""Hand-made conversations with the rules backend: a small declared task, briefs, and a chat to play them in."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from autogen_core.models import (
+    AssistantMessage,
+    FunctionExecutionResult,
+    FunctionExecutionResultMessage,
+    SystemMessage,
+    UserMessage,
+)
+
+from learning_signal.agents.rules import RulesClient
+from learning_signal.marl.shaping import ShapingConfig
+from learning_signal.marl.tasks.base import Feature, TaskSpec
+from learning_signal.tools.contracts import Diagnosis, ProposalDraft
+
+TOOLS = {
+    "critic": ("query_metrics", "summarize_trajectories", "submit_diagnosis"),
+    "generator": ("query_metrics", "submit_proposal"),
+    "validator": ("launch_branch", "read_branch", "compare_branches", "query_metrics", "submit_validation"),
+    "coordinator": ("query_metrics", "ask", "promote", "keep", "roll_back"),
+}
+ENDING = {"submit_diagnosis", "submit_proposal", "submit_validation", "promote", "keep", "roll_back"}
+FEATURES = (
+    Feature("gap", "Sum of distances.", "team", 0.0, 9.0, "lower"),
+    Feature("filled", "Share that is filled.", "team", 0.0, 1.0, "higher"),
+    Feature("bumps", "Number of bumps.", "team", 0.0, 3.0, "lower"),
+    Feature("width", "Mean distance between agents.", "team", 0.0, 3.0, None),
+    Feature("own gap", "Distance of the agent.", "agent", 0.0, 3.0, "lower"),
+    Feature("reach", "How far the agent reaches.", "agent", 0.0, 4.0, "higher"),
+)
+OBSERVED = {
+    "gap": (2.6, 2.4, 2.5, 0.8, -0.55),
+    "filled": (0.04, 0.05, 0.04, 0.12, 0.99),
+    "bumps": (0.1, 0.1, 0.05, 0.2, 0.02),
+    "width": (1.0, 1.1, 1.0, 0.4, 0.6),
+    "own gap": (0.9, 0.8, 0.85, 0.4, -0.3),
+    "reach": (1.0, 1.1, 1.05, 0.5, 0.35),
+}
+"""Mean at start and end, mean, standard deviation, correlation with progress."""
+
+
+GATE = {"alpha": 0.05, "floor": 0.02}
+ACTIONS = {"actions_are": "choices", "groups": [{"name": "agents", "agents": [0, 1, 2], "actions": list("abcde")}]}
+
+
+def task(features=FEATURES) -> TaskSpec:
+    return TaskSpec("t", "d", "r", 3, 8, 8, 5, ("a", "b", "c", "d", "e"), 0, 25, 25.0, tuple(features), "share")
+
+
+def behaviour(features=FEATURES, observed=OBSERVED, **changes):
+    """A trajectory summary, as the tool returns it."""
+    rows = []
+    for one in features:
+        start, end, mean, deviation, rho = observed[one.name]
+        rows.append(
+            {
+                "name": one.name,
+                "scope": one.scope,
+                "low": one.low,
+                "high": one.high,
+                "direction": one.direction,
+                "over_time": [start, mean, mean, mean, end],
+                "mean": mean,
+                "standard_deviation": deviation,
+                "with_return": [None, None],
+                "with_progress": [rho, rho / 2],
+            }
+        )
+    shares = ({"a": 0.12, "b": 0.88, "c": 0.0, "d": 0.0, "e": 0.0},) * 3
+    actions = {"shares": shares, "idle": [0.12] * 3, "oscillation": [0.4] * 3, "role_difference": 0.002}
+    return {
+        "task": "t",
+        "episodes": 256,
+        "mean_steps": 25.0,
+        "ended_early": 0.0,
+        "features": rows,
+        "actions": actions,
+    } | changes
+
+
+def head(shaping=None, stage="exploring", sparse=0.0, progress=0.04):
+    shaping = shaping or ShapingConfig.none()
+    return {
+        "env_steps": 200_000,
+        "stage": stage,
+        "sparse_return": sparse,
+        "progress": progress,
+        "max_return": 25.0,
+        "shaping": shaping.model_dump(mode="json"),
+        "shaping_text": shaping.describe(),
+    }
+
+
+def declared(features=FEATURES):
+    return [vars(one) | {} for one in features]
+
+
+def critic_brief(**changes):
+    return {
+        "round": 1,
+        "rounds_left": 2,
+        "task": {"name": "t", "max_return": 25.0} | ACTIONS,
+        "features": declared(),
+        "head": head(),
+        "history": [],
+        "last_change": None,
+        "budget": {"branch_steps": 150_000, "stage_steps": 200_000, "evidence_tokens": 2000},
+        "gate": GATE,
+    } | changes
+
+
+def generator_brief(features=FEATURES, **changes):
+    evidence = changes.get("evidence") if "evidence" in changes else behaviour(features)
+    return {
+        "round": 1,
+        "refinement": 0,
+        "candidates_wanted": 3,
+        "task": {"name": "t", "max_return": 25.0, "progress": "share"},
+        "features": declared(features),
+        "head": head(),
+        "budget": {"branch_steps": 150_000},
+        "gate": GATE,
+        "good_rise": 2.0,
+        "diagnosis": {"stage": "exploring", "failures": [], "advice": "Shape something."},
+        "tried": [],
+        "feedback": None,
+        "limits": {"terms": 8, "weight": 10, "beta": 10},
+        "evidence": evidence,
+    } | changes
+
+
+def validator_brief(**changes):
+    candidates = [{"name": name, "shaping": {}, "shaping_text": "x"} for name in ("c1", "c2", "c3")]
+    return {
+        "round": 1,
+        "refinement": 0,
+        "candidates": candidates,
+        "screen_needed": True,
+        "gate": GATE,
+        "branch_steps": 150_000,
+    } | changes
+
+
+def coordinator_brief(**changes):
+    verdict = {
+        "refinement": 0,
+        "candidate": "c2",
+        "outcome": "pass",
+        "measure": "sparse_return",
+        "reason": "pass on sparse return: mean difference +0.8, p = 0.03125",
+        "reading": "fine",
+    }
+    return {
+        "round": 1,
+        "gate": GATE,
+        "diagnosis": {},
+        "proposals": [],
+        "verdicts": [verdict],
+        "probation": None,
+        "allowed": ["promote", "keep"],
+        "promotable": "c2",
+        "questions_left": 3,
+    } | changes
+
+
+class Chat:
+    """A phase with one role: what it is asked, what it does, and what the test answers."""
+
+    def __init__(self, role, brief):
+        self.role, self.client = role, RulesClient(role)
+        self.messages = [SystemMessage(content=f"You are the {role}.")]
+        if brief is not None:
+            self.messages.append(UserMessage(content="Do it.\n" + json.dumps(brief), source="session"))
+
+    def ask(self):
+        """The next reply: text, or calls as (name, arguments)."""
+        tools = [{"name": name, "description": "", "parameters": {}} for name in TOOLS[self.role]]
+        self.result = asyncio.run(self.client.create(self.messages, tools=tools))
+        content = self.result.content
+        self.messages.append(AssistantMessage(content=content, thought=self.result.thought, source=self.role))
+        return content if isinstance(content, str) else [(call.name, json.loads(call.arguments)) for call in content]
+
+    def reply(self, *results):
+        """Answer the calls of the last reply, in order."""
+        calls = self.messages[-1].content
+        assert len(results) == len(calls)
+        texts = [one if isinstance(one, str) else json.dumps(one) for one in results]
+        self.messages.append(
+            FunctionExecutionResultMessage(
+                content=[
+                    FunctionExecutionResult(
+                        content=text, name=call.name, call_id=call.id, is_error=text.startswith("ERROR")
+                    )
+                    for text, call in zip(texts, calls, strict=True)
+                ]
+            )
+        )
+
+    def question(self, text):
+        messages = [*self.messages, UserMessage(content=text, source="coordinator")]
+        return asyncio.run(self.client.create(messages)).content
+
+
+def candidates_of(brief):
+    """The candidates a generator proposes at once, checked against the contract."""
+    [(name, arguments)] = Chat("generator", brief).ask()
+    assert name == "submit_proposal"
+    return ProposalDraft.model_validate(arguments).candidates
+
+
+def diagnose(brief, metrics=None, summary=None):
+    chat = Chat("critic", brief)
+    calls = chat.ask()
+    assert [name for name, _ in calls] == ["query_metrics", "summarize_trajectories"]
+    listing = {"evidence": "E1", "metrics": {"sparse_return": "x", "evaluation_progress": "x", "entropy": "x"}}
+    chat.reply(listing, summary or {"evidence": "E2", "summary": behaviour()})
+    [(name, arguments)] = chat.ask()
+    assert name == "query_metrics" and set(arguments["names"]) == {"sparse_return", "evaluation_progress", "entropy"}
+    chat.reply(metrics or {"evidence": "E3", "points": [{"entropy": 1.6}, {"entropy": 1.59}]})
+    [(name, arguments)] = chat.ask()
+    assert name == "submit_diagnosis"
+    return chat, Diagnosis.model_validate(arguments)

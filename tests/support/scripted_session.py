@@ -1,0 +1,225 @@
+"""A session in the middle of a round over the trainer double, and what its agents would do, in short."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from learning_signal.ledger.read.reader import Reader
+from learning_signal.ledger.read.records import Finding
+from learning_signal.ledger.read.verify import verify
+from learning_signal.ledger.write.sessions import now
+from learning_signal.ledger.write.writer import Ledger
+from learning_signal.marl.gate.recompute import recompute
+from learning_signal.marl.segments.segment import SegmentResult
+from learning_signal.marl.settings import EvaluationSettings, LearnerSettings, RunSettings
+from learning_signal.marl.shaping import ShapingConfig
+from learning_signal.marl.tasks import make_task
+from learning_signal.tools.base import Tool
+from learning_signal.tools.context import HumanAnswer, HumanQuestion, SessionContext
+from learning_signal.tools.contracts import Candidate
+from learning_signal.tools.plan.settings import DeliberationSettings, SessionSettings
+from learning_signal.tools.round.toolbox import TOOL_NAMES, toolbox
+from learning_signal.tools.state import Head, Regression, Round, SessionState
+from learning_signal.tools.trainer import Trainer
+from tests.support.trainer_double import EPISODES, Score, ScriptedPool, ScriptedStore
+
+SESSION = "20261122-154501-k3f"
+
+RUN = RunSettings(
+    learner=LearnerSettings(hidden=(8,), environments=8), evaluation=EvaluationSettings(episodes=EPISODES, points=2)
+)
+SETTINGS = SessionSettings(
+    run=RUN, deliberation=DeliberationSettings(questions=1), stage_steps=200, branch_steps=400, rounds=2
+)
+"""One rollout is 200 env steps (8 environments of 25 steps): a screen is one, a confirmation two."""
+
+
+class ScriptedSession:
+    """A session with one stage trained and its first round open; use it as a context manager."""
+
+    def __init__(
+        self, folder: Path, score: Score, *, settings: SessionSettings = SETTINGS, human: HumanAnswer | None = None
+    ) -> None:
+        self.ledger = Ledger.open(folder / "ledger.db")
+        self.pool = ScriptedPool(score)
+        self.asked: list[Any] = []
+        """(role, question) of every ``ask``, and every question to a person."""
+        self._runner = asyncio.Runner()
+        self._human = human
+        self._calls = 0
+        self.ledger.begin_session(
+            id=SESSION,
+            task="spread",
+            algorithm="mappo",
+            seed=settings.seed,
+            config=settings.model_dump(mode="json"),
+            code_version="0123456789abcdef",
+        )
+        self.context = self._seated(settings, SessionState())
+        self.train_stage()
+        self.open_round()
+
+    def __enter__(self) -> ScriptedSession:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.context.trainer.stop()
+        self._runner.close()
+        self.ledger.close()
+
+    def _seated(self, settings: SessionSettings, state: SessionState) -> SessionContext:
+        trainer = Trainer(self.pool, ScriptedStore(self.pool), self.ledger, SESSION, settings.run)
+        self.pool.purposes = trainer.purposes
+        return SessionContext(
+            session=SESSION,
+            settings=settings,
+            task=make_task(settings.run.task, 1).spec,
+            state=state,
+            trainer=trainer,
+            ledger=self.ledger,
+            count_tokens=lambda text: len(text) // 3,
+            ask_agent=self._ask_agent,
+            ask_human=self._ask_human,
+        )
+
+    async def _ask_agent(self, role: str, question: str) -> str:
+        self.asked.append((role, question))
+        return f"The {role} says so."
+
+    async def _ask_human(self, question: HumanQuestion) -> HumanAnswer:
+        self.asked.append(question)
+        assert self._human is not None
+        return self._human
+
+    # the session's part --------------------------------------------------------------------------
+
+    def train_stage(self) -> None:
+        """The main run goes on for one stage from HEAD, as the session's loop does it."""
+        state, trainer = self.context.state, self.context.trainer
+        head = state.head or Head(segment="", env_steps=0, shaping=ShapingConfig.none())
+        spec = trainer.spec(head.segment or None, head.shaping, self.context.stage_steps, state.round_number)
+
+        async def train() -> SegmentResult:
+            return await trainer.result(trainer.launch(spec, "main", "main"))
+
+        result = self._runner.run(train())
+        state.head = Head(segment=result.id, env_steps=result.end_env_steps, shaping=head.shaping)
+        self.ledger.add("main_run", session_id=SESSION, segment_id=result.id, round=None, reason="stage", at=now())
+
+    def open_round(self, regression: Regression | None = None) -> None:
+        """Begin the next round."""
+        state = self.context.state
+        state.round_number, state.refinement = state.round_number + 1, 0
+        state.round = Round(number=state.round_number, stage="exploring", regression=regression)
+
+    def resume(self) -> None:
+        """What a new process has after a stop or a kill: ledger, cursor and store, and nothing in flight."""
+        self.context.trainer.stop()
+        self.pool.cancel_all()
+        state = SessionState.model_validate(self.ledger.load_cursor(SESSION))
+        self.context = self._seated(self.context.settings, state)
+
+    # the agents' part ----------------------------------------------------------------------------
+
+    def call(self, name: str, **arguments: Any) -> dict[str, Any]:
+        """Carry out a call as the agents' workbench does; a refusal is raised. The result as parsed JSON."""
+        tool = self.tools()[name]
+        answer = self._runner.run(tool.call(tool.arguments.model_validate(arguments)))
+        self._calls += 1
+        with self.ledger.transaction("tool call"):
+            seq = self.context.event("tool_call", name)
+            if answer.apply is not None:
+                answer.apply()
+            evidence = None
+            if tool.evidence:
+                self.context.state.evidence += 1
+                self.context.state.seen = self.context.state.evidence  # every call here is a step of its own
+                evidence = f"E{self.context.state.evidence}"
+            self.ledger.add(
+                "tool_calls",
+                event_seq=seq,
+                session_id=SESSION,
+                round=self.context.state.round_number,
+                agent="critic",
+                call_id=f"call-{self._calls}",
+                name=name,
+                arguments=json.dumps(arguments),
+                result=answer.text,
+                status="ok",
+                evidence_id=evidence,
+            )
+            self.ledger.save_cursor(SESSION, self.context.state.model_dump(mode="json"))
+        return json.loads(answer.text) | ({"evidence": evidence} if evidence else {})
+
+    def tools(self) -> dict[str, Tool]:
+        """Every tool over the present context."""
+        context = self.context
+        return {tool.name: tool for role in TOOL_NAMES for tool in toolbox(context, role)}
+
+    def diagnose(self) -> None:
+        """One look at the metrics, and a diagnosis that cites it."""
+        evidence = self.call("query_metrics", names=["entropy"])["evidence"]
+        failure = {"description": "Nobody comes near a landmark.", "evidence": [evidence]}
+        self.call("submit_diagnosis", stage="exploring", failures=[failure], advice="Reward coverage.")
+
+    def propose(self, *potentials: str) -> list[str]:
+        """A diagnosis where none was made, then a proposal of one candidate per potential; their names."""
+        if self.context.round.diagnosis is None:
+            self.diagnose()
+        return self.call("submit_proposal", candidates=[draft(potential) for potential in potentials])["accepted"]
+
+    def screen(self) -> dict[str, Any]:
+        """Launch every arm of the screen and compare."""
+        for arm in ("control", *(each.name for each in self.candidates())):
+            self.call("launch_branch", arm=arm, purpose="screen")
+        return self.call("compare_branches", purpose="screen")
+
+    def confirm(self, candidate: str) -> dict[str, Any]:
+        """Launch both arms of the confirmation and compare."""
+        for arm in ("control", candidate):
+            self.call("launch_branch", arm=arm, purpose="confirm")
+        return self.call("compare_branches", purpose="confirm")
+
+    def validate(self, candidate: str | None, outcome: str) -> dict[str, Any]:
+        """Submit the verdict with a reading."""
+        return self.call("submit_validation", candidate=candidate, outcome=outcome, reading="The seeds agree.")
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The candidates of the present refinement."""
+        return self.context.round.proposals[-1].candidates
+
+    def judged(self, *potentials: str) -> str:
+        """A whole validation of a proposal; the computed outcome of the candidate it was about."""
+        names = self.propose(*potentials)
+        chosen = self.screen()["chosen"] if len(names) > 1 else names[0]
+        outcome = self.confirm(chosen)["outcome"]
+        self.validate(chosen, outcome)
+        return outcome
+
+    def refine(self) -> None:
+        """The Generator may try again."""
+        self.context.state.refinement += 1
+
+    # afterwards ----------------------------------------------------------------------------------
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        """The session's rows of a table, oldest first."""
+        return self.ledger.find(table, session_id=SESSION)
+
+    def findings(self) -> list[Finding]:
+        """What a verification with the gate's own statistics finds."""
+        with Reader.open(self.ledger.path) as reader:
+            return verify(reader, recompute)
+
+
+def draft(potential: str, weight: float = -1.0, **fields: Any) -> dict[str, Any]:
+    """A candidate as a Generator writes it, with one team term."""
+    return {
+        "terms": [{"potential": potential, "weight": weight, "scope": "team"}],
+        "beta": 1.0,
+        "rationale": "It pulls the agents to the landmarks.",
+        "forecast": {"metric": "progress", "change": 0.02, "probability": 0.7},
+    } | fields

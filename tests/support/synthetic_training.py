@@ -1,0 +1,164 @@
+"""Segments without learning: what a worker runs in place of torch, so that a whole session takes a second.
+
+Skill grows by a fixed amount per env step, faster under any shaping; everything else about a segment (its
+files, its records, its purity) is as in real training. The environment variable ``SYNTHETIC_WORLD`` says what
+goes wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import time
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+
+from learning_signal.marl.segments.metrics import METRICS
+from learning_signal.marl.segments.records import SETS, BehaviourRecord, Evaluation
+from learning_signal.marl.segments.segment import (
+    SegmentFailed,
+    SegmentResult,
+    SegmentStore,
+    TrainingStatus,
+    rollout_size,
+)
+from learning_signal.marl.tasks import make_task
+
+PLAIN, SHAPED = 1e-5, 2e-4
+"""Progress gained per env step without and with shaping."""
+STAGE_STEPS = 600
+"""Env steps of a stage in the tests: no branch is as long, so a world can tell stages and branches apart."""
+EPISODE_STEPS = 25
+
+
+class InlinePool:
+    """An executor without processes: a segment is computed where it is submitted, and never interrupted.
+
+    To be set as ``agents.session.session.open_executor``.
+    """
+
+    worker_count = 1
+
+    def __init__(self, store_root: Path, workers=None, on_progress=None, settings=None, tasks=()) -> None:
+        self._store, self._on_progress = SegmentStore(store_root), on_progress
+
+    def __enter__(self) -> InlinePool:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def submit(self, spec, urgent: bool = True) -> Future:
+        """A future that is done."""
+        future: Future = Future()
+        try:
+            reused = self._store.has(spec.id)
+            result = self._store.load_result(spec.id) if reused else train(spec, self._store, self._on_progress)
+            future.set_result(result.model_copy(update={"reused": reused}))
+        except SegmentFailed as failure:
+            future.set_exception(failure)
+        return future
+
+    def withdraw(self, segment: str) -> bool:
+        """Nothing ever waits."""
+        return False
+
+    def cancel_all(self) -> None:
+        """Nothing is ever in flight."""
+
+
+def train(spec, store, progress=None) -> SegmentResult:
+    """The result of ``spec``, stored like a real one."""
+    world = os.environ.get("SYNTHETIC_WORLD", "")
+    _misbehave(world, spec, store, progress)
+    parent = None if spec.parent is None else store.load_result(spec.parent)
+    start = 0 if parent is None else parent.end_env_steps
+    skill = 0.02 if parent is None else json.loads(store.checkpoint_path(spec.parent).read_text())["skill"]
+    helps = not spec.shaping.is_none and world != "nothing helps"
+    points, size = spec.run.evaluation.points, rollout_size(spec.run)
+    noise = np.random.default_rng(spec.seed % 2**32).normal(0, 0.002)
+    final = float(np.clip(skill + spec.env_steps * (SHAPED if helps else PLAIN) + noise, 0, 1))
+    if world == "regresses" and helps and spec.env_steps == STAGE_STEPS:
+        final = 0.0
+    evaluations = [
+        _evaluation(spec, name, start + spec.env_steps * point // points, skill + (final - skill) * point / points)
+        for point in range(1, points + 1)
+        for name in SETS
+    ]
+    updates = tuple(
+        {"env_steps": start + position} | {name: final for name in METRICS if name != "env_steps"}
+        for position in range(size, spec.env_steps + 1, size)
+    )
+    result = SegmentResult(
+        id=spec.id,
+        parent=spec.parent,
+        start_env_steps=start,
+        end_env_steps=start + spec.env_steps,
+        env_steps=spec.env_steps,
+        updates=updates,
+        evaluations=tuple(evaluations),
+        wall_seconds=0.001,
+        timings={},
+    )
+    with store.writing(spec.id) as folder:
+        (folder / "checkpoint.pt").write_text(json.dumps({"skill": final}))
+        (folder / "result.json").write_text(result.model_dump_json())
+        _behaviour(spec, final).save(folder / "behaviour.npz")
+    return result
+
+
+def _misbehave(world: str, spec, store, progress) -> None:
+    """Die, fail or hang where the world says so."""
+    if world == "hangs" and spec.env_steps != STAGE_STEPS:
+        progress(TrainingStatus(spec.id, 1, spec.env_steps, None, None))
+        time.sleep(60)
+    store.root.mkdir(parents=True, exist_ok=True)
+    died = store.root / "died"
+    if world == "worker of the main run dies" and spec.env_steps == STAGE_STEPS and not died.exists():
+        died.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if world == "worker of every main run dies" and spec.env_steps == STAGE_STEPS:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if world == "workers of a candidate die" and not spec.shaping.is_none:
+        if not died.exists():
+            died.write_text(spec.id)
+        if died.read_text() == spec.id:
+            os.kill(os.getpid(), signal.SIGKILL)
+    if world == "candidates diverge" and not spec.shaping.is_none:
+        raise SegmentFailed("Training diverged: the value loss became NaN.")
+
+
+def _evaluation(spec, name: str, env_steps: int, skill: float) -> Evaluation:
+    episodes = spec.run.evaluation.episodes
+    spread = np.random.default_rng(SETS.index(name)).uniform(0.9, 1.1, episodes)
+    progress = np.clip(skill * spread, 0, 1)
+    returns = EPISODE_STEPS * np.maximum(progress - 0.3, 0)
+    return Evaluation(
+        env_steps=env_steps, set=name, sparse_returns=tuple(returns.tolist()), progress=tuple(progress.tolist())
+    )
+
+
+def _behaviour(spec, skill: float) -> BehaviourRecord:
+    """Random behaviour within the declared bounds."""
+    task = make_task(spec.run.task, 1).spec
+    episodes, steps = spec.run.evaluation.episodes, EPISODE_STEPS
+    rng = np.random.default_rng(int(hashlib.sha256(spec.id.encode()).hexdigest()[:8], 16))
+    features = {}
+    for feature in task.features:
+        shape = (steps + 1, episodes) + ((task.agents,) if feature.scope == "agent" else ())
+        features[feature.name] = rng.uniform(feature.low, feature.high, shape).astype(np.float32)
+    progress = rng.uniform(0, max(skill, 1e-3), (steps + 1, episodes)).astype(np.float32)
+    return BehaviourRecord(
+        task=spec.run.task,
+        features=features,
+        actions=rng.integers(0, task.actions, (steps, episodes, task.agents)).astype(np.int8),
+        rewards=np.zeros((steps, episodes), np.float32),
+        progress=progress,
+        lengths=np.full(episodes, steps),
+        sparse_returns=np.zeros(episodes),
+        progress_means=progress[1:].mean(0).astype(np.float64),
+    )

@@ -1,0 +1,491 @@
+"""The viewer shows what the ledger holds, fits its screen, and lets no agent's text act on the terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import random
+import re
+import sqlite3
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from learning_signal.ledger.read.reader import Reader
+from learning_signal.ledger.write.writer import Ledger
+from learning_signal.viewer.live.board import Arm, Board
+from learning_signal.viewer.live.story import spoken, tone
+from learning_signal.viewer.live.view import LiveView, PlainView
+from learning_signal.viewer.reports.catalogue import render_backends, render_check, render_tasks
+from learning_signal.viewer.reports.explain import render_decision
+from learning_signal.viewer.reports.log import render_events, render_findings, render_hits, render_sessions
+from learning_signal.viewer.reports.plan import render_plan
+from learning_signal.viewer.reports.session_end import render_report
+from learning_signal.viewer.text import (
+    bar,
+    clean,
+    count,
+    difference_bar,
+    duration,
+    number,
+    shaping_text,
+    shorten,
+    sparkline,
+)
+from tests.support.ledger_samples import SAMPLE_ID, write_sample_session
+
+HOSTILE = "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x9b2J [bold]m[/bold] [/] \u202egnp.exe \x08\x00end\rover"
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("ledger") / "ledger.db"
+    with Ledger.open(path) as writer:
+        write_sample_session(writer)
+    return path
+
+
+def shown(renderable, width: int = 100) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None, highlight=False)
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+def fits(text: str, width: int = 100) -> bool:
+    return max(len(line) for line in text.splitlines()) <= width
+
+
+def explained(path: Path, decision: str) -> str:
+    with Reader.open(path) as reader:
+        return shown(render_decision(reader.explain(decision)))
+
+
+# text ---------------------------------------------------------------------------------------------------------
+
+
+def test_clean_removes_what_could_act_on_a_terminal_and_keeps_the_words():
+    assert clean(HOSTILE) == "red [bold]m[/bold] [/] gnp.exe end over"
+    assert clean("a\tb\r\nc", lines=True) == "a b\nc"
+    assert clean("Übergröße → ✓ 覚") == "Übergröße → ✓ 覚"
+
+
+def test_clean_leaves_no_control_character_of_any_input():
+    generator = random.Random(0)
+    alphabet = [*map(chr, range(0, 0xA0)), "\u200b", "\u202e", "\u2028", "\u2066", "\x1b[", "\x1b]", "\x9d"]
+    for _ in range(500):
+        text = clean("".join(generator.choices(alphabet, k=40)), lines=True)
+        assert all(character == "\n" or character.isprintable() for character in text)
+
+
+def test_missing_is_a_dash_and_never_zero():
+    assert {number(None), count(None), duration(None), shaping_text(None)} == {"-"}
+    assert number(0.0) == "0" and count(0) == "0"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.04, "0.0 s"), (59.9, "59.9 s"), (185, "3 min 05 s"), (7600, "2 h 06 min")]
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_small_graphs():
+    assert sparkline([0, 1, None, 0.5]) == "▁█ ▅"
+    assert sparkline([]) == "" and sparkline([3, 3]) == "▁▁"
+    assert bar(0.5, 4) == "██  " and bar(0, 2) == "  " and bar(2, 2) == "██"
+    assert difference_bar(-1.0, 2.0, 4).plain == "  ██│    "
+    assert difference_bar(2.0, 2.0, 4).plain == "    │████"
+    assert difference_bar(None, 2.0, 4).plain == "    │"
+    assert shorten("a b" * 50, 10) == "a ba ba b…"
+
+
+def test_a_shaping_reads_on_one_line():
+    term = {"potential": "a*b", "weight": -1.0, "scope": "agent"}
+    text = shaping_text({"beta": 2.0, "anneal": {"start": 0, "end": 5000}, "terms": [term]})
+    assert text == "beta 2 falling to 0 over env steps 0 to 5,000: -1*(a*b) (agent)"
+    assert shaping_text({"beta": 0, "terms": [term]}) == "no shaping"
+
+
+# the log ------------------------------------------------------------------------------------------------------
+
+
+def test_sessions_are_listed_with_their_decisions(ledger):
+    with Reader.open(ledger) as reader:
+        text = shown(render_sessions(reader.sessions()))
+    assert SAMPLE_ID in text and "1 promoted" in text and "spread" in text and fits(text)
+    assert "no session yet" in shown(render_sessions([]))
+
+
+def test_events_are_one_line_each_and_bodies_come_on_request(ledger):
+    with Reader.open(ledger) as reader:
+        row, events = reader.session(), reader.events(round=1)
+        brief = shown(render_events(row, events, None))
+        full = shown(render_events(row, events, [reader.entry(each.seq) for each in events]))
+    assert "query_metrics" in brief and "promote c1" in brief and fits(brief) and fits(full)
+    assert "idleness 0.61" not in brief and "idleness 0.61" in full
+    assert "No event fits" in shown(render_events(row, [], None))
+
+
+def test_search_hits_show_where_and_what(ledger):
+    with Reader.open(ledger) as reader:
+        text = shown(render_hits("coverage", reader.search("coverage")))
+    assert "«coverage»" in text and "generator" in text and SAMPLE_ID in text and fits(text)
+    assert "Nothing in the log" in shown(render_hits("[zebra]", []))
+
+
+def test_findings(ledger):
+    finding = SimpleNamespace(table="bodies", row="abc", problem="was changed")
+    assert "bodies abc: was changed" in shown(render_findings(ledger, [finding]))
+    assert "every hash" in shown(render_findings(ledger, []))
+
+
+# one decision -------------------------------------------------------------------------------------------------
+
+
+def test_a_promotion_explains_itself_on_one_screen(ledger):
+    text = explained(ledger, f"{SAMPLE_ID}/R1")
+    order = ["Diagnosis", "Proposals", "Screen", "Confirmation", "Verdict", "Decision", "Afterwards"]
+    places = [text.index(f"\n{title}") for title in order]
+    assert places == sorted(places)
+    for part in (
+        "promote c1",
+        "[E1, E2]",
+        "E2 summarize_trajectories",
+        "c2 screened out",
+        "c3 branch failed",
+        "+0.035",
+        "p = 0.0312",
+        "delta 0.005",
+        "judged on progress",
+        "below the competence floor",
+        "All five pairs are better",
+        "approved: worth a try",
+        "no shaping",
+        "-1*coverage_distance (team)",
+        "hash",
+        "probation held",
+    ):
+        assert part in " ".join(text.split()), part
+    assert fits(text) and len(text.splitlines()) <= 60
+
+
+def test_a_kept_shaping_explains_itself_without_a_probation(ledger):
+    text = explained(ledger, "R2")
+    assert "keep" in text and "shaping stays" in text and "-0.01" in text and "Afterwards" not in text and fits(text)
+
+
+def test_evidence_that_does_not_exist_is_named(ledger):
+    with Reader.open(ledger) as reader:
+        chain = reader.explain("R1")
+    lost = dataclasses.replace(chain.diagnosis.evidence[0], tool=None, result=None)
+    diagnosis = dataclasses.replace(chain.diagnosis, evidence=[lost])
+    assert "no tool result of this session" in shown(render_decision(dataclasses.replace(chain, diagnosis=diagnosis)))
+
+
+# untrusted text -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def hostile_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample session with every body and every free text of an agent replaced by hostile text."""
+    path = tmp_path_factory.mktemp("hostile") / "ledger.db"
+    with Ledger.open(path) as writer:
+        write_sample_session(writer)
+    connection = sqlite3.connect(path)
+    for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        if not name.startswith("bodies_text"):
+            connection.execute(f'DROP TRIGGER IF EXISTS "{name}"')
+    for table, column in (
+        ("events", "title"),
+        ("verdicts", "reading"),
+        ("verdicts", "reason"),
+        ("decisions", "reason"),
+        ("candidates", "rationale"),
+        ("sessions", "task"),
+        ("sessions", "stop_reason"),
+    ):
+        connection.execute(f"UPDATE {table} SET {column} = ?", (HOSTILE,))
+    connection.execute(
+        "UPDATE bodies SET body = ? WHERE hash IN (SELECT body FROM messages UNION SELECT result FROM tool_calls)",
+        (HOSTILE,),
+    )
+    connection.commit()
+    connection.close()
+    return path
+
+
+def test_hostile_text_is_inert_everywhere(hostile_ledger):
+    with Reader.open(hostile_ledger) as reader:
+        row, events = reader.session(), reader.events()
+        entries = [reader.entry(each.seq) for each in events]
+        texts = [
+            shown(render_sessions(reader.sessions())),
+            shown(render_events(row, events, entries)),
+            shown(render_decision(reader.explain("R1"))),
+            shown(render_decision(reader.explain("R2"))),
+        ]
+        for event, entry in zip(events, entries, strict=True):
+            line = spoken(dataclasses.asdict(event), entry)
+            texts.append("" if line is None else shown(line))
+    for text in texts:
+        assert all(character == "\n" or character.isprintable() for character in text)
+    assert "[bold]m[/bold]" in texts[1] and "[bold]m[/bold]" in texts[2]
+
+
+def test_the_check_for_hostile_text_has_teeth():
+    assert not all(character == "\n" or character.isprintable() for character in HOSTILE)
+
+
+# while a session runs -----------------------------------------------------------------------------------------
+
+
+def events_of(path: Path) -> list[dict]:
+    with Reader.open(path) as reader:
+        return [dataclasses.asdict(each) for each in reader.events()]
+
+
+def plain(path: Path | None, every: float = 3600.0) -> PlainView:
+    return PlainView(Console(file=io.StringIO(), width=100), "spread, mappo", path, every=every)
+
+
+def test_the_plain_view_writes_one_line_per_event_and_no_control_codes(ledger):
+    view = plain(ledger)
+    with view:
+        for row in events_of(ledger):
+            view.event(row)
+    text = view.console.file.getvalue()
+    assert "\x1b" not in text
+    for part in ("Nobody scores", "diagnosis: exploring", "pass for c1", "promote c1", "held", "→ E1"):
+        assert part in text, part
+    assert len([line for line in text.splitlines() if "verdict" in line or "▣ pass" in line]) == 1
+
+
+def test_pending_and_quiet_events_are_not_shown():
+    base = {"session_id": "s", "seq": 1, "round": 1, "agent": "critic", "title": "t", "kind": "tool_call"}
+    assert spoken(base | {"status": "pending"}, None) is None
+    assert spoken(base | {"kind": "llm_call", "status": "ok"}, None) is None
+    assert spoken(base | {"kind": "message", "status": "ok", "agent": None}, None) is None
+    assert "✗ t" in spoken(base | {"kind": "llm_call", "status": "error"}, None).plain
+
+
+def test_outcomes_have_colours():
+    assert "green" in tone("verdict", "ok", "pass for c1") and "red" in tone("verdict", "ok", "fail on progress")
+    assert "yellow" in tone("verdict", "ok", "inconclusive") and "red" in tone("decision", "ok", "keep")
+    assert "green" in tone("decision", "ok", "promote c1") and "red" in tone("decision", "ok", "roll_back c1")
+
+
+def test_progress_lines_come_at_most_every_few_seconds():
+    eager, patient = plain(None, every=0.0), plain(None)
+    for view in (eager, patient):
+        for done in range(5):
+            view.progress("s1", "screen", "c1", done * 10, 100, {"sparse_return": None, "progress": 0.1})
+    assert eager.console.file.getvalue().count("screen c1") == 5
+    assert patient.console.file.getvalue() == ""  # not even the heading: nothing has been said
+
+
+def test_the_board_follows_segments_and_forgets_them_after_the_decision():
+    board = Board()
+    board.progress("a", "screen", "c1", 50, 100, {"sparse_return": 1.0, "progress": None})
+    arm = board.progress("b", "screen", "c1", 100, 100, {"sparse_return": 2.0, "progress": None})
+    assert arm.share == 0.75 and arm.finished == 1
+    assert arm.mean("sparse_return") == 1.5 and arm.mean("progress") is None
+    board.event({"kind": "segment", "status": "error", "ref_id": "a", "session_id": "s"})
+    assert arm.share == 1 and arm.failed == {"a"}
+    board.event({"kind": "decision", "status": "ok", "session_id": "s"})
+    assert board.arms == {} and board.session == "s"
+
+
+def test_a_new_piece_of_the_main_run_takes_the_place_of_finished_rows():
+    board = Board()
+    board.progress("a", "main", "main", 100, 100, {})
+    board.progress("b", "main", "main", 10, 100, {})
+    assert list(board.arms[("main", "main")].done) == ["b"]
+    assert Arm("main", "main").share == 0
+
+
+def test_the_live_view_shows_header_bars_and_what_is_said(ledger):
+    console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None)
+    with LiveView(console, "spread, mappo", ledger) as view:
+        for env_steps, progress in ((64_000, 0.03), (96_000, 0.22)):
+            view.stage(
+                {
+                    "round": 1,
+                    "rounds": 3,
+                    "phase": "validator",
+                    "env_steps": env_steps,
+                    "sparse_return": 0.5,
+                    "progress": progress,
+                    "stage": "emerging",
+                    "shaping_text": "no shaping",
+                }
+            )
+        for row in events_of(ledger):
+            view.event(row)
+        view.progress("s9", "confirm", "c1", 30, 60, {"sparse_return": 0.25, "progress": None})
+        live = shown(view._render())
+    text = console.file.getvalue()
+    for part in ("round 1 of 3", "96,000 env steps", "sparse return 0.5", "▁█", "emerging", "confirm c1", "progress -"):
+        assert part in live, part
+    assert fits(live) and "promote c1" in text and "Nobody scores" in text
+
+
+def test_an_event_whose_details_cannot_be_read_is_shown_by_its_title(tmp_path):
+    view = plain(tmp_path / "missing.db")
+    view.event(
+        {
+            "session_id": "s",
+            "seq": 7,
+            "round": 1,
+            "agent": "critic",
+            "title": "the title",
+            "kind": "diagnosis",
+            "status": "ok",
+        }
+    )
+    assert "the title" in view.console.file.getvalue()
+
+
+# a person decides ---------------------------------------------------------------------------------------------
+
+
+def question() -> SimpleNamespace:
+    shaping = SimpleNamespace(describe=lambda: "beta 1.0: -1.0*distance (team)")
+    return SimpleNamespace(
+        round=2,
+        reason="it passed",
+        candidate=SimpleNamespace(name="c1", shaping=shaping, rationale=HOSTILE),
+        verdict=SimpleNamespace(outcome="pass", reason="pass on progress", reading="small"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("typed", "answer"),
+    [
+        ("a\nlooks right\n", (True, "looks right")),
+        ("maybe\nreject\n\n", (False, "no reason given")),
+        ("", (False, "no answer: the input ended")),
+    ],
+)
+def test_a_person_approves_or_rejects_with_a_reason(monkeypatch, typed, answer):
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    view = plain(None)
+    assert view.ask_human(question()) == answer
+    text = view.console.file.getvalue()
+    assert "asks to promote c1" in text and "pass on progress" in text and "\x1b" not in text
+    assert ("expected a (approve) or r (reject)" in text) == typed.startswith("maybe")
+
+
+# the end, the plan, the catalogue -----------------------------------------------------------------------------
+
+OUTCOME = {
+    "session_id": "s1",
+    "status": "done",
+    "stop_reason": None,
+    "ledger": "runs/ledger.db",
+    "twin": None,
+    "promoted": [
+        {"round": 1, "candidate": "c1", "shaping_text": "beta 1", "outcome": "passed", "reason": "pass on progress"}
+    ],
+    "rejected": [
+        {"round": 2, "candidate": "c2", "shaping_text": "beta 2", "outcome": "failed", "reason": "fail: worse"}
+    ],
+    "before": {"sparse_return": 0.0, "progress": 0.03, "env_steps": 64_000, "episodes": 256},
+    "after": {
+        "sparse_return": 3.5,
+        "progress": None,
+        "env_steps": 400_000,
+        "episodes": 256,
+        "total_env_steps": 900_000,
+    },
+    "costs": {
+        "env_steps_main": 400_000,
+        "env_steps_branches": 500_000,
+        "env_steps_reused": 0,
+        "wall_seconds": 185.0,
+        "compute_seconds": 300.0,
+        "tokens_in": {"critic": 100},
+        "tokens_out": {"critic": None},
+        "llm_calls": 3,
+        "cost_usd": None,
+    },
+    "final_policy": "runs/s1/policy.pt",
+    "final_shaping": None,
+}
+
+
+def test_the_report_says_what_changed_what_it_brought_and_what_to_type_next():
+    text = shown(render_report(OUTCOME, [("why", "python run.py explain s1/R1")]))
+    for part in (
+        "Session s1 done",
+        "promoted",
+        "rejected (failed)",
+        "fail: worse",
+        "at the first deliberation",
+        "3.5",
+        "400,000",
+        "500,000",
+        "3 min 05 s",
+        "critic 100 + -",
+        "runs/s1/policy.pt",
+        "python run.py explain s1/R1",
+    ):
+        assert part in text, part
+    assert "sparse twin" not in text and fits(text)
+
+
+def test_the_twin_has_a_column_of_its_own_and_an_early_end_is_said():
+    outcome = OUTCOME | {
+        "twin": {"sparse_return": 0.004, "progress": 0.02},
+        "status": "paused",
+        "stop_reason": "Paused on request.",
+        "before": None,
+        "after": None,
+        "promoted": [],
+        "rejected": [],
+    }
+    text = shown(render_report(outcome, []))
+    assert "sparse twin" in text and "0.004" in text and "paused: Paused on request." in text
+    assert "No change was promoted" in text
+
+
+def test_a_plan_shows_nested_values_and_tables():
+    plan = {
+        "rounds": 3,
+        "env_steps": {"stage": 201_600},
+        "agents": [{"role": "critic", "backend": "rules", "from": "default"}],
+        "budget": {},
+    }
+    text = shown(render_plan(plan))
+    assert "Dry run" in text and "201,600" in text and "critic" in text and fits(text)
+    assert re.search(r"budget +-", text)
+
+
+def test_tasks_and_backends_are_listed():
+    spec = {
+        "name": "reach",
+        "description": "one agent",
+        "sparse_reward": "1 at the goal",
+        "progress": None,
+        "agents": 2,
+        "actions": 5,
+        "horizon": 25,
+        "max_return": 25.0,
+        "features": [
+            {"name": "gap", "description": "how far", "scope": "team", "low": 0.0, "high": 3.0, "direction": "lower"},
+            {"name": "pace", "description": "how fast", "scope": "agent", "low": 0.0, "high": 3.0, "direction": None},
+        ],
+    }
+    text = shown(render_tasks([spec]))
+    assert "reach" in text and "lower" in text and "0 to 3" in text and "pace" in text and fits(text)
+    assert "2 agents, 5 actions" in text and "sparse return at most 25" in text
+    groups = [{"name": "wolves", "agents": [0, 1]}, {"name": "sheep", "agents": [2]}]
+    foreign = shown(render_tasks([{**spec, "agents": 3, "max_return": None, "continuous": True, "groups": groups}]))
+    assert fits(foreign) and "at most" not in foreign
+    words = " ".join(foreign.split())
+    assert "3 agents (2 wolves, 1 sheep), 5 numbers per action" in words
+    assert "the largest sparse return is not known" in words
+    text = shown(render_backends([{"provider": "rules", "installed": True, "key": None}]))
+    assert "rules" in text and "yes" in text and "-" in text
+    assert "failed" in shown(render_check("ollama/x", {"ok": False, "sentence": "cannot be reached"}))

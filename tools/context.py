@@ -1,0 +1,104 @@
+"""What the tools of one session stand on: settings, task, state, trainer and ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from learning_signal.ledger.write.writer import Ledger
+from learning_signal.marl.segments.segment import round_up
+from learning_signal.marl.tasks.base import TaskSpec
+from learning_signal.tools.contracts import Candidate
+from learning_signal.tools.plan.rungs import rung_lengths
+from learning_signal.tools.plan.settings import SessionSettings
+from learning_signal.tools.state import Round, SessionState, VerdictRecord
+from learning_signal.tools.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class HumanQuestion:
+    """A promotion that waits for a person."""
+
+    session: str
+    round: int
+    candidate: Candidate
+    verdict: VerdictRecord
+    reason: str
+    """The Coordinator's reason."""
+
+
+@dataclass(frozen=True)
+class HumanAnswer:
+    """What the person said."""
+
+    approved: bool
+    reason: str
+
+
+@dataclass
+class SessionContext:
+    """Everything a tool may touch. One per session; ``state`` is the only part that changes."""
+
+    session: str
+    settings: SessionSettings
+    task: TaskSpec
+    state: SessionState
+    trainer: Trainer
+    ledger: Ledger
+    count_tokens: Callable[[str], int]
+    ask_agent: Callable[[str, str], Awaitable[str]]
+    """(role, question) -> answer, for the Coordinator's ``ask``."""
+    ask_human: Callable[[HumanQuestion], Awaitable[HumanAnswer]]
+
+    @property
+    def round(self) -> Round:
+        """The round in progress."""
+        if self.state.round is None:
+            raise RuntimeError("no round is in progress")
+        return self.state.round
+
+    @property
+    def branch_steps(self) -> int:
+        """Env steps of a confirmation branch, in whole rollouts."""
+        return round_up(self.settings.run, self.settings.branch_steps)
+
+    @property
+    def screen_steps(self) -> int:
+        """Env steps of a screening branch, in whole rollouts."""
+        return self.rungs[-1]
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Env steps of a screening branch up to the end of each of its rungs."""
+        return rung_lengths(self.settings)
+
+    @property
+    def stage_steps(self) -> int:
+        """Env steps of the main run between two deliberations, in whole rollouts."""
+        return round_up(self.settings.run, self.settings.stage_steps)
+
+    def candidate_id(self, name: str | None) -> str | None:
+        """The ledger's id of a candidate of this round; ``KeyError`` if no proposal has it."""
+        if name is None:
+            return None
+        for refinement, proposal in enumerate(self.round.proposals):
+            if any(candidate.name == name for candidate in proposal.candidates):
+                return self.row_id(f"P{self.round.number}.{refinement}/{name}")
+        raise KeyError(name)
+
+    def row_id(self, name: str) -> str:
+        """The ledger's id of something the agents call ``name``, e.g. ``B3``."""
+        return f"{self.session}/{name}"
+
+    def event(self, kind: str, title: str, *, status: str = "ok", agent: str | None = None, ref=None) -> int:
+        """Write an event of the current round and phase; returns its number."""
+        return self.ledger.event(
+            self.session,
+            kind,
+            title,
+            round=self.state.round_number or None,
+            phase=self.state.phase,
+            agent=agent,
+            status=status,
+            ref=ref,
+        )

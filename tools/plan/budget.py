@@ -1,0 +1,187 @@
+"""What a session may use in all: env steps, tokens, time and money, how they are written, and whether more fits."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from learning_signal.marl.settings import Frozen
+
+UNITS = {"env_steps": "env steps", "tokens": "tokens", "time": "", "usd": "USD"}
+_EXAMPLES = {"env_steps": "5e6, 2M or 200k", "tokens": "5e6, 2M or 200k", "time": "30m, 1h30m or 90s", "usd": "2.50"}
+_EXPONENTS = {"k": "e3", "M": "e6", "G": "e9"}
+_TIME = re.compile(r"(?:([0-9.]+)h)?(?:([0-9.]+)m)?(?:([0-9.]+)s)?")
+
+
+class BudgetError(ValueError):
+    """A budget is written wrongly: one sentence."""
+
+
+def _amount(name: str, given: Any) -> float | int:
+    """The value of ``given`` for the limit ``name``; numbers pass, text may have a suffix. ``ValueError``: a phrase."""
+    text = str(given).strip()
+    shown = name.replace("_", "-")
+    wrong = ValueError(f"found {shown}={text}, expected a number such as {_EXAMPLES[name]}")
+    try:
+        if name == "time" and (parts := _TIME.fullmatch(text)) and text:
+            value = sum(float(part) * unit for part, unit in zip(parts.groups(), (3600, 60, 1), strict=True) if part)
+        elif name != "time" and text[-1:] in _EXPONENTS:
+            value = float(text[:-1] + _EXPONENTS[text[-1]])  # 8.04 * 1e6 would be no whole number
+        else:
+            value = float(text)  # "-3" is a number, though not one that will do
+    except ValueError:
+        raise wrong from None
+    if not math.isfinite(value):
+        raise wrong
+    if value <= 0:
+        raise ValueError(f"found {shown}={text}, expected more than 0; what is left out is not limited")
+    if name in ("env_steps", "tokens"):
+        if not value.is_integer():
+            raise ValueError(f"found {shown}={text}, expected a whole number of {UNITS[name]}")
+        return int(value)
+    return value
+
+
+def _read(name: str) -> BeforeValidator:
+    return BeforeValidator(lambda given: None if given is None else _amount(name, given))
+
+
+class Budget(Frozen):
+    """Most of what a session may use, all its resumes together; what is None is not limited.
+
+    Nothing is begun that is known not to fit: the session pauses before it and says what it would need. So time can be
+    passed by one stage, arm or model call, tokens and USD by the reply of one call (how long a reply will be is not
+    known, and the size of a request is an estimate); env steps are never passed. As with every pause, a segment that is
+    in flight is cut off and trained anew by the resume; only what comes of that is counted.
+    """
+
+    env_steps: Annotated[int | None, _read("env_steps")] = None
+    """Env steps of the main run, branches, twin and speculation, also written 5e6, 2M or 200k."""
+    tokens: Annotated[int | None, _read("tokens")] = None
+    """Tokens sent to and received from models, also of replies that were of no use, as far as they are known."""
+    time: Annotated[float | None, _read("time")] = None
+    """Seconds in which the session runs; pauses do not count. Also written 30m or 1h30m."""
+    usd: Annotated[float | None, _read("usd")] = None
+    """US dollars by the table ``[prices]``; every backend that is not embedded needs its price there."""
+
+    def limits(self) -> dict[str, float | int]:
+        """The limits that are set, by name."""
+        return {name: value for name, value in self.model_dump().items() if value is not None}
+
+    def describe(self) -> str:
+        """The limits in words."""
+        return ", ".join(amount(name, value) for name, value in self.limits().items())
+
+
+class Price(Frozen):
+    """What a model costs."""
+
+    input: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    """USD per million tokens sent."""
+    output: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    """USD per million tokens received."""
+
+    def of(self, tokens_in: int, tokens_out: int) -> float:
+        """USD for so many tokens."""
+        return (tokens_in * self.input + tokens_out * self.output) / 1e6
+
+
+def parse_budget(text: str) -> dict[str, float | int]:
+    """The limits in ``env-steps=5M,tokens=200k,time=1h30m,usd=2.50``, by name.
+
+    Raises:
+        BudgetError: what was found, what is expected and what to do, in one sentence.
+    """
+    limits: dict[str, float | int] = {}
+    for part in text.split(","):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        name = key.replace("-", "_")
+        if not equals or name not in UNITS:
+            known = ", ".join(each.replace("_", "-") for each in UNITS)
+            raise BudgetError(
+                f"Found {part.strip()!r} in the budget, expected KEY=LIMIT with one of {known}: "
+                "write for example env-steps=5M,time=1h30m."
+            )
+        if name in limits:
+            raise BudgetError(f"Found {key} twice in the budget, expected it once: leave one out.")
+        try:
+            limits[name] = _amount(name, value)
+        except ValueError as error:
+            raise BudgetError(f"The budget is wrong: {error}.") from None
+    return limits
+
+
+def shortfall(
+    budget: Budget,
+    spent: Mapping[str, float],
+    needed: Mapping[str, float],
+    what: str,
+    a_round: Mapping[str, float] | None = None,
+) -> tuple[str, str] | None:
+    """The first limit that ``what`` does not fit in: (what to say, the limit that would do); None where it fits.
+
+    All are by the names of the limits; a name that is missing in ``needed`` costs nothing of it. ``a_round`` is what a
+    round with its stages uses, as far as it is known: the limit that is said to do has room for one more, and is at
+    least a tenth above the present one.
+    """
+    for name, limit in budget.limits().items():
+        need = needed.get(name)
+        if need is None or spent[name] + need <= limit and spent[name] < limit:
+            continue
+        about = "about " if name != "env_steps" else ""
+        wants = f"{what} needs {about}{amount(name, need)}" if need else f"nothing is left for {what}"
+        said = f"The budget of {amount(name, limit)} does not go further: {amount(name, spent[name])} spent, {wants}"
+        more = max(need, (a_round or {}).get(name, 0.0))
+        return said, f"{name.replace('_', '-')}={_enough(name, max(spent[name] + more, limit * 1.1))}"
+    return None
+
+
+def refuse_spent(limits: Mapping[str, float], spent: Mapping[str, float]) -> None:
+    """``BudgetError`` where a new limit is below what is spent already; both by the names of the limits."""
+    for name, limit in limits.items():
+        if limit < spent[name]:
+            raise BudgetError(
+                f"Found a budget of {amount(name, limit)}, expected more than the {amount(name, spent[name])} that are "
+                f"spent already: write for example {name.replace('_', '-')}={_enough(name, spent[name] * 1.1)}."
+            )
+
+
+def amount(name: str, value: float) -> str:
+    """A number of a limit for a reader: ``1.5 M env steps``, ``1 h 30 min``, ``2.50 USD``, ``0.0042 USD``."""
+    if name == "time":
+        minutes, seconds = divmod(math.ceil(value), 60)
+        hours, minutes = divmod(minutes, 60)
+        parts = [f"{hours} h" if hours else "", f"{minutes} min" if minutes else "", f"{seconds} s" if seconds else ""]
+        return " ".join(part for part in parts if part) or "0 s"
+    if name == "usd":
+        return f"{_dollars(value)} USD"
+    return f"{short(value)} {UNITS[name]}"
+
+
+def short(value: float) -> str:
+    """A count in short: ``950``, ``12.3 k``, ``1.75 M``."""
+    for factor, letter in ((1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.2f}".rstrip("0").rstrip(".") + f" {letter}"
+    return f"{value:g}"
+
+
+def _dollars(value: float) -> str:
+    """Cents, and below ten of them two digits: a few tokens cost less than a cent."""
+    if value >= 0.1 or value <= 0:
+        return f"{value:.2f}"
+    return f"{value:.{1 - math.floor(math.log10(value))}f}".rstrip("0")
+
+
+def _enough(name: str, least: float) -> str:
+    """A limit of at least ``least``, rounded up to three digits, as it is typed."""
+    if name == "time":
+        return f"{math.ceil(least / 60)}m"
+    if name == "usd":
+        return f"{math.ceil(least * 100) / 100:.2f}"
+    step = 10 ** max(0, len(str(math.ceil(least))) - 3)
+    return short(math.ceil(least / step) * step).replace(" ", "")

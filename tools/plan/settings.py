@@ -1,0 +1,121 @@
+"""The configuration of a session: everything a user may set, each with one line of meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, model_validator
+
+from learning_signal.marl.executors.base import ExecutorSettings
+from learning_signal.marl.gate.confirmation import GateSettings
+from learning_signal.marl.hyperparameters import recommended_lengths
+from learning_signal.marl.settings import Count, Fraction, Frozen, RunSettings
+from learning_signal.tools.plan.budget import Budget, Price
+
+
+class DeliberationSettings(Frozen):
+    """How long agents may talk."""
+
+    candidates: Annotated[int, Field(ge=1, le=16)] = 3
+    """Candidates the Generator proposes per refinement."""
+    refinements: Annotated[int, Field(ge=0, le=5)] = 1
+    """How often the Generator may try again in a round after a fail or an inconclusive verdict."""
+    steps: Annotated[int, Field(ge=2, le=60)] = 16
+    """Model calls an agent may use in one phase."""
+    questions: Annotated[int, Field(ge=0, le=10)] = 3
+    """Questions the Coordinator may put to the others in a round."""
+    deadline: Annotated[float, Field(gt=0)] = 180.0
+    """Seconds one model call may take, retries included."""
+    evidence_tokens: Annotated[int, Field(ge=200)] = 2000
+    """Largest token budget of one trajectory summary."""
+    critic: bool = True
+    """Whether the Critic takes part; without it the Generator proposes from the stage card alone."""
+    behaviour: bool = True
+    """Whether the Critic may summarise trajectories; without it metrics are all the evidence there is."""
+
+
+class TriggerSettings(Frozen):
+    """When a round is worth its price; after a stage that calls for none, the next stage follows."""
+
+    rise: Fraction = 0.02
+    """Sparse return a healthy stage gains at least, as a fraction of the task's ``max_return``; less is a stall."""
+    rise_progress: Fraction = 0.02
+    """Progress (in [0, 1]) a healthy stage gains at least, while sparse return is below the competence floor."""
+    solved: Fraction = 0.95
+    """Sparse return, as a fraction of ``max_return``, from which a stall calls for no round: little is left to gain."""
+    every: Count | None = None
+    """Stages after which a round begins whatever they gained (1: after each); None leaves it to the rest."""
+
+
+class SessionSettings(Frozen):
+    """A supervised session, completely: what is stored in the ledger and what a resume reads back.
+
+    Lengths that are not given are those that ``marl.hyperparameters`` knows for the task, or else those below.
+    """
+
+    run: RunSettings = RunSettings()
+    """Task, learner and evaluation."""
+    gate: GateSettings = GateSettings()
+    """Parameters of the gate."""
+    deliberation: DeliberationSettings = DeliberationSettings()
+    """Limits of a deliberation."""
+    trigger: Annotated[TriggerSettings, Field(validation_alias=AliasChoices("trigger", "need"))] = TriggerSettings()
+    """When a round is worth its price."""
+    agents: dict[str, str] = Field(default_factory=dict)
+    """Backend spec per role (resolved)."""
+    agent_sources: dict[str, str] = Field(default_factory=dict)
+    """Where each spec came from: command line, environment, config file or default."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the session; every other seed derives from it."""
+    rounds: Annotated[int, Field(ge=1, le=100)] = 3
+    """Most rounds (deliberations); the session ends one stage after the last of them."""
+    stages: Annotated[int, Field(ge=2)] | None = None
+    """Most stages of the main run, the last one included; four times the rounds when None."""
+    stage_steps: Count = 150_000
+    """Env steps of a stage of the main run (rounded up to whole rollouts)."""
+    branch_steps: Annotated[Count, Field(validation_alias=AliasChoices("branch_steps", "horizon"))] = 125_000
+    """Env steps of a confirmation branch (rounded up to whole rollouts)."""
+    approve: Literal["auto", "human"] = "auto"
+    """Who may let a promotion through after the Coordinator asked for it."""
+    workers: Count | None = None
+    """Segments computed at a time; one per core (of this machine or of the Ray cluster) when None."""
+    executor: ExecutorSettings = ExecutorSettings()
+    """Local processes or Ray."""
+    store: Path = Path("runs/segments")
+    """Where segments (checkpoints and results) are kept, shared by all sessions."""
+    ledger: Path = Path("runs/ledger.db")
+    """The SQLite log."""
+    twin: bool = False
+    """Also train the sparse twin (no shaping) for the same total env steps."""
+    speculate: bool = True
+    """Train the control branches of a round while its agents still talk."""
+    budget: Budget = Budget()
+    """Most of what the session may use in all, its resumes included."""
+    prices: dict[str, Price] = Field(default_factory=dict)
+    """USD per million tokens by backend, such as ``[prices."openai/gpt-4.1"]``; embedded ones cost nothing."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _measured_lengths(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        run = given.get("run", {})
+        task = run.get("task") if isinstance(run, Mapping) else getattr(run, "task", None)
+        return {**recommended_lengths(task), **given} if isinstance(task, str) else given
+
+    @model_validator(mode="after")
+    def _confirmations_can_reach_their_alpha(self) -> SessionSettings:
+        self.gate.refuse_unreachable(self.confirmations)
+        return self
+
+    @property
+    def confirmations(self) -> int:
+        """Most confirmations of the whole session: what ``gate.family_alpha`` is shared by."""
+        return self.rounds * (1 + self.deliberation.refinements)
+
+    @property
+    def most_stages(self) -> int:
+        """``stages``, or four for every round: rounds are to begin when they are needed, not because time is up."""
+        return 4 * self.rounds if self.stages is None else self.stages

@@ -1,0 +1,85 @@
+"""Whether a session can be run on a task: what is refused at its start, and what is said because it limits it."""
+
+from __future__ import annotations
+
+from learning_signal.marl.gate.settings import Mode
+from learning_signal.marl.segments.segment import rollout_size
+from learning_signal.marl.tasks.base import TaskSpec
+from learning_signal.tools.plan.rungs import rung_lengths
+from learning_signal.tools.plan.settings import SessionSettings
+
+
+class Unsuitable(ValueError):
+    """No session can be run with these settings on this task; one sentence."""
+
+
+def refuse_unsuitable(settings: SessionSettings, task: TaskSpec, *, ungated: bool = False) -> None:
+    """``Unsuitable`` where the gate could never judge, nothing could be proposed, or no segment could be trained.
+
+    A gate that tests nothing is refused as well, unless the session is a study's control and so ``ungated``.
+    """
+    refuse_untested(settings.gate.mode, ungated=ungated)
+    if task.max_return is None:
+        raise Unsuitable(
+            f"Task {task.name} declares no max_return, and the gate's thresholds are fractions of it: declare the "
+            "largest sparse return of an episode, or train without agents (python run.py train)."
+        )
+    if not task.max_return > 0:
+        raise Unsuitable(
+            f"Task {task.name} declares a max_return of {task.max_return:g}, expected one above 0: declare the largest "
+            "sparse return of an episode, for example with a sparse reward that counts successes."
+        )
+    if not task.features:
+        raise Unsuitable(
+            f"Task {task.name} declares no features, and shaping is made of them: declare some, or train without "
+            "agents (python run.py train)."
+        )
+    steps = settings.run.learner.rollout_steps
+    if steps is not None and steps < task.horizon:
+        raise Unsuitable(
+            f"Found rollout_steps {steps}, expected at least {task.horizon}, the longest episode of {task.name}: a "
+            "shorter rollout never sees its end."
+        )
+    rungs = rung_lengths(settings, task)
+    if settings.deliberation.candidates > 1 and len(set(rungs)) < len(rungs):
+        raise Unsuitable(
+            f"Found screen_halvings {settings.gate.screen_halvings} with rungs that end after "
+            f"{', '.join(f'{end:,}' for end in rungs)} env steps, expected each to train at least one rollout more "
+            f"({rollout_size(settings.run, task):,} env steps): use fewer screen_halvings or a larger branch_steps."
+        )
+
+
+def refuse_untested(mode: Mode, *, ungated: bool = False) -> None:
+    """``Unsuitable`` where the gate's ``mode`` promotes without a test, unless the session is a study's and so
+    ``ungated``.
+    """
+    if mode != "paired" and not ungated:
+        raise Unsuitable(
+            f"Found gate.mode {mode!r}, which promotes without a test, expected 'paired': the other "
+            "rules are controls of a study (python run.py study)."
+        )
+
+
+def remarks(settings: SessionSettings, task: TaskSpec) -> list[str]:
+    """What the user should know before the session is paid for: each a sentence or two."""
+    said = []
+    if task.progress is None:
+        floor = settings.gate.floor * task.max_return
+        said.append(
+            f"{task.name} declares no progress: while sparse returns are below {floor:g}, every verdict is "
+            "inconclusive and nothing can be promoted."
+        )
+    if not any(feature.direction for feature in task.features):
+        said.append(
+            f"No feature of {task.name} has a direction: agents can only guess from correlations with success. "
+            "Declare which values are better."
+        )
+    size = rollout_size(settings.run, task)
+    screen = rung_lengths(settings, task)[0]
+    if settings.deliberation.candidates > 1 and screen < 4 * size:
+        updates = "one update" if screen == size else f"{screen // size} updates"
+        said.append(
+            f"A screening branch is {screen:,} env steps, only {updates} of {size:,} env steps: a larger branch_steps "
+            "or fewer environments would tell candidates apart better."
+        )
+    return said

@@ -1,0 +1,239 @@
+"""Comparisons: the statistics of a screen and of a confirmation, computed by the gate and written down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from learning_signal.marl.gate.confirmation import Measure, ScreenResult, Verdict, judge, later_half_mean, rank_screen
+from learning_signal.marl.segments.segment import SegmentFailed, SegmentResult, code_version
+from learning_signal.tools.base import Answer, Tool, ToolRefused, rounded
+from learning_signal.tools.context import SessionContext
+from learning_signal.tools.contracts import CompareBranches, Purpose
+from learning_signal.tools.round.branches import (
+    CONTROL,
+    chosen,
+    ensure_running,
+    find_arm,
+    needs_screen,
+    present_rung,
+    rung_arms,
+)
+from learning_signal.tools.state import Branch, Confirmation, Screen
+
+
+def comparison_tools(context: SessionContext) -> dict[str, Tool]:
+    """The tool that compares branches."""
+
+    async def compare_branches(arguments: CompareBranches) -> Answer:
+        if arguments.purpose == "screen":
+            return await _compare_screen(context)
+        return await _compare_confirmation(context)
+
+    return {
+        "compare_branches": Tool(
+            "compare_branches",
+            "The statistics: ranks the screened candidates and chooses one (or says which go on to the next rung), or "
+            "judges the confirmed one "
+            "(pass, fail or inconclusive).",
+            CompareBranches,
+            compare_branches,
+            patient=True,
+        )
+    }
+
+
+async def _measures(context: SessionContext, branch: Branch, episode_set: str) -> tuple[list[Measure], list[dict]]:
+    """Each seed's measure on the gate's own episodes, and where it came from; a failed seed measures None."""
+    measures, sources = [], []
+    for segment in branch.segments:
+        try:
+            result: SegmentResult = await context.trainer.result(segment)
+        except SegmentFailed as failure:
+            measure, positions, reason = Measure(sparse_return=None, progress=None), [], str(failure)
+        else:
+            evaluations = [each for each in result.evaluations if each.set == episode_set]
+            measure, reason = later_half_mean(evaluations), None
+            positions = [each.env_steps for each in evaluations[len(evaluations) // 2 :]]
+        measures.append(measure)
+        sources.append(
+            {
+                "segment": segment,
+                "episode_set": episode_set,
+                "evaluations": positions,
+                "reason": reason,
+                "sparse_return": measure.sparse_return,
+                "progress": measure.progress,
+            }
+        )
+    return measures, sources
+
+
+def _arm(context: SessionContext, purpose: Purpose, arm: str) -> Branch:
+    branch = find_arm(context, purpose, arm)
+    rung = present_rung(context) if purpose == "screen" else 0
+    if branch is None or branch.rung != rung:
+        where = f" in rung {rung + 1} of {len(context.rungs)}" if rung else ""
+        raise ToolRefused(
+            f"Found no {purpose} branch of {arm}{where}, expected one: "
+            f"launch_branch(arm={arm!r}, purpose={purpose!r}) first."
+        )
+    ensure_running(context, branch)
+    return branch
+
+
+async def _compare_screen(context: SessionContext) -> Answer:
+    if not needs_screen(context):
+        raise ToolRefused("Found a screen of one candidate, expected a confirmation: compare purpose 'confirm'.")
+    rung = present_rung(context)
+    known = [screen for screen in context.round.screens if screen.refinement == context.state.refinement]
+    begun = any(
+        branch.rung == rung for branch in context.round.branches if branch.refinement == context.state.refinement
+    )
+    if known and (known[-1].goes_on is None or not begun):
+        return Answer(_screen_text(context, known[-1]))
+    arms = {arm: _arm(context, "screen", arm) for arm in rung_arms(context)}
+    measured = {arm: await _measures(context, branch, "screen") for arm, branch in arms.items()}
+    candidates = {arm: measures for arm, (measures, _) in measured.items() if arm != CONTROL}
+    result = rank_screen(measured[CONTROL][0], candidates, context.task.max_return, context.settings.gate, rung)
+    screen = Screen(
+        comparison=f"C{context.state.comparisons + 1}",
+        refinement=context.state.refinement,
+        chosen=result.chosen,
+        measure=result.measure,
+        differences={arm.name: arm.mean_difference for arm in result.arms},
+        notes={
+            arm.name: arm.failure + _cause(measured[arm.name][1], measured[CONTROL][1])
+            for arm in result.arms
+            if arm.failure is not None
+        },
+        rung=rung,
+        goes_on=result.goes_on,
+    )
+
+    def apply() -> None:
+        _record_comparison(context, screen.comparison, "screen", None, measured, result, {"rung": rung})
+        context.round.screens.append(screen)
+
+    return Answer(_screen_text(context, screen), apply)
+
+
+def _cause(*arms: Sequence[dict]) -> str:
+    """Why the first failed seed of these arms failed, in brackets."""
+    reasons = [source["reason"] for sources in arms for source in sources if source["reason"] is not None]
+    return f" ({reasons[0]})" if reasons else ""
+
+
+def _screen_text(context: SessionContext, screen: Screen) -> str:
+    rungs = (
+        {}
+        if len(context.rungs) == 1
+        else {
+            "rung": f"{screen.rung + 1} of {len(context.rungs)}",
+            "goes_on": screen.goes_on,
+            "next": "the screen is over"
+            if screen.goes_on is None
+            else f"launch_branch with purpose screen for control, {', '.join(screen.goes_on)}; "
+            "read and compare them again",
+        }
+    )
+    return json.dumps(
+        {
+            "comparison": screen.comparison,
+            "purpose": "screen",
+            "measure": screen.measure,
+            "ranking": [
+                {"candidate": name, "difference": rounded(difference), "note": screen.notes.get(name)}
+                for name, difference in screen.differences.items()
+            ],
+            "chosen": screen.chosen,
+        }
+        | rungs
+    )
+
+
+async def _compare_confirmation(context: SessionContext) -> Answer:
+    name = chosen(context)
+    arms = {arm: _arm(context, "confirm", arm) for arm in (CONTROL, name)}
+    # The usual practice looks at one set of episodes: the run that was best by luck is judged by the same luck.
+    episode_set = "screen" if context.settings.gate.mode == "single run" else "confirm"
+    measured = {arm: await _measures(context, branch, episode_set) for arm, branch in arms.items()}
+    control, candidate = measured[CONTROL][0], measured[name][0]
+    declared = context.task.progress is not None
+    verdict = judge(
+        [each.sparse_return for each in control],
+        [each.sparse_return for each in candidate],
+        [each.progress for each in control] if declared else None,
+        [each.progress for each in candidate] if declared else None,
+        context.task.max_return,
+        context.settings.gate,
+        context.settings.confirmations,
+    )
+    known = next((each for each in context.round.confirmations if each.refinement == context.state.refinement), None)
+    confirmation = known or Confirmation(
+        comparison=f"C{context.state.comparisons + 1}",
+        refinement=context.state.refinement,
+        candidate=name,
+        outcome=verdict.outcome,
+        measure=verdict.measure,
+        reason=verdict.reason,
+        p=verdict.p,
+        difference=verdict.mean_difference,
+    )
+    text = json.dumps(
+        {
+            "comparison": confirmation.comparison,
+            "purpose": "confirm",
+            "candidate": name,
+            "outcome": verdict.outcome,
+            "measure": verdict.measure,
+            "difference": rounded(verdict.mean_difference),
+            "interval": verdict.interval and [rounded(bound) for bound in verdict.interval],
+            "p": rounded(verdict.p),
+            "alpha": rounded(verdict.alpha),
+            "n": verdict.n,
+            "reason": verdict.reason,
+        }
+    )
+
+    def apply() -> None:
+        shared = {"confirmations": context.settings.confirmations}
+        _record_comparison(context, confirmation.comparison, "confirm", name, measured, verdict, shared)
+        context.round.confirmations.append(confirmation)
+
+    return Answer(text, None if known else apply)
+
+
+def _record_comparison(
+    context: SessionContext,
+    name: str,
+    purpose: str,
+    candidate: str | None,
+    measured: dict,
+    result: ScreenResult | Verdict,
+    beside: dict[str, int],
+) -> None:
+    """Write a comparison: the arms' segments, evaluations and measures, what else it rests on, and what it gave."""
+    identity = context.row_id(name)
+    seq = context.event("comparison", f"{name} {purpose}: {result.reason}", ref=("comparisons", identity))
+    context.ledger.add(
+        "comparisons",
+        id=identity,
+        session_id=context.session,
+        round=context.round.number,
+        refinement=context.state.refinement,
+        purpose=purpose,
+        candidate_id=context.candidate_id(candidate),
+        event_seq=seq,
+        inputs={
+            "max_return": context.task.max_return,
+            "progress_declared": context.task.progress is not None,
+            "order": list(measured),
+            "arms": {arm: sources for arm, (_, sources) in measured.items()},
+            **beside,
+        },
+        result=result.model_dump(mode="json"),
+        settings=context.settings.gate.model_dump(mode="json"),
+        code_version=code_version(),
+    )
+    context.state.comparisons += 1

@@ -1,0 +1,233 @@
+"""The Coordinator's instruments: ask the others, then promote, keep or roll back - inside what the verdict allows."""
+
+from __future__ import annotations
+
+import json
+
+from learning_signal.ledger.write.sessions import now
+from learning_signal.tools.base import Answer, Tool, ToolRefused
+from learning_signal.tools.context import HumanQuestion, SessionContext
+from learning_signal.tools.contracts import Action, Ask, Decision, Keep, Promote, RollBack
+from learning_signal.tools.round.branches import CONTROL
+from learning_signal.tools.state import Branch, Head, Probation
+
+
+def decision_tools(context: SessionContext) -> dict[str, Tool]:
+    """The tools of the Coordinator."""
+
+    async def ask(arguments: Ask) -> Answer:
+        limit = context.settings.deliberation.questions
+        if context.round.questions >= limit:
+            raise ToolRefused(f"Found {limit} questions already asked, expected a decision now: {_options(context)}.")
+        if arguments.agent not in context.round.records:
+            spoken = ", ".join(context.round.records) or "nobody"
+            raise ToolRefused(
+                f"Found a question to the {arguments.agent}, who has not spoken in this round ({spoken} has): "
+                "ask one who has, or decide."
+            )
+        answer = await context.ask_agent(arguments.agent, arguments.question)
+
+        def apply() -> None:
+            context.round.questions += 1
+            for source, target, kind, text in (
+                ("coordinator", arguments.agent, "question", arguments.question),
+                (arguments.agent, "coordinator", "answer", answer),
+            ):
+                seq = context.event("message", text[:160], agent=source)
+                context.ledger.add(
+                    "messages",
+                    event_seq=seq,
+                    session_id=context.session,
+                    source=source,
+                    target=target,
+                    type=kind,
+                    body=text,
+                )
+
+        return Answer(json.dumps({"agent": arguments.agent, "answer": answer}), apply)
+
+    async def promote(arguments: Promote) -> Answer:
+        _refuse_unless_allowed(context, "promote")
+        if arguments.candidate != context.round.promotable:
+            raise ToolRefused(
+                f"Found {arguments.candidate!r}, expected {context.round.promotable!r}, the candidate with a passing "
+                "verdict: promote that one or keep."
+            )
+        decision = Decision(
+            action="promote", candidate=arguments.candidate, reason=arguments.reason, decided_by="coordinator"
+        )
+        if context.settings.approve != "human":
+            return _decided(context, decision)
+        verdict = [each for each in context.round.verdicts if each.candidate == arguments.candidate][-1]
+        reply = await context.ask_human(
+            HumanQuestion(
+                session=context.session,
+                round=context.round.number,
+                candidate=context.round.candidate(arguments.candidate),
+                verdict=verdict,
+                reason=arguments.reason,
+            )
+        )
+        if reply.approved:
+            reason = f"{arguments.reason} (Approved by a person: {reply.reason})"
+            decision = decision.model_copy(update={"reason": reason, "decided_by": "human"})
+        else:
+            decision = Decision(
+                action="keep",
+                candidate=None,
+                decided_by="human",
+                reason=f"The promotion of {arguments.candidate} was rejected by a person: {reply.reason}",
+            )
+        return _decided(context, decision, approval="approved" if reply.approved else "rejected")
+
+    async def keep(arguments: Keep) -> Answer:
+        _refuse_unless_allowed(context, "keep")
+        return _decided(
+            context, Decision(action="keep", candidate=None, reason=arguments.reason, decided_by="coordinator")
+        )
+
+    async def roll_back(arguments: RollBack) -> Answer:
+        _refuse_unless_allowed(context, "roll_back")
+        return _decided(
+            context, Decision(action="roll_back", candidate=None, reason=arguments.reason, decided_by="coordinator")
+        )
+
+    return {
+        "ask": Tool(
+            "ask",
+            "Put a question to another agent about its phase of this round; answers with its words.",
+            Ask,
+            ask,
+            patient=True,
+        ),
+        "promote": Tool(
+            "promote",
+            "Decide: the candidate with a passing verdict becomes the shaping of the main run.",
+            Promote,
+            promote,
+            ends_phase=True,
+            patient=True,
+        ),
+        "keep": Tool("keep", "Decide: leave the shaping of the main run as it is.", Keep, keep, ends_phase=True),
+        "roll_back": Tool(
+            "roll_back",
+            "Decide: return the main run to where the promotion on probation started.",
+            RollBack,
+            roll_back,
+            ends_phase=True,
+        ),
+    }
+
+
+def allowed_actions(context: SessionContext) -> list[Action]:
+    """What may be decided now: a failed probation can only be rolled back; promoting takes a passing verdict."""
+    if context.round.regression is not None:
+        return ["roll_back"]
+    return ["promote", "keep"] if context.round.promotable is not None else ["keep"]
+
+
+def record_decision(context: SessionContext, decision: Decision) -> None:
+    """Write a decision and move HEAD accordingly. Nothing else moves HEAD inside a round."""
+    before = context.state.head
+    after = _head_after(context, decision)
+    regression = context.round.regression
+    verdict = context.round.verdicts[-1] if context.round.verdicts else None
+    candidate = context.candidate_id(decision.candidate or (verdict.candidate if verdict else None))
+    identity = context.row_id(f"R{context.round.number}")
+    subject = decision.candidate or (regression.candidate if regression else None)
+    seq = context.event(
+        "decision",
+        f"{decision.action}{f' {subject}' if subject else ''}: {decision.reason}",
+        agent=decision.decided_by if decision.decided_by != "code" else None,
+        ref=("decisions", identity),
+    )
+    context.ledger.add_decision(
+        context.session,
+        id=identity,
+        round=context.round.number,
+        event_seq=seq,
+        action=decision.action,
+        candidate_id=candidate,
+        verdict_id=verdict.id if verdict else None,
+        comparison_id=context.row_id(regression.comparison) if regression else None,
+        segment_from=before.segment,
+        segment_to=after.segment,
+        shaping_from=before.shaping.model_dump(mode="json"),
+        shaping_to=after.shaping.model_dump(mode="json"),
+        decided_by=decision.decided_by,
+        reason=decision.reason,
+    )
+    if after.segment != before.segment:
+        context.ledger.add(
+            "main_run",
+            session_id=context.session,
+            segment_id=after.segment,
+            round=context.round.number,
+            reason=decision.action,
+            at=now(),
+        )
+    context.round.decision = decision
+    context.state.head = after
+    if decision.action == "promote":
+        context.state.probation = Probation(round=context.round.number, candidate=decision.candidate, parent=before)
+    elif decision.action == "roll_back":
+        context.state.probation = None
+        context.state.tried = [
+            tried.model_copy(update={"outcome": "rolled back", "reason": regression.reason})
+            if (tried.round, tried.candidate) == (regression.round, regression.candidate)
+            else tried
+            for tried in context.state.tried
+        ]
+
+
+def _decided(context: SessionContext, decision: Decision, approval: str | None = None) -> Answer:
+    def apply() -> None:
+        if approval is not None:
+            context.event(
+                "approval",
+                f"{approval} by a person: {decision.reason}",
+                agent="human",
+                status="ok" if approval == "approved" else "refused",
+            )
+        record_decision(context, decision)
+
+    return Answer(json.dumps({"decided": decision.action, "decided_by": decision.decided_by}), apply)
+
+
+def _head_after(context: SessionContext, decision: Decision) -> Head:
+    """Where HEAD goes: the end of the pre-chosen first confirm seed of the winning arm, or the parent."""
+    if decision.action == "roll_back":
+        return context.round.regression.parent
+    shaping = context.state.head.shaping
+    arm = CONTROL
+    if decision.action == "promote":
+        arm, shaping = decision.candidate, context.round.candidate(decision.candidate).shaping
+    branch = _confirmed(context, arm)
+    if branch is None or context.trainer.status(branch.segments[0]) != "done":
+        # A kept shaping whose control was not (or not wholly) trained: the next stage goes on from here.
+        return Head(segment=context.state.head.segment, env_steps=context.state.head.env_steps, shaping=shaping)
+    result = context.trainer.stored(branch.segments[0])
+    return Head(segment=result.id, env_steps=result.end_env_steps, shaping=shaping)
+
+
+def _confirmed(context: SessionContext, arm: str) -> Branch | None:
+    """The first branch of the arm that a verdict counted: one merely launched may be done or not, which is chance."""
+    judged = {confirmation.refinement for confirmation in context.round.confirmations}
+    for branch in context.round.branches:
+        if (branch.purpose, branch.arm) == ("confirm", arm) and branch.refinement in judged:
+            return branch
+    return None
+
+
+def _refuse_unless_allowed(context: SessionContext, action: Action) -> None:
+    if action not in allowed_actions(context):
+        if action == "promote":
+            outcome = context.round.verdicts[-1].outcome if context.round.verdicts else "missing"
+            raise ToolRefused(
+                f"Found a promotion while the verdict is {outcome}, expected a passing one: {_options(context)}."
+            )
+        raise ToolRefused(f"Found {action}, which is not possible now: {_options(context)}.")
+
+
+def _options(context: SessionContext) -> str:
+    return "call " + " or ".join(allowed_actions(context))

@@ -1,0 +1,75 @@
+"""The control of a round is trained while its agents talk: whatever they propose, it is what they compare with."""
+
+from __future__ import annotations
+
+from learning_signal.marl.segments.segment import SegmentFailed, SegmentSpec
+from learning_signal.tools.context import SessionContext
+from learning_signal.tools.contracts import Purpose
+from learning_signal.tools.plan.budget import short
+from learning_signal.tools.round.branches import CONTROL, arm_specs
+
+UNUSED = "The round ended without this segment, so it was withdrawn."
+
+
+def speculate(context: SessionContext) -> None:
+    """Begin the control's segments of the present round, after everything that is asked for; a second call is free.
+
+    Both purposes: the screen's are used whenever there is more than one candidate, those of the first confirmation
+    unless nothing could be compared. What the Validator launches later is found in flight.
+    """
+    if not context.settings.speculate:
+        return
+    wanted = _control(context)
+    if all(context.trainer.known(spec.id) for _, spec in wanted):
+        return
+    if context.round.speculated is None:
+        with context.ledger.transaction("speculation"):
+            steps = short(sum(spec.env_steps for _, spec in wanted))
+            context.event("speculation", f"the control is trained meanwhile: {len(wanted)} segments, {steps} env steps")
+            for purpose, spec in wanted:
+                context.trainer.note_start(spec, purpose, CONTROL)
+            context.round.speculated = [spec.id for _, spec in wanted]
+            context.ledger.save_cursor(context.session, context.state.model_dump(mode="json"))
+    for purpose, spec in wanted:
+        context.trainer.launch(spec, purpose, CONTROL, urgent=False)
+
+
+def settle(context: SessionContext) -> None:
+    """At the end of a round: withdraw whatever of it has not begun, speculated or not. Belongs in a transaction.
+
+    What is being computed is finished and counts; the session waits for it before its report (``finish``).
+    """
+    used = {row["segment_id"] for row in context.ledger.find("branch_segments", session_id=context.session)}
+    speculated = context.round.speculated or []
+    unused = [segment for segment in speculated if segment not in used]
+    withdrawn = [segment for segment in _pending(context) if context.trainer.withdraw(segment, UNUSED)]
+    said = [f"{len(unused)} of {len(speculated)} speculated segments were not used"] if unused else []
+    said += [f"{len(withdrawn)} segments that had not begun were withdrawn"] if withdrawn else []
+    if said:
+        context.event("speculation", "; ".join(said))
+
+
+async def finish(context: SessionContext) -> None:
+    """Wait for what no round has waited for, so that all that was trained is counted."""
+    for segment in _pending(context):
+        if not context.trainer.withdraw(segment, UNUSED):
+            try:
+                await context.trainer.result(segment)
+            except SegmentFailed:
+                continue
+
+
+def _pending(context: SessionContext) -> list[str]:
+    """The segments of the session that are not finished; outside a stage they are of branches."""
+    return [row["id"] for row in context.ledger.find("segments", session_id=context.session, status="pending")]
+
+
+def _control(context: SessionContext) -> list[tuple[Purpose, SegmentSpec]]:
+    """The control's segments before any refinement, in the order in which they will be asked for."""
+    purposes: list[Purpose] = ["screen", "confirm"] if context.settings.deliberation.candidates > 1 else ["confirm"]
+    shaping = context.state.head.shaping
+    specs: dict[str, tuple[Purpose, SegmentSpec]] = {}
+    for purpose in purposes:
+        for spec in arm_specs(context, shaping, purpose, 0):
+            specs.setdefault(spec.id, (purpose, spec))
+    return list(specs.values())

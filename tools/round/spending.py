@@ -1,0 +1,94 @@
+"""What a session has spent, and the refusal to begin what its budget does not cover."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from learning_signal.ledger.read.reader import Reader
+from learning_signal.ledger.read.records import Costs
+from learning_signal.marl.segments.segment import SegmentSpec
+from learning_signal.tools.base import CannotGoOn
+from learning_signal.tools.context import SessionContext
+from learning_signal.tools.plan.budget import Budget, shortfall
+from learning_signal.tools.plan.settings import SessionSettings
+
+
+class OutOfBudget(CannotGoOn):
+    """The next thing does not fit in the budget; one sentence with the command that goes on."""
+
+
+def spent_so_far(context: SessionContext) -> dict[str, float]:
+    """Env steps, tokens, seconds and USD of the session until now, by the names of the budget's limits.
+
+    Segments that are being computed count in full. Of model calls, what is known counts.
+    """
+    with Reader.open(context.ledger.path) as reader:
+        costs = reader.costs(context.session)
+    running = [
+        row["env_steps"]
+        for row in context.ledger.find("segments", session_id=context.session, status="pending")
+        if not row["reused"]
+    ]
+    spent = spent_of(costs)
+    spent["env_steps"] += sum(running)
+    spent["time"] = context.ledger.clock.seconds(context.session) or costs.wall_seconds
+    return spent
+
+
+def spent_of(costs: Costs) -> dict[str, float]:
+    """What recorded ``costs`` come to, by the names of the budget's limits; of model calls, what is known."""
+    return {
+        "env_steps": costs.env_steps_main + costs.env_steps_branches + costs.env_steps_twin,
+        "tokens": (costs.tokens_in or 0) + (costs.tokens_out or 0),
+        "time": costs.wall_seconds,
+        "usd": sum(agent.known_usd for agent in costs.agents.values()),
+    }
+
+
+def afford(
+    context: SessionContext, what: str, *, env_steps: int = 0, pieces: int = 1, tokens: int = 0, usd: float = 0.0
+) -> None:
+    """``OutOfBudget`` where ``what`` is known not to fit in what is left.
+
+    ``env_steps`` in ``pieces`` that are trained side by side take the time they would at the pace of HEAD's segment.
+    """
+    limits = context.state.budget
+    if limits == Budget():
+        return
+    needed: dict[str, float] = {"time": 0.0}
+    if env_steps:
+        needed["env_steps"] = env_steps
+        if limits.time is not None and context.state.head is not None:
+            last = context.trainer.stored(context.state.head.segment)
+            side_by_side = min(pieces, context.trainer.pool.worker_count)
+            needed["time"] = last.wall_seconds / last.env_steps * env_steps / side_by_side
+    if tokens:
+        needed |= {"tokens": tokens, "usd": usd}
+    spent = spent_so_far(context)
+    # What a call or a stage takes is nothing to suggest: the session would pause again at once.
+    a_round = {name: spent[name] / max(1, context.state.round_number) for name in ("tokens", "time", "usd")}
+    found = shortfall(limits, spent, needed, what, a_round)
+    if found is not None:
+        said, enough = found
+        raise OutOfBudget(f"{said}; go on with: {resume_command(context)} --budget {enough}")
+
+
+def afford_segments(context: SessionContext, what: str, specs: Sequence[SegmentSpec]) -> None:
+    """``OutOfBudget`` where the segments that are not begun or stored yet do not fit in what is left."""
+    if context.state.budget == Budget():
+        return
+    new = [
+        spec
+        for spec in specs
+        if not context.trainer.store.has(spec.id) and context.ledger.row("segments", (context.session, spec.id)) is None
+    ]
+    if new or not specs:
+        afford(context, what, env_steps=sum(spec.env_steps for spec in new), pieces=len(new))
+
+
+def resume_command(context: SessionContext) -> str:
+    """What to type to go on with this session."""
+    default = SessionSettings.model_fields["ledger"].default
+    where = "" if context.ledger.path == default else f" --ledger {shlex.quote(str(context.ledger.path))}"
+    return f"python run.py resume {shlex.quote(context.session)}{where}"

@@ -1,0 +1,35 @@
+"""Which agent has which tools."""
+
+from __future__ import annotations
+
+from learning_signal.tools.base import Tool
+from learning_signal.tools.context import SessionContext
+from learning_signal.tools.contracts import Role
+from learning_signal.tools.round.branches import branch_tools
+from learning_signal.tools.round.comparisons import comparison_tools
+from learning_signal.tools.round.decisions import decision_tools
+from learning_signal.tools.round.evidence import evidence_tools
+from learning_signal.tools.round.proposals import proposal_tools
+from learning_signal.tools.round.verdicts import verdict_tools
+
+TOOL_NAMES: dict[Role, tuple[str, ...]] = {
+    "critic": ("query_metrics", "summarize_trajectories", "submit_diagnosis"),
+    "generator": ("query_metrics", "submit_proposal"),
+    "validator": ("launch_branch", "read_branch", "compare_branches", "query_metrics", "submit_validation"),
+    "coordinator": ("query_metrics", "ask", "promote", "keep", "roll_back"),
+}
+"""Role -> its tools, in the order they are usually used."""
+
+
+def toolbox(context: SessionContext, role: Role) -> tuple[Tool, ...]:
+    """The tools of one role over this session's context."""
+    every = {
+        **evidence_tools(context),
+        **proposal_tools(context),
+        **branch_tools(context),
+        **comparison_tools(context),
+        **verdict_tools(context),
+        **decision_tools(context),
+    }
+    left_out = () if context.settings.deliberation.behaviour else ("summarize_trajectories",)
+    return tuple(every[name] for name in TOOL_NAMES[role] if name not in left_out)

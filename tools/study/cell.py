@@ -1,0 +1,188 @@
+"""One cell at work: it trains segments on a shared executor, counts every env step, and keeps the curve of its head."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Literal
+
+from learning_signal.marl.executors.base import Executor
+from learning_signal.marl.gate.confirmation import later_half_mean
+from learning_signal.marl.segments.segment import (
+    SegmentFailed,
+    SegmentImpossible,
+    SegmentResult,
+    SegmentSpec,
+    rollout_size,
+)
+from learning_signal.marl.settings import Frozen, RunSettings
+from learning_signal.marl.shaping import ShapingConfig
+from learning_signal.tools.base import CannotGoOn
+from learning_signal.tools.plan.settings import SessionSettings
+from learning_signal.tools.trainer import final_evaluation
+
+
+class CellStopped(Exception):
+    """The study was asked to pause: the same command goes on here."""
+
+
+class Point(Frozen):
+    """Where a cell's head stood after so much training."""
+
+    env_steps: int
+    """Everything the cell had trained by then, branches included."""
+    sparse_return: float
+    """Mean over the confirm episodes, which select nothing outside the gate."""
+    progress: float | None
+
+
+class CellResult(Frozen):
+    """What a cell came to. Where it failed or was stopped there is no final value."""
+
+    arm: str
+    task: str
+    seed: int
+    outcome: Literal["done", "failed", "stopped"]
+    reason: str | None = None
+    """Why it is not done: one sentence."""
+    env_steps: int
+    """All that were trained."""
+    final: float | None = None
+    """Mean sparse return of the last head over the confirm episodes."""
+    final_progress: float | None = None
+    curve: tuple[Point, ...] = ()
+    shaping_text: str | None = None
+    """The shaping in force at the end."""
+    promotions: int | None = None
+    """None for an arm that is no session."""
+    rollbacks: int | None = None
+    session: str | None = None
+    compute_seconds: float = 0.0
+    """Of one worker, segments that were there already included."""
+
+
+class Shared:
+    """One cell's share of an executor: its futures are its own, so that nobody else's work is cancelled with them."""
+
+    def __init__(self, executor: Executor, advance: Callable[[int], None]) -> None:
+        """``advance`` is told the env steps of each finished segment, in a thread of the executor."""
+        self.worker_count = executor.worker_count
+        self._executor, self._advance = executor, advance
+
+    def submit(self, spec: SegmentSpec, urgent: bool = True) -> Future[SegmentResult]:
+        """As the executor's, with a future that is this cell's alone."""
+        own: Future[SegmentResult] = Future()
+
+        def settle(done: Future[SegmentResult]) -> None:
+            if done.cancelled():
+                own.cancel()
+                return
+            error = done.exception()
+            if error is None:
+                self._advance(spec.env_steps)
+            if own.set_running_or_notify_cancel():
+                own.set_result(done.result()) if error is None else own.set_exception(error)
+
+        self._executor.submit(spec, urgent).add_done_callback(settle)
+        return own
+
+    def withdraw(self, segment: str) -> bool:
+        """False: another cell may want the segment."""
+        return False
+
+    def cancel_all(self) -> None:
+        """Nothing: the study decides that for all cells."""
+
+
+class Trainee:
+    """The training of one cell within its budget, and the curve of its head over everything trained."""
+
+    def __init__(self, shared: Shared, settings: SessionSettings, budget: int, stopping: Callable[[], bool]) -> None:
+        self.settings, self.budget, self.spent = settings, budget, 0
+        self.curve: list[Point] = []
+        self.compute_seconds = 0.0
+        self.shaping = ShapingConfig.none()
+        """Of the head."""
+        self._shared, self._stopping, self._size = shared, stopping, rollout_size(settings.run)
+
+    @property
+    def run(self) -> RunSettings:
+        """Task, learner and evaluation of every segment."""
+        return self.settings.run
+
+    @property
+    def left(self) -> int:
+        """Env steps that may still be trained, in whole rollouts."""
+        return self.whole(self.budget - self.spent)
+
+    def whole(self, env_steps: float) -> int:
+        """``env_steps`` rounded down to whole rollouts."""
+        return max(int(env_steps) // self._size * self._size, 0)
+
+    def spec(self, parent: str | None, shaping: ShapingConfig, env_steps: int, seed: int) -> SegmentSpec:
+        """A segment of this cell."""
+        return SegmentSpec(run=self.run, parent=parent, shaping=shaping, env_steps=env_steps, seed=seed)
+
+    async def train(self, specs: Sequence[SegmentSpec]) -> list[SegmentResult | SegmentFailed]:
+        """Train segments side by side; one that fails is returned as its failure and has cost what it trained.
+
+        Raises ``CellStopped`` where the study pauses, ``CannotGoOn`` where the machine is at fault.
+        """
+        if self._stopping():
+            raise CellStopped("It was paused; the same command goes on.")
+        futures = [asyncio.wrap_future(self._shared.submit(spec)) for spec in specs]
+        ended = await asyncio.gather(*futures, return_exceptions=True)
+        for each in ended:
+            if isinstance(each, asyncio.CancelledError):
+                raise CellStopped("Its training was cancelled; the same command goes on.")
+            if isinstance(each, SegmentImpossible):
+                raise CannotGoOn(str(each))
+            if isinstance(each, BaseException) and not isinstance(each, SegmentFailed):
+                raise each
+        self.spent += sum(each.env_steps for each in ended)
+        self.compute_seconds += sum(each.wall_seconds for each in ended if isinstance(each, SegmentResult))
+        return ended
+
+    async def follow(self, spec: SegmentSpec) -> SegmentResult:
+        """Train one segment that the head moves along; ``SegmentFailed`` where it fails."""
+        before = self.spent
+        (result,) = await self.train([spec])
+        if isinstance(result, SegmentFailed):
+            raise result
+        self.shaping = spec.shaping
+        self.curve += [
+            Point(
+                env_steps=before + each.env_steps - result.start_env_steps,
+                sparse_return=each.sparse_return,
+                progress=each.mean_progress,
+            )
+            for each in result.evaluations_of("confirm")
+        ]
+        return result
+
+    def jump(self, result: SegmentResult, shaping: ShapingConfig) -> None:
+        """The head is now the end of a segment that was chosen after it was trained."""
+        last = final_evaluation(result, "confirm")
+        self.shaping = shaping
+        self.curve.append(Point(env_steps=self.spent, sparse_return=last.sparse_return, progress=last.mean_progress))
+
+    def ranked(self, results: Sequence[SegmentResult | SegmentFailed], max_return: float) -> list[int]:
+        """Positions from best to worst on the screen episodes; what failed is left out.
+
+        Sparse return decides, or progress where every sparse return is below the competence floor.
+        """
+        sound = [index for index, each in enumerate(results) if isinstance(each, SegmentResult)]
+        measures = {index: later_half_mean(results[index].evaluations_of("screen")) for index in sound}
+        sound = [index for index in sound if measures[index].sparse_return is not None]
+        floor = self.settings.gate.floor * max_return
+        judged = [measures[index] for index in sound]
+        by_progress = all(each.sparse_return < floor and each.progress is not None for each in judged)
+        value = {index: measures[index].progress if by_progress else measures[index].sparse_return for index in sound}
+        return sorted(sound, key=lambda index: -value[index])
+
+
+def all_failed(results: Sequence[SegmentResult | SegmentFailed]) -> SegmentFailed:
+    """The failure of a cell none of whose segments could be trained."""
+    reason = next((str(each) for each in results if isinstance(each, SegmentFailed)), "none could be measured")
+    return SegmentFailed(f"All {len(results)} segments of a generation failed; the first: {reason.removesuffix('.')}.")

@@ -1,0 +1,1 @@
+"""Training without agents, and policies taken out of a log."""

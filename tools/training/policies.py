@@ -1,0 +1,112 @@
+"""From a session of the ledger to its policy: two files to export, or episodes to watch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from learning_signal.ledger.origin import is_ours
+from learning_signal.ledger.read.reader import Reader
+from learning_signal.marl.paths import inside
+from learning_signal.marl.segments.segment import SegmentStore
+from learning_signal.marl.settings import RunSettings
+from learning_signal.marl.shaping import ShapingConfig
+from learning_signal.tools.consent import NOT_OURS, NOTHING_SAID, Consent, refuse_unsaid, uses_of_task
+from learning_signal.tools.plan.sources import refuse_wrong_task
+
+Report = Callable[[int, int], None]
+"""Told how much of the work is done, and how much there is."""
+
+
+class ExportError(ValueError):
+    """A session has no policy that could be exported; one sentence."""
+
+
+class _Trained(BaseModel):
+    """What the settings of a session and of a training run have in common, and an export needs."""
+
+    run: RunSettings
+    store: Path
+
+
+def policy_folder(ledger: Path, session: str) -> Path:
+    """Where the policy of a session goes when no other place is named; ``OutsideFolder`` for an id that is a path."""
+    return inside(inside(ledger.parent, "policies"), session)
+
+
+def export_policy(ledger: Path, session: str, folder: Path | None = None, consent: Consent = NOTHING_SAID) -> Path:
+    """Write the policy that HEAD of ``session`` (an id, its beginning or ``latest``) points to; returns the folder.
+
+    Raises ``NotTrusted`` where its environment is code that this user has not named, ``ExportError``, ``LedgerError``,
+    ``SegmentFailed`` or ``CheckpointError``.
+    """
+    with Reader.open(ledger) as reader:
+        row = reader.session(session)
+        moves, config = reader.main_run(row.id), reader.config(row.id)
+        ours = is_ours(reader.rows, row.id)
+    if not moves:
+        raise ExportError(
+            f"Session {row.id} has trained nothing to its end yet, expected at least one segment: let it go on with "
+            f"'python run.py resume {row.id}'."
+        )
+    try:
+        trained = _Trained.model_validate(config)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ExportError(
+            f"Session {row.id} was written by another version of this program "
+            f"({'.'.join(map(str, problem['loc']))}: {problem['msg']}): export its policy with that version."
+        ) from None
+    uses = uses_of_task(trained.run.task, consent, f"session {row.id}")
+    if not ours:
+        refuse_unsaid(uses, consent, f"session {row.id}", NOT_OURS)
+    head = moves[-1].segment
+    folder = policy_folder(ledger, row.id) if folder is None else folder
+    from learning_signal.marl.policies.files import export_segment  # torch, which nothing before this needs
+
+    export_segment(folder, head.id, SegmentStore(trained.store), trained.run, ShapingConfig.parse(head.shaping))
+    return folder
+
+
+def play_policy(
+    policy: str,
+    ledger: Path,
+    episodes: int,
+    seed: int,
+    sampled: bool,
+    to: Path | None,
+    report: Report,
+    consent: Consent = NOTHING_SAID,
+) -> dict[str, Any]:
+    """Play a session's policy (it is exported first) or the one in a folder; ``marl.policies.play.Shown`` as JSON data.
+
+    ``to`` is where its animations go, None for beside the policy. Raises what ``export_policy`` and
+    ``marl.policies.play.show`` raise; ``NotTrusted`` also for a folder whose environment is code that this user has not
+    named.
+    """
+    from learning_signal.marl.policies.files import load_policy
+    from learning_signal.marl.policies.play import refuse_unplayable, show
+
+    refuse_unplayable(episodes, seed)  # before a session's policy is exported
+    # A path that exists, or can only be one, is a folder; everything else is a session.
+    stored = Path(policy).exists() or "/" in policy
+    folder = Path(policy) if stored else export_policy(ledger, policy, consent=consent)
+    loaded = load_policy(folder, sampled=sampled, seed=seed)
+    if stored:
+        uses = uses_of_task(loaded.description.task, consent, f"the policy {folder}")
+        refuse_unsaid(uses, consent, f"the policy {folder}", "names an environment that is code")
+    shown = show(loaded.description.task, loaded, episodes, seed, to or folder, report)
+    return {"policy": str(folder), **shown.model_dump(mode="json")}
+
+
+def play_heuristic(task: str, episodes: int, seed: int, to: Path | None, report: Report) -> dict[str, Any]:
+    """Play the heuristic of a task; ``marl.policies.play.Shown`` as JSON data. Raises what ``show`` there raises."""
+    refuse_wrong_task(task)
+    from learning_signal.marl.policies.play import show
+
+    folder = to or inside("runs/heuristics", re.sub(r"[^\w.-]+", "_", task))
+    return show(task, None, episodes, seed, folder, report).model_dump(mode="json")

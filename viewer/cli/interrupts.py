@@ -1,0 +1,84 @@
+"""Ctrl-C: the first pauses after the running step, the second stops at once. Both leave a session that resumes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.text import Text
+
+from learning_signal.viewer.cli.terminal import err, log_to
+from learning_signal.viewer.reports.next_steps import resume_command
+
+STOPPED = 130
+"""Exit code of what Ctrl-C stopped."""
+ABORT_SECONDS = 1.5
+"""A second Ctrl-C ends the process after this long, whatever it is doing; what was committed is kept."""
+
+
+def watch(
+    work: Callable[[Any, Any], Awaitable[Any]],
+    view: Any,
+    control: Any,
+    ledger: Path,
+    verbose: bool,
+    again: str | None = None,
+) -> Any:
+    """The result of the coroutine ``work(view, control)``, run under its view and under Ctrl-C.
+
+    ``view`` is a context manager with ``console``, ``session``, ``say`` and ``stop``; ``control`` can ``request_pause``
+    and ``abort``. ``again`` is the command that goes on where it is not that of a session.
+    """
+    interrupts = Interrupts(control, view, ledger, again)
+
+    async def body() -> Any:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupts.interrupt)
+        return await work(view, control)
+
+    log_to(view.console, verbose)
+    try:
+        with view:
+            return asyncio.run(body())
+    finally:
+        interrupts.close()
+        log_to(err, verbose)
+
+
+class Interrupts:
+    """Counts the interrupts of one session. ``control`` pauses and aborts it, ``view`` shows it and knows its id."""
+
+    def __init__(self, control: Any, view: Any, ledger: Path, again: str | None = None) -> None:
+        self._control, self._view, self._ledger, self._again = control, view, ledger, again
+        self._count = 0
+        self._timer: threading.Timer | None = None
+
+    def interrupt(self) -> None:
+        """One more Ctrl-C."""
+        self._count += 1
+        command = self._again or resume_command(self._view.session or "latest", self._ledger)
+        if self._count == 1:
+            self._say(f"Pausing after the running step; Ctrl-C again stops at once. Go on later with: {command}")
+            self._control.request_pause()
+        elif self._count == 2:
+            self._say(f"Stopping at once. Go on later with: {command}")
+            self._timer = threading.Timer(ABORT_SECONDS, self._leave)
+            self._timer.daemon = True
+            self._timer.start()
+            self._control.abort()
+
+    def close(self) -> None:
+        """The session has ended by itself: nothing needs to be forced any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _say(self, text: str) -> None:
+        self._view.say(Text(text, "bold yellow"))
+
+    def _leave(self) -> NoReturn:
+        self._view.stop()
+        os._exit(STOPPED)

@@ -1,0 +1,101 @@
+"""The commands that read a log: list, show, search, and explain."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from loguru import logger
+
+from learning_signal.viewer.cli.options import LEDGER, AsJson, ByAgent, ByKind, ByRound, Ledger, Session, whole
+from learning_signal.viewer.cli.terminal import out, show_json
+
+
+def log_list(
+    ledger: Ledger = LEDGER,
+    limit: Annotated[int, typer.Option(parser=whole, metavar="N", help="At most so many sessions.")] = 20,
+    as_json: AsJson = False,
+) -> int:
+    """List the sessions of a log, newest first."""
+    from learning_signal.ledger.read.reader import Reader
+    from learning_signal.viewer.reports.log import plain_data, render_sessions
+
+    with Reader.open(ledger) as reader:
+        rows, strange = reader.sessions(limit=limit), reader.strange_sessions()
+    if strange:
+        logger.warning(
+            "Found {} more session(s) whose ids this program does not write, the newest {!r}, expected ids such as "
+            "20261122-154501-k3f; they are left out: ask whoever gave you the log.",
+            len(strange),
+            strange[0][:60],
+        )
+    if as_json:
+        return show_json(plain_data(rows))
+    out.print(render_sessions(rows))
+    return 0
+
+
+def log_show(
+    session: Session = "latest",
+    agent: ByAgent = None,
+    round: ByRound = None,
+    kind: ByKind = None,
+    full: Annotated[
+        bool, typer.Option("--full", "-v", help="Also what was said, the arguments and the results.")
+    ] = False,
+    ledger: Ledger = LEDGER,
+    as_json: AsJson = False,
+) -> int:
+    """Show what happened in a session, one line per event."""
+    from learning_signal.ledger.read.reader import Reader
+    from learning_signal.viewer.reports.log import plain_data, render_events
+
+    with Reader.open(ledger) as reader:
+        row = reader.session(session)
+        events = reader.events(row.id, agent=agent, round=round, kind=kind)
+        entries = [reader.entry(event.seq) for event in events] if full else None
+    if as_json:
+        return show_json(plain_data(entries if full else events))
+    out.print(render_events(row, events, entries))
+    return 0
+
+
+def log_search(
+    text: Annotated[str, typer.Argument(help="Words to look for in everything that was said or returned.")],
+    session: Annotated[str | None, typer.Option(help="Only this session.")] = None,
+    agent: ByAgent = None,
+    round: ByRound = None,
+    kind: ByKind = None,
+    limit: Annotated[int, typer.Option(parser=whole, metavar="N", help="At most so many hits.")] = 20,
+    ledger: Ledger = LEDGER,
+    as_json: AsJson = False,
+) -> int:
+    """Search the messages, arguments and results of all sessions."""
+    from learning_signal.ledger.read.reader import Reader
+    from learning_signal.viewer.reports.log import plain_data, render_hits
+
+    with Reader.open(ledger) as reader:
+        chosen = reader.session(session).id if session else None
+        hits = reader.search(text, session=chosen, agent=agent, round=round, kind=kind, limit=limit)
+    if as_json:
+        return show_json(plain_data(hits))
+    out.print(render_hits(text, hits))
+    return 0
+
+
+def explain(
+    decision: Annotated[str, typer.Argument(help="SESSION/R2, SESSION/2, or 'latest'.")] = "latest",
+    ledger: Ledger = LEDGER,
+    as_json: AsJson = False,
+) -> int:
+    """Why a change was made: diagnosis, proposal, branches, statistics, verdict, decision - on one screen."""
+    from learning_signal.ledger.read.reader import Reader
+    from learning_signal.viewer.reports.explain import render_decision
+    from learning_signal.viewer.reports.log import plain_data
+
+    with Reader.open(ledger) as reader:
+        chain = reader.explain(decision)
+    if as_json:
+        return show_json(plain_data(chain))
+    out.print(render_decision(chain))
+    return 0

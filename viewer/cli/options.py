@@ -1,0 +1,64 @@
+"""The options and arguments that several commands share, and how a value of one is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+LEDGER = Path("runs/ledger.db")
+
+
+def whole(text: str) -> int:
+    """A whole number from the command line."""
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"found {text!r}, expected a whole number") from None
+
+
+def option(text: str, metavar: str = "N") -> Any:
+    """An option whose value is checked with all other settings, so that every wrong one reads alike."""
+    return typer.Option(help=text, metavar=metavar, show_default=False)
+
+
+Ledger = Annotated[Path, typer.Option(envvar="LEARNING_SIGNAL_LEDGER", help="The SQLite log.")]
+Session = Annotated[str, typer.Argument(help="Session id, its beginning, or 'latest'.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Plain = Annotated[bool, typer.Option("--plain", help="One line per event instead of the live view.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Also show information and debug messages.")]
+ByAgent = Annotated[str | None, typer.Option("--agent", help="Only this agent: critic, generator, validator ...")]
+ByRound = Annotated[int | None, typer.Option("--round", parser=whole, metavar="N", help="Only this round.")]
+ByKind = Annotated[str | None, typer.Option("--kind", help="Only this kind of event: message, tool_call, decision ...")]
+Agents = Annotated[
+    list[str] | None,
+    typer.Option("--agent", metavar="ROLE=SPEC", help="Backend of one agent, or all=SPEC; see 'backends'. Repeatable."),
+]
+TaskName = Annotated[str | None, option("Task, e.g. 'spread?agents=5', Foraging-8x8-2p-2f-coop-v3 [spread]", "TASK")]
+Environment = Annotated[str | None, option("A PettingZoo ParallelEnv of yours, in place of --task.", "MODULE:FACTORY")]
+StoredEnvironment = Annotated[
+    str | None,
+    option("The environment that a session or policy names, said again, where it is not yours.", "MODULE:FACTORY"),
+]
+StoredStore = Annotated[Path | None, option("The store that somebody else's session names, said again.", "FOLDER")]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Use what somebody else's file names: contact, execute and write what was shown."),
+]
+Algorithm = Annotated[str | None, option("mappo, ippo, qmix or vdn. [mappo]", "NAME")]
+StageSteps = Annotated[str | None, option("Env steps of a stage of the main run; some tasks have their own. [150000]")]
+BranchSteps = Annotated[str | None, option("Env steps of a confirmation branch; some tasks have their own. [125000]")]
+Workers = Annotated[str | None, option("Worker processes; one per core when not given.")]
+Device = Annotated[str | None, option("Where networks are trained: cpu or cuda. [cpu]", "NAME")]
+Executor = Annotated[str | None, option("Who computes segments: local processes, or ray. [local]", "NAME")]
+Address = Annotated[str | None, option("HOST:PORT of a Ray cluster, or auto; without it one starts here.", "PLACE")]
+Share = Annotated[str | None, option("How Ray gets checkpoints: as objects, or by a common folder. [objects]", "NAME")]
+Config = Annotated[Path | None, option("TOML file of settings; keys as in the settings records.", "FILE")]
+Prices = Annotated[Path | None, option("TOML file with prices of models in [prices], all it is read for.", "FILE")]
+Seed = Annotated[str | None, option("Seed of everything. [0]")]
+Budget = Annotated[
+    str | None, option("Most it may use in all: env-steps=5M,tokens=200k,time=1h30m,usd=2.50.", "LIMITS")
+]
+LedgerSetting = Annotated[Path | None, option("The SQLite log. [runs/ledger.db]", "FILE")]
+Store = Annotated[Path | None, option("Where checkpoints are kept. [runs/segments]", "FOLDER")]

@@ -1,0 +1,102 @@
+"""What every command prints through: the two consoles, JSON, log messages, and errors as one sentence."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from loguru import logger
+from rich.console import Console
+from rich.segment import Segment
+from rich.text import Text
+
+from learning_signal.viewer.text import clean, visible
+
+BAD_INPUT = 2
+"""Exit code of bad input."""
+PACKAGE = "learning_signal"
+
+
+class SafeConsole(Console):
+    """Shows only what is visible of any text, wherever it comes from: no view can forget to clean a column.
+
+    What rich itself says to the terminal (colours, the cursor of the live area) is no text and passes.
+    """
+
+    def render(self, *arguments: Any, **options: Any) -> Iterable[Segment]:
+        """The segments of a renderable: everything that is printed passes here."""
+        for segment in super().render(*arguments, **options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+    def on_broken_pipe(self) -> None:
+        """Whoever reads the pipe, such as head, has seen enough: no failure, as rich would have it."""
+        raise BrokenPipeError
+
+
+def console(stream: Any) -> Console:
+    """A console on standard output or standard error; a pipe gets 100 columns unless COLUMNS says otherwise."""
+    width = None if stream.isatty() or "COLUMNS" in os.environ else 100
+    return SafeConsole(stderr=stream is sys.stderr, highlight=False, width=width)
+
+
+out = console(sys.stdout)
+err = console(sys.stderr)
+
+
+def show_json(data: Any) -> int:
+    """Print ``data`` as JSON on standard output; returns the exit code of success."""
+    written = json.dumps(data, indent=2, default=str, allow_nan=False)  # ASCII: control characters are escaped
+    out.print(written.replace("\x7f", "\\u007f"), markup=False, soft_wrap=True)
+    return 0
+
+
+def log_to(shown: Console, verbose: bool = False) -> None:
+    """Send log messages to ``shown``: above the live area while there is one."""
+    logger.remove()
+    logger.add(
+        lambda message: shown.print(Text(clean(str(message), lines=True).rstrip(), "dim"), soft_wrap=True),
+        level="DEBUG" if verbose else "WARNING",
+        diagnose=False,
+        backtrace=False,
+        format="{level.name}: {message}",
+    )
+
+
+def tell(lines: Sequence[str]) -> None:
+    """Print lines on standard error: what a stored session or policy would use."""
+    for line in lines:
+        err.print(Text(_INDENT.match(line).group() + clean(line)), soft_wrap=True)
+
+
+_INDENT = re.compile(" *")
+
+
+def show_traceback() -> None:
+    """Print the traceback of the exception that is being handled; its text may come from a log as well."""
+    err.print(Text(clean(traceback.format_exc(), lines=True).rstrip()), soft_wrap=True)
+
+
+def fail(sentence: str) -> int:
+    """Print one error sentence and return the exit code of bad input."""
+    err.print(Text.assemble(("error: ", "bold red"), clean(sentence)), soft_wrap=True)
+    return BAD_INPUT
+
+
+def for_a_user(error: Exception) -> str | None:
+    """The one sentence of an error a user can meet, or None for a fault of the program.
+
+    Exception classes of this project are written for users; of the system's, those about files are.
+    """
+    if type(error).__module__.partition(".")[0] == PACKAGE:
+        return str(error)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "The disk is full; everything committed is kept: free some space, then resume the session."
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename} cannot be used ({(error.strerror or 'unknown reason').lower()}): check the path."
+    return None

@@ -1,0 +1,1 @@
+"""What is printed while something runs: a session, a training run, a study."""

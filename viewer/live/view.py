@@ -1,0 +1,243 @@
+"""What a session shows while it runs: `LiveView` on a terminal, `PlainView` in a pipe or a CI log."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from loguru import logger
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from learning_signal.ledger.read.reader import Reader
+from learning_signal.ledger.read.records import Entry
+from learning_signal.viewer.live.approval import Approver
+from learning_signal.viewer.live.board import WIDTH, Board, arm_table, header
+from learning_signal.viewer.live.story import spoken, worth_a_line
+from learning_signal.viewer.text import agent_text, clean
+
+HANGING = 16
+"""Columns the second line of a message is indented by: below the first word said."""
+
+
+class Details:
+    """Reads the bodies of an event from the ledger, once there is one."""
+
+    def __init__(self, ledger: Path | None) -> None:
+        self._ledger, self._reader = ledger, None
+
+    def of(self, row: Mapping[str, Any]) -> Entry | None:
+        """What belongs to an event; None where the view has no ledger or the event needs no bodies."""
+        if self._ledger is None or not worth_a_line(row) or row["kind"] in ("stage", "session"):
+            return None
+        if self._reader is None:
+            self._reader = Reader.open(self._ledger)
+        return self._reader.entry(row["seq"])
+
+    def line(self, row: Mapping[str, Any]) -> Text | None:
+        """What an event says. A body that cannot be read or shown costs its details, never the session."""
+        try:
+            return spoken(row, self.of(row))
+        except Exception as error:
+            logger.warning("The details of event {} cannot be shown ({}).", row.get("seq"), type(error).__name__)
+            return spoken(row, None)
+
+    def close(self) -> None:
+        """Close the ledger; the next event opens it again."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+
+def _answer_pair(approved: bool, reason: str) -> tuple[bool, str]:
+    return approved, reason
+
+
+class LiveView:
+    """The live view of a terminal: what is said scrolls by, below it the main run and the branches in training.
+
+    A context manager. ``event`` is called from one thread, the other observer calls may come from any. What was said is
+    read from ``ledger``; ``answer`` makes the record `ask_human` returns.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        heading: str,
+        ledger: Path | None = None,
+        answer: Callable[[bool, str], Any] = _answer_pair,
+        refresh: float = 4.0,
+    ) -> None:
+        self.console = console
+        self.board = Board()
+        self._heading = heading
+        self._lock = threading.Lock()
+        self._approver = Approver(console, answer)
+        self._details = Details(ledger)
+        self._live = Live(
+            get_renderable=self._render,
+            console=console,
+            refresh_per_second=refresh,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def __enter__(self) -> LiveView:
+        self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    @property
+    def session(self) -> str | None:
+        """Id of the session, once it is known."""
+        return self.board.session
+
+    def stop(self) -> None:
+        """Remove the live area and give the terminal back; may be called twice."""
+        self._live.stop()
+        self._details.close()
+
+    def event(self, row: Mapping[str, Any]) -> None:
+        """Print what a committed event says, above the live area."""
+        with self._lock:
+            self.board.event(row)
+        line = self._details.line(row)
+        if line is not None:
+            self.say(line)
+
+    def progress(
+        self, segment_id: str, purpose: str, arm: str, done: int, total: int, latest: Mapping[str, Any]
+    ) -> None:
+        """Move the bar of an arm."""
+        with self._lock:
+            self.board.progress(segment_id, purpose, arm, done, total, latest)
+
+    def stage(self, info: Mapping[str, Any]) -> None:
+        """Show where the main run stands."""
+        with self._lock:
+            self.board.stand(info)
+
+    def ask_human(self, question: Any) -> Any:
+        """Put a promotion to the person at the terminal; blocks until there is an answer."""
+        self._live.stop()
+        try:
+            return self._approver.ask(question)
+        finally:
+            self._live.start(refresh=True)
+
+    def say(self, line: Text) -> None:
+        """Print one line (or wrapped lines with a hanging indent) above the live area."""
+        self.console.print(_hanging(line, min(WIDTH, self.console.width)))
+
+    def _render(self) -> RenderableType:
+        with self._lock:
+            lines: list[RenderableType] = [Text("─" * min(WIDTH, self.console.width), "dim")]
+            lines += header(self.board, self._heading)
+            if self.board.arms:
+                lines.append(arm_table(self.board))
+            if self.board.thinking:
+                agent, since = self.board.thinking
+                lines.append(Text.assemble(agent_text(agent), f" is thinking ({time.monotonic() - since:.0f} s)"))
+        for line in lines:
+            if isinstance(line, Text):
+                line.no_wrap, line.overflow = True, "ellipsis"
+        return Group(*lines)
+
+
+class PlainView:
+    """The view of a pipe or a CI log: one line per event, no control codes, progress every few seconds."""
+
+    def __init__(
+        self,
+        console: Console,
+        heading: str,
+        ledger: Path | None = None,
+        answer: Callable[[bool, str], Any] = _answer_pair,
+        every: float = 5.0,
+    ) -> None:
+        self.console = console
+        self.board = Board()
+        self._heading = heading
+        self._every = every
+        self._lock = threading.Lock()
+        self._approver = Approver(console, answer)
+        self._details = Details(ledger)
+        self._last = time.monotonic()
+
+    def __enter__(self) -> PlainView:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    @property
+    def session(self) -> str | None:
+        """Id of the session, once it is known."""
+        return self.board.session
+
+    def stop(self) -> None:
+        """Close the ledger; may be called twice."""
+        self._details.close()
+
+    def event(self, row: Mapping[str, Any]) -> None:
+        """Write what a committed event says."""
+        with self._lock:
+            self.board.event(row)
+        line = self._details.line(row)
+        if line is not None:
+            self.say(line)
+
+    def progress(
+        self, segment_id: str, purpose: str, arm: str, done: int, total: int, latest: Mapping[str, Any]
+    ) -> None:
+        """Write one line on the arms in training, at most once in ``every`` seconds."""
+        with self._lock:
+            self.board.progress(segment_id, purpose, arm, done, total, latest)
+            now = time.monotonic()
+            if now - self._last < self._every:
+                return
+            self._last = now
+            parts = [
+                f"{each.purpose} {each.name} {each.share:.0%}".replace("main main", "main")
+                for each in self.board.arms.values()
+                if each.share < 1
+            ]
+        if parts:
+            self.say(Text(f"    training    {clean(', '.join(parts))}"))
+
+    def stage(self, info: Mapping[str, Any]) -> None:
+        """Note where the main run stands; the line about it is that of the stage's event."""
+        with self._lock:
+            self.board.stand(info)
+
+    def ask_human(self, question: Any) -> Any:
+        """Put a promotion to whoever feeds standard input; blocks until there is an answer."""
+        return self._approver.ask(question)
+
+    def say(self, line: Text) -> None:
+        """Write one line, whatever its length; the first one below the heading."""
+        if self._heading:
+            heading, self._heading = self._heading, ""
+            self.say(Text(clean(heading)))
+        self.console.print(Text("; ").join(line.split("\n")), soft_wrap=True)
+
+
+def _hanging(line: Text, width: int) -> Text:
+    """``line`` wrapped to ``width`` columns, its later lines indented below the first word said."""
+    console = Console(width=width, color_system=None)
+    head, rest = line.divide([HANGING])[0], line.divide([HANGING])[1:]
+    if not rest:
+        return line
+    wrapped = rest[0].wrap(console, max(20, width - HANGING))
+    result = head
+    for index, part in enumerate(wrapped):
+        part.rstrip()
+        result = Text.assemble(result, *(("\n" + " " * HANGING,) if index else ()), part)
+    return result

@@ -1,0 +1,1 @@
+"""What is printed once: reports, tables, explanations and plots."""

@@ -1,0 +1,254 @@
+"""One decision on one screen: diagnosis, evidence, proposals, branches, statistics, verdict, decision, aftermath."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from learning_signal.ledger.read.records import (
+    CandidateRow,
+    ComparisonRow,
+    DecisionChain,
+    DecisionRow,
+    DiagnosisRow,
+    EventRow,
+    EvidenceRow,
+    VerdictRow,
+)
+from learning_signal.viewer.live.story import call_arguments, diagnosis_text, parsed, verdict_text
+from learning_signal.viewer.text import (
+    MISSING,
+    agent_text,
+    clean,
+    difference_bar,
+    number,
+    outcome_text,
+    shaping_text,
+    shorten,
+    styled,
+)
+
+FOUND = 170
+"""Characters of one failure, and of the advice, that are shown. The log has all of it, here and below."""
+LINE = 92
+"""Characters of a rationale or a piece of evidence: what fits on one line."""
+SAID = 330
+"""Characters of a reading or a reason that are shown."""
+CONTROL = "control"
+
+
+def render_decision(chain: DecisionChain) -> Group:
+    """Why a decision was taken, in the order in which it came about, for a terminal of 100 columns."""
+    decision = chain.decision
+    parts: list[RenderableType] = [_headline(chain)]
+    if chain.need is not None:
+        parts += _section("Why a round now", [Text(clean(chain.need.title.removeprefix("a round now: ")))])
+    parts += _section("Diagnosis", _diagnosis(chain.diagnosis))
+    parts += _section("Proposals", _candidates(chain.candidates))
+    screens = [each for each in chain.comparisons if each.purpose == "screen"]
+    parts += _section("Screen", [_screen(each) for each in screens])
+    earlier = [each for each in chain.verdicts if chain.verdict is None or each.id != chain.verdict.id]
+    parts += _section("Earlier verdicts", [_verdict_line(each, chain.candidates) for each in earlier])
+    if chain.comparison is not None:
+        parts += _section(_title(chain.comparison), _comparison(chain.comparison))
+    if chain.verdict is not None:
+        parts += _section("Verdict", _verdict(chain.verdict, chain.comparison is not None))
+    parts += _section("Decision", _decision(decision, chain.approvals))
+    parts += _section("Afterwards", _afterwards(chain))
+    return Group(*parts)
+
+
+def _section(title: str, lines: Sequence[RenderableType]) -> list[RenderableType]:
+    return [Text(title, "bold underline"), Padding(Group(*lines), (0, 0, 0, 2), expand=False)] if lines else []
+
+
+def _headline(chain: DecisionChain) -> Text:
+    decision = chain.decision
+    line = Text.assemble(
+        ("Round ", "bold"), (str(decision.round), "bold"), " of session ", styled(decision.session_id), ": "
+    )
+    line.append_text(outcome_text(decision.action))
+    if chain.candidate is not None and decision.action == "promote":
+        line.append(f" {clean(chain.candidate.name)}", "bold")
+    return line
+
+
+def _diagnosis(diagnosis: DiagnosisRow | None) -> list[RenderableType]:
+    if diagnosis is None:
+        return [Text("none: this round was opened to judge an earlier promotion", "dim")]
+    lines: list[RenderableType] = [
+        Text.assemble(agent_text("critic"), " ", diagnosis_text(diagnosis.stage, diagnosis.body, FOUND))
+    ]
+    return lines + [_evidence(each) for each in diagnosis.evidence]
+
+
+def _evidence(row: EvidenceRow) -> Text:
+    line = Text.assemble((clean(row.evidence_id), "bold"), " ")
+    if row.tool is None:
+        return line.append("was cited, but no tool result of this session has this id", "red")
+    call = f"{clean(row.tool)}({call_arguments(parsed(row.arguments), 36)}): "
+    return line.append(shorten(call + (row.result or MISSING), LINE), "dim")
+
+
+def _candidates(candidates: Sequence[CandidateRow]) -> list[RenderableType]:
+    if not candidates:
+        return []
+    table = Table.grid(padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(ratio=1)
+    for each in candidates:
+        words = Text(shaping_text(each.shaping))
+        words.append(
+            f"  forecast: {clean(each.forecast_metric).replace('_', ' ')} {number(each.forecast_change, sign=True)}, "
+            f"{number(each.forecast_probability)} sure",
+            "dim",
+        )
+        words.append(f"\n{shorten(each.rationale, LINE - 20)}", "dim")
+        table.add_row(styled(each.name, "bold"), outcome_text(each.fate), words)
+    return [table]
+
+
+def _screen(comparison: ComparisonRow) -> Text:
+    result = comparison.result
+    line = Text(f"mean {clean(str(result.get('measure', MISSING)))} against control: ")
+    arms = result.get("arms") or ()
+    for index, arm in enumerate(arms):
+        name = clean(str(arm.get("name", MISSING)))
+        line.append(", " if index else "").append(name, "bold" if name == result.get("chosen") else "")
+        failure = arm.get("failure")
+        line.append(f" {shorten(failure, 80)}" if failure else f" {number(arm.get('mean_difference'), sign=True)}")
+    chosen = [result["chosen"]] if result.get("chosen") else result.get("goes_on") or ["none"]
+    return line.append(f" → {clean(', '.join(chosen))} {'go' if len(chosen) > 1 else 'goes'} on")
+
+
+def _title(comparison: ComparisonRow) -> str:
+    if comparison.purpose != "confirm":
+        return {"probation": "Probation"}.get(comparison.purpose, "Comparison")
+    single = "single run" in (comparison.settings.get("mode"), comparison.settings.get("rule"))
+    where = "in the run that was screened" if single else "on fresh paired seeds"
+    return f"Confirmation: {clean(_measure(comparison))} {where}"
+
+
+def _measure(comparison: ComparisonRow) -> str:
+    found = comparison.result.get("measure") or comparison.result.get("rule") or "sparse_return"
+    return str(found).replace("_", " ")
+
+
+def _comparison(comparison: ComparisonRow) -> list[RenderableType]:
+    if comparison.purpose == "probation":
+        return [_probation(comparison)]
+    if comparison.purpose == "screen":
+        return [_screen(comparison)]
+    return [_pairs(comparison), _statistics(comparison.result)]
+
+
+def _pairs(comparison: ComparisonRow) -> Table:
+    """One row per seed: control, candidate and their difference in the measure that was judged."""
+    arms: Mapping[str, Any] = comparison.inputs.get("arms") or {}
+    measure = _measure(comparison).replace(" ", "_")
+    names = [name for name in arms if name != CONTROL]
+    candidate = names[0] if names else MISSING
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("seed", justify="right")
+    for title in (CONTROL, clean(candidate), "difference"):
+        table.add_column(title, justify="right")
+    table.add_column("")
+    other = "progress" if measure == "sparse_return" else "sparse_return"
+    table.add_column(f"{other.replace('_', ' ')} of both", justify="right", style="dim")
+    pairs = list(zip(arms.get(CONTROL) or (), arms.get(candidate) or (), strict=False))
+    differences = [_difference(low.get(measure), high.get(measure)) for low, high in pairs]
+    largest = max((abs(each) for each in differences if each is not None), default=0.0)
+    for index, ((low, high), difference) in enumerate(zip(pairs, differences, strict=True)):
+        table.add_row(
+            str(index + 1),
+            Text(_value(low, measure)),
+            Text(_value(high, measure)),
+            number(difference, sign=True),
+            difference_bar(difference, largest),
+            Text(f"{_value(low, other)} / {_value(high, other)}"),
+        )
+    return table
+
+
+def _value(seed: Mapping[str, Any], measure: str) -> str:
+    if seed.get(measure) is None and seed.get("reason"):
+        return shorten(seed["reason"], 30)
+    return number(seed.get(measure))
+
+
+def _difference(control: float | None, candidate: float | None) -> float | None:
+    return None if control is None or candidate is None else candidate - control
+
+
+def _statistics(result: Mapping[str, Any]) -> Text:
+    if result.get("differences") and result.get("p") is None:
+        return Text(f"mean difference {number(result.get('mean_difference'), sign=True)}; nothing was tested")
+    interval = result.get("interval")
+    between = f"{number(interval[0], sign=True)} to {number(interval[1], sign=True)}" if interval else MISSING
+    line = Text.assemble(
+        "mean difference ",
+        (number(result.get("mean_difference"), sign=True), "bold"),
+        f" (interval {between}), ",
+        "p = ",
+        (number(result.get("p")), "bold"),
+        f" over {result.get('n', MISSING)} pairs; ",
+        f"passes above delta {number(result.get('delta'))} with p at most {number(result.get('alpha'))}, ",
+        f"judged on {clean(str(result.get('measure', result.get('rule', MISSING))))}",
+    )
+    if result.get("below_floor"):
+        line.append(" (every arm is below the competence floor)")
+    return line
+
+
+def _verdict_line(verdict: VerdictRow, candidates: Sequence[CandidateRow]) -> Text:
+    name = next((each.name for each in candidates if each.id == verdict.candidate_id), "no candidate")
+    return Text.assemble((clean(name), "bold"), ": ", verdict_text(verdict.outcome, verdict.reason))
+
+
+def _verdict(verdict: VerdictRow, numbers_shown: bool) -> list[RenderableType]:
+    said, reason = f"{verdict.outcome} on {str(verdict.measure).replace('_', ' ')}", verdict.reason
+    # The numbers stand above, in the statistics: they are not said twice.
+    short = said if numbers_shown and reason.startswith(f"{said}:") else reason
+    lines: list[RenderableType] = [verdict_text(verdict.outcome, short)]
+    if verdict.reading:
+        lines.append(Text.assemble(agent_text("validator"), f" {shorten(verdict.reading, SAID)}"))
+    return lines
+
+
+def _decision(decision: DecisionRow, approvals: Sequence[EventRow]) -> list[RenderableType]:
+    lines: list[RenderableType] = [
+        Text.assemble(
+            agent_text(decision.decided_by), " ", outcome_text(decision.action), f": {shorten(decision.reason, SAID)}"
+        )
+    ]
+    lines += [Text.assemble(agent_text("human"), f" {shorten(each.title, SAID)}") for each in approvals]
+    if decision.shaping_from == decision.shaping_to:
+        lines.append(Text(f"shaping stays: {shaping_text(decision.shaping_to)}"))
+    else:
+        lines.append(Text(f"shaping from: {shaping_text(decision.shaping_from)}", "dim"))
+        lines.append(Text(f"shaping to:   {shaping_text(decision.shaping_to)}"))
+    after = f", after {clean(decision.previous_hash)[:12]}" if decision.previous_hash else ", the first of its session"
+    lines.append(Text(f"hash {clean(decision.hash)[:12]}{after}", "dim"))
+    return lines
+
+
+def _probation(comparison: ComparisonRow) -> Text:
+    return verdict_text(str(comparison.result.get("outcome", MISSING)), str(comparison.result.get("reason", MISSING)))
+
+
+def _afterwards(chain: DecisionChain) -> list[RenderableType]:
+    lines: list[RenderableType] = []
+    if chain.probation is not None:
+        lines.append(Text.assemble("probation ", _probation(chain.probation)))
+    elif chain.decision.action == "promote":
+        lines.append(Text("probation has not been judged", "dim"))
+    if chain.rolled_back_by is not None:
+        taken_back = chain.rolled_back_by
+        lines.append(Text(f"rolled back in round {taken_back.round}: {shorten(taken_back.reason, SAID)}", "red"))
+    return lines

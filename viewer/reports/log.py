@@ -1,0 +1,221 @@
+"""The log on a terminal: sessions, the events of one, search hits and what a verification found."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from learning_signal.ledger.read.records import Entry, EventRow, Finding, SearchHit, SessionRow
+from learning_signal.viewer.live.story import tone
+from learning_signal.viewer.text import (
+    MISSING,
+    OUTCOME_STYLES,
+    agent_text,
+    clean,
+    count,
+    duration,
+    joined,
+    limit_text,
+    number,
+    outcome_text,
+    shorten,
+    styled,
+)
+
+TITLE_LIMIT = 240
+TRAINING = "training"
+"""The kind of a session that has one shaping and no agents: there is nothing to decide."""
+TESTED = "paired"
+"""The gate's mode that tests before it promotes; the others are controls of a study."""
+
+
+def plain_data(record: Any) -> Any:
+    """Records (or lists of them) as plain data for JSON."""
+    if dataclasses.is_dataclass(record) and not isinstance(record, type):
+        return dataclasses.asdict(record)
+    if isinstance(record, list | tuple):
+        return [plain_data(each) for each in record]
+    return record
+
+
+def render_sessions(rows: Sequence[SessionRow]) -> RenderableType:
+    """A table of sessions, newest first."""
+    if not rows:
+        return Text("The log has no session yet; start one with: python run.py session")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("session", "status"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("task", overflow="fold", min_width=8)
+    table.add_column("algorithm", no_wrap=True)
+    for name in ("seed", "rounds"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("decisions", min_width=8)
+    for name in ("env steps", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            styled(row.id, "bold"),
+            outcome_text(row.status),
+            styled(row.task),
+            styled(row.algorithm),
+            Text(str(row.seed)),
+            Text(MISSING if row.kind == TRAINING else str(row.rounds)),
+            Text("training", "dim") if row.kind == TRAINING else _decisions(row),
+            Text(_env_steps(row)),
+            Text(_short_duration(row.wall_seconds)),
+        )
+    return table
+
+
+def _env_steps(row: SessionRow) -> str:
+    """Env steps of main run and branches; under a budget all of them, and below it the limit."""
+    if "env_steps" not in row.budget:
+        return count(row.env_steps_main + row.env_steps_branches)
+    spent = row.env_steps_main + row.env_steps_branches + row.env_steps_twin
+    return f"{count(spent)}\nof {count(int(row.budget['env_steps']))}"
+
+
+def _decisions(row: SessionRow) -> Text:
+    """How many changes were promoted, kept out and rolled back (what is 0 is left out), and whether untested."""
+    counts = ((row.promoted, "promoted"), (row.kept, "kept"), (row.rolled_back, "rolled back"))
+    words = [Text(f"{each} {word}", OUTCOME_STYLES[word]) for each, word in counts if each]
+    return joined([*words, *_ungated(row)], ", ")
+
+
+def _ungated(row: SessionRow) -> list[Text]:
+    """A word where promotions were not tested, so that nobody reads them as validated."""
+    return [Text("ungated", "yellow")] if row.gate_mode not in (None, TESTED) else []
+
+
+def render_events(row: SessionRow, events: Sequence[EventRow], entries: Sequence[Entry] | None) -> Group:
+    """The story of a session, one line per event; with ``entries`` (one per event) also every body."""
+    parts: list[RenderableType] = [session_line(row)]
+    if not events:
+        parts.append(Text("No event fits these filters.", "yellow"))
+    table = _event_table()
+    for index, event in enumerate(events):
+        table.add_row(*_event_cells(event))
+        details = _details(entries[index]) if entries is not None else []
+        if details:
+            parts += [table, *details]
+            table = _event_table()
+    parts.append(table)
+    return Group(*parts)
+
+
+def session_line(row: SessionRow) -> Text:
+    """A session in one line."""
+    line = joined(
+        [
+            Text(clean(row.id), "bold"),
+            outcome_text(row.status),
+            styled(row.task),
+            styled(row.algorithm),
+            Text(f"seed {row.seed}"),
+            Text(
+                "training, no agents"
+                if row.kind == TRAINING
+                else f"{row.promoted} promoted, {row.kept} kept, {row.rolled_back} rolled back"
+            ),
+            *_ungated(row),
+            Text(duration(row.wall_seconds)),
+            *(Text(f"budget {limit_text(name, limit)}") for name, limit in row.budget.items()),
+        ],
+        " · ",
+    )
+    return Text("\n").join([line, styled(row.stop_reason, "yellow")]) if row.stop_reason else line
+
+
+def render_hits(wanted: str, hits: Sequence[SearchHit]) -> Group:
+    """Search hits: where, and the text around the words."""
+    if not hits:
+        return Group(Text(f"Nothing in the log contains {clean(wanted)!r}."))
+    parts: list[RenderableType] = []
+    for hit in hits:
+        event = hit.event
+        where = joined(
+            [
+                Text(clean(event.session_id), "bold"),
+                Text(f"#{event.seq}", "dim"),
+                Text(f"R{event.round}" if event.round else "", "dim"),
+                agent_text(event.agent),
+                styled(event.kind.replace("_", " "), "dim"),
+                styled(hit.place, "dim"),
+            ]
+        )
+        snippet = styled(hit.snippet)
+        snippet.highlight_regex(r"«[^»]*»", "bold yellow")
+        parts += [where, Padding(snippet, (0, 0, 0, 4), expand=False)]
+    return Group(*parts)
+
+
+def render_findings(ledger: Path, findings: Sequence[Finding]) -> Group:
+    """What a verification found; an empty list means that everything agrees."""
+    if not findings:
+        return Group(Text(f"{clean(str(ledger))}: every hash, decision, reference and statistic agrees.", "green"))
+    lines = [Text(f"{clean(str(ledger))}: {len(findings)} finding{'s' if len(findings) > 1 else ''}", "bold red")]
+    lines += [
+        Text.assemble("- ", (f"{clean(each.table)} {clean(each.row)}", "bold"), f": {clean(each.problem)}")
+        for each in findings
+    ]
+    return Group(*lines)
+
+
+def _event_table() -> Table:
+    table = Table.grid(padding=(0, 1))
+    for width in (5, 8, 3, 11, 11):
+        table.add_column(width=width, no_wrap=True)
+    table.add_column(ratio=1)
+    return table
+
+
+def _event_cells(event: EventRow) -> tuple[Text, ...]:
+    title = Text(shorten(event.title, TITLE_LIMIT), tone(event.kind, event.status, event.title))
+    if event.status not in ("ok",):
+        title.append("  ").append_text(outcome_text(event.status))
+    return (
+        Text(str(event.seq), "dim"),
+        Text(clean(event.started_at)[11:19], "dim"),
+        Text(f"R{event.round}" if event.round else "", "dim"),
+        agent_text(event.agent),
+        styled(event.kind.replace("_", " "), "dim"),
+        title,
+    )
+
+
+def _details(entry: Entry) -> list[RenderableType]:
+    """The bodies of an event, indented below its line."""
+    blocks: list[Text] = []
+    for message in entry.messages:
+        way = f"{message['source']} to {message['target']}" if message["target"] else message["source"]
+        blocks.append(_block(f"{message['type']}, {way}", message["body"]))
+    for call in entry.llm_calls:
+        served = call["model_served"] or call["model_requested"]
+        facts = (
+            f"attempt {call['attempt']}, {served}, {number(call['latency_ms'], 4)} ms, tokens "
+            f"{count(call['tokens_in'])} in {count(call['tokens_out'])} out, {len(call['context'])} messages sent"
+        )
+        blocks.append(_block(facts, call["reply"] if call["error"] is None else call["error"]))
+    for call in entry.tool_calls:
+        cited = f" ({call['evidence_id']})" if call["evidence_id"] else ""
+        blocks.append(_block(f"{call['name']} called with", call["arguments"]))
+        blocks.append(_block(f"result{cited}", call["result"]))
+    if not blocks and entry.reference is not None:
+        about = "\n".join(f"{name}: {MISSING if value is None else value}" for name, value in entry.reference.items())
+        blocks.append(_block(str(entry.event.ref_table), about))
+    return [Padding(block, (0, 0, 0, 6), expand=False) for block in blocks]
+
+
+def _block(heading: str, body: str | None) -> Text:
+    return Text.assemble((f"{clean(heading)}: ", "dim"), styled(body, lines=True))
+
+
+def _short_duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,76 @@
+"""What to type next: the commands that go on with a session, or look closer at it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.padding import Padding
+from rich.table import Table
+
+from learning_signal.viewer.cli.options import LEDGER
+from learning_signal.viewer.text import styled
+
+_BUDGET = re.compile(r" --budget [A-Za-z0-9=.,-]+")
+
+
+def resume_command(session_id: str, ledger: Path) -> str:
+    """What to type to go on with a session."""
+    return f"python run.py resume {shlex.quote(session_id)}{ledger_option(ledger)}"
+
+
+def ledger_option(ledger: Path) -> str:
+    """The option that finds ``ledger`` again, where it is not the default one."""
+    return "" if Path(ledger) == LEDGER else f" --ledger {shlex.quote(str(ledger))}"
+
+
+def after_session(outcome: Mapping[str, Any], ledger: Path) -> list[tuple[str, str]]:
+    """Pairs (what it is for, command) for the end of a session."""
+    session_id, where = shlex.quote(outcome["session_id"]), ledger_option(ledger)
+    commands = _going_on(outcome, ledger)
+    rounds = [each["round"] for each in (*(outcome.get("promoted") or ()), *(outcome.get("rejected") or ()))]
+    for number in sorted(set(rounds))[:2]:
+        commands.append((f"why round {number} ended as it did", f"python run.py explain {session_id}/R{number}{where}"))
+    commands.append(("everything that was said", f"python run.py log show {session_id} -v{where}"))
+    commands += _playing(outcome, where, outcome.get("after"))
+    commands.append(("another model behind one agent", "python run.py session --agent critic=ollama/qwen3:8b"))
+    return commands
+
+
+def after_training(outcome: Mapping[str, Any], ledger: Path) -> list[tuple[str, str]]:
+    """Pairs (what it is for, command) for the end of a training run."""
+    where = ledger_option(ledger)
+    commands = _going_on(outcome, ledger)
+    commands += _playing(outcome, where, outcome["env_steps"])
+    if outcome["env_steps"]:
+        export = f"python run.py export {shlex.quote(outcome['session_id'])}{where}"
+        commands.append(("its weights as safetensors", export))
+    return commands
+
+
+def command_table(commands: Sequence[tuple[str, str]]) -> Padding:
+    """The commands, each with what it is for."""
+    table = Table.grid(padding=(0, 2))
+    for purpose, command in commands:
+        table.add_row(styled(command, "cyan"), styled(purpose, "dim"))
+    return Padding(table, (0, 0, 0, 2), expand=False)
+
+
+def _going_on(outcome: Mapping[str, Any], ledger: Path) -> list[tuple[str, str]]:
+    if outcome["status"] == "done":
+        return []
+    command = resume_command(outcome["session_id"], ledger)
+    # A budget that is used up says itself what would do; without it, the resume would pause at once. A reason may quote
+    # a server or a log, so nothing but a budget is taken out of it.
+    _, _, options = (outcome.get("stop_reason") or "").partition(command)
+    budget = _BUDGET.fullmatch(options)
+    return [("go on with this session", command + (budget.group() if budget else ""))]
+
+
+def _playing(outcome: Mapping[str, Any], where: str, trained: Any) -> list[tuple[str, str]]:
+    """Only what has trained something can be played."""
+    command = f"python run.py play {shlex.quote(outcome['session_id'])}{where}"
+    return [("watch its policy", command)] if trained else []

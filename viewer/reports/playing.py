@@ -1,0 +1,44 @@
+"""What a policy scored when it was played, beside the task's own heuristic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console, Group
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from learning_signal.viewer.text import clean, count, number, styled
+
+
+def render_play(played: Mapping[str, Any]) -> Group:
+    """The result of ``play`` (plain data): a row for each who played, and where the animations are."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column(f"{clean(played['task'])}, {count(played['episodes'])} episodes")
+    for name in ("sparse return", "95 % interval", "scored", "progress", "steps"):
+        table.add_column(name, justify="right")
+    for label, score in played["scores"].items():
+        table.add_row(
+            styled(label, "bold"),
+            number(score["sparse_return"]),
+            f"{number(score['low'])} to {number(score['high'])}",
+            f"{score['scored']:.1%}",
+            number(score["progress"]),
+            number(score["steps"]),
+        )
+    places = Table.grid(padding=(0, 2))
+    for name, path in played["animations"].items():
+        places.add_row(Text(f"{clean(name)} episode", "bold"), styled(str(path)))
+    return Group(table, Text(), places)
+
+
+@contextmanager
+def bar(console: Console, what: str) -> Iterator[Any]:
+    """A progress bar that is gone at the end; gives a function ``(done, total)``. Nothing is shown in a pipe."""
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=40), TimeRemainingColumn(compact=True))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
