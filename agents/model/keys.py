@@ -31,8 +31,8 @@ def refused_variable(name: str, environment: Mapping[str, str]) -> str | None:
         return None
     return (
         f"'api_key_env' names the environment variable {name}, expected one made for the key of a model (NAME_API_KEY, "
-        f"or one of {', '.join(TOKENS)}): copy the key to such a variable, or declare it (export {DECLARED}={name}) "
-        "if its content may go to that server."
+        f"or one of {', '.join(TOKENS)}): put the key of that server into such a variable, or declare one of yours in "
+        f"{DECLARED}."
     )
 
 

@@ -19,7 +19,7 @@ from learning_signal.agents.model.guard import ForwardingClient, tool_names, tur
 from learning_signal.agents.model.replies import sanitise
 from learning_signal.agents.model.specs import EMBEDDED, BackendSpec
 from learning_signal.agents.model.tokens import count_tokens
-from learning_signal.agents.model.wire import NOTE, WireNote
+from learning_signal.agents.model.wire import NOTE, WireNote, believable
 from learning_signal.ledger.canonical import BodyHash
 from learning_signal.ledger.write.recall import recall_reply
 from learning_signal.ledger.write.writer import Ledger
@@ -235,11 +235,12 @@ class RecordingClient(ForwardingClient):
             self._ledger.complete_event(event, status, title, ref=("llm_calls", row))
 
     def _tokens(self, result: CreateResult, messages: Sequence[LLMMessage], tools: Sequence[Any]) -> dict[str, Any]:
-        """Token columns: the server's own figures where it gave any (autogen says 0 where it gave none)."""
+        """Token columns: the server's own figures where it gave any that can be (autogen says 0 where it gave none)."""
         usage = result.usage
-        if self._spec.provider not in EMBEDDED and usage.prompt_tokens > 0 and usage.completion_tokens > 0:
+        known = usage.prompt_tokens > 0 and believable(usage.prompt_tokens) and believable(usage.completion_tokens)
+        if known and self._spec.provider not in EMBEDDED and usage.completion_tokens > 0:
             return {"tokens_in": usage.prompt_tokens, "tokens_out": usage.completion_tokens, "tokens_source": "server"}
-        if usage.prompt_tokens > 0:  # an embedded backend has estimated its own
+        if known:  # an embedded backend has estimated its own
             return {
                 "tokens_in": usage.prompt_tokens,
                 "tokens_out": usage.completion_tokens,
@@ -256,7 +257,7 @@ class RecordingClient(ForwardingClient):
         usage = note.usage
         if received is not None:
             usage = received.usage.prompt_tokens, received.usage.completion_tokens
-        if usage is None or usage[0] <= 0:
+        if usage is None or usage[0] <= 0 or not all(map(believable, usage)):
             return {}
         source = "estimate" if self._spec.provider in EMBEDDED else "server"
         return {"tokens_in": usage[0], "tokens_out": usage[1], "tokens_source": source}

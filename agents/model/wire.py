@@ -30,6 +30,9 @@ class WireNote:
     """Tokens received by the model and sent by it."""
 
 
+MOST_TOKENS = 10**9
+"""A server that counts more of them in one answer, or fewer than none, is not believed."""
+
 NOTE: ContextVar[WireNote | None] = ContextVar("NOTE", default=None)
 """The note of the attempt in flight, set by whoever records it."""
 
@@ -50,7 +53,7 @@ def watch(client: Any) -> None:
 def inspect(reply: Any) -> None:
     """Note who answered, mend what can be mended in place, and refuse what is no chat completion.
 
-    Mended: content in parts, arguments that are an object or null, usage with empty fields.
+    Mended: content in parts, arguments that are an object or null, usage with empty or impossible fields.
 
     Raises:
         UnreadableReply: no choices, an error inside a 200, HTML, a tool call without a function.
@@ -84,8 +87,13 @@ def inspect(reply: Any) -> None:
 def _mend_usage(reply: Any) -> None:
     usage = getattr(reply, "usage", None)
     counts = [getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
-    if usage is not None and not all(isinstance(count, int) for count in counts):
+    if usage is not None and not all(believable(count) for count in counts):
         reply.usage = None
+
+
+def believable(count: Any) -> bool:
+    """Whether ``count`` may be a number of tokens."""
+    return isinstance(count, int) and not isinstance(count, bool) and 0 <= count <= MOST_TOKENS
 
 
 def _mend_call(call: Any) -> None:

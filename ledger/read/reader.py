@@ -143,8 +143,8 @@ class Reader:
         }
         (more,) = self.rows(
             "SELECT (SELECT max(round) FROM events WHERE session_id = ?1) rounds, "
-            "(SELECT sum(tokens_in) FROM llm_calls WHERE session_id = ?1) tokens_in, "
-            "(SELECT sum(tokens_out) FROM llm_calls WHERE session_id = ?1) tokens_out, "
+            f"(SELECT {training.token_sum('tokens_in')} FROM llm_calls WHERE session_id = ?1) tokens_in, "
+            f"(SELECT {training.token_sum('tokens_out')} FROM llm_calls WHERE session_id = ?1) tokens_out, "
             "(SELECT json_extract(state, '$.budget') FROM cursors WHERE session_id = ?1) budget, "
             "(SELECT json_extract(body, '$.run.task') FROM bodies WHERE hash = ?2 AND json_valid(body)) task, "
             "(SELECT coalesce(json_extract(body, '$.gate.mode'), json_extract(body, '$.gate.rule')) FROM bodies "
@@ -162,8 +162,8 @@ class Reader:
             promoted=actions.get("promote", 0),
             kept=actions.get("keep", 0),
             rolled_back=actions.get("roll_back", 0),
-            tokens_in=more["tokens_in"],
-            tokens_out=more["tokens_out"],
+            tokens_in=training.whole(more["tokens_in"]),
+            tokens_out=training.whole(more["tokens_out"]),
             gate_mode=more["gate_mode"],
             budget={name: limit for name, limit in json.loads(more["budget"] or "{}").items() if limit is not None},
         )

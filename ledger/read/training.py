@@ -138,12 +138,14 @@ def costs(reader: Reader, session: str) -> Costs:
     """What a session has used so far."""
     rows = reader.rows(
         "SELECT agent, count(*) llm_calls, count(*) FILTER (WHERE status = 'error') failed_calls, "
-        "sum(tokens_in) tokens_in, sum(tokens_out) tokens_out, "
+        f"{token_sum('tokens_in')} tokens_in, {token_sum('tokens_out')} tokens_out, "
         "CASE WHEN count(*) FILTER (WHERE status = 'ok' AND cost_usd IS NULL) = 0 THEN sum(cost_usd) END cost_usd, "
         "total(cost_usd) known_usd "
         "FROM llm_calls WHERE session_id = ? AND status IN ('ok', 'error') GROUP BY agent ORDER BY agent",
         (session,),
     )
+    for row in rows:
+        row |= {name: whole(row[name]) for name in ("tokens_in", "tokens_out")}
     agents = {row.pop("agent"): AgentCosts(**row) for row in rows}
     (time,) = reader.rows(
         "SELECT wall_seconds, (SELECT total(wall_seconds) FROM segments "
@@ -161,6 +163,16 @@ def costs(reader: Reader, session: str) -> Costs:
         else _known_sum(each.cost_usd for each in agents.values()),
         **time,
     )
+
+
+def token_sum(column: str) -> str:
+    """SQL for a sum of tokens, as a real number: what a server once said may be too much for SQLite's whole ones."""
+    return f"sum(CAST({column} AS REAL))"
+
+
+def whole(value: float | None) -> int | None:
+    """A sum of whole numbers as one, None for none."""
+    return None if value is None else int(value)
 
 
 def _segment(row: dict[str, Any]) -> SegmentRow:

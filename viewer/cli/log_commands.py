@@ -24,14 +24,15 @@ def log_list(
         rows, strange = reader.sessions(limit=limit), reader.strange_sessions()
     if strange:
         logger.warning(
-            "Found {} more session(s) whose ids this program does not write, the newest {!r}, expected ids such as "
-            "20261122-154501-k3f; they are left out: ask whoever gave you the log.",
+            "Left out: {} session(s) with an id such as {!r}, expected ids like 20261122-154501-k3f, as this program "
+            "writes them; ask whoever gave you the log.",
             len(strange),
             strange[0][:60],
         )
     if as_json:
         return show_json(plain_data(rows))
-    out.print(render_sessions(rows))
+    if rows or not strange:
+        out.print(render_sessions(rows))
     return 0
 
 
