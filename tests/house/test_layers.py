@@ -19,8 +19,8 @@ ROOMS = {
     "viewer": {"viewer", "ledger"},
     "prompts": {"prompts"},
 }
-"""Room -> the rooms it may import. ``run.py``, ``bench`` and ``tests`` may import every room."""
-OURS = {*ROOMS, "run", "bench", "tests"}
+"""Room -> the rooms it may import. ``run.py``, ``api.py``, ``bench`` and ``tests`` may import every room."""
+OURS = {*ROOMS, "run", "api", "bench", "tests"}
 ONLY_IN = {
     "torch": {"marl"},
     "pettingzoo": {"marl"},
@@ -81,7 +81,7 @@ def prints(source: str) -> bool:
 def sources() -> list[tuple[str, Path]]:
     """Every source outside tests and bench, with its room."""
     found = [(room, path) for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
-    return [*found, ("run", ROOT / "run.py")]
+    return [*found, ("run", ROOT / "run.py"), ("api", ROOT / "api.py")]
 
 
 def test_every_room_is_there():
@@ -106,6 +106,8 @@ def test_imports_point_one_way():
         ("viewer", "import learning_signal.agents"),
         ("agents", "import torch.nn as nn"),
         ("agents", "import learning_signal.run"),
+        ("tools", "from learning_signal.api import train"),
+        ("api", "import torch"),
         ("tools", "from pettingzoo import ParallelEnv"),
         ("tools", "def late():\n    from autogen_core import CancellationToken"),
         ("viewer", "if True:\n    import sqlite_utils"),

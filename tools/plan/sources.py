@@ -117,13 +117,16 @@ class Given:
         return inside[-1] if inside else "A default"
 
 
-def gather(options: Mapping[str, Any], environment: Mapping[str, str], config: Path | None) -> Given:
+def gather(
+    options: Mapping[str, Any], environment: Mapping[str, str], config: Path | Mapping[str, Any] | None
+) -> Given:
     """Merge what the command line, the environment and the config file set.
 
     Args:
         options: option names (keys of `OPTIONS`) to values; None where an option was not given.
         environment: the process environment; variables that begin with ``LEARNING_SIGNAL_`` are read.
-        config: the config file of the command line; ``LEARNING_SIGNAL_CONFIG`` names one otherwise.
+        config: the config file of the command line, or what one would hold; ``LEARNING_SIGNAL_CONFIG`` names one
+            otherwise.
 
     Raises:
         SettingsError: a file that cannot be read or is not TOML, or an unknown key or variable.
@@ -133,14 +136,15 @@ def gather(options: Mapping[str, Any], environment: Mapping[str, str], config: P
     flat: dict[str, tuple[Any, str]] = {}
     agents: dict[str, Any] = {}
     if path is not None:
-        table = _read(path)
+        table = dict(path) if isinstance(path, Mapping) else _read(path)
+        where = "config=" if isinstance(path, Mapping) else str(path)
         agents = table.pop("agents", {})
         if not isinstance(agents, dict):
             raise SettingsError(
-                f"{path} sets agents to {agents!r}, expected a table of backends: write [agents] and below it "
+                f"{where} sets agents to {agents!r}, expected a table of backends: write [agents] and below it "
                 'critic = "ollama/qwen3:8b".'
             )
-        _flatten(table, SessionSettings, "", path, flat)
+        _flatten(table, SessionSettings, "", where, flat)
     flat |= _from_environment(environment)
     _spread_budget(flat)
     for name, value in options.items():
@@ -256,21 +260,21 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError(f"The config file {path} cannot be read ({reason}): check the path.") from None
 
 
-def _flatten(table: Mapping[str, Any], model: type[BaseModel], prefix: str, path: Path, flat: dict) -> None:
-    """Add the leaves of ``table`` to ``flat`` by dotted path; an unknown key is refused."""
+def _flatten(table: Mapping[str, Any], model: type[BaseModel], prefix: str, where: str, flat: dict) -> None:
+    """Add the leaves of ``table``, found ``where``, to ``flat`` by dotted path; an unknown key is refused."""
     known = [name for name in model.model_fields if prefix or name not in _BESIDE]
     for key, value in table.items():
         dotted = f"{prefix}{key}"
         if key not in known:
-            raise SettingsError(_unknown(dotted, [prefix + name for name in known], str(path)))
+            raise SettingsError(_unknown(dotted, [prefix + name for name in known], where))
         nested = _record(model, key)
         if nested is None:
-            flat[dotted] = (value, str(path))
+            flat[dotted] = (value, where)
         elif isinstance(value, dict):
-            _flatten(value, nested, f"{dotted}.", path, flat)
+            _flatten(value, nested, f"{dotted}.", where, flat)
         else:
             raise SettingsError(
-                f"{path} sets {dotted} to {value!r}, expected a table: write [{dotted}] and its keys below it."
+                f"{where} sets {dotted} to {value!r}, expected a table: write [{dotted}] and its keys below it."
             )
 
 
