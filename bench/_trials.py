@@ -10,9 +10,13 @@ from functools import cached_property
 import numpy as np
 from scipy.stats import binomtest
 
+from learning_signal.marl.errors import SegmentFailed, SegmentImpossible
 from learning_signal.marl.executors.local import WorkerPool
-from learning_signal.marl.gate.confirmation import GateSettings, Measure, Verdict, judge, later_half_mean, rank_screen
-from learning_signal.marl.segments.segment import SegmentFailed, SegmentImpossible, SegmentSpec, round_up
+from learning_signal.marl.gate.confirmation import Verdict, judge
+from learning_signal.marl.gate.measure import Measure, later_half_mean
+from learning_signal.marl.gate.screening import rank_screen
+from learning_signal.marl.gate.settings import GateSettings
+from learning_signal.marl.segments.segment import SegmentSpec, round_up
 from learning_signal.marl.settings import RunSettings
 from learning_signal.marl.shaping import ShapingConfig, Term
 from learning_signal.marl.tasks import make_task

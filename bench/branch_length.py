@@ -36,7 +36,8 @@ from scipy.stats import kendalltau, rankdata
 from bench._readme import put
 from bench._trials import CASES, COVERAGE, FORAGING, SPARSE, TO_A_FOOD, Case, Parent, shaping
 from learning_signal.marl.executors.local import WorkerPool
-from learning_signal.marl.gate.confirmation import GateSettings, Measure, later_half_mean
+from learning_signal.marl.gate.measure import Measure, later_half_mean
+from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.marl.segments.records import Evaluation
 from learning_signal.marl.segments.segment import SegmentSpec, round_up
 from learning_signal.marl.shaping import ShapingConfig

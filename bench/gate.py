@@ -54,7 +54,8 @@ from bench._trials import (
     verdict,
 )
 from learning_signal.marl.executors.local import WorkerPool
-from learning_signal.marl.gate.confirmation import GateSettings, Verdict
+from learning_signal.marl.gate.confirmation import Verdict
+from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.marl.randomness import derive
 from learning_signal.marl.segments.segment import SegmentSpec
 

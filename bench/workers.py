@@ -22,7 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from learning_signal.marl.executors.base import Executor, ExecutorSettings, open_executor
+from learning_signal.marl.executors.base import Executor, ExecutorSettings
+from learning_signal.marl.executors.choice import open_executor
 from learning_signal.marl.executors.local import WorkerPool, available_cores
 from learning_signal.marl.segments.segment import SegmentSpec, round_up
 from learning_signal.marl.settings import RunSettings

@@ -8,15 +8,10 @@ from typing import TypeVar
 
 from learning_signal.ledger.write.sessions import now
 from learning_signal.ledger.write.writer import Ledger
+from learning_signal.marl.errors import SegmentFailed, SegmentImpossible
 from learning_signal.marl.executors.base import Executor
 from learning_signal.marl.segments.records import BehaviourRecord, Evaluation
-from learning_signal.marl.segments.segment import (
-    SegmentFailed,
-    SegmentImpossible,
-    SegmentResult,
-    SegmentSpec,
-    SegmentStore,
-)
+from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, SegmentStore
 from learning_signal.marl.settings import RunSettings
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.base import CannotGoOn

@@ -11,8 +11,9 @@ from typing import Any
 from learning_signal.agents.model.prices import refuse_unpriced
 from learning_signal.agents.model.specs import parse_spec, read_key
 from learning_signal.ledger.read.reader import Reader
+from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.paths import inside
-from learning_signal.marl.segments.segment import SegmentFailed, SegmentStore, round_up
+from learning_signal.marl.segments.segment import SegmentStore, round_up
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools.plan.cost import round_cost
 from learning_signal.tools.plan.settings import SessionSettings

@@ -25,17 +25,13 @@ from learning_signal.agents.session.stages import conclude_stage
 from learning_signal.ledger.errors import LedgerError, SessionTaken
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.write.writer import Ledger
-from learning_signal.marl.executors.base import Executor, open_executor, refuse_unreachable
+from learning_signal.marl.errors import SegmentFailed
+from learning_signal.marl.executors.base import Executor
+from learning_signal.marl.executors.choice import open_executor, refuse_unreachable
 from learning_signal.marl.paths import inside
 from learning_signal.marl.randomness import derive
-from learning_signal.marl.segments.segment import (
-    SegmentFailed,
-    SegmentResult,
-    SegmentSpec,
-    SegmentStore,
-    TrainingStatus,
-    code_version,
-)
+from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, SegmentStore, TrainingStatus
+from learning_signal.marl.segments.version import code_version
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools.base import CannotGoOn

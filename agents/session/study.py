@@ -13,8 +13,10 @@ from loguru import logger
 from learning_signal.agents.session.observer import SessionControl, in_thread
 from learning_signal.agents.session.session import resume_session, run_session, to_resume
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.marl.executors.base import Executor, open_executor
-from learning_signal.marl.segments.segment import SegmentFailed, round_up
+from learning_signal.marl.errors import SegmentFailed
+from learning_signal.marl.executors.base import Executor
+from learning_signal.marl.executors.choice import open_executor
+from learning_signal.marl.segments.segment import round_up
 from learning_signal.tools.base import CannotGoOn
 from learning_signal.tools.plan.settings import SessionSettings
 from learning_signal.tools.study.arms import SEARCHES, to_the_end

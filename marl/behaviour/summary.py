@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 
 from learning_signal.marl.behaviour.actions import ActionSummary, action_means, action_runs, summarize_actions
-from learning_signal.marl.behaviour.text import render as render
 from learning_signal.marl.segments.records import BehaviourRecord
 from learning_signal.marl.settings import Frozen
 from learning_signal.marl.tasks.base import Feature, TaskSpec

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from learning_signal.marl.behaviour.actions import ActionSummary
-    from learning_signal.marl.behaviour.summary import BehaviourSummary, Correlation, EpisodeSketch, FeatureSummary
+from learning_signal.marl.behaviour.actions import ActionSummary
+from learning_signal.marl.behaviour.summary import BehaviourSummary, Correlation, EpisodeSketch, FeatureSummary
 
 
 class Detail(StrEnum):

@@ -1,18 +1,16 @@
-"""Who computes segments: the one interface to local processes and to Ray, and the choice between them.
+"""Who computes segments: the one interface to local processes and to Ray, its settings and its error.
 
 Which executor computes a segment changes nothing about its result, so the choice is no part of a segment's id.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Literal, Protocol, Self
 
 from pydantic import model_validator
 
-from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, TrainingStatus
+from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec
 from learning_signal.marl.settings import Frozen
 
 
@@ -77,38 +75,3 @@ class ExecutorSettings(Frozen):
         given = {"kind": kind, "address": address, "share": share}
         kept = self.model_dump() if kind in (None, self.kind) else {}
         return type(self).model_validate(kept | {name: value for name, value in given.items() if value is not None})
-
-
-LOCAL = ExecutorSettings()
-
-
-def refuse_unreachable(settings: ExecutorSettings) -> None:
-    """``ExecutorError`` where what ``settings`` ask for cannot be opened, as far as a few seconds tell."""
-    if settings.kind == "ray":
-        from learning_signal.marl.executors import ray_cluster
-
-        ray_cluster.refuse_unreachable(settings.address)
-
-
-def open_executor(
-    store_root: Path,
-    workers: int | None = None,
-    on_progress: Callable[[TrainingStatus], None] | None = None,
-    settings: ExecutorSettings = LOCAL,
-    tasks: Iterable[str] = (),
-) -> Executor:
-    """The executor that ``settings`` ask for, to be closed after use; ``ExecutorError`` where there is none.
-
-    ``workers`` None is one per core (of this machine, or of the cluster). ``on_progress`` is called in a thread of the
-    executor, at most about ten times a second per segment. ``tasks`` are the names of those to be trained: code of a
-    user's own (``MODULE:FACTORY``) is sent to the machines of a cluster.
-    """
-    if settings.kind == "local":
-        from learning_signal.marl.executors.local import WorkerPool
-
-        return WorkerPool(store_root, workers, on_progress)
-    from learning_signal.marl.executors.ray import RayExecutor
-
-    return RayExecutor(
-        store_root, workers, on_progress, address=settings.address, share=settings.share, tasks=tuple(tasks)
-    )

@@ -9,13 +9,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from learning_signal.marl.segments.segment import (
-    SegmentFailed,
-    SegmentImpossible,
-    SegmentResult,
-    SegmentSpec,
-    SegmentStore,
-)
+from learning_signal.marl.errors import SegmentFailed, SegmentImpossible
+from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, SegmentStore
 
 ATTEMPTS = 2
 """Workers that may die of a segment before it has failed."""

@@ -20,15 +20,11 @@ from pathlib import Path
 
 from loguru import logger
 
+from learning_signal.marl.errors import SegmentImpossible, failure_of, sentence
 from learning_signal.marl.executors.jobs import ATTEMPTS, Job, Jobs
-from learning_signal.marl.executors.worker import available_cores, cause_of_death, sentence, start_worker
-from learning_signal.marl.segments.segment import (
-    SegmentImpossible,
-    SegmentResult,
-    SegmentSpec,
-    TrainingStatus,
-    failure_of,
-)
+from learning_signal.marl.executors.worker import start_worker
+from learning_signal.marl.processes import available_cores, cause_of_death
+from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, TrainingStatus
 
 RUNNER = "learning_signal.marl.segments.training:run_segment"
 PRELOAD = ("torch",)

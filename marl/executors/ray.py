@@ -21,20 +21,14 @@ from typing import Any
 import numpy as np
 from loguru import logger
 
+from learning_signal.marl.errors import SegmentImpossible, failure_of, sentence
 from learning_signal.marl.executors.jobs import ATTEMPTS, Job, Jobs
 from learning_signal.marl.executors.local import PRELOAD, RUNNER
 from learning_signal.marl.executors.ray_cluster import connect, living_nodes
 from learning_signal.marl.executors.ray_worker import Files, Inbox, compute
-from learning_signal.marl.executors.worker import Answer, sentence
+from learning_signal.marl.executors.worker import Answer
 from learning_signal.marl.paths import inside
-from learning_signal.marl.segments.segment import (
-    SegmentImpossible,
-    SegmentResult,
-    SegmentSpec,
-    SegmentStore,
-    TrainingStatus,
-    failure_of,
-)
+from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, SegmentStore, TrainingStatus
 
 _POLL_SECONDS = 0.1
 _FETCH_SECONDS = 120.0

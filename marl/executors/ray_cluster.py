@@ -18,8 +18,9 @@ from typing import Any
 
 from loguru import logger
 
+from learning_signal.marl.errors import sentence
 from learning_signal.marl.executors.base import ExecutorError
-from learning_signal.marl.executors.worker import THREAD_VARIABLES, available_cores, sentence
+from learning_signal.marl.processes import THREAD_VARIABLES, available_cores
 
 _PROBE_SECONDS = 5.0
 _JOIN_SECONDS = 60.0

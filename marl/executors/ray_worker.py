@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from learning_signal.marl.executors.worker import Answer, answer, changed, load, sentence
-from learning_signal.marl.segments.segment import SegmentStore, TrainingStatus, failure_of
+from learning_signal.marl.errors import failure_of, sentence
+from learning_signal.marl.executors.worker import Answer, answer, changed, load
+from learning_signal.marl.segments.segment import SegmentStore, TrainingStatus
 
 Files = dict[str, np.ndarray]
 """The bytes of a segment's files by their names."""

@@ -1,48 +1,24 @@
-"""A worker process: how it is started (one thread, deaf to Ctrl-C), what runs inside it and how it ended."""
+"""A worker process of segments: how it is started, what runs inside it, and what it answers."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib import import_module
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from learning_signal.marl.segments.segment import (
-    SegmentFailed,
-    SegmentImpossible,
-    SegmentSpec,
-    SegmentStore,
-    TrainingStatus,
-    failure_of,
-)
+from learning_signal.marl.errors import SegmentFailed, SegmentImpossible, failure_of, sentence
+from learning_signal.marl.processes import follow_parent, start_process
+from learning_signal.marl.segments.segment import SegmentSpec, SegmentStore, TrainingStatus
 
 Answer = tuple[str, object]
 """``("done", SegmentResult)`` or ``("failed", (SegmentFailed, traceback))``."""
 
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
 _PROGRESS_SECONDS = 0.1
-
-
-def available_cores() -> int:
-    """The number of cores this process may use: one worker on each is as many as pay."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def start_worker(store_root: Path, runner: str, preload: tuple[str, ...]) -> tuple[BaseProcess, Connection]:
@@ -51,56 +27,12 @@ def start_worker(store_root: Path, runner: str, preload: tuple[str, ...]) -> tup
     It imports ``preload`` and ``runner`` (``module:function``), says ``("ready", None)``, and then answers
     every ``(spec, id)`` it receives with ``("progress", TrainingStatus)`` messages and one ``Answer``.
     """
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(
-        target=_work, args=(theirs, str(store_root), runner, preload), name="segment-worker", daemon=True
-    )
-    resource_tracker.ensure_running()  # starting it later would unblock the interrupts
-    with _one_thread_environment(), _interrupts_blocked():
-        process.start()
-    theirs.close()
-    return process, ours
-
-
-def sentence(error: BaseException) -> str:
-    """An exception as one line: its own words, or its type where it has none."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-@contextmanager
-def _one_thread_environment() -> Iterator[None]:
-    """Processes started inside inherit an environment that gives numerical libraries one thread."""
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Processes started inside inherit a blocked SIGINT: no Ctrl-C reaches them before they can ignore it."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return start_process(_work, (str(store_root), runner, preload), name="segment-worker")
 
 
 def _work(connection: Connection, store_root: str, runner: str, preload: tuple[str, ...]) -> None:
     """Receive specs, run them, send progress and results, until the pipe closes or the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave_with_parent, name="leave-with-parent", daemon=True).start()
+    follow_parent()
     store = SegmentStore(Path(store_root))
     function, broken = load(runner, preload)
 
@@ -114,11 +46,11 @@ def _work(connection: Connection, store_root: str, runner: str, preload: tuple[s
         except (EOFError, OSError):
             return
         except Exception as error:
-            found = changed(f"a segment cannot be read: {sentence(error)}", traceback.format_exc())
+            reply = changed(f"a segment cannot be read: {sentence(error)}", traceback.format_exc())
         else:
-            found = broken or answer(function, spec, expected_id, store, tell)
+            reply = broken or answer(function, spec, expected_id, store, tell)
         try:
-            connection.send(found)
+            connection.send(reply)
         except OSError:
             return
 
@@ -164,20 +96,3 @@ def changed(what: str, details: str = "") -> Answer:
     """The answer of a worker whose code is not its parent's."""
     reason = f"The sources of this program changed while it ran ({what}); start it again."
     return "failed", (SegmentImpossible(reason), details)
-
-
-def _leave_with_parent() -> None:
-    """End this process as soon as its parent has ended, whatever it is computing."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
-def cause_of_death(exitcode: int | None) -> str:
-    """How a worker process ended, in words; None is one that still runs and speaks no more."""
-    if exitcode is None:
-        return "closed its pipe"
-    if exitcode < 0:
-        return f"signal {-exitcode}, {signal.Signals(-exitcode).name}"
-    return f"exit code {exitcode}"

@@ -13,30 +13,10 @@ from typing import Literal
 
 import numpy as np
 
-from learning_signal.marl.gate.measure import Measure, MeasureName, Values, failure, later_half_mean, words
-from learning_signal.marl.gate.probation import ProbationVerdict, probation
-from learning_signal.marl.gate.screening import ScreenArm, ScreenResult, rank_screen
+from learning_signal.marl.gate.measure import MeasureName, Values, failure, words
 from learning_signal.marl.gate.settings import GateSettings
-from learning_signal.marl.gate.stage import StageLabel, stage_label
 from learning_signal.marl.gate.statistics import interval, paired_permutation_p
 from learning_signal.marl.settings import Frozen
-
-__all__ = [
-    "GateSettings",
-    "Measure",
-    "ProbationVerdict",
-    "ScreenArm",
-    "ScreenResult",
-    "StageLabel",
-    "Verdict",
-    "interval",
-    "judge",
-    "later_half_mean",
-    "paired_permutation_p",
-    "probation",
-    "rank_screen",
-    "stage_label",
-]
 
 
 class Verdict(Frozen):

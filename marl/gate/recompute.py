@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from learning_signal.marl.gate.confirmation import GateSettings, Measure, judge, probation, rank_screen
+from learning_signal.marl.gate.confirmation import judge
+from learning_signal.marl.gate.measure import Measure
+from learning_signal.marl.gate.probation import probation
+from learning_signal.marl.gate.screening import rank_screen
+from learning_signal.marl.gate.settings import GateSettings
 
 
 def recompute(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,8 @@ from learning_signal.marl.learners.policy import Inputs, Player, Policy, greedy,
 from learning_signal.marl.learners.recurrent import RecurrentNetwork
 from learning_signal.marl.paths import inside
 from learning_signal.marl.segments.checkpoint import load_checkpoint
-from learning_signal.marl.segments.segment import SegmentStore, code_version
+from learning_signal.marl.segments.segment import SegmentStore
+from learning_signal.marl.segments.version import code_version
 from learning_signal.marl.settings import Count, Frozen, LearnerSettings, RunSettings
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.marl.tasks import make_task as make_known_task

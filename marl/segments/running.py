@@ -9,21 +9,14 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 import torch
 
+from learning_signal.marl.errors import SegmentFailed, SegmentImpossible
 from learning_signal.marl.learners import Diverged, Learner, Rollout, Timings, make_learner
 from learning_signal.marl.randomness import derive
 from learning_signal.marl.segments.checkpoint import CheckpointError, Position, load_checkpoint, save_checkpoint
 from learning_signal.marl.segments.evaluation import Evaluator, NotFinite
 from learning_signal.marl.segments.metrics import METRICS
 from learning_signal.marl.segments.records import BehaviourRecord, Evaluation
-from learning_signal.marl.segments.segment import (
-    SegmentFailed,
-    SegmentImpossible,
-    SegmentResult,
-    SegmentSpec,
-    SegmentStore,
-    TrainingStatus,
-    rollout_size,
-)
+from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, SegmentStore, TrainingStatus, rollout_size
 from learning_signal.marl.shaping import Potential, check
 from learning_signal.marl.tasks.base import TaskSpec
 

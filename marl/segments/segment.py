@@ -6,7 +6,6 @@ nothing is ever overwritten.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -18,120 +17,18 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from learning_signal.marl.errors import SegmentImpossible
 from learning_signal.marl.paths import OutsideFolder, inside
 from learning_signal.marl.segments.records import SETS, BehaviourRecord, Evaluation
+from learning_signal.marl.segments.version import training_version
 from learning_signal.marl.settings import Frozen, RunSettings
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.marl.tasks import make_task
 from learning_signal.marl.tasks.base import TaskSpec
-
-
-class SegmentFailed(RuntimeError):
-    """A segment cannot be computed or read; the message is one sentence.
-
-    ``env_steps`` of it were trained all the same, as far as is known: what fails on the way has cost them.
-    """
-
-    def __init__(self, message: str, *, env_steps: int = 0) -> None:
-        super().__init__(message)
-        self.env_steps = env_steps
-
-
-class SegmentImpossible(SegmentFailed):
-    """The machine or the program, not the segment, is at fault: trying again later may succeed.
-
-    It says nothing about the shaping, so it must never count as a failure of one.
-    """
-
-
-class SegmentStopped(RuntimeError):
-    """The caller asked a segment to stop; nothing of it was stored."""
-
-
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-def failure_of(error: Exception, segment: str, env_steps: int = 0) -> SegmentFailed:
-    """What an exception that ended a segment means for it: ``SegmentImpossible`` or ``SegmentFailed``.
-
-    What the operating system, the memory or the import system raised is the machine's; every other exception
-    is the segment's own. A ``SegmentFailed`` keeps its class and words; ``env_steps`` counts where it knows fewer.
-    """
-    text = " ".join(str(error).split())
-    if isinstance(error, SegmentFailed):
-        kind = SegmentImpossible if isinstance(error, SegmentImpossible) else SegmentFailed
-        return kind(text, env_steps=max(env_steps, error.env_steps))
-    cause = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    if isinstance(error, OSError) and error.errno in _DISK_FULL:
-        message = f"The disk is full: segment {segment} could not be stored ({cause}); free space and resume."
-    elif isinstance(error, OSError):
-        message = f"The machine failed segment {segment} ({cause}); put that right and resume."
-    elif isinstance(error, MemoryError):
-        message = f"The memory is full: segment {segment} could not be trained ({cause}); free some and resume."
-    elif isinstance(error, ImportError):
-        message = f"The program could not load what segment {segment} needs ({cause}); install it and resume."
-    else:
-        return SegmentFailed(cause, env_steps=env_steps)
-    return SegmentImpossible(message, env_steps=env_steps)
-
-
-NOT_TRAINING = (
-    "aggregates.py",
-    "behaviour.py",
-    "behaviour_actions.py",
-    "behaviour_text.py",
-    "curves.py",
-    "executor.py",
-    "gate.py",
-    "gate_settings.py",
-    "jobs.py",
-    "measure.py",
-    "picture.py",
-    "play.py",
-    "policy_files.py",
-    "pool.py",
-    "probation.py",
-    "ray_cluster.py",
-    "ray_executor.py",
-    "ray_worker.py",
-    "screening.py",
-    "stage.py",
-    "statistics.py",
-    "tasks/checked_episode.py",
-    "tasks/contract.py",
-    "tasks/parallel.py",
-    "worker.py",
-)
-"""Files of this package that no segment's result depends on."""
-
-
-@cache
-def code_version() -> str:
-    """A 16-digit hash of the sources of this package: other code may give other results for the same inputs."""
-    return _hash_of_sources(without=())
-
-
-@cache
-def training_version() -> str:
-    """The same of what a segment's result depends on: sources, and the versions of torch and NumPy."""
-    versions = " ".join(version(package) for package in ("torch", "numpy"))
-    return hashlib.sha256(f"{_hash_of_sources(without=NOT_TRAINING)} {versions}".encode()).hexdigest()[:16]
-
-
-def _hash_of_sources(without: tuple[str, ...]) -> str:
-    root = Path(__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
-        name = path.relative_to(root).as_posix()
-        if name not in without:
-            digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
 
 
 class SegmentSpec(Frozen):

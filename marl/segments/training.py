@@ -7,18 +7,12 @@ from collections.abc import Callable
 
 import torch
 
+from learning_signal.marl.errors import SegmentStopped, failure_of
 from learning_signal.marl.learners import Collector, Diverged, Timings
 from learning_signal.marl.learners.networks import flushed_denormals
 from learning_signal.marl.segments.evaluation import Evaluator, evaluation_environments
 from learning_signal.marl.segments.running import RunningSegment, out_of_memory, refuse_missing_device
-from learning_signal.marl.segments.segment import (
-    SegmentResult,
-    SegmentSpec,
-    SegmentStopped,
-    SegmentStore,
-    TrainingStatus,
-    failure_of,
-)
+from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, SegmentStore, TrainingStatus
 from learning_signal.marl.tasks import make_task as make_known_task
 from learning_signal.marl.tasks.base import Task
 

@@ -9,9 +9,8 @@ import difflib
 import inspect
 from importlib import import_module
 
-from learning_signal.marl.tasks.base import Feature, Group, Step, Task, TaskSpec
-
-__all__ = ["Feature", "Group", "Step", "Task", "TaskOptionError", "TaskSpec", "UnknownTask", "make_task", "task_names"]
+from learning_signal.marl.errors import TaskOptionError, UnknownTask
+from learning_signal.marl.tasks.base import Task
 
 _TASKS = {
     "foraging": "learning_signal.marl.tasks.foraging:Foraging",
@@ -24,14 +23,6 @@ _IDS = {"Foraging-": "foraging", "rware-": "warehouse"}
 
 
 Option = int | float | str
-
-
-class UnknownTask(ValueError):
-    """No task has the name that was asked for."""
-
-
-class TaskOptionError(ValueError):
-    """A task has no such option, or the option's value is not one it takes."""
 
 
 def task_names() -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
 from learning_signal.marl.randomness import episode_seeds
-from learning_signal.marl.tasks import Task, make_task
+from learning_signal.marl.tasks import make_task
+from learning_signal.marl.tasks.base import Task
 from learning_signal.marl.tasks.picture import render
 
 

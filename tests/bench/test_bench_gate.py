@@ -29,9 +29,10 @@ from bench._trials import (
     usual,
     verdict,
 )
-from learning_signal.marl.gate.confirmation import GateSettings, Measure
+from learning_signal.marl.errors import SegmentFailed, SegmentImpossible
+from learning_signal.marl.gate.measure import Measure
+from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.marl.segments.records import Evaluation
-from learning_signal.marl.segments.segment import SegmentFailed, SegmentImpossible
 
 GATE = GateSettings()
 CASE = CASES["spread"]

@@ -301,8 +301,12 @@ def test_reading_imports_neither_torch_nor_autogen(ledger, arguments):
 
 
 def test_statistics_are_recomputed_from_their_inputs():
-    from learning_signal.marl.gate.confirmation import GateSettings, Measure, judge, probation, rank_screen
+    from learning_signal.marl.gate.confirmation import judge
+    from learning_signal.marl.gate.measure import Measure
+    from learning_signal.marl.gate.probation import probation
     from learning_signal.marl.gate.recompute import recompute
+    from learning_signal.marl.gate.screening import rank_screen
+    from learning_signal.marl.gate.settings import GateSettings
 
     gate, values = (GateSettings(), {"control": [0.02, 0.03, 0.025, 0.03, 0.02], "c1": [0.05, 0.06, 0.07, 0.05, 0.06]})
     arms = {arm: [{"sparse_return": 0.0, "progress": each} for each in row] for arm, row in values.items()}

@@ -228,7 +228,7 @@ def test_ctrl_c_pauses_or_stops_and_the_same_command_goes_on(capsys, monkeypatch
 
 def test_resume_goes_on_with_a_training_run(capsys, monkeypatch):
     import learning_signal.marl.segments.training
-    from learning_signal.marl.segments.segment import SegmentImpossible
+    from learning_signal.marl.errors import SegmentImpossible
 
     Path("c.toml").write_text(CONFIG)
     original = learning_signal.marl.segments.training.run_segment

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
-from learning_signal.marl.tasks import Feature
+from learning_signal.marl.tasks.base import Feature
 from learning_signal.marl.tasks.foreign.declaration import ParallelTask
 
 LENGTH = 6

@@ -8,7 +8,8 @@ import signal
 import sys
 import time
 
-from learning_signal.marl.segments.segment import SegmentFailed, SegmentImpossible, TrainingStatus
+from learning_signal.marl.errors import SegmentFailed, SegmentImpossible
+from learning_signal.marl.segments.segment import TrainingStatus
 
 if os.environ.get("POOL_TEST_STARTS_FAIL") == "1":
     os._exit(7)

@@ -17,15 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.segments.metrics import METRICS
 from learning_signal.marl.segments.records import SETS, BehaviourRecord, Evaluation
-from learning_signal.marl.segments.segment import (
-    SegmentFailed,
-    SegmentResult,
-    SegmentStore,
-    TrainingStatus,
-    rollout_size,
-)
+from learning_signal.marl.segments.segment import SegmentResult, SegmentStore, TrainingStatus, rollout_size
 from learning_signal.marl.tasks import make_task
 
 PLAIN, SHAPED = 1e-5, 2e-4

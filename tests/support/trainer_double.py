@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from learning_signal.marl.errors import SegmentFailed, SegmentImpossible
 from learning_signal.marl.segments.records import SETS, BehaviourRecord, Evaluation
-from learning_signal.marl.segments.segment import SegmentFailed, SegmentImpossible, SegmentResult, SegmentSpec
+from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.marl.tasks import make_task
 

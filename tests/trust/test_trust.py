@@ -19,9 +19,9 @@ from learning_signal import run
 from learning_signal.agents.session.session import SessionControl
 from learning_signal.ledger import origin
 from learning_signal.ledger.read.reader import Reader
+from learning_signal.marl.errors import SegmentImpossible, UnknownTask
 from learning_signal.marl.paths import OutsideFolder, inside
-from learning_signal.marl.segments.segment import SegmentImpossible, SegmentStore
-from learning_signal.marl.tasks import UnknownTask
+from learning_signal.marl.segments.segment import SegmentStore
 from learning_signal.marl.tasks.foreign.declaration import load, source_version
 from learning_signal.tools.consent import NotTrusted
 from learning_signal.tools.training.policies import policy_folder

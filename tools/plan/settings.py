@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, Field, model_validator
 
 from learning_signal.marl.executors.base import ExecutorSettings
-from learning_signal.marl.gate.confirmation import GateSettings
+from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.marl.hyperparameters import recommended_lengths
 from learning_signal.marl.settings import Count, Fraction, Frozen, RunSettings
 from learning_signal.tools.plan.budget import Budget, Price

@@ -19,9 +19,9 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from learning_signal.ledger.origin import STATE_VARIABLE
+from learning_signal.marl.errors import SegmentImpossible
 from learning_signal.marl.executors.base import ExecutorSettings
 from learning_signal.marl.gate.settings import Mode
-from learning_signal.marl.segments.segment import SegmentImpossible
 from learning_signal.marl.settings import RunSettings
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools.plan.budget import BudgetError, Price, parse_budget

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.randomness import derive
-from learning_signal.marl.segments.segment import SegmentFailed, SegmentSpec
+from learning_signal.marl.segments.segment import SegmentSpec
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.base import Answer, Tool, ToolRefused, rounded
 from learning_signal.tools.context import SessionContext

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from learning_signal.marl.gate.confirmation import Measure, ScreenResult, Verdict, judge, later_half_mean, rank_screen
-from learning_signal.marl.segments.segment import SegmentFailed, SegmentResult, code_version
+from learning_signal.marl.errors import SegmentFailed
+from learning_signal.marl.gate.confirmation import Verdict, judge
+from learning_signal.marl.gate.measure import Measure, later_half_mean
+from learning_signal.marl.gate.screening import ScreenResult, rank_screen
+from learning_signal.marl.segments.segment import SegmentResult
+from learning_signal.marl.segments.version import code_version
 from learning_signal.tools.base import Answer, Tool, ToolRefused, rounded
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import CompareBranches, Purpose

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from learning_signal.marl.behaviour.summary import render, summarize
+from learning_signal.marl.behaviour.summary import summarize
+from learning_signal.marl.behaviour.text import render
 from learning_signal.marl.segments.metrics import METRICS
 from learning_signal.marl.segments.segment import SegmentResult
 from learning_signal.tools.base import Answer, Tool, ToolRefused, rounded

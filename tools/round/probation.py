@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from learning_signal.marl.gate.confirmation import probation
-from learning_signal.marl.segments.segment import code_version
+from learning_signal.marl.gate.probation import probation
+from learning_signal.marl.segments.version import code_version
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.state import Head, Regression
 from learning_signal.tools.trainer import final_evaluation

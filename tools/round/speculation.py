@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from learning_signal.marl.segments.segment import SegmentFailed, SegmentSpec
+from learning_signal.marl.errors import SegmentFailed
+from learning_signal.marl.segments.segment import SegmentSpec
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Purpose
 from learning_signal.tools.plan.budget import short

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.randomness import derive
-from learning_signal.marl.segments.segment import SegmentFailed, SegmentResult, round_up
+from learning_signal.marl.segments.segment import SegmentResult, round_up
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.marl.shaping.random import draw_for, perturb
 from learning_signal.marl.tasks import make_task

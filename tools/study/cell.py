@@ -7,15 +7,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Literal
 
+from learning_signal.marl.errors import SegmentFailed, SegmentImpossible
 from learning_signal.marl.executors.base import Executor
-from learning_signal.marl.gate.confirmation import later_half_mean
-from learning_signal.marl.segments.segment import (
-    SegmentFailed,
-    SegmentImpossible,
-    SegmentResult,
-    SegmentSpec,
-    rollout_size,
-)
+from learning_signal.marl.gate.measure import later_half_mean
+from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, rollout_size
 from learning_signal.marl.settings import Frozen, RunSettings
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.base import CannotGoOn

@@ -11,7 +11,7 @@ import numpy as np
 
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.marl.gate.statistics import interval
-from learning_signal.marl.segments.segment import code_version, training_version
+from learning_signal.marl.segments.version import code_version, training_version
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools.base import CannotGoOn
 from learning_signal.tools.state import Head

@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from learning_signal.marl.paths import inside
-from learning_signal.marl.segments.segment import rollout_size, round_up, training_version
+from learning_signal.marl.segments.segment import rollout_size, round_up
+from learning_signal.marl.segments.version import training_version
 from learning_signal.marl.settings import Frozen
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools.plan.budget import BudgetError, parse_budget, short

@@ -14,18 +14,11 @@ from loguru import logger
 from learning_signal.ledger.errors import LedgerError, SessionTaken
 from learning_signal.ledger.write.sessions import now
 from learning_signal.ledger.write.writer import Ledger
-from learning_signal.marl.executors.base import Executor, ExecutorError, open_executor, refuse_unreachable
-from learning_signal.marl.segments.segment import (
-    SegmentFailed,
-    SegmentImpossible,
-    SegmentResult,
-    SegmentSpec,
-    SegmentStopped,
-    SegmentStore,
-    TrainingStatus,
-    code_version,
-    failure_of,
-)
+from learning_signal.marl.errors import SegmentFailed, SegmentImpossible, SegmentStopped, failure_of
+from learning_signal.marl.executors.base import Executor, ExecutorError
+from learning_signal.marl.executors.choice import open_executor, refuse_unreachable
+from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, SegmentStore, TrainingStatus
+from learning_signal.marl.segments.version import code_version
 from learning_signal.marl.shaping import check
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools.base import CannotGoOn

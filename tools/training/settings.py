@@ -16,7 +16,8 @@ from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import EvaluationRow
 from learning_signal.marl.executors.base import ExecutorSettings
 from learning_signal.marl.gate.statistics import interval
-from learning_signal.marl.segments.segment import SegmentSpec, code_version, round_up
+from learning_signal.marl.segments.segment import SegmentSpec, round_up
+from learning_signal.marl.segments.version import code_version
 from learning_signal.marl.settings import Count, Frozen, RunSettings
 from learning_signal.marl.shaping import ShapingConfig, ShapingError
 from learning_signal.tools.consent import (

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, Literal
 
-from learning_signal.marl.tasks import UnknownTask
+from learning_signal.marl.errors import UnknownTask
 
 Place = Literal["python", "program", "installed", "own"]
 

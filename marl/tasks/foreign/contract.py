@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from learning_signal.marl.errors import EnvironmentFailed, EnvironmentRefused, TaskOptionError, UnknownTask
 from learning_signal.marl.randomness import derive, episode_seeds
-from learning_signal.marl.tasks import TaskOptionError, UnknownTask
 from learning_signal.marl.tasks.foreign.checked_episode import CheckedEpisode, Finding, Report, Unplayable
-from learning_signal.marl.tasks.foreign.declaration import EnvironmentFailed, EnvironmentRefused, Source, load
+from learning_signal.marl.tasks.foreign.declaration import Source, load
 from learning_signal.marl.tasks.foreign.layout import Layout, survey
 from learning_signal.marl.tasks.foreign.task import Foreign
 

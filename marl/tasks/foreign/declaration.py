@@ -20,21 +20,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from learning_signal.marl.executors.worker import sentence
-from learning_signal.marl.segments.segment import SegmentImpossible
-from learning_signal.marl.tasks import TaskOptionError, UnknownTask
+from learning_signal.marl.errors import EnvironmentFailed, EnvironmentRefused, TaskOptionError, UnknownTask, sentence
 from learning_signal.marl.tasks.base import Feature
 from learning_signal.marl.tasks.foreign.callables import refuse_callable, refuse_module
 
 Option = bool | int | float | str
-
-
-class EnvironmentRefused(ValueError):
-    """An environment, or what is said about it, cannot be made a task; one sentence."""
-
-
-class EnvironmentFailed(SegmentImpossible):
-    """The code of an environment failed or broke its contract; one sentence. It says nothing about any shaping."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from learning_signal.marl.errors import EnvironmentRefused
 from learning_signal.marl.tasks.base import Group
-from learning_signal.marl.tasks.foreign.declaration import EnvironmentRefused, Source
+from learning_signal.marl.tasks.foreign.declaration import Source
 
 LARGEST_ROW = 20_000
 """Numbers in the longest observation that are taken. More is an image, which these learners cannot read well."""

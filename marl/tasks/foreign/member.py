@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from loguru import logger
 
+from learning_signal.marl.errors import EnvironmentFailed
 from learning_signal.marl.randomness import mix
 from learning_signal.marl.tasks.base import Feature
-from learning_signal.marl.tasks.foreign.declaration import EnvironmentFailed, Source, at, kind
+from learning_signal.marl.tasks.foreign.declaration import Source, at, kind
 from learning_signal.marl.tasks.foreign.layout import Layout, as_row, survey
 
 

@@ -7,30 +7,21 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
-import threading
 import time
 import traceback
 import weakref
 from collections.abc import Collection
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
 
-from learning_signal.marl.executors.worker import (
-    _interrupts_blocked,
-    _leave_with_parent,
-    _one_thread_environment,
-    available_cores,
-    cause_of_death,
-    sentence,
-)
+from learning_signal.marl.errors import EnvironmentFailed, sentence
+from learning_signal.marl.processes import available_cores, cause_of_death, follow_parent, start_process
 from learning_signal.marl.tasks.base import Step
 from learning_signal.marl.tasks.foreign.batch import Batch
-from learning_signal.marl.tasks.foreign.declaration import EnvironmentFailed, Source, load
+from learning_signal.marl.tasks.foreign.declaration import Source, load
 from learning_signal.marl.tasks.foreign.member import Member
 from learning_signal.marl.tasks.picture import Picture
 
@@ -170,14 +161,7 @@ def idle_cores() -> int:
 
 
 def _start(name: str, count: int) -> tuple[BaseProcess, Connection]:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, name, count), name="environment-worker", daemon=True)
-    resource_tracker.ensure_running()  # as in marl.executors.worker: starting it later would unblock the interrupts
-    with _one_thread_environment(), _interrupts_blocked():
-        process.start()
-    theirs.close()
-    return process, ours
+    return start_process(_serve, (name, count), name="environment-worker")
 
 
 def _stop(processes: list[tuple[BaseProcess, Connection]]) -> None:
@@ -193,8 +177,7 @@ def _stop(processes: list[tuple[BaseProcess, Connection]]) -> None:
 
 def _serve(connection: Connection, name: str, count: int) -> None:
     """A worker process: make ``count`` copies, say so, then answer until the pipe closes or the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave_with_parent, name="leave-with-parent", daemon=True).start()
+    follow_parent()
     batch: Batch | None = None
     method, given, named = "__init__", (), {}
     while True:

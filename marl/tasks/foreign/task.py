@@ -11,10 +11,11 @@ from collections.abc import Collection
 
 import numpy as np
 
+from learning_signal.marl.errors import EnvironmentRefused
 from learning_signal.marl.tasks.base import Feature, Step, TaskSpec
 from learning_signal.marl.tasks.clock import starting
 from learning_signal.marl.tasks.foreign.batch import Batch
-from learning_signal.marl.tasks.foreign.declaration import EnvironmentRefused, Source, load, meaning
+from learning_signal.marl.tasks.foreign.declaration import Source, load, meaning
 from learning_signal.marl.tasks.foreign.layout import COMPONENT_CAP, Layout
 from learning_signal.marl.tasks.foreign.member import Member
 from learning_signal.marl.tasks.foreign.stepping import Workers, worth

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from learning_signal.marl.tasks.base import Feature, TaskSpec
 from learning_signal.marl.tasks.warehouse.layout import Layout
-
-if TYPE_CHECKING:
-    from learning_signal.marl.tasks.warehouse.task import Warehouse
+from learning_signal.marl.tasks.warehouse.state import WarehouseState
 
 HORIZON = 500
 ACTION_NAMES = ("stay", "forward", "turn left", "turn right", "lift or put down")
@@ -61,10 +58,10 @@ def _max_return(layout: Layout) -> float:
     return most if lucky >= 1 else min(most, layout.agents * trips / (1 - lucky))
 
 
-def errand(task: Warehouse) -> np.ndarray:
+def errand(state: WarehouseState) -> np.ndarray:
     """``[E, A]``: 0 for an agent without a requested shelf, else 0.5 plus up to 0.5 for how near a goal it is."""
-    layout = task.layout
-    return np.where(task.load == 2, 1 - 0.5 * layout.goal_distance.take(task.place) / layout.longest_delivery, 0.0)
+    layout = state.layout
+    return np.where(state.load == 2, 1 - 0.5 * layout.goal_distance.take(state.place) / layout.longest_delivery, 0.0)
 
 
 def _features(layout: Layout) -> tuple[Feature, ...]:
@@ -143,57 +140,57 @@ def _features(layout: Layout) -> tuple[Feature, ...]:
     return alone + together * (others > 0)
 
 
-def _to_requests(task: Warehouse) -> np.ndarray:
+def _to_requests(state: WarehouseState) -> np.ndarray:
     """``[E, A, Q]`` moves from every agent to every requested shelf, infinite for those that are held."""
-    place, held = task.requests()
-    moves = task.layout.distance(task.place[:, :, None], place[:, None, :])
+    place, held = state.requests()
+    moves = state.layout.distance(state.place[:, :, None], place[:, None, :])
     return np.where(held[:, None, :], np.inf, moves)
 
 
-def _pickup_distance(task: Warehouse) -> np.ndarray:
-    nearest = _to_requests(task).min(axis=2)
-    return np.where((task.load == 2) | np.isinf(nearest), 0.0, nearest)
+def _pickup_distance(state: WarehouseState) -> np.ndarray:
+    nearest = _to_requests(state).min(axis=2)
+    return np.where((state.load == 2) | np.isinf(nearest), 0.0, nearest)
 
 
-def _delivery_distance(task: Warehouse) -> np.ndarray:
-    layout = task.layout
-    return np.where(task.load == 2, layout.goal_distance.take(task.place), layout.longest_delivery)
+def _delivery_distance(state: WarehouseState) -> np.ndarray:
+    layout = state.layout
+    return np.where(state.load == 2, layout.goal_distance.take(state.place), layout.longest_delivery)
 
 
-def _return_distance(task: Warehouse) -> np.ndarray:
-    layout, full = task.layout, task.standing[:, task.layout.slots]
-    moves = np.zeros(task.load.shape)
-    rows, agents = np.nonzero(task.load == 1)
-    way = layout.road[task.place[rows, agents][:, None], layout.slots]
+def _return_distance(state: WarehouseState) -> np.ndarray:
+    layout, full = state.layout, state.standing[:, state.layout.slots]
+    moves = np.zeros(state.load.shape)
+    rows, agents = np.nonzero(state.load == 1)
+    way = layout.road[state.place[rows, agents][:, None], layout.slots]
     moves[rows, agents] = np.where(full[rows], layout.cells, way).min(axis=1)
     return moves
 
 
-def _blocked(task: Warehouse) -> np.ndarray:
-    ahead, shut = task.ahead()
-    return shut | (task.occupant(ahead) > 0)
+def _blocked(state: WarehouseState) -> np.ndarray:
+    ahead, shut = state.ahead()
+    return shut | (state.occupant(ahead) > 0)
 
 
-def _contested(task: Warehouse) -> np.ndarray:
-    moves = _to_requests(task)
-    wanted = np.where((task.load == 0) & np.isfinite(moves).any(axis=2), moves.argmin(axis=2), -1)
+def _contested(state: WarehouseState) -> np.ndarray:
+    moves = _to_requests(state)
+    wanted = np.where((state.load == 0) & np.isfinite(moves).any(axis=2), moves.argmin(axis=2), -1)
     rivals = (wanted[:, :, None] == wanted[:, None, :]).sum(axis=2) - 1
     return np.where(wanted < 0, 0, rivals)
 
 
-def _spacing(task: Warehouse) -> np.ndarray:
-    first, second = np.triu_indices(task.spec.agents, 1)
-    return task.layout.distance(task.place[:, first], task.place[:, second]).mean(axis=1)
+def _spacing(state: WarehouseState) -> np.ndarray:
+    first, second = np.triu_indices(state.layout.agents, 1)
+    return state.layout.distance(state.place[:, first], state.place[:, second]).mean(axis=1)
 
 
-FEATURE_VALUES: dict[str, Callable[[Warehouse], np.ndarray]] = {
-    "holds_requested": lambda task: task.load == 2,
-    "holds_unrequested": lambda task: task.load == 1,
+FEATURE_VALUES: dict[str, Callable[[WarehouseState], np.ndarray]] = {
+    "holds_requested": lambda state: state.load == 2,
+    "holds_unrequested": lambda state: state.load == 1,
     "pickup_distance": _pickup_distance,
     "delivery_distance": _delivery_distance,
     "return_distance": _return_distance,
     "blocked": _blocked,
-    "requests_held": lambda task: task.requests()[1].mean(axis=1),
+    "requests_held": lambda state: state.requests()[1].mean(axis=1),
     "contested": _contested,
     "spacing": _spacing,
 }

@@ -2,10 +2,6 @@
 
 Rules, observations, rewards and the time limit are those of the ids
 ``rware-{tiny,small,medium,large}-{N}ag[-easy|-hard]-v2`` of rware 2.0, whose observations are flat vectors.
-
-Layout: the world is one array ``[E, P]`` of 16-bit cells (`marl.tasks.warehouse.layout` numbers them). The bits of a
-cell say what is in it: a shelf, whether it is requested, whether an agent holds it, a wall, a slot, and from `FACING`
-up the direction and the number of an agent. Which shelf is which does not matter to the rules, so nothing tells.
 """
 
 from __future__ import annotations
@@ -21,23 +17,26 @@ from learning_signal.marl.tasks.picture import Picture, Shape
 from learning_signal.marl.tasks.warehouse.features import ACTION_NAMES, FEATURE_VALUES, HORIZON, errand, specification
 from learning_signal.marl.tasks.warehouse.layout import layout_of
 from learning_signal.marl.tasks.warehouse.policy import scripted
+from learning_signal.marl.tasks.warehouse.state import (
+    AGENT,
+    CARGO,
+    FACING,
+    HELD,
+    REQUESTED,
+    ROBOT,
+    SHELF,
+    SLOT,
+    WarehouseState,
+)
 from learning_signal.marl.tasks.warehouse.traffic import granted
 
 _, FORWARD, LEFT, RIGHT, TOGGLE = range(len(ACTION_NAMES))
 
-SHELF, REQUESTED, HELD, WALL, SLOT = 1, 2, 4, 8, 16
-CARGO = SHELF | REQUESTED | HELD
-FACING, AGENT = 5, 7
-"""Where the direction (2 bits: up, down, left, right) and the number of an agent (from 1; 0 is nobody) begin."""
-ROBOT = 0xFFFF >> FACING << FACING
-"""The bits of an agent: its direction and its number."""
 OWN, SIGHT, PER_CELL = 8, 9, 7
 """An observation: numbers about the agent itself, cells it sees, numbers about each of them."""
 
 _TURNED = np.array([[0, 1, 2, 3], [0, 1, 2, 3], [2, 3, 1, 0], [3, 2, 0, 1], [0, 1, 2, 3]], dtype=np.uint16) << FACING
 """The direction after each action, from each direction."""
-_LOAD = np.array([0, 0, 0, 0, 0, 1, 0, 2])
-"""What an agent holds, by the `CARGO` bits of its cell."""
 
 
 class Warehouse:
@@ -60,66 +59,17 @@ class Warehouse:
         self.layout = layout = layout_of(id)
         self.spec = specification(id, layout, OWN + SIGHT * PER_CELL)
         agents = layout.agents
-        self._bare = SLOT * np.isin(np.arange(layout.cells), layout.slots) + WALL * layout.wall
-        self._cells = np.tile(self._bare.astype(np.uint16), (environments, 1))
-        self._flat = self._cells.reshape(-1)
-        self._base = np.arange(environments)[:, None] * layout.cells
-        """``[E, 1]``: what to add to the number of a cell for its index in ``_flat``."""
-        self._goals = self._base.T + layout.goals[:, None]
-        self._place = self._base + layout.floor[:agents]
-        """``[E, A]``: where the agents are, as indices into ``_flat``."""
-        self._here = self._flat.take(self._place)
-        """``[E, A]``: what is in the cells of the agents."""
+        self.world = WarehouseState(environments, layout)
+        self._goals = self.world.base.T + layout.goals[:, None]
         self._seeds = np.zeros(environments, dtype=np.uint64)
         self._delivered = np.zeros(environments, dtype=np.int64)
         self._errand = np.zeros((environments, agents))
         """``[E, A]``: how far each agent ever came with an errand in this episode."""
-        self._claims = np.zeros(self._flat.size, dtype=np.uint8)
+        self._claims = np.zeros(self.world.flat.size, dtype=np.uint8)
         self._numbers = np.arange(agents)
-        self._steps = np.array([-layout.stride, layout.stride, -1, 1])
         self._around = (np.array([[-1], [0], [1]]) * layout.stride + np.array([-1, 0, 1])).reshape(-1)
         self._columns_rows = np.stack([layout.x, layout.y], axis=1).astype(np.float32)
         self._seen = _seen(agents)
-
-    # --- the world, for features and for the scripted policy ---
-
-    @property
-    def place(self) -> np.ndarray:
-        """``[E, A]``: the cells the agents are in."""
-        return self._place - self._base
-
-    @property
-    def facing(self) -> np.ndarray:
-        """``[E, A]``: 0 up, 1 down, 2 left, 3 right."""
-        return self._here >> FACING & 3
-
-    @property
-    def load(self) -> np.ndarray:
-        """``[E, A]``: 0 nothing, 1 a shelf that is not requested, 2 a requested shelf."""
-        return _LOAD.take(self._here & CARGO)
-
-    @property
-    def standing(self) -> np.ndarray:
-        """``[E, P]`` bool: cells with a shelf that nobody holds."""
-        return (self._cells & (SHELF | HELD)) == SHELF
-
-    def requests(self) -> tuple[np.ndarray, np.ndarray]:
-        """The cells ``[E, Q]`` of the requested shelves, and whether each is held ``[E, Q]`` bool."""
-        found = np.flatnonzero(self._flat & REQUESTED).reshape(self.environments, -1)
-        return found - self._base, (self._flat.take(found) & HELD) != 0
-
-    def ahead(self) -> tuple[np.ndarray, np.ndarray]:
-        """The cell in front of each agent ``[E, A]``, and whether a wall or a shelf keeps it from driving there."""
-        ahead = self._place + self._steps.take(self.facing)
-        there = self._flat.take(ahead)
-        in_the_way = ((there & (SHELF | HELD)) == SHELF) & ((self._here & HELD) != 0)
-        return ahead - self._base, in_the_way | ((there & WALL) != 0)
-
-    def occupant(self, place: np.ndarray) -> np.ndarray:
-        """The numbers ``[E, *]`` from 1 of the agents in the cells ``place [E, *]``, 0 where there is none."""
-        return self._flat.take(self._base + place) >> AGENT
-
-    # --- the task ---
 
     def reset(self, seeds: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
         """Start episodes: a shelf on every slot, agents and requests anywhere; observations ``[E, A, O]`` of all."""
@@ -130,16 +80,16 @@ class Warehouse:
         rows = np.arange(len(draws))[:, None]
         start = layout.floor[np.argsort(draws[:, :floor], axis=1)[:, :agents]]
         requested = layout.slots[np.argsort(draws[:, floor:-agents], axis=1)[:, : layout.requests]]
-        cells = np.tile(self._bare, (len(draws), 1))
+        cells = np.tile(self.world.bare, (len(draws), 1))
         cells[:, layout.slots] |= SHELF
         cells[rows, requested] |= REQUESTED
         cells[rows, start] |= ((4 * draws[:, -agents:]).astype(np.int64) << FACING) | (self._numbers + 1 << AGENT)
-        self._cells[started] = cells
-        self._place[started] = self._base[started] + start
-        self._here = self._flat.take(self._place)
+        self.world.cells[started] = cells
+        self.world.index[started] = self.world.base[started] + start
+        self.world.here = self.world.flat.take(self.world.index)
         self._seeds[started] = seeds[started]
         self._delivered[started] = 0
-        self._errand[started] = errand(self)[started]
+        self._errand[started] = errand(self.world)[started]
         return self._observe()
 
     def step(self, actions: np.ndarray) -> Step:
@@ -152,21 +102,21 @@ class Warehouse:
         truncated = self._clock.tick()
         self._act(actions)
         reward = self._deliver()
-        self._here = self._flat.take(self._place)
-        np.maximum(self._errand, errand(self), out=self._errand)
+        self.world.here = self.world.flat.take(self.world.index)
+        np.maximum(self._errand, errand(self.world), out=self._errand)
         return Step(self._observe(), reward, np.zeros(self.environments, dtype=bool), truncated)
 
     def state(self) -> np.ndarray:
         """The joint state ``[E, 8 A + 2 N]`` float32, in the order given in the class docstring."""
-        layout, agents, load = self.layout, self.spec.agents, self.load
+        layout, agents, load = self.layout, self.spec.agents, self.world.load
         state = np.empty((self.environments, self.spec.state_size), dtype=np.float32)
         robots = state[:, : 8 * agents].reshape(self.environments, agents, 8)
         extent = np.array([layout.width - 1, layout.height - 1], dtype=np.float32)
-        robots[..., :2] = self._columns_rows.take(self.place, axis=0) / extent
-        robots[..., 2:6] = self.facing[..., None] == np.arange(4)
+        robots[..., :2] = self._columns_rows.take(self.world.place, axis=0) / extent
+        robots[..., 2:6] = self.world.facing[..., None] == np.arange(4)
         robots[..., 6] = load > 0
         robots[..., 7] = load == 2
-        slots = self._cells.take(layout.slots, axis=1) & CARGO
+        slots = self.world.cells.take(layout.slots, axis=1) & CARGO
         state[:, 8 * agents :: 2] = (slots == SHELF) | (slots == SHELF | REQUESTED)
         state[:, 8 * agents + 1 :: 2] = slots == SHELF | REQUESTED
         return state
@@ -178,23 +128,23 @@ class Warehouse:
     def features(self, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
         """The features in ``names`` (every declared one when None), float32: team ``[E]``, agent ``[E, A]``."""
         chosen = [feature.name for feature in self.spec.features] if names is None else names
-        return {name: FEATURE_VALUES[name](self).astype(np.float32) for name in chosen}
+        return {name: FEATURE_VALUES[name](self.world).astype(np.float32) for name in chosen}
 
     def heuristic(self) -> np.ndarray:
         """Joint actions ``[E, A]`` of `marl.tasks.warehouse.policy.scripted`."""
-        return scripted(self)
+        return scripted(self.world)
 
     def draw(self, environment: int) -> Picture:
         """The floor: shelves, requested ones in the colour of a goal, goals marked G, agents as arrows."""
         layout, shapes = self.layout, []
         for cell in layout.floor:
-            x, y, content = layout.x[cell] + 0.5, layout.y[cell] + 0.5, int(self._cells[environment, cell])
+            x, y, content = layout.x[cell] + 0.5, layout.y[cell] + 0.5, int(self.world.cells[environment, cell])
             shapes.append(Shape("square", x, y, 0.5, "floor", "G" * (cell in layout.goals)))
             if content & SHELF:
                 shapes.append(Shape("square", x, y, 0.44, "goal" if content & REQUESTED else "wall"))
             if content >> AGENT:
                 shapes.append(Shape("disc", x, y, 0.32, "agent", "^v<>"[content >> FACING & 3]))
-        held = int((self.load[environment] == 2).sum())
+        held = int((self.world.load[environment] == 2).sum())
         caption = f"{self._delivered[environment]} delivered, {held} of {layout.requests} requested shelves held"
         return Picture(layout.width, layout.height, tuple(shapes), caption)
 
@@ -202,23 +152,23 @@ class Warehouse:
 
     def _act(self, actions: np.ndarray) -> None:
         """Drive, turn, lift and put down, as the reference's ``Warehouse.step`` does."""
-        here, target = self._here, self._targets(actions == FORWARD)
+        here, target = self.world.here, self._targets(actions == FORWARD)
         leaving = here & np.where(here & HELD, np.uint16(ROBOT | CARGO), np.uint16(ROBOT))
-        self._flat[self._place] = here ^ leaving
-        turned = _TURNED.take(4 * actions + self.facing)
-        content = self._flat.take(target) | (leaving & ~np.uint16(3 << FACING)) | turned
+        self.world.flat[self.world.index] = here ^ leaving
+        turned = _TURNED.take(4 * actions + self.world.facing)
+        content = self.world.flat.take(target) | (leaving & ~np.uint16(3 << FACING)) | turned
         toggled = (actions == TOGGLE) & ((content & (SHELF | SLOT)) == SHELF | SLOT)
         content ^= HELD * toggled.astype(np.uint16)
-        self._flat[target] = content
-        self._place = target
+        self.world.flat[target] = content
+        self.world.index = target
 
     def _targets(self, forward: np.ndarray) -> np.ndarray:
         """Where the agents are after this step ``[E, A]``, as indices into ``_flat``."""
-        ahead, shut = self.ahead()
-        ahead += self._base
+        ahead, shut = self.world.ahead()
+        ahead += self.world.base
         moves = forward & ~shut
-        target = np.where(moves, ahead, self._place)
-        occupant = self._flat.take(target) >> AGENT
+        target = np.where(moves, ahead, self.world.index)
+        occupant = self.world.flat.take(target) >> AGENT
         self._claims[target] = self._numbers
         meets = moves & ((occupant != 0) | (self._claims.take(target) != self._numbers))
         rows = np.flatnonzero(meets.any(axis=1))
@@ -226,16 +176,16 @@ class Warehouse:
             # `granted` calls nobody A, not 0.
             others = np.where(occupant[rows] == 0, self.spec.agents, occupant[rows].astype(np.int64) - 1)
             may = granted(target[rows], others)
-            target[rows] = np.where(may, target[rows], self._place[rows])
+            target[rows] = np.where(may, target[rows], self.world.index[rows])
         return target
 
     def _deliver(self) -> np.ndarray:
         """The team reward ``[E]`` float32: 1 for every requested shelf on a goal, for which another is requested."""
         reward = np.zeros(self.environments, dtype=np.float32)
         for number, goal in enumerate(self._goals):
-            rows = np.flatnonzero(self._flat.take(goal) & REQUESTED)
+            rows = np.flatnonzero(self.world.flat.take(goal) & REQUESTED)
             if rows.size:
-                self._errand[rows, (self._flat.take(goal[rows]) >> AGENT) - 1] = 1.0
+                self._errand[rows, (self.world.flat.take(goal[rows]) >> AGENT) - 1] = 1.0
                 self._request_another(rows, number)
                 reward[rows] += 1
         self._delivered += reward.astype(np.int64)
@@ -243,21 +193,21 @@ class Warehouse:
 
     def _request_another(self, rows: np.ndarray, goal: int) -> None:
         """The shelf on ``goal`` is delivered: one of those not requested is requested instead, each as likely."""
-        candidates = np.flatnonzero((self._cells[rows] & (SHELF | REQUESTED)) == SHELF).reshape(len(rows), -1)
+        candidates = np.flatnonzero((self.world.cells[rows] & (SHELF | REQUESTED)) == SHELF).reshape(len(rows), -1)
         draws = uniforms(self._seeds[rows], len(self._goals), stream=self._clock.elapsed[rows])[:, goal]
         chosen = candidates[np.arange(len(rows)), (draws * candidates.shape[1]).astype(np.int64)]
-        self._cells[rows, self.layout.goals[goal]] ^= REQUESTED
-        self._cells[rows, chosen % self.layout.cells] ^= REQUESTED
+        self.world.cells[rows, self.layout.goals[goal]] ^= REQUESTED
+        self.world.cells[rows, chosen % self.layout.cells] ^= REQUESTED
 
     def _observe(self) -> np.ndarray:
         observations = np.empty((self.environments, self.spec.agents, OWN + SIGHT * PER_CELL), dtype=np.float32)
-        around = self._flat.take(self._place[..., None] + self._around)
+        around = self.world.flat.take(self.world.index[..., None] + self._around)
         seen = self._seen.take(around, axis=0)
-        observations[..., OWN:] = seen.reshape(*self._place.shape, -1)
-        observations[..., :2] = self._columns_rows.take(self.place, axis=0)
-        observations[..., 2] = (self._here & HELD) != 0
+        observations[..., OWN:] = seen.reshape(*self.world.index.shape, -1)
+        observations[..., :2] = self._columns_rows.take(self.world.place, axis=0)
+        observations[..., 2] = (self.world.here & HELD) != 0
         observations[..., 3:7] = seen[..., SIGHT // 2, 1:5]
-        observations[..., 7] = (self._here & SLOT) == 0
+        observations[..., 7] = (self.world.here & SLOT) == 0
         return observations
 
 

@@ -11,7 +11,7 @@ from bench.session import attributed
 from learning_signal.agents.session.outcome import plan
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
-from learning_signal.marl.executors.base import open_executor
+from learning_signal.marl.executors.choice import open_executor
 from learning_signal.marl.gate.recompute import recompute
 from learning_signal.marl.segments.segment import SegmentStore
 from learning_signal.marl.shaping import ShapingConfig

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from learning_signal.marl.behaviour.summary import render, summarize
-from learning_signal.marl.behaviour.text import DETAILS
+from learning_signal.marl.behaviour.summary import summarize
+from learning_signal.marl.behaviour.text import DETAILS, render
 from learning_signal.marl.tasks.base import Feature, Group, TaskSpec
 
 T, N, A = 8, 30, 2

@@ -12,13 +12,8 @@ from pydantic import ValidationError
 
 import learning_signal.marl.executors.ray_cluster
 from learning_signal import run
-from learning_signal.marl.executors.base import (
-    Executor,
-    ExecutorError,
-    ExecutorSettings,
-    open_executor,
-    refuse_unreachable,
-)
+from learning_signal.marl.executors.base import Executor, ExecutorError, ExecutorSettings
+from learning_signal.marl.executors.choice import open_executor, refuse_unreachable
 from learning_signal.marl.executors.jobs import Jobs
 from learning_signal.marl.executors.local import WorkerPool
 from learning_signal.marl.segments.segment import SegmentSpec
@@ -168,7 +163,7 @@ def test_an_address_without_ray_is_refused(command, capsys, tmp_path, monkeypatc
 
 def test_the_executor_is_no_part_of_what_a_training_run_is(tmp_path):
     from learning_signal.ledger.write.writer import Ledger
-    from learning_signal.marl.segments.segment import code_version
+    from learning_signal.marl.segments.version import code_version
     from learning_signal.tools.training.settings import KIND, TrainingSettings, unfinished
 
     settings = TrainingSettings(ledger=tmp_path / "ledger.db", store=tmp_path)

@@ -15,17 +15,12 @@ from pathlib import Path
 import pytest
 
 import learning_signal.marl.executors.local
+from learning_signal.marl.errors import SegmentFailed, SegmentImpossible
 from learning_signal.marl.executors.local import WorkerPool
-from learning_signal.marl.executors.worker import available_cores
+from learning_signal.marl.processes import available_cores
 from learning_signal.marl.segments import segment
 from learning_signal.marl.segments.records import Evaluation
-from learning_signal.marl.segments.segment import (
-    SegmentFailed,
-    SegmentImpossible,
-    SegmentResult,
-    SegmentSpec,
-    SegmentStore,
-)
+from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, SegmentStore
 from learning_signal.marl.settings import RunSettings
 from learning_signal.marl.shaping import ShapingConfig
 from tests.support.places import ROOT

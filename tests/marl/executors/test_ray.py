@@ -19,12 +19,14 @@ import torch
 import learning_signal.marl.executors.ray
 import learning_signal.marl.executors.ray_cluster
 from learning_signal.agents.session.observer import SessionControl
-from learning_signal.marl.executors.base import ExecutorError, ExecutorSettings, open_executor
+from learning_signal.marl.errors import SegmentFailed, SegmentImpossible
+from learning_signal.marl.executors.base import ExecutorError, ExecutorSettings
+from learning_signal.marl.executors.choice import open_executor
 from learning_signal.marl.executors.jobs import Job
 from learning_signal.marl.executors.local import WorkerPool
 from learning_signal.marl.executors.ray import RayExecutor
 from learning_signal.marl.segments import segment
-from learning_signal.marl.segments.segment import SegmentFailed, SegmentImpossible, SegmentSpec
+from learning_signal.marl.segments.segment import SegmentSpec
 from learning_signal.marl.settings import EvaluationSettings, LearnerSettings, RunSettings
 from learning_signal.marl.shaping import ShapingConfig
 from tests.support.session_helpers import Recorder, resume, run, tiny_settings

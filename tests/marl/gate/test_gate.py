@@ -10,18 +10,13 @@ import pytest
 from pydantic import ValidationError
 from scipy import stats
 
-from learning_signal.marl.gate.confirmation import (
-    GateSettings,
-    Measure,
-    Verdict,
-    interval,
-    judge,
-    later_half_mean,
-    paired_permutation_p,
-    probation,
-    rank_screen,
-    stage_label,
-)
+from learning_signal.marl.gate.confirmation import Verdict, judge
+from learning_signal.marl.gate.measure import Measure, later_half_mean
+from learning_signal.marl.gate.probation import probation
+from learning_signal.marl.gate.screening import rank_screen
+from learning_signal.marl.gate.settings import GateSettings
+from learning_signal.marl.gate.stage import stage_label
+from learning_signal.marl.gate.statistics import interval, paired_permutation_p
 
 SETTINGS = GateSettings()
 MAX_RETURN = 25.0

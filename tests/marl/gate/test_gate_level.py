@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from learning_signal.marl.gate.confirmation import GateSettings, Measure, judge, rank_screen
+from learning_signal.marl.gate.confirmation import judge
+from learning_signal.marl.gate.measure import Measure
+from learning_signal.marl.gate.screening import rank_screen
+from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.tools.plan.settings import SessionSettings
 
 MAX_RETURN = 25.0

@@ -12,6 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from learning_signal import run
+from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.learners import Collector, Diverged, make_learner
 from learning_signal.marl.learners.policy import greedy, sample
 from learning_signal.marl.learners.replay import Replay
@@ -24,7 +25,7 @@ from learning_signal.marl.learners.value_decomposition import (
     monotonic_mix,
 )
 from learning_signal.marl.segments.metrics import METRICS
-from learning_signal.marl.segments.segment import SegmentFailed, SegmentSpec, SegmentStore
+from learning_signal.marl.segments.segment import SegmentSpec, SegmentStore
 from learning_signal.marl.segments.training import run_segment
 from learning_signal.marl.settings import (
     CannotLearn,

@@ -11,26 +11,19 @@ import numpy as np
 import pytest
 import torch
 
+from learning_signal.marl.errors import SegmentFailed, SegmentImpossible, SegmentStopped, UnknownTask
 from learning_signal.marl.learners import make_learner
 from learning_signal.marl.learners.ppo import PolicyGradientLearner
 from learning_signal.marl.segments import running, training
 from learning_signal.marl.segments import segment as segments
 from learning_signal.marl.segments.checkpoint import CheckpointError, Position, load_checkpoint, save_checkpoint
 from learning_signal.marl.segments.metrics import METRICS
-from learning_signal.marl.segments.segment import (
-    SegmentFailed,
-    SegmentImpossible,
-    SegmentSpec,
-    SegmentStopped,
-    SegmentStore,
-    code_version,
-    rollout_size,
-    round_up,
-)
+from learning_signal.marl.segments.segment import SegmentSpec, SegmentStore, rollout_size, round_up
 from learning_signal.marl.segments.training import run_segment
+from learning_signal.marl.segments.version import code_version
 from learning_signal.marl.settings import EvaluationSettings, LearnerSettings, RunSettings
 from learning_signal.marl.shaping import Anneal, ShapingConfig, ShapingError, Term
-from learning_signal.marl.tasks import UnknownTask, make_task
+from learning_signal.marl.tasks import make_task
 from tests.support.places import ROOT
 from tests.support.sanity_tasks import Cue, make_sanity_task
 

@@ -19,21 +19,22 @@ import pytest
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # the Butterfly environments draw without a screen
 
+from learning_signal.marl.errors import (
+    EnvironmentFailed,
+    EnvironmentRefused,
+    SegmentImpossible,
+    TaskOptionError,
+    UnknownTask,
+)
 from learning_signal.marl.randomness import episode_seeds, mix
-from learning_signal.marl.segments.segment import SegmentImpossible, SegmentSpec
+from learning_signal.marl.segments.segment import SegmentSpec
 from learning_signal.marl.settings import RunSettings
 from learning_signal.marl.shaping import ShapingConfig
-from learning_signal.marl.tasks import TaskOptionError, UnknownTask, make_task
+from learning_signal.marl.tasks import make_task
 from learning_signal.marl.tasks.base import Feature
 from learning_signal.marl.tasks.foreign import declaration, stepping
 from learning_signal.marl.tasks.foreign.contract import check_environment
-from learning_signal.marl.tasks.foreign.declaration import (
-    EnvironmentFailed,
-    EnvironmentRefused,
-    ParallelTask,
-    load,
-    meaning,
-)
+from learning_signal.marl.tasks.foreign.declaration import ParallelTask, load, meaning
 from learning_signal.marl.tasks.foreign.task import Foreign
 from tests.support import foreign_environments as environments
 from tests.support.places import ROOT

@@ -9,8 +9,9 @@ import warnings
 import numpy as np
 import pytest
 
+from learning_signal.marl.errors import TaskOptionError, UnknownTask
 from learning_signal.marl.randomness import episode_seeds, uniforms
-from learning_signal.marl.tasks import TaskOptionError, UnknownTask, make_task, particles, spread, task_names
+from learning_signal.marl.tasks import make_task, particles, spread, task_names
 from learning_signal.marl.tasks.base import Group, Step, TaskSpec
 from learning_signal.marl.tasks.parallel import BatchedTaskEnv, as_parallel_env
 from learning_signal.marl.tasks.particles import steer

@@ -14,7 +14,8 @@ from learning_signal.marl.tasks import make_task
 from learning_signal.marl.tasks.warehouse import task as warehouse
 from learning_signal.marl.tasks.warehouse.features import ACTION_NAMES, FEATURE_VALUES, HORIZON
 from learning_signal.marl.tasks.warehouse.layout import MAX_AGENTS, REQUESTS_PER_AGENT, SIZES, layout_of
-from learning_signal.marl.tasks.warehouse.task import AGENT, CARGO, FACING, HELD, REQUESTED, SHELF, Warehouse
+from learning_signal.marl.tasks.warehouse.state import AGENT, CARGO, FACING, HELD, REQUESTED, SHELF
+from learning_signal.marl.tasks.warehouse.task import Warehouse
 from learning_signal.marl.tasks.warehouse.traffic import granted
 
 EASY = "rware-tiny-2ag-easy-v2"
@@ -54,26 +55,26 @@ def to_reference(task, index, env):
     """Put an episode of ours that has just been reset into ``env``."""
     env.reset(seed=0)
     layout = task.layout
-    agents = zip(env.agents, task.place[index], task.facing[index], strict=True)
+    agents = zip(env.agents, task.world.place[index], task.world.facing[index], strict=True)
     directions = list(type(env.agents[0].dir))
     for agent, cell, facing in agents:
         agent.x, agent.y, agent.dir = int(layout.x[cell]), int(layout.y[cell]), directions[facing]
-    requested = {(layout.x[cell], layout.y[cell]) for cell in task.requests()[0][index]}
+    requested = {(layout.x[cell], layout.y[cell]) for cell in task.world.requests()[0][index]}
     env.request_queue = [shelf for shelf in env.shelfs if (shelf.x, shelf.y) in requested]
     env._recalc_grid()
 
 
 def to_ours(env, task, index):
     """Put the state of ``env`` into episode ``index`` of ours."""
-    cells = task._bare.copy()
+    cells = task.world.bare.copy()
     for shelf in env.shelfs:
         cells[number(shelf, task.layout)] |= SHELF | REQUESTED * (shelf in env.request_queue)
     for agent in env.agents:
         cell = number(agent, task.layout)
         cells[cell] |= agent.id << AGENT | agent.dir.value << FACING | HELD * bool(agent.carrying_shelf)
-        task._place[index, agent.id - 1] = task._base[index, 0] + cell
-    task._cells[index] = cells
-    task._here = task._flat.take(task._place)
+        task.world.index[index, agent.id - 1] = task.world.base[index, 0] + cell
+    task.world.cells[index] = cells
+    task.world.here = task.world.flat.take(task.world.index)
 
 
 def expected_state(env):
@@ -249,9 +250,9 @@ def crowds(name, count, patch=None):
         to_ours(env, task, index)
         env.step(actions[index].tolist())
         theirs[index] = [number(agent, task.layout) for agent in env.agents]
-    before = task.place
+    before = task.world.place
     task.step(actions)
-    return task.place, theirs, before
+    return task.world.place, theirs, before
 
 
 def followers(before, after):
@@ -308,15 +309,15 @@ def test_episodes_start_as_in_the_reference():
     task, env = Warehouse(1500, EASY), reference(EASY)
     task.reset(episode_seeds(6, 0, 1500))
     layout = task.layout
-    requests, held = task.requests()
-    assert not held.any() and not task.load.any() and (task.place[:, 0] != task.place[:, 1]).all()
-    assert (task.standing.sum(axis=1) == len(layout.slots)).all()
+    requests, held = task.world.requests()
+    assert not held.any() and not task.world.load.any() and (task.world.place[:, 0] != task.world.place[:, 1]).all()
+    assert (task.world.standing.sum(axis=1) == len(layout.slots)).all()
     theirs = []
     for seed in range(400):
         env.reset(seed=seed)
         places, facings = [number(agent, layout) for agent in env.agents], [agent.dir.value for agent in env.agents]
         theirs.append((places, facings, [number(shelf, layout) for shelf in env.request_queue]))
-    ours = start_counts(task.place, task.facing, requests, layout.cells)
+    ours = start_counts(task.world.place, task.world.facing, requests, layout.cells)
     theirs = start_counts(*zip(*theirs, strict=True), layout.cells)
     for our, their, support in zip(ours, theirs, (layout.floor, np.arange(4), layout.slots), strict=True):
         assert set(np.flatnonzero(our)) == set(support) >= set(np.flatnonzero(their))
@@ -329,13 +330,13 @@ def test_episodes_start_as_in_the_reference():
 def test_any_other_shelf_is_requested_after_a_delivery():
     task = Warehouse(4000, EASY)
     task.reset(np.repeat(episode_seeds(6, 0, 1), 4000))
-    first, goal = task.requests()[0][0, 0], task.layout.goals[0]
+    first, goal = task.world.requests()[0][0, 0], task.layout.goals[0]
     task._seeds = episode_seeds(9, 0, 4000)
-    task._cells[:, first] &= ~np.uint16(CARGO)
-    task._cells[:, goal] |= SHELF | REQUESTED | HELD | 1 << AGENT
-    before = np.flatnonzero(task._cells[0] & REQUESTED)
+    task.world.cells[:, first] &= ~np.uint16(CARGO)
+    task.world.cells[:, goal] |= SHELF | REQUESTED | HELD | 1 << AGENT
+    before = np.flatnonzero(task.world.cells[0] & REQUESTED)
     assert (task._deliver() == 1).all()
-    after = task.requests()[0]
+    after = task.world.requests()[0]
     assert after.shape == (4000, task.layout.requests) and not (after == goal).any()
     new = after[~np.isin(after, before)]
     candidates = np.setdiff1d(task.layout.slots, [first, *before])
@@ -422,14 +423,14 @@ def by_hand(task, index):
     def moves(a, b):
         return abs(a[0] - b[0]) + abs(a[1] - b[1])
 
-    layout, load = task.layout, task.load[index]
-    agents, position, goals = range(len(load)), places(task.place[index]), places(layout.goals)
-    content = dict(zip(places(layout.floor), task._cells[index, layout.floor].tolist(), strict=True))
+    layout, load = task.layout, task.world.load[index]
+    agents, position, goals = range(len(load)), places(task.world.place[index]), places(layout.goals)
+    content = dict(zip(places(layout.floor), task.world.cells[index, layout.floor].tolist(), strict=True))
     standing = [place for place, c in content.items() if c & SHELF and not c & HELD]
     wanted = [place for place in standing if content[place] & REQUESTED]
     free = [place for place in places(layout.slots) if place not in standing]
     nearest = [min(wanted, key=lambda place, a=a: moves(place, position[a]), default=None) for a in agents]
-    ways = [((0, -1), (0, 1), (-1, 0), (1, 0))[facing] for facing in task.facing[index]]
+    ways = [((0, -1), (0, 1), (-1, 0), (1, 0))[facing] for facing in task.world.facing[index]]
     ahead = [(x + right, y + down) for (x, y), (right, down) in zip(position, ways, strict=True)]
     fetches = [nearest[a] if load[a] == 0 else None for a in agents]
     others = [[b for b in agents if b != a] for a in agents]
@@ -489,9 +490,11 @@ def test_features_stay_inside_their_bounds(name, kind):
         assert progress.dtype == np.float32 and (before <= progress).all() and progress.max() <= 1
         assert 0 <= task.state().min() and task.state().max() <= 1
         before = progress
-    requests, held = task.requests()
-    assert requests.shape == (30, task.layout.requests) and (held.sum(axis=1) == (task.load == 2).sum(axis=1)).all()
-    assert (task.standing.sum(axis=1) + (task.load > 0).sum(axis=1) == len(task.layout.slots)).all()
+    requests, held = task.world.requests()
+    assert (
+        requests.shape == (30, task.layout.requests) and (held.sum(axis=1) == (task.world.load == 2).sum(axis=1)).all()
+    )
+    assert (task.world.standing.sum(axis=1) + (task.world.load > 0).sum(axis=1) == len(task.layout.slots)).all()
 
 
 def played(name, episodes, policy):
@@ -550,7 +553,7 @@ def test_a_picture_shows_the_floor():
     assert (picture.width, picture.height) == (10, 11)
     assert (colours.count("floor"), colours.count("agent"), colours.count("goal")) == (110, 2, 4)
     assert colours.count("wall") == 32 - 4 and [shape.label for shape in picture.shapes].count("G") == 2
-    held = int((task.load[1] == 2).sum())
+    held = int((task.world.load[1] == 2).sum())
     assert picture.caption == f"1 delivered, {held} of 4 requested shelves held"
 
 

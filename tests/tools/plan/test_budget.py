@@ -336,7 +336,7 @@ def test_a_call_of_unknown_price_hides_no_known_one(synthetic, tmp_path, monkeyp
 
 
 def test_env_steps_lost_with_the_main_run_are_counted(synthetic, tmp_path, monkeypatch):
-    from learning_signal.marl.segments.segment import SegmentFailed
+    from learning_signal.marl.errors import SegmentFailed
 
     submit = InlinePool.submit
 

@@ -13,8 +13,8 @@ import pytest
 from learning_signal.ledger.canonical import content_hash
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
-from learning_signal.marl.gate.confirmation import GateSettings
 from learning_signal.marl.gate.recompute import recompute
+from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.tools.plan.sources import SettingsError, gather
 from learning_signal.tools.plan.suitability import Unsuitable, refuse_unsuitable
 from tests.support.scripted_session import SETTINGS, ScriptedSession

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from learning_signal.marl.gate.confirmation import GateSettings, Measure, rank_screen
+from learning_signal.marl.gate.measure import Measure
 from learning_signal.marl.gate.recompute import recompute
+from learning_signal.marl.gate.screening import rank_screen
+from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.tools.base import ToolRefused
 from learning_signal.tools.round.verdicts import computed_verdict, record_verdict
 from learning_signal.tools.state import VerdictRecord

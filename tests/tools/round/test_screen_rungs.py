@@ -15,8 +15,8 @@ import learning_signal.agents.session.session
 from learning_signal.agents.session.session import run_session
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
-from learning_signal.marl.gate.confirmation import GateSettings
 from learning_signal.marl.gate.recompute import recompute
+from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.tools.base import ToolRefused
 from learning_signal.tools.plan.cost import round_cost
 from learning_signal.tools.plan.rungs import rung_lengths, rung_sizes, screen_env_steps

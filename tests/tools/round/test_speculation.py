@@ -11,8 +11,8 @@ import learning_signal.agents.session.session
 from learning_signal.agents.session.observer import SessionControl
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
+from learning_signal.marl.errors import SegmentImpossible
 from learning_signal.marl.gate.recompute import recompute
-from learning_signal.marl.segments.segment import SegmentImpossible
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.plan.settings import DeliberationSettings
 from learning_signal.tools.round.speculation import settle

@@ -21,9 +21,10 @@ from learning_signal.agents.session.session import resume_session
 from learning_signal.agents.session.study import run_study
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
-from learning_signal.marl.gate.confirmation import GateSettings
+from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.gate.recompute import recompute
-from learning_signal.marl.segments.segment import SegmentFailed, SegmentStore
+from learning_signal.marl.gate.settings import GateSettings
+from learning_signal.marl.segments.segment import SegmentStore
 from learning_signal.marl.shaping import ShapingConfig, check
 from learning_signal.marl.shaping.random import draw_for, perturb
 from learning_signal.marl.tasks import make_task

@@ -19,8 +19,10 @@ from learning_signal.ledger.errors import SessionTaken
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
 from learning_signal.ledger.write.writer import Ledger
+from learning_signal.marl.errors import SegmentFailed, SegmentImpossible
 from learning_signal.marl.gate.recompute import recompute
-from learning_signal.marl.segments.segment import SegmentFailed, SegmentImpossible, SegmentStore, code_version
+from learning_signal.marl.segments.segment import SegmentStore
+from learning_signal.marl.segments.version import code_version
 from learning_signal.marl.settings import EvaluationSettings, LearnerSettings, RunSettings
 from learning_signal.marl.shaping import ShapingConfig, ShapingError
 from learning_signal.tools.training.policies import ExportError, export_policy
