@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from tests.support.imports import graph, modules, names_imported, parts
 from tests.support.places import ROOT
 
 ROOMS = {
@@ -40,19 +42,20 @@ ONLY_IN = {
 """Outside package -> the rooms in which it lives."""
 
 
+FLOORS_OF_MARL = (
+    {"errors", "hyperparameters", "paths", "processes", "randomness"},
+    {"tasks"},
+    {"settings", "shaping"},
+    {"gate", "learners"},
+    {"segments"},
+    {"behaviour", "executors", "policies"},
+)
+"""The parts of ``marl``, lowest first: each imports from lower floors alone."""
+
+
 def imported(source: str) -> set[str]:
     """The packages a source imports, anywhere in it, by name or through importlib."""
-    names = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            names.add(node.module)
-        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-            function = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
-            if function in ("import_module", "__import__"):
-                names.add(str(node.args[0].value))
-    return {_package(name) for name in names}
+    return {_package(name) for name in names_imported(source)}
 
 
 def _package(name: str) -> str:
@@ -119,6 +122,38 @@ def test_imports_point_one_way():
 )
 def test_a_planted_violation_is_found(room, source):
     assert len(violations(room, source)) == 1
+
+
+def upward(arrows: Mapping[str, set[str]], floors: Sequence[set[str]]) -> list[str]:
+    """The imports between parts of a room that do not lead to a lower floor."""
+    floor = {part: number for number, floor in enumerate(floors) for part in floor}
+    return [
+        f"{part} imports {other}"
+        for part, others in sorted(arrows.items())
+        for other in sorted(others)
+        if floor[other] >= floor[part]
+    ]
+
+
+def parts_of_marl() -> dict[str, set[str]]:
+    arrows = {name: others for name, others in graph(modules()).items() if name.startswith("marl.")}
+    return {
+        part.removeprefix("marl."): {other.removeprefix("marl.") for other in others if other != "marl"}
+        for part, others in parts(arrows).items()
+    }
+
+
+def test_the_parts_of_marl_import_one_way():
+    arrows = parts_of_marl()
+    assert arrows.keys() == set().union(*FLOORS_OF_MARL), "every part has its floor"
+    assert upward(arrows, FLOORS_OF_MARL) == []
+
+
+@pytest.mark.parametrize(("part", "other"), [("tasks", "segments"), ("gate", "learners"), ("errors", "processes")])
+def test_a_planted_import_upward_is_found(part, other):
+    arrows = parts_of_marl()
+    arrows[part].add(other)
+    assert upward(arrows, FLOORS_OF_MARL) == [f"{part} imports {other}"]
 
 
 def test_what_is_allowed_is_not_reported():

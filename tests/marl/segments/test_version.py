@@ -16,6 +16,7 @@ from learning_signal.marl.segments.version import (
     training_sources,
     training_version,
 )
+from tests.support.imports import graph, modules, reachable
 
 OUTSIDE = {"__init__.py", "behaviour", "errors.py", "executors", "gate", "paths.py", "policies", "processes.py"}
 """What no segment's result depends on."""
@@ -77,3 +78,11 @@ def test_a_file_that_comes_goes_or_is_renamed_changes_it(copy):
     assert versions(copy)[0] == unchanged
     (copy / "tasks" / "clock.py").rename(added)
     assert versions(copy)[0] != unchanged
+
+
+def test_what_training_imports_is_training_code():
+    """All that a segment's computation imports counts, but for failures, paths, and how processes are started."""
+    arrows = graph(modules())
+    needed = {name.split(".")[1] for name in reachable("marl.segments.training", arrows) if name != "marl"}
+    counted = {name.removesuffix(".py") for name in TRAINING}
+    assert needed == counted | {"errors", "paths", "processes"}
