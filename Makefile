@@ -6,7 +6,7 @@ PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --c
 ARGS ?=
 PYTEST_ARGS ?= --numprocesses auto --maxprocesses 4 --dist loadgroup
 
-.PHONY: help session test bench lint clean
+.PHONY: help session test bench lint types clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1|\2/' | awk -F'|' '{printf "%-16s%s\n", $$1, $$2}'
@@ -20,11 +20,16 @@ test: $(VENV)/installed-dev ## run the tests, about a minute (CI=true adds the s
 bench: $(VENV)/installed-dev ## run every measurement of bench/, several hours (most of it gate, horizon and learning)
 	@for file in bench/[a-z]*.py; do echo "== $$file"; $(VENV)/bin/python -m bench.$$(basename $$file .py) || exit 1; done
 
-lint: $(VENV)/installed-dev ## check the style of the code
+lint: $(VENV)/installed-dev types ## check style, format and types
 	$(VENV)/bin/python -m ruff check . && $(VENV)/bin/python -m ruff format --check .
 
+# mypy follows folders, so the import name needs one: a link to here.
+types: $(VENV)/installed-dev
+	@mkdir -p .mypy_cache/names && ln -sfn ../.. .mypy_cache/names/learning_signal
+	$(VENV)/bin/python -m mypy
+
 clean: ## remove the virtual environment and caches (runs/ is kept: it holds your sessions)
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:

@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from learning_signal.api import open_log, run_session, train
     from learning_signal.marl.policies.files import load_policy
     from learning_signal.marl.shaping import ShapingConfig
-    from learning_signal.marl.tasks import Feature, make_task
+    from learning_signal.marl.tasks import make_task
+    from learning_signal.marl.tasks.base import Feature
     from learning_signal.marl.tasks.foreign.declaration import ParallelTask
 
 __all__ = ["Feature", "ParallelTask", "ShapingConfig", "load_policy", "make_task", "open_log", "run_session", "train"]
 
 _HOMES = {
-    "Feature": "marl.tasks",
+    "Feature": "marl.tasks.base",
     "ParallelTask": "marl.tasks.foreign.declaration",
     "ShapingConfig": "marl.shaping",
     "load_policy": "marl.policies.files",

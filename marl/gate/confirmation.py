@@ -9,7 +9,8 @@ looks back after a promotion. Everything is a pure function of the numbers given
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
 import numpy as np
 
@@ -77,7 +78,7 @@ def judge(
     if (control_progress is None) != (candidate_progress is None):
         raise ValueError("only one arm has progress, but a comparison needs it of both: give both or neither")
     measure: MeasureName = "sparse_return"
-    numbers: dict = {
+    numbers: dict[str, Any] = {
         "measure": measure,
         "below_floor": None,
         "n": n,
@@ -99,8 +100,9 @@ def judge(
     if flaw:
         return Verdict(outcome="inconclusive", reason=f"inconclusive: the control {flaw}", **numbers)
     # The better of each pair: the choice of what is judged must not depend on which arm is which, or p is not exact.
-    below = float(np.maximum(control_return, candidate_return).mean()) < settings.floor * max_return
-    sparse = np.subtract(candidate_return, control_return)
+    control, candidate = np.asarray(control_return, np.float64), np.asarray(candidate_return, np.float64)
+    below = float(np.maximum(control, candidate).mean()) < settings.floor * max_return
+    sparse = candidate - control
     numbers |= {"below_floor": below, "sparse_p_worse": paired_permutation_p(-sparse)}
     differences = sparse
     if below and control_progress is not None and candidate_progress is not None:
@@ -112,7 +114,7 @@ def judge(
         flaw = failure(control_progress, n, measure)
         if flaw:
             return Verdict(outcome="inconclusive", reason=f"inconclusive: the control {flaw}", **numbers)
-        differences = np.subtract(candidate_progress, control_progress)
+        differences = np.asarray(candidate_progress, np.float64) - np.asarray(control_progress, np.float64)
     low, high = interval(differences, 1 - 2 * alpha)
     mean, p, delta = float(differences.mean()), paired_permutation_p(differences), numbers["delta"]
     numbers |= {"differences": tuple(differences.tolist()), "mean_difference": mean, "interval": (low, high), "p": p}
@@ -140,24 +142,26 @@ def judge(
     return Verdict(outcome="inconclusive", reason=f"inconclusive on {words(measure)}: {evidence}{where}", **numbers)
 
 
-def _untested(control: Values, candidate: Values, max_return: float, settings: GateSettings, numbers: dict) -> Verdict:
+def _untested(
+    control: Values, candidate: Values, max_return: float, settings: GateSettings, numbers: dict[str, Any]
+) -> Verdict:
     """The verdict of a control of a study, on sparse return alone: what was measured, and no test of it."""
     n, margin = len(control), settings.single_run_margin * max_return
     numbers = numbers | {"alpha": None} | ({"delta": margin} if settings.mode == "single run" else {})
-    flaw = failure(candidate, n, "sparse return")
+    flaw = failure(candidate, n, "sparse_return")
     if flaw:
         return Verdict(outcome="fail", reason=f"fail: the candidate {flaw}", **numbers)
-    flaw = failure(control, n, "sparse return")
-    found = f"the control {flaw}"
+    flaw = failure(control, n, "sparse_return")
+    found, mean = f"the control {flaw}", -math.inf
     if not flaw:
-        differences = np.subtract(candidate, control)
-        mean = float(differences.mean())
-        numbers |= {"differences": tuple(differences.tolist()), "mean_difference": mean}
-        found = f"sparse return {np.mean(candidate):.4g} against the control's {np.mean(control):.4g} ({mean:+.4g})"
+        ours, theirs = np.asarray(candidate, np.float64), np.asarray(control, np.float64)
+        mean = float((ours - theirs).mean())
+        numbers |= {"differences": tuple((ours - theirs).tolist()), "mean_difference": mean}
+        found = f"sparse return {ours.mean():.4g} against the control's {theirs.mean():.4g} ({mean:+.4g})"
     if settings.mode == "always":
         return Verdict(outcome="pass", reason=f"pass with the gate off, whatever was measured: {found}", **numbers)
     if flaw:
         return Verdict(outcome="inconclusive", reason=f"inconclusive: {found}", **numbers)
-    outcome = "pass" if mean > margin else "fail"
+    outcome: Literal["pass", "fail"] = "pass" if mean > margin else "fail"
     reason = f"{outcome} by a single run against a margin of {margin:.4g}, which is no test: {found}"
     return Verdict(outcome=outcome, reason=reason, **numbers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, TypeGuard
 
 import numpy as np
 from pydantic import BeforeValidator
@@ -44,10 +44,10 @@ def later_half_mean(evaluations: Sequence[Evaluated]) -> Measure:
         raise ValueError("no evaluation was given, but a measure needs at least one: evaluate the segment first")
     ordered = sorted(evaluations, key=lambda evaluation: evaluation.env_steps)
     later = ordered[len(ordered) // 2 :]
-    progress = [evaluation.progress for evaluation in later]
+    progress = [evaluation.progress for evaluation in later if evaluation.progress is not None]
     return Measure(
         sparse_return=_mean_of_means([evaluation.sparse_returns for evaluation in later]),
-        progress=None if any(values is None for values in progress) else _mean_of_means(progress),
+        progress=_mean_of_means(progress) if len(progress) == len(later) else None,
     )
 
 
@@ -68,7 +68,7 @@ def failure(values: Values, expected: int, measure: MeasureName) -> str | None:
     return None
 
 
-def sound(value: float | None) -> bool:
+def sound(value: float | None) -> TypeGuard[float]:
     """Whether a value can be compared: it is there, and it is finite."""
     return value is not None and math.isfinite(value)
 

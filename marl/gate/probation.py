@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def probation(
     ``before`` and ``after`` are sparse returns per episode, the same held-out episodes in the same order;
     progress likewise. *Regressed* iff the mean drop exceeds delta and the one-sided paired permutation p
     over episodes (exact where ``2**n <= probation_resamples``, else resampled from a fixed seed) is at most
-    alpha. TrainingStatus is judged where both means of sparse return are below the floor and progress is given. A
+    alpha. Progress is judged where both means of sparse return are below the floor and progress is given. A
     missing or non-finite value after the promotion counts as regressed; one before it, fewer than 2 episodes,
     or unequal numbers raise ``ValueError``.
     """
@@ -53,22 +53,27 @@ def probation(
             f"{len(before)} episodes before and {len(after)} after were given, "
             "but they are compared in pairs: use the same set"
         )
-    n, measure, delta = len(before), "sparse_return", settings.delta * max_return
-    floor = settings.floor * max_return
-    checked(before)
-    flaw = failure(after, n, measure)
-    given = before_progress is not None and after_progress is not None
-    if given and not flaw and all(float(np.mean(values)) < floor for values in (before, after)):
-        measure, delta, before, after = "progress", settings.delta_progress, before_progress, after_progress
-        flaw = failure(after, n, measure)
+    n, delta, floor = len(before), settings.delta * max_return, settings.floor * max_return
+    measure: MeasureName = "sparse_return"
     start = checked(before)
-    common = {"measure": measure, "n": n, "mean_before": float(start.mean()), "delta": delta, "alpha": settings.alpha}
+    flaw = failure(after, n, measure)
+    if before_progress is not None and after_progress is not None and not flaw:
+        if max(float(start.mean()), float(np.asarray(after, np.float64).mean())) < floor:
+            measure, delta, after = "progress", settings.delta_progress, after_progress
+            start, flaw = checked(before_progress), failure(after_progress, n, measure)
+    common: dict[str, Any] = {
+        "measure": measure,
+        "n": n,
+        "mean_before": float(start.mean()),
+        "delta": delta,
+        "alpha": settings.alpha,
+    }
     if flaw:
         reason = f"regressed: the main run {flaw}"
         return ProbationVerdict(outcome="regressed", mean_after=None, mean_drop=None, p=None, reason=reason, **common)
     end = np.asarray(after, dtype=np.float64)
     drop, p = float((start - end).mean()), sign_flip_p(start - end, settings.probation_resamples, 0)
-    outcome = "regressed" if drop > delta and p <= settings.alpha else "held"
+    outcome: Literal["regressed", "held"] = "regressed" if drop > delta and p <= settings.alpha else "held"
     reason = (
         f"{outcome}: {words(measure)} went from {start.mean():.4g} to {end.mean():.4g} over the same {n} episodes "
         f"(drop {drop:+.4g}, delta {delta:.4g}, p = {p:.4g} against alpha {settings.alpha:g})"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from learning_signal.marl.gate.measure import Measure, MeasureName, failure, sound, words
+from learning_signal.marl.gate.measure import Measure, MeasureName, Values, failure, sound, words
 from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.marl.settings import Frozen
 
@@ -62,8 +62,8 @@ def rank_screen(
     arms = []
     for candidate, arm in candidates.items():
         why = _excluded(arm, name, n, seeds) or (None if seeds else f"the control {flaw}")
-        values = _values(arm, name)
-        differences = None if why else tuple(float(values[index] - base[index]) for index in seeds)
+        pairs = [(value, base[index]) for index, value in enumerate(_values(arm, name)) if index in seeds]
+        differences = None if why else tuple(mine - theirs for mine, theirs in pairs if sound(mine) and sound(theirs))
         mean = None if differences is None else float(np.mean(differences))
         arms.append(ScreenArm(name=candidate, differences=differences, mean_difference=mean, failure=why))
     arms.sort(key=lambda arm: math.inf if arm.mean_difference is None else -arm.mean_difference)
@@ -95,7 +95,7 @@ def _measure(
     if (
         declared
         and settings.mode != "single run"
-        and all(float(np.mean([arm[index].sparse_return for index in seeds])) < floor for arm in compared)
+        and all(_mean(_values(arm, "sparse_return"), seeds) < floor for arm in compared)
     ):
         return "progress", failure(_values(control, "progress"), n, "progress")
     return "sparse_return", flaw
@@ -105,11 +105,17 @@ def _values(arm: Sequence[Measure], name: MeasureName) -> list[float | None]:
     return [measure.progress if name == "progress" else measure.sparse_return for measure in arm]
 
 
+def _mean(values: Values, seeds: Sequence[int]) -> float:
+    """The mean over these seeds, all of which have a value."""
+    return float(np.mean([value for index, value in enumerate(values) if index in seeds and sound(value)]))
+
+
 def _excluded(arm: Sequence[Measure], name: MeasureName, n: int, seeds: Sequence[int]) -> str | None:
     """Why an arm cannot be compared on these of its ``n`` seeds, or ``None``."""
     if len(arm) != n:
         return failure(_values(arm, name), n, name)
-    for what in ("sparse_return", name):
+    measures: tuple[MeasureName, ...] = ("sparse_return", name)
+    for what in measures:
         values = _values(arm, what)
         if any(not sound(values[index]) for index in seeds):
             return failure(values, n, what)

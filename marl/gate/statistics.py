@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+Numbers = Sequence[float] | np.ndarray
+"""Values ``[n]``."""
 MOST_PAIRS = 20
 """Pairs the exact test takes at most (it visits ``2**n`` sign flips)."""
 
 
-def paired_permutation_p(differences: Sequence[float]) -> float:
+def paired_permutation_p(differences: Numbers) -> float:
     """Exact one-sided p of "the mean paired difference is positive", over all ``2**n`` sign flips.
 
     The smallest value ``n`` pairs can give is ``2**-n``. Fewer than 2 or more than 20 pairs, or a value
@@ -25,7 +27,7 @@ def paired_permutation_p(differences: Sequence[float]) -> float:
     return sign_flip_p(values, 2**MOST_PAIRS, 0)
 
 
-def interval(differences: Sequence[float], level: float) -> tuple[float, float]:
+def interval(differences: Numbers, level: float) -> tuple[float, float]:
     """Student-t confidence interval ``(low, high)`` of the mean of paired differences, ``level`` in (0, 1).
 
     Differences without variance give the degenerate interval ``(mean, mean)``. Fewer than 2 values, or a
@@ -43,7 +45,7 @@ def interval(differences: Sequence[float], level: float) -> tuple[float, float]:
     return mean - half, mean + half
 
 
-def checked(values: Sequence[float | None]) -> np.ndarray:
+def checked(values: Sequence[float | None] | np.ndarray) -> np.ndarray:
     """``values`` as float64 ``[n]``, n >= 2 and all finite; ``ValueError`` otherwise."""
     failure = "has a missing value" if any(value is None for value in values) else None
     array = np.zeros(0) if failure else np.asarray(values, dtype=np.float64)

@@ -180,7 +180,7 @@ class ShapingConfig(_Record):
         return cls.parse(data)
 
 
-_FIELDS = {"terms": Term, "anneal": Anneal}
+_FIELDS: dict[str, type[BaseModel]] = {"terms": Term, "anneal": Anneal}
 
 
 def _sentence(error: ValidationError) -> str:

@@ -14,7 +14,7 @@ import operator
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NoReturn
+from typing import Literal, NoReturn, cast
 
 import numpy as np
 
@@ -29,7 +29,7 @@ GRAMMAR = (
 )
 
 Scope = Literal["team", "agent"]
-Evaluate = Callable[[dict[str, np.ndarray]], "np.ndarray | float"]
+Evaluate = Callable[[dict[str, np.ndarray]], np.ndarray]
 
 
 class ShapingError(ValueError):
@@ -127,11 +127,12 @@ class _Node:
 
 
 def _number(value: float) -> _Node:
-    # Kept as a Python float: NumPy's promotion then leaves float32 features in float32.
-    return _Node("number", value, value, lambda features: value)
+    # Kept as a Python float, which only ever meets arrays: NumPy's promotion then leaves float32 features in float32.
+    constant = cast(np.ndarray, value)
+    return _Node("number", value, value, lambda features: constant)
 
 
-def _lift(node: _Node, scope: str) -> Evaluate:
+def _lift(node: _Node, scope: Scope) -> Evaluate:
     """``node`` ready for elementwise work at ``scope``: team values get an agent axis beside agent values."""
     if node.scope == "team" and scope == "agent":
         inner = node.evaluate
@@ -141,14 +142,15 @@ def _lift(node: _Node, scope: str) -> Evaluate:
 
 def _mean(values: np.ndarray, axis: int) -> np.ndarray:
     # numpy.mean costs several times as much on small arrays, and this runs at every environment step.
-    return np.add.reduce(values, axis=axis) / values.shape[axis]
+    mean: np.ndarray = np.add.reduce(values, axis=axis) / values.shape[axis]
+    return mean
 
 
 def _exp(value: float) -> float:
     return math.exp(value) if value < 709.0 else math.inf
 
 
-_REDUCTIONS = {"min": np.minimum.reduce, "max": np.maximum.reduce, "mean": _mean}
+_REDUCTIONS: dict[str, Callable[..., np.ndarray]] = {"min": np.minimum.reduce, "max": np.maximum.reduce, "mean": _mean}
 _BINARY = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 FUNCTIONS = ("abs", "exp", "clip", "min", "max", "mean")
 _WORDS = {
@@ -198,8 +200,7 @@ class _Compiler:
         return ast.get_source_segment(self.text, tree) or type(tree).__name__
 
     def constant(self, tree: ast.Constant) -> _Node:
-        # `type(...) in`, not isinstance: True is an int to isinstance.
-        if type(tree.value) not in (int, float):
+        if not isinstance(tree.value, (int, float)) or isinstance(tree.value, bool):
             self.refuse(f"the constant {self.source(tree)}", "real numbers", "use a plain number")
         if not abs(tree.value) <= MAX_NUMBER:  # compared as it is: a huge int does not fit a float
             self.refuse(f"the number {self.source(tree)}", f"at most {MAX_NUMBER:g}", "use a smaller one")
@@ -283,14 +284,16 @@ class _Compiler:
         reduction, inner = _REDUCTIONS[name], value.evaluate
         return _Node("team", value.low, value.high, lambda features: reduction(inner(features), axis=-1))
 
-    def elementwise(self, function: Callable, nodes: tuple[_Node, ...], low: float, high: float) -> _Node:
+    def elementwise(
+        self, function: Callable[..., np.ndarray], nodes: tuple[_Node, ...], low: float, high: float
+    ) -> _Node:
         scopes = {node.scope for node in nodes}
         if scopes == {"number"}:
             # Intervals of numbers are points, so the range *is* the value.
             if not abs(low) <= MAX_NUMBER:
                 self.refuse(f"a constant part worth {low:g}", f"at most {MAX_NUMBER:g}", "simplify it")
             return _number(float(low))
-        scope = "agent" if "agent" in scopes else "team"
+        scope: Scope = "agent" if "agent" in scopes else "team"
         low, high = (-math.inf, math.inf) if math.isnan(low) or math.isnan(high) else (low, high)
         first, *rest = (_lift(node, scope) for node in nodes)
         if rest:

@@ -59,11 +59,11 @@ class Potential:
 
     def total(self, features: Features) -> np.ndarray:
         """Phi in the features' own dtype, ``[E, A]``, or ``[E, 1]`` where every term has a team value."""
-        team = None
+        team: np.ndarray | None = None
         for weight, evaluate in self._team:
             value = weight * evaluate(features)
             team = value if team is None else team + value
-        total = None if team is None else team[..., None]
+        total: np.ndarray | None = None if team is None else team[..., None]
         for weight, evaluate in self._agent:
             value = weight * evaluate(features)
             total = value if total is None else total + value
@@ -114,7 +114,7 @@ def shaping_rewards(
     after = np.asarray(gamma * np.asarray(beta_next, np.float64), np.float32)[:, None, None]
     # np.where, not a product: Phi of a terminal may be anything, also NaN, and counts as 0.
     successor = np.where(terminated[:, :, None], np.float32(0.0), phi_next)
-    rewards = (after * successor - before * phi).astype(np.float32, copy=False)
+    rewards: np.ndarray = (after * successor - before * phi).astype(np.float32, copy=False)
     if not np.isfinite(rewards).all():
         step, environment, agent = np.argwhere(~np.isfinite(rewards))[0].tolist()
         raise ShapingError(
