@@ -58,8 +58,9 @@ class RayExecutor:
     ``address`` is that of a running cluster (``HOST:PORT`` or ``auto``); None starts one on this machine, which ends
     with this executor. ``workers`` is how many segments are computed at a time, None one per core of the cluster as it
     is now. ``share`` says how checkpoints travel: ``objects``, by Ray's object store, with nothing shared between the
-    machines; ``folder``, by ``store_root``, which every machine must see under this path. This package and the modules
-    of ``tasks`` (``MODULE:FACTORY``) are sent to a running cluster; all they import has to be installed there.
+    machines; ``folder``, by ``store_root``, which every machine must see under this path. ``learning_signal.marl`` and
+    the modules of ``tasks`` (``MODULE:FACTORY``) are sent to a running cluster; all they import has to be installed
+    there.
     ``on_progress``, ``runner`` and ``preload`` are as in ``marl.executors.local.WorkerPool``. Every segment is
     trained by itself: one that is lost with its machine costs no others.
 

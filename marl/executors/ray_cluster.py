@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import secrets
+import shutil
 import socket
 import sys
 import threading
@@ -14,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from loguru import logger
@@ -30,6 +32,10 @@ _QUIET = {
 }
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
 """What a variable is called that a worker must not see."""
+_SOURCES = Path(__file__).resolve().parents[2]
+"""The folder of this program."""
+_PROGRAM = __name__.partition(".")[0]
+"""The name that it is imported by."""
 _NOT_SENT = ["__pycache__", ".env*", ".git", ".venv", "venv", "runs", "*.db", "*.db-*", "*.pem", "*.key"]
 """What may lie in a user's package and is none of a cluster's business (patterns as in a .gitignore)."""
 
@@ -93,7 +99,8 @@ def connect(address: str | None, workers: int | None, tasks: Iterable[str]) -> J
             with _secrets_hidden():
                 leave = _join(ray, options, address)
         else:
-            environment |= {"py_modules": [str(Path(__file__).parent), *sources_of(tasks)], "excludes": _NOT_SENT}
+            staged = staged_program(Path(stack.enter_context(TemporaryDirectory(prefix="learning-signal-"))))
+            environment |= {"py_modules": [str(staged), *sources_of(tasks)], "excludes": _NOT_SENT}
             leave = _join(ray, options, address)
         stack.callback(leave)
         cores = int(ray.cluster_resources().get("CPU", 0))
@@ -107,6 +114,19 @@ def connect(address: str | None, workers: int | None, tasks: Iterable[str]) -> J
 def living_nodes(ray: Any) -> frozenset[str]:
     """The ids of the machines of the cluster that are alive."""
     return frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])
+
+
+def staged_program(folder: Path) -> Path:
+    """A copy, made in ``folder``, of what workers import of this program: the package with the room ``marl`` alone.
+
+    Ray calls a package by the name of the folder that it is sent from, and a clone of this program may have any name.
+    """
+    package = folder / _PROGRAM
+    for path in (_SOURCES / "__init__.py", *(_SOURCES / "marl").rglob("*.py")):
+        target = package / path.relative_to(_SOURCES)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    return package
 
 
 def sources_of(tasks: Iterable[str]) -> list[str]:
