@@ -442,8 +442,8 @@ def backends(
     from learning_signal.viewer.reports.log import plain_data
 
     if check is not None:
-        from learning_signal.agents.model.backends import check as try_backend
         from learning_signal.agents.model.specs import parse_spec
+        from learning_signal.agents.model.trial import check as try_backend
 
         result = plain_data(asyncio.run(try_backend(parse_spec(check))))
         if as_json:

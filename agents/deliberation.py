@@ -15,8 +15,8 @@ from autogen_agentchat.messages import TextMessage, ThoughtEvent
 from autogen_core import CancellationToken
 from autogen_core.models import SystemMessage, UserMessage
 
+from learning_signal.agents.model.call import CallContext
 from learning_signal.agents.model.faults import BackendError
-from learning_signal.agents.model.recording import CallContext
 from learning_signal.agents.roles import Speaker
 from learning_signal.agents.workbench import ToolAgent
 from learning_signal.tools.base import ToolRefused

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 from autogen_core.models import ChatCompletionClient
 
-from learning_signal.agents.model.backends import agent_client
-from learning_signal.agents.model.guard import Limits
+from learning_signal.agents.model.call import CallContext, Limits
 from learning_signal.agents.model.prices import price_of
-from learning_signal.agents.model.recording import CallContext
-from learning_signal.agents.model.specs import parse_spec, read_key
+from learning_signal.agents.model.specs import parse_spec, read_secrets
+from learning_signal.agents.model.stack.client import agent_client
 from learning_signal.agents.prompts import ROLE_VARIABLES, Prompt, render
 from learning_signal.agents.schemas import tool_schema
 from learning_signal.agents.workbench import ToolWorkbench
@@ -66,8 +65,7 @@ def build_cast(context: SessionContext, call_context: CallContext) -> dict[Role,
 
 def secrets_of(settings: SessionSettings, environment: Mapping[str, str] = os.environ) -> list[str]:
     """The keys this session's backends use, which must never be written. ``SpecError`` where one is missing."""
-    keys = (read_key(parse_spec(spec), environment) for spec in settings.agents.values())
-    return [key for key in keys if key]
+    return [secret for spec in settings.agents.values() for secret in read_secrets(parse_spec(spec), environment)]
 
 
 def _speaker(context: SessionContext, role: Role, call_context: CallContext) -> Speaker:

@@ -16,7 +16,8 @@ from autogen_core.tools import TextResultContent, ToolResult, ToolSchema, Workbe
 from loguru import logger
 from pydantic import BaseModel
 
-from learning_signal.agents.model.recording import CallContext
+from learning_signal.agents.model.call import CallContext
+from learning_signal.agents.model.text import one_line
 from learning_signal.agents.schemas import parse_arguments, tool_schema
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.write.recall import recall_call
@@ -165,7 +166,7 @@ class ToolWorkbench(Workbench):
             text = self._shown(outcome.text, evidence)
             title = f"{self._agent} called {name}"
             if outcome.status != "ok":
-                title += f" - {outcome.status}: {_excerpt(text.removeprefix('ERROR: '))}"
+                title += f" - {outcome.status}: {one_line(text.removeprefix('ERROR: '), 160)}"
             self._ledger.complete(
                 "tool_calls", row, status=outcome.status, result=text, evidence_id=evidence, latency_ms=milliseconds
             )
@@ -179,7 +180,7 @@ class ToolWorkbench(Workbench):
         tool = self._tools.get(name)
         if tool is None:
             known = ", ".join(self._tools)
-            return _Outcome("refused", f"ERROR: there is no tool '{_excerpt(name, 60)}'; the tools are: {known}.")
+            return _Outcome("refused", f"ERROR: there is no tool '{one_line(name, 60)}'; the tools are: {known}.")
         if self.finished is not None:
             sentence = f"ERROR: the phase has ended with {self.finished[0]}; no further tool can be called in it."
             return _Outcome("refused", sentence)
@@ -290,7 +291,7 @@ async def _stop(running: asyncio.Future[Any]) -> None:
 
 def _unexpected(tool: Tool, error: BaseException) -> _Outcome:
     logger.opt(exception=error).error("the tool {} failed", tool.name)
-    found = f"{tool.name} failed ({type(error).__name__}: {_excerpt(str(error)) or 'no message'})"
+    found = f"{tool.name} failed ({type(error).__name__}: {one_line(str(error), 160) or 'no message'})"
     advice = "this is a fault of the tool: try other arguments, or go on without it"
     return _Outcome("error", f"ERROR: {found}; {advice}.")
 
@@ -301,8 +302,3 @@ def _interrupted(name: str) -> str:
 
 def _sentence(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _excerpt(text: str, limit: int = 160) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= limit else line[: limit - 3] + "..."

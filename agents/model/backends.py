@@ -1,18 +1,17 @@
-"""Turns a backend spec into a chat client, lists the backends there are, and tries one out."""
+"""Turns a backend spec into the provider's own chat client, and lists the backends there are."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
 import os
-import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from learning_signal.agents.model.pinned import known_model, watch_replies
 from learning_signal.agents.model.specs import (
-    EMBEDDED,
     EXAMPLES,
     PROVIDERS,
     BackendSpec,
@@ -25,11 +24,6 @@ from learning_signal.agents.model.specs import (
 
 if TYPE_CHECKING:  # autogen takes half a second to import: a spec error or the table must not wait for it
     from autogen_core.models import ChatCompletionClient
-
-    from learning_signal.agents.model.guard import Limits
-    from learning_signal.agents.model.recording import Afford, CallContext
-    from learning_signal.ledger.write.writer import Ledger
-    from learning_signal.tools.plan.budget import Price
 
 OPENAI_ADDRESS = "https://api.openai.com/v1"
 OLLAMA_ADDRESS = "http://localhost:11434/v1"
@@ -57,50 +51,6 @@ class BackendRow:
     key: str
     """``set``, ``not set`` or ``not needed``; never the key."""
     example: str
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """What a trial call came to."""
-
-    spec: str
-    ok: bool
-    sentence: str
-    latency_ms: float | None = None
-    model_served: str | None = None
-
-
-def agent_client(
-    spec: BackendSpec,
-    role: str,
-    *,
-    ledger: Ledger,
-    session_id: str,
-    context: CallContext,
-    limits: Limits | None = None,
-    environment: Mapping[str, str] = os.environ,
-    price: Price | None = None,
-    afford: Afford | None = None,
-) -> ChatCompletionClient:
-    """The client an agent talks through: memory of a cut step > guard > recorder > time limit > provider.
-
-    The key, if there is one, is also given to ``ledger`` as a secret. ``price`` is for the costs that are recorded;
-    ``afford`` is asked before every attempt. A client belongs to one event loop.
-
-    Raises:
-        SpecError: the key, a package or the provider is missing.
-    """
-    from learning_signal.agents.model.guard import GuardedClient, Limits, TimedClient
-    from learning_signal.agents.model.recording import RecordingClient, ReplyMemory
-
-    key = read_key(spec, environment)
-    secrets = (key,) if key else ()
-    ledger.add_secrets(secrets)
-    bounds = (limits or Limits()).with_spec(spec)
-    provider = TimedClient(build_client(spec, role, environment=environment, timeout=bounds.timeout), bounds.timeout)
-    recorder = RecordingClient(provider, ledger, session_id, role, spec, context, secrets, price, afford)
-    guard = GuardedClient(recorder, spec, limits=bounds, secrets=secrets)
-    return ReplyMemory(guard, ledger, session_id, role, spec, context)
 
 
 def build_client(
@@ -148,56 +98,6 @@ def backend_table(environment: Mapping[str, str] = os.environ) -> list[BackendRo
     return [_row(provider, needs[provider], environment) for provider in PROVIDERS]
 
 
-async def check(spec: BackendSpec, environment: Mapping[str, str] = os.environ, timeout: float = 20.0) -> CheckResult:
-    """Ask the backend for one tiny tool call (a few dozen tokens).
-
-    ``timeout`` seconds are allowed unless the spec sets its own. Never raises for a backend that does not
-    work.
-    """
-    from autogen_core.models import UserMessage
-
-    from learning_signal.agents.model.faults import BackendError, mask
-    from learning_signal.agents.model.guard import GuardedClient, Limits
-    from learning_signal.agents.model.wire import NOTE, WireNote
-
-    if spec.provider in EMBEDDED:
-        return CheckResult(spec.text, True, f"The backend '{spec.provider}' is embedded: there is nothing to reach.")
-    tool = {
-        "name": "report_status",
-        "description": "Report that you can be reached.",
-        "parameters": {
-            "type": "object",
-            "properties": {"status": {"type": "string"}},
-            "required": ["status"],
-            "additionalProperties": False,
-        },
-    }
-    request = UserMessage(content="Call the tool report_status with status 'ready'.", source="user")
-    limits = Limits(attempts=1, timeout=timeout, deadline=spec.parameters.timeout or timeout)
-    note = WireNote()
-    token = NOTE.set(note)
-    try:
-        key = read_key(spec, environment)
-        client = build_client(spec, "critic", environment=environment, timeout=limits.deadline)
-        guard = GuardedClient(client, spec, limits=limits, secrets=(key,) if key else ())
-        started = time.perf_counter()
-        try:
-            result = await guard.create([request], tools=[tool])
-        finally:
-            await client.close()
-    except (SpecError, BackendError) as error:
-        return CheckResult(spec.text, False, mask(str(error)))
-    finally:
-        NOTE.reset(token)
-    milliseconds = (time.perf_counter() - started) * 1000
-    if isinstance(result.content, str):
-        found = f"Backend '{spec.text}' answers but called no tool; choose a model that supports tool calling."
-        return CheckResult(spec.text, False, found, milliseconds, note.model_served)
-    served = f" (served by {note.model_served})" if note.model_served else ""
-    sentence = f"Backend '{spec.text}' answers and calls tools{served}, in {milliseconds:.0f} ms."
-    return CheckResult(spec.text, True, sentence, milliseconds, note.model_served)
-
-
 def _openai_client(
     spec: BackendSpec, key: str | None, timeout: float, environment: Mapping[str, str]
 ) -> ChatCompletionClient:
@@ -209,12 +109,11 @@ def _openai_client(
     try:
         import openai
         from autogen_ext.models.openai import OpenAIChatCompletionClient
-        from autogen_ext.models.openai._model_info import get_info
     except ImportError:
         raise _missing(spec, "openai") from None
 
     from learning_signal.agents.model.transport import guarded_client
-    from learning_signal.agents.model.wire import watch
+    from learning_signal.agents.model.wire import inspect
 
     official = spec.provider == "openai" and spec.base_url is None and not environment.get("OPENAI_BASE_URL")
     address = {"openai": environment.get("OPENAI_BASE_URL") or OPENAI_ADDRESS, "ollama": OLLAMA_ADDRESS}
@@ -222,24 +121,20 @@ def _openai_client(
     if spec.parameters.max_tokens is not None:
         # OpenAI's newer models refuse the old name; other servers know only the old one
         options["max_completion_tokens" if official else "max_tokens"] = spec.parameters.max_tokens
-    try:
-        known = get_info(spec.model) if spec.provider == "openai" else None
-    except (KeyError, ValueError):
-        known = None
     for message in ("Resolved model mismatch", "Finish reason mismatch"):
         warnings.filterwarnings("ignore", message=message)
     client = OpenAIChatCompletionClient(
         model=spec.model,
         api_key=key or NO_KEY,
         base_url=spec.base_url or address[spec.provider],
-        model_info=known or UNKNOWN_MODEL,
+        model_info=spec.provider == "openai" and known_model("openai", spec.model) or UNKNOWN_MODEL,
         max_retries=0,
         timeout=timeout,
         http_client=guarded_client(openai.DefaultAsyncHttpxClient),
         include_name_in_message=False,
         **options,
     )
-    watch(client)
+    watch_replies(client, inspect)
     return client
 
 
@@ -255,21 +150,15 @@ def _anthropic_client(spec: BackendSpec, key: str | None, timeout: float) -> Cha
             f"The backend '{spec.text}' found anthropic {version}, which autogen cannot use; expected 0.64 "
             f"or newer but below 1; run pip install 'anthropic>=0.64,<1'."
         )
-    from autogen_ext.models.anthropic._model_info import get_info
-
     from learning_signal.agents.model.transport import guarded_client
 
-    try:
-        known: Any = get_info(spec.model)
-    except (KeyError, ValueError):
-        known = UNKNOWN_MODEL
     options = _set_parameters(spec, ("temperature", "top_p", "max_tokens"))
     if spec.base_url:
         options["base_url"] = spec.base_url
     return AnthropicChatCompletionClient(
         model=spec.model,
         api_key=key,
-        model_info=known,
+        model_info=known_model("anthropic", spec.model) or UNKNOWN_MODEL,
         max_retries=0,
         timeout=timeout,
         http_client=guarded_client(anthropic.DefaultAsyncHttpxClient),

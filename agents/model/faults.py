@@ -10,6 +10,7 @@ from typing import Literal
 
 from learning_signal.agents.model.replies import EmptyReply
 from learning_signal.agents.model.specs import EMBEDDED, BackendSpec, key_variable
+from learning_signal.agents.model.text import one_line
 from learning_signal.agents.model.transport import RefusedRedirect
 from learning_signal.agents.model.wire import TruncatedReply, UnreadableReply
 
@@ -129,9 +130,8 @@ def _server_words(error: BaseException) -> str:
     return _excerpt(body) if isinstance(body, str) and "<" not in body else ""
 
 
-def _excerpt(text: str, limit: int = 160) -> str:
-    line = " ".join(text.split()).rstrip(".")
-    return line if len(line) <= limit else line[: limit - 3] + "..."
+def _excerpt(text: str) -> str:
+    return one_line(text.strip().rstrip("."), 160)
 
 
 def _retry_after(error: BaseException) -> float | None:

@@ -21,6 +21,13 @@ TOKENS = (
     "REPLICATE_API_TOKEN",
 )
 """Variables of model providers that do not end in _API_KEY."""
+PLACEHOLDERS = frozenset(
+    {"dummy", "empty", "lm-studio", "no-key", "none", "not-needed", "ollama", "sk-no-key-required", "token-abc123"}
+)
+"""What the manuals of servers without keys (vLLM, llama.cpp, LM Studio, Ollama) tell users to give as one, in any case.
+
+They are no secrets: they are sent as they are and never taken out of a text, in which they may be words.
+"""
 _API_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*_API_KEY")
 
 
@@ -36,6 +43,11 @@ def refused_variable(name: str, environment: Mapping[str, str]) -> str | None:
     )
 
 
+def is_placeholder(key: str) -> bool:
+    """Whether ``key`` stands for having none."""
+    return key.lower() in PLACEHOLDERS
+
+
 def refused_key(key: str, variable: str) -> str | None:
     """Why ``key`` cannot be used, as one sentence that does not repeat it; None where it can."""
     for place, character in enumerate(key, start=1):
@@ -46,10 +58,10 @@ def refused_key(key: str, variable: str) -> str | None:
                 f"The environment variable {variable} holds a key whose character {place} is no visible ASCII "
                 f"({found}), expected only such characters: copy the key anew and set the variable again."
             )
-    if len(key) < SHORTEST_CERTAIN_SECRET:
+    if len(key) < SHORTEST_CERTAIN_SECRET and not is_placeholder(key):
         return (
             f"The environment variable {variable} holds a key of fewer than {SHORTEST_CERTAIN_SECRET} characters, "
             "expected more: one so short cannot be told from words and so not be kept out of the log; give the server "
-            "a longer key, or unset the variable where it asks for none."
+            "a longer key, or set the variable to 'none' where it asks for none."
         )
     return None

@@ -1,12 +1,21 @@
-"""What the backends of a session cost: a price from the user's table, or none known."""
+"""What the calls of a session cost: tokens by the server's count or an estimate, and USD by the user's table."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from learning_signal.agents.model.specs import EMBEDDED, BackendSpec, SpecError, parse_spec
+from learning_signal.agents.model.tokens import count_tokens
+from learning_signal.agents.model.wire import WireNote, believable
 from learning_signal.tools.plan.budget import Budget, Price
 from learning_signal.tools.plan.settings import SessionSettings
+
+if TYPE_CHECKING:  # prices are also read where no agent is
+    from autogen_core.models import CreateResult
+
+    from learning_signal.agents.model.call import Call
 
 FREE = Price(input=0.0, output=0.0)
 
@@ -30,3 +39,41 @@ def refuse_unpriced(settings: SessionSettings, budget: Budget) -> None:
                 f"The budget limits USD, but the price of {name} ({role}) is not known: add a table "
                 f'[prices."{name}"] with input and output in USD per million tokens to a file and give it by --config.'
             )
+
+
+def request_tokens(call: Call) -> int:
+    """Tokens of a request, estimated."""
+    sent = [message.model_dump_json() for message in call.messages]
+    return count_tokens("\n".join([*sent, *map(json.dumps, call.schemas)]))
+
+
+def tokens_of_reply(spec: BackendSpec, call: Call, result: CreateResult) -> dict[str, Any]:
+    """Token columns of ``llm_calls`` for a usable reply: the server's own count where it is believable (autogen says 0
+    where the server gave none), else an estimate.
+    """
+    usage = result.usage
+    counted = usage.prompt_tokens > 0 and believable(usage.prompt_tokens) and believable(usage.completion_tokens)
+    if counted and (spec.provider in EMBEDDED or usage.completion_tokens > 0):
+        return _columns(spec, usage.prompt_tokens, usage.completion_tokens)
+    said = json.dumps(result.model_dump(mode="json", exclude={"logprobs"}))
+    return {"tokens_in": request_tokens(call), "tokens_out": count_tokens(said), "tokens_source": "estimate"}
+
+
+def tokens_of_failure(spec: BackendSpec, note: WireNote) -> dict[str, Any]:
+    """Token columns of a reply that was of no use, which is paid for too; none where the server gave no count."""
+    usage = note.usage
+    if usage is None or usage[0] <= 0 or not all(map(believable, usage)):
+        return {}
+    return _columns(spec, *usage)
+
+
+def with_cost(columns: dict[str, Any], price: Price | None) -> dict[str, Any]:
+    """Token columns with their USD, where both are known."""
+    if price is None or not columns:
+        return columns
+    return columns | {"cost_usd": price.of(columns["tokens_in"], columns["tokens_out"])}
+
+
+def _columns(spec: BackendSpec, received: int, sent: int) -> dict[str, Any]:
+    source = "estimate" if spec.provider in EMBEDDED else "server"  # an embedded backend estimates its own
+    return {"tokens_in": received, "tokens_out": sent, "tokens_source": source}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import string
 from collections.abc import Sequence
 
 from autogen_core import FunctionCall
@@ -34,14 +35,13 @@ class EmptyReply(Exception):
     """The model answered with neither text nor a tool call."""
 
 
-def sanitise(result: CreateResult, tool_names: Sequence[str], turn: int) -> CreateResult:
+def sanitise(result: CreateResult, tool_names: Sequence[str]) -> CreateResult:
     """``result`` as the agent may have it.
 
-    Reasoning in ``<think>`` blocks moves from the text to ``thought``. Tool calls get a unique id (derived
-    from ``turn``, the number of assistant messages before, and the call, so that the same reply always gets
-    the same ids), empty arguments become ``{}``, a name with a prefix such as ``functions.`` becomes the
-    tool's, and exact repetitions are dropped. Whatever is left out for its length or number is said in the
-    reply. Idempotent.
+    Reasoning in ``<think>`` blocks moves from the text to ``thought``. Of tool calls, empty arguments become ``{}``,
+    a name with a prefix such as ``functions.`` becomes the tool's, and exact repetitions are dropped; ids stay as
+    the server gave them (``with_own_ids`` makes those that are used). Whatever is left out for its length or number
+    is said in the reply. Idempotent.
 
     Raises:
         EmptyReply, TruncatedReply, UnreadableReply: there is nothing to act on.
@@ -57,9 +57,24 @@ def sanitise(result: CreateResult, tool_names: Sequence[str], turn: int) -> Crea
         return result.model_copy(update={"content": _cut(text), "thought": _cut(thought)})
     if not result.content:
         raise EmptyReply()
-    calls = _calls(result.content, tool_names, turn, notes)
+    calls = _calls(result.content, tool_names, notes)
     thought = "\n".join(part for part in (_cut(thought), *notes) if part) or None
     return result.model_copy(update={"content": calls, "thought": thought})
+
+
+def with_own_ids(result: CreateResult, request: str) -> CreateResult:
+    """``result`` with tool-call ids derived from ``request``, the text or hash of what was asked: unique in a session
+    whatever ids the model uses, and the same whenever it is asked again. A call that has happened is recognised by it.
+
+    Nine letters and digits, because some servers (Mistral's) refuse a history with any other ids.
+    """
+    if isinstance(result.content, str):
+        return result
+    calls = [
+        FunctionCall(id=_call_id(f"{request}|{index}"), name=call.name, arguments=call.arguments)
+        for index, call in enumerate(result.content)
+    ]
+    return result.model_copy(update={"content": calls})
 
 
 def split_thinking(text: str) -> tuple[str, str | None]:
@@ -110,10 +125,9 @@ def repair_history(messages: Sequence[LLMMessage]) -> list[LLMMessage]:
     return repaired
 
 
-def _calls(calls: Sequence[FunctionCall], tool_names: Sequence[str], turn: int, notes: list[str]) -> list[FunctionCall]:
+def _calls(calls: Sequence[FunctionCall], tool_names: Sequence[str], notes: list[str]) -> list[FunctionCall]:
     kept: list[FunctionCall] = []
     seen: set[tuple[str, str]] = set()
-    ids: set[str] = set()
     for index, call in enumerate(calls):
         arguments = call.arguments if isinstance(call.arguments, str) else json.dumps(call.arguments)
         if arguments.strip() in ("", "null"):
@@ -128,13 +142,17 @@ def _calls(calls: Sequence[FunctionCall], tool_names: Sequence[str], turn: int, 
             notes.append(f"[{len(calls) - index} tool calls were left out: at most {MOST_CALLS} per reply]")
             break
         seen.add((name, arguments))
-        call_id = call.id if isinstance(call.id, str) else ""
-        if not call_id or call_id in ids or call_id.isdigit():
-            digest = hashlib.sha256(f"{turn}|{index}|{name}|{arguments}".encode()).hexdigest()
-            call_id = f"call_{digest[:16]}"
-        ids.add(call_id)
-        kept.append(FunctionCall(id=call_id, name=name, arguments=arguments))
+        kept.append(FunctionCall(id=call.id if isinstance(call.id, str) else "", name=name, arguments=arguments))
     return kept
+
+
+def _call_id(text: str) -> str:
+    alphabet = string.digits + string.ascii_letters
+    number, letters = int(hashlib.sha256(text.encode()).hexdigest(), 16), ""
+    for _ in range(9):
+        number, place = divmod(number, len(alphabet))
+        letters += alphabet[place]
+    return letters
 
 
 def _tool_name(name: str, known: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from learning_signal.agents.model.keys import refused_key, refused_variable
+from learning_signal.agents.model.keys import is_placeholder, refused_key, refused_variable
 
 Provider = Literal["rules", "random", "openai", "openai-api", "ollama", "anthropic", "replay"]
 PROVIDERS: tuple[Provider, ...] = ("rules", "random", "openai", "openai-api", "ollama", "anthropic", "replay")
@@ -232,6 +232,16 @@ def read_key(spec: BackendSpec, environment: Mapping[str, str]) -> str | None:
             f"set it (export {variable}=...) or choose another backend, e.g. 'rules'."
         )
     return None
+
+
+def read_secrets(spec: BackendSpec, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The key of ``spec`` as what must never be written; none where it has no key or only a placeholder for one.
+
+    Raises:
+        SpecError: as ``read_key``.
+    """
+    key = read_key(spec, environment)
+    return () if key is None or is_placeholder(key) else (key,)
 
 
 def refuse_role(spec: BackendSpec, role: str) -> None:

@@ -11,6 +11,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from learning_signal.agents.model.text import one_line
+
 
 class UnreadableReply(Exception):
     """The server answered, but not with a chat completion. The text says what it answered."""
@@ -34,20 +36,7 @@ MOST_TOKENS = 10**9
 """A server that counts more of them in one answer, or fewer than none, is not believed."""
 
 NOTE: ContextVar[WireNote | None] = ContextVar("NOTE", default=None)
-"""The note of the attempt in flight, set by whoever records it."""
-
-
-def watch(client: Any) -> None:
-    """Make the autogen client ``client`` hand every raw reply to ``inspect`` first."""
-    completions = client._client.chat.completions
-    ask = completions.create
-
-    async def create(**request: Any) -> Any:
-        reply = await ask(**request)
-        inspect(reply)
-        return reply
-
-    completions.create = create
+"""The note of the attempt in flight, set by the lowest layer: autogen's client, which is between, passes none on."""
 
 
 def inspect(reply: Any) -> None:
@@ -108,18 +97,13 @@ def _mend_call(call: Any) -> None:
 
 def _describe(reply: Any) -> str:
     if isinstance(reply, str):
-        return f"text that is no JSON, beginning {_one_line(reply)!r}"
+        return f"text that is no JSON, beginning {one_line(reply, 80)!r}"
     error = (getattr(reply, "model_extra", None) or {}).get("error")
     if error is not None:
         detail = error.get("message", error) if isinstance(error, dict) else error
-        return f"an error inside a successful reply: {_one_line(str(detail))}"
+        return f"an error inside a successful reply: {one_line(str(detail), 80)}"
     return "a reply without choices"
 
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
-
-
-def _one_line(text: str, limit: int = 80) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= limit else line[: limit - 3] + "..."

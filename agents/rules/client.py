@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -21,6 +20,7 @@ from autogen_core.models import (
 from autogen_core.tools import Tool, ToolSchema
 from pydantic import BaseModel
 
+from learning_signal.agents.model.replies import with_own_ids
 from learning_signal.agents.rules import coordinator, critic, generator, validator
 from learning_signal.agents.rules.reading import Answer, Conversation, read
 
@@ -81,10 +81,11 @@ class RulesClient(ChatCompletionClient, Component[RulesConfig]):
         unknown = sorted({request.name for request in reply.requests} - set(offered))
         if unknown:
             reply = Answer(f"I would call {', '.join(unknown)}, but I am only offered {', '.join(sorted(offered))}.")
-        content, thought = self._content(reply, messages)
+        content, thought = self._content(reply)
         usage = self._count(messages, tools, reply)
         finish_reason = "stop" if isinstance(content, str) else "function_calls"
-        return CreateResult(content=content, thought=thought, usage=usage, cached=False, finish_reason=finish_reason)
+        result = CreateResult(content=content, thought=thought, usage=usage, cached=False, finish_reason=finish_reason)
+        return with_own_ids(result, "\n".join([self.role, *map(_message_text, messages)]))
 
     async def create_stream(
         self, messages: Sequence[LLMMessage], **options: Any
@@ -140,15 +141,15 @@ class RulesClient(ChatCompletionClient, Component[RulesConfig]):
     def _from_config(cls, config: RulesConfig) -> RulesClient:
         return cls(config.role)
 
-    def _content(self, reply: Answer, messages: Sequence[LLMMessage]) -> tuple[str | list[FunctionCall], str | None]:
+    def _content(self, reply: Answer) -> tuple[str | list[FunctionCall], str | None]:
         if not reply.requests:
             return reply.thought, None
-        said = "\n".join([self.role, *map(_message_text, messages)])
-        calls = []
-        for index, request in enumerate(reply.requests):
-            arguments = json.dumps(request.arguments, sort_keys=True, allow_nan=False)
-            digest = hashlib.sha256(f"{said}\n{index} {request.name} {arguments}".encode()).hexdigest()
-            calls.append(FunctionCall(id=f"call_{digest[:20]}", name=request.name, arguments=arguments))
+        calls = [
+            FunctionCall(
+                id="", name=request.name, arguments=json.dumps(request.arguments, sort_keys=True, allow_nan=False)
+            )
+            for request in reply.requests
+        ]
         return calls, reply.thought
 
     def _count(self, messages: Sequence[LLMMessage], tools: Sequence[Tool | ToolSchema], reply: Answer) -> RequestUsage:

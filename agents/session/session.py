@@ -13,9 +13,9 @@ from loguru import logger
 from pydantic import BaseModel, ValidationError
 
 from learning_signal.agents.deliberation import Deliberation
+from learning_signal.agents.model.call import CallContext
 from learning_signal.agents.model.faults import BackendError
 from learning_signal.agents.model.prices import refuse_unpriced
-from learning_signal.agents.model.recording import CallContext
 from learning_signal.agents.model.tokens import count_tokens
 from learning_signal.agents.roles import build_cast, secrets_of
 from learning_signal.agents.session.consent import uses_of_session

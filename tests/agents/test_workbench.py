@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 from typing import Annotated, Literal
 
@@ -14,10 +15,9 @@ from autogen_core import CancellationToken, FunctionCall
 from autogen_core.models import CreateResult, ModelInfo, RequestUsage
 from pydantic import BaseModel, ConfigDict, Field
 
-from learning_signal.agents.model.backends import agent_client
-from learning_signal.agents.model.guard import ForwardingClient, Limits
-from learning_signal.agents.model.recording import CallContext
+from learning_signal.agents.model.call import CallContext, Limits
 from learning_signal.agents.model.specs import parse_spec
+from learning_signal.agents.model.stack.client import AgentClient, agent_client
 from learning_signal.agents.schemas import parse_arguments, plain_schema, readable_problems
 from learning_signal.agents.workbench import ToolAgent, ToolWorkbench
 from learning_signal.ledger.errors import LedgerError
@@ -400,7 +400,7 @@ def test_many_problems_are_counted():
 # under a real agent ---------------------------------------------------------------------------------------------
 
 
-class _Scripted(ForwardingClient):
+class _Scripted(AgentClient):
     """A model that gives the scripted replies, whatever it is asked."""
 
     model_info = ModelInfo(
@@ -408,7 +408,6 @@ class _Scripted(ForwardingClient):
     )
 
     def __init__(self, *script):
-        super().__init__(None)
         self.script = list(script)
         self.seen = []
 
@@ -513,7 +512,8 @@ def test_a_phase_over_http_resumes_without_asking_or_doing_anything_twice(ledger
         ("submit", "refused", None),
         ("submit", "ok", None),
     ]
-    assert len({row["call_id"] for row in calls_made(ledger)}) == 5
+    ids = [row["call_id"] for row in calls_made(ledger)]
+    assert len(set(ids)) == 5 and all(re.fullmatch("[0-9A-Za-z]{9}", call_id) for call_id in ids)  # as Mistral wants
     last = requests[-1].body["messages"]
     assert [message["role"] for message in last].count("tool") == 4
     assert all(json.loads(c["function"]["arguments"]) is not None for m in last for c in m.get("tool_calls", []))

@@ -15,10 +15,11 @@ from loguru import logger
 
 import learning_signal.agents.session.session
 from learning_signal import run
-from learning_signal.agents.model.backends import build_client, check
-from learning_signal.agents.model.keys import DECLARED, TOKENS, refused_key, refused_variable
-from learning_signal.agents.model.specs import SpecError, parse_spec, read_key
+from learning_signal.agents.model.backends import build_client
+from learning_signal.agents.model.keys import DECLARED, PLACEHOLDERS, TOKENS, refused_key, refused_variable
+from learning_signal.agents.model.specs import SpecError, parse_spec, read_key, read_secrets
 from learning_signal.agents.model.transport import MOST_BYTES
+from learning_signal.agents.model.trial import check
 from learning_signal.agents.session.session import run_session
 from learning_signal.ledger.connection import open_to_read
 from learning_signal.ledger.read.reader import Reader
@@ -115,6 +116,37 @@ def test_a_key_that_cannot_be_used_or_kept_out_of_the_log_is_refused_when_read(k
 def test_a_usable_key_is_taken_as_it_is():
     assert refused_key("lab-key-2026abcd", "LAB_API_KEY") is None  # 16 characters
     assert read_key(parse_spec("openai/x"), {"OPENAI_API_KEY": f" {KEY} "}) == KEY
+
+
+@pytest.mark.parametrize("key", sorted(PLACEHOLDERS) + ["EMPTY", "None"])
+def test_a_placeholder_is_sent_as_it_is_and_is_no_secret(key):
+    spec, environment = parse_spec("openai/x"), {"OPENAI_API_KEY": key}
+    assert read_key(spec, environment) == key and read_secrets(spec, environment) == ()
+    with pytest.raises(SpecError, match="fewer than 16 characters"):  # negative control: the list is closed
+        read_key(spec, {"OPENAI_API_KEY": key[:12] + "x"})
+    assert read_secrets(spec, {"OPENAI_API_KEY": KEY}) == (KEY,)
+
+
+def test_a_session_on_a_server_without_keys_keeps_its_words(tmp_path, monkeypatch):
+    """Over HTTP: OPENAI_API_KEY=EMPTY works, and no text loses the words that stand for having no key."""
+    monkeypatch.setenv("OPENAI_API_KEY", "EMPTY")
+    words = "None of the shelves is EMPTY, none is empty."
+
+    async def main():
+        async with serving(text(words), error(400, "that is all")) as server:
+            monkeypatch.setenv("OPENAI_BASE_URL", server.address)
+            settings = with_critic(tiny_settings(tmp_path), "openai/some-model")
+            outcome = await run_session(settings, observer=Recorder(), executor=InlinePool(settings.store))
+            return outcome, server.requests
+
+    outcome, requests = asyncio.run(main())
+    assert outcome.status == "paused" and "that is all" in outcome.stop_reason
+    assert requests[0].headers["authorization"] == "Bearer EMPTY"
+    sent = json.dumps([request.body for request in requests])
+    assert words in sent and "[redacted]" not in sent  # the second request repeats what the first was answered
+    with Reader.open(tmp_path / "ledger.db") as reader:
+        assert any(words in event.title for event in reader.events())
+    assert b"[redacted]" not in (tmp_path / "ledger.db").read_bytes()
 
 
 # where a key is sent ---------------------------------------------------------------------------------------------

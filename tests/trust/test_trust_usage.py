@@ -8,11 +8,10 @@ import sqlite3
 import pytest
 
 from learning_signal import run
-from learning_signal.agents.model.backends import agent_client
+from learning_signal.agents.model.call import CallContext, Limits
 from learning_signal.agents.model.faults import BackendError
-from learning_signal.agents.model.guard import Limits
-from learning_signal.agents.model.recording import CallContext
 from learning_signal.agents.model.specs import parse_spec
+from learning_signal.agents.model.stack.client import agent_client
 from learning_signal.agents.model.wire import MOST_TOKENS, believable
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.write.writer import Ledger

@@ -22,12 +22,14 @@ from autogen_core.models import (
 )
 from loguru import logger
 
-from learning_signal.agents.model.backends import agent_client, backend_table, build_client, check
+from learning_signal.agents.model.backends import backend_table, build_client
+from learning_signal.agents.model.call import Call, CallContext, Limits
 from learning_signal.agents.model.faults import BackendError, classify, mask
-from learning_signal.agents.model.guard import ForwardingClient, GuardedClient, Limits
-from learning_signal.agents.model.recording import CallContext
-from learning_signal.agents.model.replies import EmptyReply, repair_history, sanitise, split_thinking
+from learning_signal.agents.model.replies import EmptyReply, repair_history, sanitise, split_thinking, with_own_ids
 from learning_signal.agents.model.specs import SpecError, parse_spec
+from learning_signal.agents.model.stack.client import agent_client
+from learning_signal.agents.model.stack.layers import Guard, Provider
+from learning_signal.agents.model.trial import check
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.write.writer import Ledger
 from tests.support import scripted_server as wire
@@ -261,8 +263,8 @@ def test_retry_after_is_honoured_up_to_a_cap(ledger):
 
         async with serving(wire.error(429, retry_after=header), wire.text("ok")) as server:
             spec = parse_spec(f"openai-api/m@{server.address}")
-            guard = GuardedClient(build_client(spec, "critic", environment={}), spec, limits=QUICK, sleep=sleep)
-            await guard.create(ASK)
+            client = Provider(build_client(spec, "critic", environment={}))
+            await Guard(client, spec, limits=QUICK, sleep=sleep).answer(Call(ASK))
         return waits
 
     assert asyncio.run(waited("0.1")) == [0.1]
@@ -359,23 +361,32 @@ def reply(content, thought=None, finish="stop"):
 
 
 def test_what_is_left_out_of_a_reply_is_said():
-    long = sanitise(reply("x" * 100_000), [], 0)
+    long = sanitise(reply("x" * 100_000), [])
     assert len(long.content) == 40_000 and "the first 40000 of 100000 characters" in long.content
     many = [FunctionCall(id=str(n), name="look", arguments=json.dumps({"x": n})) for n in range(20)]
-    cleaned = sanitise(reply(many), ["look"], 0)
+    cleaned = sanitise(reply(many), ["look"])
     assert len(cleaned.content) == 16 and "[4 tool calls were left out" in cleaned.thought
     twice = [FunctionCall(id="a", name="look", arguments="{}"), FunctionCall(id="b", name="look", arguments="{}")]
-    assert "a repetition of the call to look" in sanitise(reply(twice), ["look"], 0).thought
+    assert "a repetition of the call to look" in sanitise(reply(twice), ["look"]).thought
 
 
-def test_sanitising_is_idempotent_and_deterministic():
+def test_sanitising_is_idempotent():
     calls = [
         FunctionCall(id="", name="tools:look", arguments="null"),
         FunctionCall(id="1", name="look", arguments="[]"),
     ]
-    once = sanitise(reply(calls, thought="<think>hm</think>"), ["look"], 2)
-    assert once == sanitise(once, ["look"], 2) == sanitise(reply(calls, thought="hm"), ["look"], 2)
-    assert once.content != sanitise(reply(calls, thought="hm"), ["look"], 3).content
+    once = sanitise(reply(calls, thought="<think>hm</think>"), ["look"])
+    assert once == sanitise(once, ["look"]) == sanitise(reply(calls, thought="hm"), ["look"])
+
+
+def test_ids_of_tool_calls_are_those_of_the_request():
+    calls = [FunctionCall(id="", name="look", arguments="{}"), FunctionCall(id="", name="look", arguments="[]")]
+    once = with_own_ids(reply(calls), "a" * 64)
+    assert once == with_own_ids(once, "a" * 64) == with_own_ids(reply(calls), "a" * 64)
+    assert once.content != with_own_ids(reply(calls), "b" * 64).content
+    ids = [call.id for call in once.content]
+    assert len(set(ids)) == 2 and all(len(name) == 9 and name.isalnum() and name.isascii() for name in ids)
+    assert with_own_ids(reply("text"), "a" * 64).content == "text"
 
 
 @pytest.mark.parametrize(
@@ -433,16 +444,16 @@ def test_the_rules_run_through_the_same_stack(ledger):
 
 
 def test_a_fault_of_the_rules_is_not_retried():
-    class _Broken(ForwardingClient):
+    class _Broken:
         calls = 0
 
-        async def create(self, messages, **options):
+        async def answer(self, call):
             self.calls += 1
             raise KeyError("stage")
 
-    broken = _Broken(None)
+    broken = _Broken()
     with pytest.raises(BackendError, match="Backend 'rules' failed with KeyError: 'stage'"):
-        asyncio.run(GuardedClient(broken, parse_spec("rules")).create(ASK))
+        asyncio.run(Guard(broken, parse_spec("rules"), limits=Limits()).answer(Call(ASK)))
     assert broken.calls == 1
     assert classify(EmptyReply(), parse_spec("rules")).kind == "empty"
 

@@ -1,0 +1,106 @@
+"""One call of a model, as the layers of ``stack`` hand it down: by whom, within which limits, named by which hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from autogen_core import CancellationToken
+from autogen_core.models import LLMMessage
+
+from learning_signal.agents.model.specs import BackendSpec
+from learning_signal.agents.model.wire import WireNote
+from learning_signal.ledger.write.writer import Ledger
+
+
+@dataclass
+class CallContext:
+    """Where the session stands; its owner keeps it up to date and every call is recorded under it.
+
+    ``round``, ``phase`` and ``step`` together must name one model call of an agent: the same call after a
+    resume has the same three, another call never has. Put the refinement and the number of the question
+    into ``step``.
+    """
+
+    round: int | None = None
+    phase: str | None = None
+    step: str = ""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who calls, for the ledger: one agent of one session."""
+
+    ledger: Ledger
+    session: str
+    role: str
+    spec: BackendSpec
+    context: CallContext
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long and how often one answer is asked for."""
+
+    attempts: int = 5
+    """Most attempts."""
+    timeout: float = 120.0
+    """Seconds one attempt may take."""
+    deadline: float = 300.0
+    """Seconds one answer may take, attempts and waits together."""
+    backoff: float = 0.5
+    """Seconds before the second attempt; doubles with each further one, with a jitter of a quarter."""
+    longest_wait: float = 30.0
+    """Longest wait in seconds, also where the server asks for a longer one."""
+
+    def with_spec(self, spec: BackendSpec) -> Limits:
+        """These limits, except where ``spec`` sets its own."""
+        chosen = {name: getattr(spec.parameters, name) for name in ("attempts", "timeout", "deadline")}
+        return replace(self, **{name: value for name, value in chosen.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class Call:
+    """What is asked of a model."""
+
+    messages: Sequence[LLMMessage]
+    tools: Sequence[Any] = ()
+    """autogen tools or tool schemas."""
+    request: str = ""
+    """``request_hash`` of the call as the agent made it, before a layer changes the messages."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """autogen's other arguments of ``create``, passed on as they are."""
+    cancellation_token: CancellationToken | None = None
+    note: WireNote = field(default_factory=WireNote)
+    """What the reply to this attempt says about itself; filled in at the wire."""
+
+    @property
+    def schemas(self) -> list[dict[str, Any]]:
+        """The schemas of the tools."""
+        return schemas(self.tools)
+
+    @property
+    def tool_names(self) -> list[str]:
+        """The names of the tools."""
+        return [tool["name"] if isinstance(tool, Mapping) else tool.name for tool in self.tools]
+
+
+def request_hash(
+    spec: BackendSpec, role: str, context: CallContext, messages: Sequence[LLMMessage], tools: Sequence[Any]
+) -> str:
+    """SHA-256 over everything that makes a request: backend, place in the session, messages and tools."""
+    parts = [
+        spec.text,
+        [role, context.round, context.phase, context.step],
+        [message.model_dump(mode="json") for message in messages],
+        schemas(tools),
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def schemas(tools: Sequence[Any]) -> list[dict[str, Any]]:
+    """The schema of each autogen tool; what is one already stays as it is."""
+    return [tool if isinstance(tool, dict) else dict(tool.schema) for tool in tools]

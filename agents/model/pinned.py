@@ -1,0 +1,42 @@
+"""Every use of something private to autogen, which is why pyproject.toml pins it to one version (0.7.5).
+
+On an upgrade, check these and nothing else:
+
+* ``autogen_ext.models.openai._model_info.get_info``, ``autogen_ext.models.anthropic._model_info.get_info``:
+  what a named model can do; there is no public way to ask.
+* ``OpenAIChatCompletionClient._client``: the SDK's client inside autogen's. autogen has no hook between the SDK's reply
+  and its own reading of it, which raises AttributeError or IndexError on a reply of the wrong shape.
+* ``AssistantAgent._execute_tool_call``: overridden by ``agents.workbench.ToolAgent``;
+  ``tests/agents/test_workbench.py`` fails where it is no longer called.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+
+def known_model(family: str, name: str) -> Any | None:
+    """autogen's entry for the model ``name`` of ``family`` (``openai`` or ``anthropic``), or None where it has none.
+
+    Raises ``ImportError`` where the packages of that family are not installed.
+    """
+    table = importlib.import_module(f"autogen_ext.models.{family}._model_info")
+    try:
+        return table.get_info(name)
+    except (KeyError, ValueError):
+        return None
+
+
+def watch_replies(client: Any, look: Callable[[Any], None]) -> None:
+    """Make autogen's OpenAI client ``client`` hand every reply of the SDK to ``look`` before it reads it."""
+    completions = client._client.chat.completions
+    ask: Callable[..., Awaitable[Any]] = completions.create
+
+    async def create(**request: Any) -> Any:
+        reply = await ask(**request)
+        look(reply)
+        return reply
+
+    completions.create = create

@@ -1,0 +1,1 @@
+"""The layers between an agent and its model, and the client that they make together."""

@@ -1,0 +1,98 @@
+"""The client that an agent talks through: autogen's protocol in front of the layers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any
+
+from autogen_core import CancellationToken
+from autogen_core.models import ChatCompletionClient, CreateResult, LLMMessage, ModelInfo, RequestUsage
+
+from learning_signal.agents.model.backends import build_client
+from learning_signal.agents.model.call import Call, CallContext, Caller, Limits, request_hash
+from learning_signal.agents.model.specs import BackendSpec, read_secrets
+from learning_signal.agents.model.stack.layers import Afford, Guard, Layer, Memory, Provider, Recorder, TimeLimit
+from learning_signal.agents.model.tokens import count_tokens
+from learning_signal.ledger.write.writer import Ledger
+from learning_signal.tools.plan.budget import Price
+
+
+def agent_client(
+    spec: BackendSpec,
+    role: str,
+    *,
+    ledger: Ledger,
+    session_id: str,
+    context: CallContext,
+    limits: Limits | None = None,
+    environment: Mapping[str, str] = os.environ,
+    price: Price | None = None,
+    afford: Afford | None = None,
+) -> AgentClient:
+    """The client an agent talks through: all layers over the client of its backend.
+
+    The key, if there is one, is also given to ``ledger`` as a secret. ``price`` is for the costs that are recorded;
+    ``afford`` is asked before every attempt. A client belongs to one event loop.
+
+    Raises:
+        SpecError: the key, a package or the provider is missing.
+    """
+    secrets = read_secrets(spec, environment)
+    ledger.add_secrets(secrets)
+    bounds = (limits or Limits()).with_spec(spec)
+    caller = Caller(ledger, session_id, role, spec, context)
+    client = build_client(spec, role, environment=environment, timeout=bounds.timeout)
+    provider = TimeLimit(Provider(client), bounds.timeout)
+    recorder = Recorder(provider, caller, secrets=secrets, price=price, afford=afford)
+    return AgentClient(Memory(Guard(recorder, spec, limits=bounds, secrets=secrets), caller), caller, client)
+
+
+class AgentClient(ChatCompletionClient):
+    """Top of the stack: autogen's protocol on one side, ``Call`` on the other. Never streams, never downloads."""
+
+    def __init__(self, below: Layer, caller: Caller, client: ChatCompletionClient):
+        self._below, self._caller, self._client = below, caller, client
+
+    async def create(
+        self,
+        messages: Sequence[LLMMessage],
+        *,
+        tools: Sequence[Any] = (),
+        cancellation_token: CancellationToken | None = None,
+        **options: Any,
+    ) -> CreateResult:
+        """The model's reply. ``BackendError`` where it gives none that is usable."""
+        caller = self._caller
+        request = request_hash(caller.spec, caller.role, caller.context, messages, tools)
+        return await self._below.answer(Call(messages, tools, request, options, cancellation_token))
+
+    async def create_stream(
+        self, messages: Sequence[LLMMessage], **options: Any
+    ) -> AsyncGenerator[str | CreateResult, None]:
+        """The whole reply as one chunk: streamed replies lose usage and tool calls on some servers."""
+        yield await self.create(messages, **options)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    def actual_usage(self) -> RequestUsage:
+        return self._client.actual_usage()
+
+    def total_usage(self) -> RequestUsage:
+        return self._client.total_usage()
+
+    def count_tokens(self, messages: Sequence[LLMMessage], *, tools: Sequence[Any] = ()) -> int:
+        """Tokens of ``messages``, counted offline (the providers' own counters download a vocabulary)."""
+        return sum(count_tokens(message.model_dump_json()) for message in messages)
+
+    def remaining_tokens(self, messages: Sequence[LLMMessage], *, tools: Sequence[Any] = ()) -> int:
+        raise NotImplementedError("the context window of an arbitrary model is not known")
+
+    @property
+    def capabilities(self) -> ModelInfo:
+        return self._client.model_info
+
+    @property
+    def model_info(self) -> ModelInfo:
+        return self._client.model_info

@@ -1,0 +1,265 @@
+"""The layers between an agent and its model, in the order in which a call goes down through them.
+
+    autogen's AssistantAgent (deliberation.py)
+     |  messages, tools                                                    ^  reply
+     v                                                                     |
+    AgentClient   names the call by a hash: Call.request                   |  speaks autogen's protocol
+    Memory        a request that the ledger has an answer to ends here     |  gives tool calls ids of this session
+    Guard         repairs the history                                      |  asks again after a fault that may pass
+    Recorder      asks the budget, writes a pending row                    |  completes it: ok, error or interrupted
+    TimeLimit     -                                                        |  ends an attempt that takes too long
+    Provider      -                                                        |  makes the reply safe to act on
+     |                                                                     |
+     v                                                                     |
+    autogen's client of the backend (backends.py), wire.py, transport.py   |  checks the raw reply, fills Call.note
+
+The SDKs' own retries are off; ``Guard`` is the only retry loop. Streaming is not used: it loses usage and calls.
+What one layer tells another stands in the ``Call``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from autogen_core.models import ChatCompletionClient, CreateResult, LLMMessage
+
+from learning_signal.agents.model.call import Call, Caller, Limits
+from learning_signal.agents.model.faults import RETRYABLE, BackendError, classify
+from learning_signal.agents.model.prices import request_tokens, tokens_of_failure, tokens_of_reply, with_cost
+from learning_signal.agents.model.replies import repair_history, sanitise, with_own_ids
+from learning_signal.agents.model.specs import BackendSpec
+from learning_signal.agents.model.text import summary
+from learning_signal.agents.model.wire import NOTE, WireNote
+from learning_signal.ledger.canonical import BodyHash
+from learning_signal.ledger.errors import LedgerError
+from learning_signal.ledger.write.recall import recall_reply
+from learning_signal.tools.base import CannotGoOn
+from learning_signal.tools.plan.budget import Price
+
+Afford = Callable[[int, float], None]
+"""Told the estimated tokens of a request and their USD; raises ``CannotGoOn`` where the budget does not cover them."""
+
+
+class Layer(Protocol):
+    """What answers a call, by itself or with the help of the layer below."""
+
+    async def answer(self, call: Call) -> CreateResult:
+        """The reply to ``call``."""
+
+
+class Memory:
+    """Answers from the ledger where this very step was answered before it was cut short.
+
+    This makes a resumed step the same even behind a backend that would answer differently each time.
+    """
+
+    def __init__(self, below: Layer, caller: Caller):
+        self._below, self._caller = below, caller
+
+    async def answer(self, call: Call) -> CreateResult:
+        recorded = recall_reply(self._caller.ledger, self._caller.session, call.request)
+        reply = CreateResult.model_validate_json(recorded) if recorded is not None else await self._below.answer(call)
+        return with_own_ids(reply, call.request)
+
+
+class Guard:
+    """Asks ``below`` until it gives a usable reply, at most ``limits.attempts`` times within ``limits.deadline``.
+
+    Raises:
+        BackendError: from ``answer``, once the error is permanent or the limits are used up.
+    """
+
+    def __init__(
+        self,
+        below: Layer,
+        spec: BackendSpec,
+        *,
+        limits: Limits,
+        secrets: Iterable[str] = (),
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ):
+        self._below, self._spec, self._limits = below, spec, limits.with_spec(spec)
+        self._secrets, self._sleep = tuple(secrets), sleep
+
+    async def answer(self, call: Call) -> CreateResult:
+        limits, clock = self._limits, asyncio.get_running_loop().time
+        end = clock() + limits.deadline
+        repaired = replace(call, messages=repair_history(call.messages))
+        attempt = 1
+        while True:
+            try:
+                async with asyncio.timeout(end - clock()):
+                    return await self._below.answer(repaired)
+            except (LedgerError, CannotGoOn):  # the recorder's and the budget's: no fault of the backend
+                raise
+            except Exception as failure:  # noqa: BLE001 - classify sorts every kind; cancellation is no Exception
+                # a chain to the SDK's exception would carry the request's headers, and with them the key
+                error = classify(failure, self._spec, self._secrets)
+            wait = self._wait(error, attempt, call.messages)
+            if error.kind not in RETRYABLE:
+                raise error from None
+            if attempt >= limits.attempts or clock() + wait >= end:
+                raise _given_up(error, attempt) from None
+            pause = asyncio.ensure_future(self._sleep(wait))
+            if call.cancellation_token is not None:
+                call.cancellation_token.link_future(pause)
+            await pause
+            attempt += 1
+
+    def _wait(self, error: BackendError, attempt: int, messages: Sequence[LLMMessage]) -> float:
+        """Seconds before the next attempt: the server's wish, or exponential backoff with a deterministic jitter."""
+        if error.retry_after is not None:
+            return min(error.retry_after, self._limits.longest_wait)
+        seed = f"{attempt}|{messages[-1].model_dump_json() if messages else ''}"
+        share = int(hashlib.sha256(seed.encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
+        return min(self._limits.backoff * 2 ** (attempt - 1) * (0.75 + 0.5 * share), self._limits.longest_wait)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """The row of an attempt in flight, its event, and when the attempt began (``time.perf_counter``)."""
+
+    number: int
+    event: int
+    started: float
+
+
+class Recorder:
+    """One ``llm_calls`` row per attempt, pending before it and completed after it."""
+
+    def __init__(
+        self,
+        below: Layer,
+        caller: Caller,
+        *,
+        secrets: Iterable[str] = (),
+        price: Price | None = None,
+        afford: Afford | None = None,
+    ):
+        self._below, self._caller, self._secrets = below, caller, tuple(secrets)
+        self._price, self._afford = price, afford
+        self._last_request, self._attempt = "", 0
+        self._stored: dict[str, BodyHash] = {}
+        """Bodies of the last request that was recorded, by their JSON."""
+
+    async def answer(self, call: Call) -> CreateResult:
+        """The reply of the layer below.
+
+        Raises:
+            BackendError: whatever went wrong, classified as it is recorded.
+            CannotGoOn: the budget does not cover the call; nothing was sent.
+        """
+        spec, role = self._caller.spec, self._caller.role
+        if self._afford is not None:
+            tokens = request_tokens(call)
+            self._afford(tokens, 0.0 if self._price is None else self._price.of(tokens, 0))
+        call = replace(call, note=WireNote())
+        row = self._begin(call)
+        try:
+            result = await self._below.answer(call)
+        except asyncio.CancelledError:
+            self._end(row, call.note, "interrupted", f"The call of the {role} was interrupted.")
+            raise
+        except Exception as failure:  # noqa: BLE001 - classify sorts every kind
+            error = classify(failure, spec, self._secrets)
+            cost = with_cost(tokens_of_failure(spec, call.note), self._price)
+            self._end(row, call.note, "error", str(error), error_kind=error.kind, error=str(error), **cost)
+            # the SDK's exception holds the request's headers, and with them the key
+            raise error from None
+        self._end(
+            row,
+            call.note,
+            "ok",
+            f"{role}: {summary(result)}",
+            reply=result.model_dump(mode="json", exclude={"logprobs"}),
+            finish_reason=call.note.finish_reason or result.finish_reason,
+            **with_cost(tokens_of_reply(spec, call, result), self._price),
+        )
+        return result
+
+    def _begin(self, call: Call) -> _Row:
+        ledger, spec = self._caller.ledger, self._caller.spec
+        session, role, context = self._caller.session, self._caller.role, self._caller.context
+        self._attempt = self._attempt + 1 if call.request == self._last_request else 1
+        self._last_request = call.request
+        sent = [message.model_dump(mode="json") for message in call.messages]
+        place = {"round": context.round, "phase": context.phase, "agent": role}
+        stored: dict[str, BodyHash] = {}
+        with ledger.transaction("llm call begins"):
+            event = ledger.event(session, "llm_call", f"{role} asks {spec.text}", **place, status="pending")
+            row = ledger.add(
+                "llm_calls",
+                event_seq=event,
+                session_id=session,
+                agent=role,
+                request_hash=call.request,
+                attempt=self._attempt,
+                spec=spec.text,
+                model_requested=spec.model,
+                context=[self._body(message, stored) for message in sent],
+                tools=self._body(call.schemas, stored),
+                status="pending",
+            )
+        self._stored = stored
+        return _Row(row, event, time.perf_counter())
+
+    def _body(self, value: Any, stored: dict[str, BodyHash]) -> BodyHash:
+        """The body of ``value``, of which all but the newest were stored with the request before."""
+        text = json.dumps(value)
+        stored[text] = self._stored.get(text) or self._caller.ledger.json_body(value)
+        return stored[text]
+
+    def _end(self, row: _Row, note: WireNote, status: str, title: str, **columns: Any) -> None:
+        milliseconds = (time.perf_counter() - row.started) * 1000
+        noted = {"model_served": note.model_served, "finish_reason": note.finish_reason}
+        with self._caller.ledger.transaction(f"llm call {status}"):
+            self._caller.ledger.complete(
+                "llm_calls", row.number, status=status, latency_ms=milliseconds, **noted | columns
+            )
+            self._caller.ledger.complete_event(row.event, status, title, ref=("llm_calls", row.number))
+
+
+class TimeLimit:
+    """Gives one attempt ``seconds`` in all: the SDKs' own timeout starts anew with every byte that arrives.
+
+    It stands under the recorder, so that an attempt that took too long is recorded as that.
+    """
+
+    def __init__(self, below: Layer, seconds: float):
+        self._below, self._seconds = below, seconds
+
+    async def answer(self, call: Call) -> CreateResult:
+        async with asyncio.timeout(self._seconds):
+            return await self._below.answer(call)
+
+
+class Provider:
+    """Bottom of the stack: asks autogen's client of the backend, and makes its reply safe to act on."""
+
+    def __init__(self, client: ChatCompletionClient):
+        self._client = client
+
+    async def answer(self, call: Call) -> CreateResult:
+        """The reply. Raises whatever the client, the wire or ``sanitise`` raises."""
+        token = NOTE.set(call.note)
+        try:
+            received = await self._client.create(
+                call.messages, tools=call.tools, cancellation_token=call.cancellation_token, **call.options
+            )
+        finally:
+            NOTE.reset(token)
+        if call.note.usage is None:
+            call.note.usage = (received.usage.prompt_tokens, received.usage.completion_tokens)
+        return sanitise(received, call.tool_names)
+
+
+def _given_up(error: BackendError, attempts: int) -> BackendError:
+    if attempts == 1:
+        return error
+    return BackendError(error.kind, f"{str(error).rstrip('.')} (given up after {attempts} attempts).")
