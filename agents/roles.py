@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from autogen_core.models import ChatCompletionClient
 
 from learning_signal.agents.model.call import CallContext, Limits
+from learning_signal.agents.model.keys import read_secrets
 from learning_signal.agents.model.prices import price_of
-from learning_signal.agents.model.specs import parse_spec, read_secrets
+from learning_signal.agents.model.specs import parse_spec
 from learning_signal.agents.model.stack.client import agent_client
 from learning_signal.agents.prompts import ROLE_VARIABLES, Prompt, render
 from learning_signal.agents.schemas import tool_schema

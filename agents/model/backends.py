@@ -10,17 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from learning_signal.agents.model.keys import key_variable, read_key
 from learning_signal.agents.model.pinned import known_model, watch_replies
-from learning_signal.agents.model.specs import (
-    EXAMPLES,
-    PROVIDERS,
-    BackendSpec,
-    SpecError,
-    key_variable,
-    parse_spec,
-    read_key,
-    refuse_role,
-)
+from learning_signal.agents.model.specs import EXAMPLES, PROVIDERS, BackendSpec, SpecError, parse_spec, refuse_role
 
 if TYPE_CHECKING:  # autogen takes half a second to import: a spec error or the table must not wait for it
     from autogen_core.models import ChatCompletionClient

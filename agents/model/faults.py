@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
+from learning_signal.agents.model.keys import key_variable
 from learning_signal.agents.model.replies import EmptyReply
-from learning_signal.agents.model.specs import EMBEDDED, BackendSpec, key_variable
+from learning_signal.agents.model.specs import EMBEDDED, BackendSpec
 from learning_signal.agents.model.text import one_line
 from learning_signal.agents.model.transport import RefusedRedirect
 from learning_signal.agents.model.wire import TruncatedReply, UnreadableReply

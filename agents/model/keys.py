@@ -1,4 +1,4 @@
-"""Which environment variables may hold the key of a backend, and what such a key must look like."""
+"""Keys of backends: which environment variables may hold one, what one must look like, and which one a spec has."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 
+from learning_signal.agents.model.specs import EMBEDDED, BackendSpec, SpecError
 from learning_signal.ledger.write.redaction import SHORTEST_CERTAIN_SECRET
 
 DECLARED = "LEARNING_SIGNAL_KEY_VARIABLES"
@@ -28,6 +29,7 @@ PLACEHOLDERS = frozenset(
 
 They are no secrets: they are sent as they are and never taken out of a text, in which they may be words.
 """
+_KEY_VARIABLES = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
 _API_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*_API_KEY")
 
 
@@ -65,3 +67,51 @@ def refused_key(key: str, variable: str) -> str | None:
             "a longer key, or set the variable to 'none' where it asks for none."
         )
     return None
+
+
+def key_variable(spec: BackendSpec) -> str | None:
+    """The environment variable that holds the key of ``spec``, or None for a backend that takes no key."""
+    if spec.provider in (*EMBEDDED, "replay"):
+        return None
+    if spec.parameters.api_key_env:
+        return spec.parameters.api_key_env
+    if spec.provider == "openai-api":
+        return re.sub(r"[^A-Z0-9]+", "_", spec.model.upper()).strip("_") + "_API_KEY"
+    return _KEY_VARIABLES.get(spec.provider)
+
+
+def read_key(spec: BackendSpec, environment: Mapping[str, str]) -> str | None:
+    """The key of ``spec`` from ``environment``, or None where the backend works without one.
+
+    Raises:
+        SpecError: a key is needed and its variable is not set, or not made for keys, or what it holds is no usable
+            key; the sentence names the variable and never the key.
+    """
+    variable = key_variable(spec)
+    if variable is None:
+        return None
+    refused = refused_variable(variable, environment)
+    if refused is not None:
+        raise SpecError(refused)
+    key = environment.get(variable, "").strip(" ")
+    if key:
+        refused = refused_key(key, variable)
+        if refused is not None:
+            raise SpecError(refused)
+        return key
+    if spec.provider in _KEY_VARIABLES or spec.parameters.api_key_env:
+        raise SpecError(
+            f"The backend '{spec.text}' needs a key and the environment variable {variable} is not set; "
+            f"set it (export {variable}=...) or choose another backend, e.g. 'rules'."
+        )
+    return None
+
+
+def read_secrets(spec: BackendSpec, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The key of ``spec`` as what must never be written; none where it has no key or only a placeholder for one.
+
+    Raises:
+        SpecError: as ``read_key``.
+    """
+    key = read_key(spec, environment)
+    return () if key is None or is_placeholder(key) else (key,)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from learning_signal.agents.model.specs import EMBEDDED, BackendSpec, SpecError, parse_spec
-from learning_signal.agents.model.tokens import count_tokens
 from learning_signal.agents.model.wire import WireNote, believable
+from learning_signal.agents.tokens import count_tokens
 from learning_signal.tools.plan.budget import Budget, Price
 from learning_signal.tools.plan.settings import SessionSettings
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-import string
 from collections.abc import Sequence
 
 from autogen_core import FunctionCall
@@ -40,7 +38,7 @@ def sanitise(result: CreateResult, tool_names: Sequence[str]) -> CreateResult:
 
     Reasoning in ``<think>`` blocks moves from the text to ``thought``. Of tool calls, empty arguments become ``{}``,
     a name with a prefix such as ``functions.`` becomes the tool's, and exact repetitions are dropped; ids stay as
-    the server gave them (``with_own_ids`` makes those that are used). Whatever is left out for its length or number
+    the server gave them (``agents.call_ids`` makes those that are used). Whatever is left out for its length or number
     is said in the reply. Idempotent.
 
     Raises:
@@ -60,21 +58,6 @@ def sanitise(result: CreateResult, tool_names: Sequence[str]) -> CreateResult:
     calls = _calls(result.content, tool_names, notes)
     thought = "\n".join(part for part in (_cut(thought), *notes) if part) or None
     return result.model_copy(update={"content": calls, "thought": thought})
-
-
-def with_own_ids(result: CreateResult, request: str) -> CreateResult:
-    """``result`` with tool-call ids derived from ``request``, the text or hash of what was asked: unique in a session
-    whatever ids the model uses, and the same whenever it is asked again. A call that has happened is recognised by it.
-
-    Nine letters and digits, because some servers (Mistral's) refuse a history with any other ids.
-    """
-    if isinstance(result.content, str):
-        return result
-    calls = [
-        FunctionCall(id=_call_id(f"{request}|{index}"), name=call.name, arguments=call.arguments)
-        for index, call in enumerate(result.content)
-    ]
-    return result.model_copy(update={"content": calls})
 
 
 def split_thinking(text: str) -> tuple[str, str | None]:
@@ -144,15 +127,6 @@ def _calls(calls: Sequence[FunctionCall], tool_names: Sequence[str], notes: list
         seen.add((name, arguments))
         kept.append(FunctionCall(id=call.id if isinstance(call.id, str) else "", name=name, arguments=arguments))
     return kept
-
-
-def _call_id(text: str) -> str:
-    alphabet = string.digits + string.ascii_letters
-    number, letters = int(hashlib.sha256(text.encode()).hexdigest(), 16), ""
-    for _ in range(9):
-        number, place = divmod(number, len(alphabet))
-        letters += alphabet[place]
-    return letters
 
 
 def _tool_name(name: str, known: Sequence[str]) -> str:

@@ -10,8 +10,6 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from learning_signal.agents.model.keys import is_placeholder, refused_key, refused_variable
-
 Provider = Literal["rules", "random", "openai", "openai-api", "ollama", "anthropic", "replay"]
 PROVIDERS: tuple[Provider, ...] = ("rules", "random", "openai", "openai-api", "ollama", "anthropic", "replay")
 ROLES = ("critic", "generator", "validator", "coordinator")
@@ -29,7 +27,6 @@ EXAMPLES: dict[Provider, str] = {
     "anthropic": "anthropic/claude-sonnet-4-0",
     "replay": "replay/20261122-154501-k3f",
 }
-_KEY_VARIABLES = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
 
 
 class SpecError(ValueError):
@@ -194,54 +191,6 @@ def resolve_specs(
         ("default", {"default": DEFAULT_SPEC}, "default"),
     )
     return {role: _resolve(role, sources) for role in ROLES}
-
-
-def key_variable(spec: BackendSpec) -> str | None:
-    """The environment variable that holds the key of ``spec``, or None for a backend that takes no key."""
-    if spec.provider in (*EMBEDDED, "replay"):
-        return None
-    if spec.parameters.api_key_env:
-        return spec.parameters.api_key_env
-    if spec.provider == "openai-api":
-        return re.sub(r"[^A-Z0-9]+", "_", spec.model.upper()).strip("_") + "_API_KEY"
-    return _KEY_VARIABLES.get(spec.provider)
-
-
-def read_key(spec: BackendSpec, environment: Mapping[str, str]) -> str | None:
-    """The key of ``spec`` from ``environment``, or None where the backend works without one.
-
-    Raises:
-        SpecError: a key is needed and its variable is not set, or not made for keys, or what it holds is no usable
-            key; the sentence names the variable and never the key.
-    """
-    variable = key_variable(spec)
-    if variable is None:
-        return None
-    refused = refused_variable(variable, environment)
-    if refused is not None:
-        raise SpecError(refused)
-    key = environment.get(variable, "").strip(" ")
-    if key:
-        refused = refused_key(key, variable)
-        if refused is not None:
-            raise SpecError(refused)
-        return key
-    if spec.provider in _KEY_VARIABLES or spec.parameters.api_key_env:
-        raise SpecError(
-            f"The backend '{spec.text}' needs a key and the environment variable {variable} is not set; "
-            f"set it (export {variable}=...) or choose another backend, e.g. 'rules'."
-        )
-    return None
-
-
-def read_secrets(spec: BackendSpec, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """The key of ``spec`` as what must never be written; none where it has no key or only a placeholder for one.
-
-    Raises:
-        SpecError: as ``read_key``.
-    """
-    key = read_key(spec, environment)
-    return () if key is None or is_placeholder(key) else (key,)
 
 
 def refuse_role(spec: BackendSpec, role: str) -> None:

@@ -20,9 +20,10 @@ from autogen_core.models import (
 from autogen_core.tools import Tool, ToolSchema
 from pydantic import BaseModel
 
-from learning_signal.agents.model.replies import with_own_ids
+from learning_signal.agents.call_ids import with_own_ids
 from learning_signal.agents.rules import coordinator, critic, generator, validator
 from learning_signal.agents.rules.reading import Answer, Conversation, read
+from learning_signal.agents.tokens import count_tokens
 
 CONTEXT_TOKENS = 1_000_000
 """The rules read a conversation of any length; this is the figure they report."""
@@ -109,8 +110,6 @@ class RulesClient(ChatCompletionClient, Component[RulesConfig]):
 
     def count_tokens(self, messages: Sequence[LLMMessage], *, tools: Sequence[Tool | ToolSchema] = ()) -> int:
         """Estimated tokens of ``messages`` and ``tools``."""
-        from learning_signal.agents.model.tokens import count_tokens
-
         return count_tokens("\n".join([*map(_message_text, messages), *map(_tool_text, tools)]))
 
     def remaining_tokens(self, messages: Sequence[LLMMessage], *, tools: Sequence[Tool | ToolSchema] = ()) -> int:
@@ -153,8 +152,6 @@ class RulesClient(ChatCompletionClient, Component[RulesConfig]):
         return calls, reply.thought
 
     def _count(self, messages: Sequence[LLMMessage], tools: Sequence[Tool | ToolSchema], reply: Answer) -> RequestUsage:
-        from learning_signal.agents.model.tokens import count_tokens
-
         arguments = (f"{request.name} {json.dumps(request.arguments)}" for request in reply.requests)
         usage = RequestUsage(
             prompt_tokens=self.count_tokens(messages, tools=tools),

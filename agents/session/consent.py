@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from learning_signal.agents.model.specs import EMBEDDED, BackendSpec, key_variable, parse_spec
+from learning_signal.agents.model.keys import key_variable
+from learning_signal.agents.model.specs import EMBEDDED, BackendSpec, parse_spec
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.marl.paths import inside
 from learning_signal.tools.consent import Consent, Use, uses_of_executor, uses_of_store, uses_of_task

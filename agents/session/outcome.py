@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from learning_signal.agents.model.keys import read_key
 from learning_signal.agents.model.prices import refuse_unpriced
-from learning_signal.agents.model.specs import parse_spec, read_key
+from learning_signal.agents.model.specs import parse_spec
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.paths import inside

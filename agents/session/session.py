@@ -16,12 +16,12 @@ from learning_signal.agents.deliberation import Deliberation
 from learning_signal.agents.model.call import CallContext
 from learning_signal.agents.model.faults import BackendError
 from learning_signal.agents.model.prices import refuse_unpriced
-from learning_signal.agents.model.tokens import count_tokens
 from learning_signal.agents.roles import build_cast, secrets_of
 from learning_signal.agents.session.consent import uses_of_session
 from learning_signal.agents.session.observer import Observer, SessionControl, Watched, in_thread
 from learning_signal.agents.session.outcome import SessionOutcome, outcome_of, write_products
 from learning_signal.agents.session.stages import conclude_stage
+from learning_signal.agents.tokens import count_tokens
 from learning_signal.ledger.errors import LedgerError, SessionTaken
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.write.writer import Ledger

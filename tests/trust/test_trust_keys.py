@@ -16,8 +16,16 @@ from loguru import logger
 import learning_signal.agents.session.session
 from learning_signal import run
 from learning_signal.agents.model.backends import build_client
-from learning_signal.agents.model.keys import DECLARED, PLACEHOLDERS, TOKENS, refused_key, refused_variable
-from learning_signal.agents.model.specs import SpecError, parse_spec, read_key, read_secrets
+from learning_signal.agents.model.keys import (
+    DECLARED,
+    PLACEHOLDERS,
+    TOKENS,
+    read_key,
+    read_secrets,
+    refused_key,
+    refused_variable,
+)
+from learning_signal.agents.model.specs import SpecError, parse_spec
 from learning_signal.agents.model.transport import MOST_BYTES
 from learning_signal.agents.model.trial import check
 from learning_signal.agents.session.session import run_session

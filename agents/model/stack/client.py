@@ -11,9 +11,10 @@ from autogen_core.models import ChatCompletionClient, CreateResult, LLMMessage, 
 
 from learning_signal.agents.model.backends import build_client
 from learning_signal.agents.model.call import Call, CallContext, Caller, Limits, request_hash
-from learning_signal.agents.model.specs import BackendSpec, read_secrets
+from learning_signal.agents.model.keys import read_secrets
+from learning_signal.agents.model.specs import BackendSpec
 from learning_signal.agents.model.stack.layers import Afford, Guard, Layer, Memory, Provider, Recorder, TimeLimit
-from learning_signal.agents.model.tokens import count_tokens
+from learning_signal.agents.tokens import count_tokens
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.tools.plan.budget import Price
 

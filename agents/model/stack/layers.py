@@ -29,10 +29,11 @@ from typing import Any, Protocol
 
 from autogen_core.models import ChatCompletionClient, CreateResult, LLMMessage
 
+from learning_signal.agents.call_ids import with_own_ids
 from learning_signal.agents.model.call import Call, Caller, Limits
 from learning_signal.agents.model.faults import RETRYABLE, BackendError, classify
 from learning_signal.agents.model.prices import request_tokens, tokens_of_failure, tokens_of_reply, with_cost
-from learning_signal.agents.model.replies import repair_history, sanitise, with_own_ids
+from learning_signal.agents.model.replies import repair_history, sanitise
 from learning_signal.agents.model.specs import BackendSpec
 from learning_signal.agents.model.text import summary
 from learning_signal.agents.model.wire import NOTE, WireNote

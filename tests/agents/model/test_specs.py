@@ -10,16 +10,15 @@ import sys
 
 import pytest
 
-from learning_signal.agents.model import tokens
+from learning_signal.agents import tokens
+from learning_signal.agents.model.keys import key_variable, read_key
 from learning_signal.agents.model.specs import (
     EXAMPLES,
     PROVIDERS,
     ROLES,
     SpecError,
-    key_variable,
     parse_assignments,
     parse_spec,
-    read_key,
     resolve_specs,
 )
 

@@ -1,0 +1,33 @@
+"""Makes the ids of tool calls."""
+
+from __future__ import annotations
+
+import hashlib
+import string
+
+from autogen_core import FunctionCall
+from autogen_core.models import CreateResult
+
+
+def with_own_ids(result: CreateResult, request: str) -> CreateResult:
+    """``result`` with tool-call ids derived from ``request``, the text or hash of what was asked: unique in a session
+    whatever ids the model uses, and the same whenever it is asked again. A call that has happened is recognised by it.
+
+    Nine letters and digits, because some servers (Mistral's) refuse a history with any other ids.
+    """
+    if isinstance(result.content, str):
+        return result
+    calls = [
+        FunctionCall(id=_call_id(f"{request}|{index}"), name=call.name, arguments=call.arguments)
+        for index, call in enumerate(result.content)
+    ]
+    return result.model_copy(update={"content": calls})
+
+
+def _call_id(text: str) -> str:
+    alphabet = string.digits + string.ascii_letters
+    number, letters = int(hashlib.sha256(text.encode()).hexdigest(), 16), ""
+    for _ in range(9):
+        number, place = divmod(number, len(alphabet))
+        letters += alphabet[place]
+    return letters
