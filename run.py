@@ -398,6 +398,7 @@ def check_env(
 log_app.command("list")(reading.log_list)
 log_app.command("show")(reading.log_show)
 log_app.command("search")(reading.log_search)
+log_app.command("plot")(reading.log_plot)
 app.command()(reading.explain)
 
 

@@ -1,7 +1,8 @@
-"""The commands that read a log: list, show, search, and explain."""
+"""The commands that read a log: list, show, search, plot, and explain."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -81,6 +82,32 @@ def log_search(
     if as_json:
         return show_json(plain_data(hits))
     out.print(render_hits(text, hits))
+    return 0
+
+
+def log_plot(
+    session: Session = "latest",
+    to: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to [curve.svg, in the session's folder beside the log].")
+    ] = None,
+    ledger: Ledger = LEDGER,
+    as_json: AsJson = False,
+) -> int:
+    """Draw a session as SVG: sparse return over total env steps, with its rounds and decisions."""
+    from learning_signal.ledger.read.reader import Reader
+    from learning_signal.viewer.reports.log import plain_data
+    from learning_signal.viewer.reports.session_curve import session_curve
+    from learning_signal.viewer.reports.session_plot import draw
+
+    with Reader.open(ledger) as reader:
+        row = reader.session(session)
+        curve = session_curve(reader, row.id)
+    file = ledger.parent / row.id / "curve.svg" if to is None else to
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(draw(curve), encoding="utf-8")
+    if as_json:
+        return show_json({"file": str(file), **plain_data(curve)})
+    out.print(str(file), markup=False, soft_wrap=True)
     return 0
 
 

@@ -48,8 +48,11 @@ def _axis(points: Sequence[Sequence[float | None]], max_return: float) -> tuple[
     values = [value for _, mean, low, high in points for value in (mean, low, high) if value is not None]
     lowest = min(values) if any(mean < 0 for _, mean, _, _ in points) else 0.0
     highest = min(max_return, max([*values, 0.0]))
-    if highest <= lowest:
-        return lowest, max_return
+    return (lowest, max_return) if highest <= lowest else round_axis(lowest, highest)
+
+
+def round_axis(lowest: float, highest: float) -> tuple[float, float]:
+    """Four round steps that hold ``lowest`` and ``highest``, the greater of the two: (least, largest)."""
     power = 10.0 ** math.floor(math.log10((highest - lowest) / 4))
     for step in (factor * power for factor in (1, 2, 2.5, 5, 10, 20)):
         bottom = math.floor(1.02 * lowest / step) * step

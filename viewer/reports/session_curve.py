@@ -1,0 +1,87 @@
+"""Where HEAD stood after every env step that a session trained, branches included, and what was decided there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from learning_signal.ledger.read.reader import Reader
+from learning_signal.ledger.read.records import DecisionRow, MainRunRow, SegmentRow
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A round as the picture shows it: the training of its branches, then what was decided."""
+
+    round: int
+    action: str
+    subject: str
+    """The candidate promoted, or the outcome that kept the shaping; empty where there is neither."""
+    begin: float
+    """Total env steps when the round began."""
+    end: float
+    """Total env steps when it was decided."""
+
+
+@dataclass(frozen=True)
+class SessionCurve:
+    """The curve of one session; ``points`` are (total env steps, sparse return), in order."""
+
+    title: str
+    points: tuple[tuple[float, float], ...]
+    stages: tuple[tuple[float, float], ...]
+    """Where a stage of the main run ended."""
+    decisions: tuple[Decision, ...]
+    total_env_steps: int
+
+
+def session_curve(reader: Reader, session: str) -> SessionCurve:
+    """The curve of HEAD on the held-out episodes that the gate judges, without the sparse twin.
+
+    The segment of a promoted candidate is drawn at the end of its round, when HEAD moved to it.
+    """
+    row = reader.session(session)
+    moves, used = reader.main_run(row.id), reader.segments(row.id)
+    twin = {event.ref_id for event in reader.events(row.id, kind="segment") if event.phase == "twin"}
+    counted = [segment for segment in used.values() if segment.id not in twin]
+    points: list[tuple[float, float]] = []
+    stages, reached = [], 0.0
+    for move in moves:
+        total = _spent(counted, move.at)
+        own = _own(reader, row.id, move, reached, total)
+        points += own
+        if move.reason == "stage" and own:
+            stages.append(own[-1])
+        reached = total
+    decisions = tuple(_decision(reader, counted, moves, each) for each in reader.decisions(row.id))
+    last = max([reached, *(each.end for each in decisions)])
+    if points and last > points[-1][0]:
+        points.append((last, points[-1][1]))
+    title = f"{row.task}, {row.algorithm}, seed {row.seed}: session {row.id}"
+    return SessionCurve(title, tuple(points), tuple(stages), decisions, int(last))
+
+
+def _spent(segments: Iterable[SegmentRow], at: str) -> float:
+    """The env steps of all segments that had ended by ``at``."""
+    return float(sum(each.spent for each in segments if each.ended_at is not None and each.ended_at <= at))
+
+
+def _own(reader: Reader, session: str, move: MainRunRow, reached: float, total: float) -> list[tuple[float, float]]:
+    """The evaluations of the segment that HEAD moved to, which end at ``total``; a roll back has its last one alone."""
+    segment = move.segment
+    found = [(each.env_steps, each.sparse_return) for each in reader.evaluations(session, segment.id, "confirm")]
+    if move.reason == "roll_back":
+        return [(total, found[-1][1])] if found else []
+    end = segment.end_env_steps or 0
+    return [(max(reached, total - (end - env_steps)), value) for env_steps, value in found]
+
+
+def _decision(reader: Reader, segments: list[SegmentRow], moves: list[MainRunRow], decision: DecisionRow) -> Decision:
+    at = reader.entry(decision.event_seq).event.started_at
+    before = [move.at for move in moves if move.at < at and move.round != decision.round]
+    verdicts = {verdict.id: verdict for verdict in reader.verdicts(decision.session_id, decision.round)}
+    verdict = verdicts.get(decision.verdict_id or "")
+    named = (decision.candidate_id or "").rpartition("/")[2].rpartition(".")[2]
+    subject = named if decision.action == "promote" else verdict.outcome if verdict is not None else ""
+    begin = _spent(segments, before[-1]) if before else 0.0
+    return Decision(decision.round, decision.action, subject, begin, _spent(segments, at))

@@ -1,0 +1,107 @@
+"""The plot of a session as SVG: HEAD's sparse return over total env steps, its rounds, and what they decided."""
+
+from __future__ import annotations
+
+from html import escape
+
+from learning_signal.viewer.reports.session_curve import Decision, SessionCurve
+from learning_signal.viewer.reports.study_plot import round_axis
+from learning_signal.viewer.text import clean
+
+WIDTH, HEIGHT = 720, 260
+"""Of the axes, in pixels."""
+LEFT, TOP, RIGHT, BOTTOM = 60, 92, 28, 52
+MARKS = {"promote": ("▲", "good"), "keep": ("●", "open"), "roll_back": ("▼", "bad")}
+"""Shape and colour class of a decision."""
+STYLE = """
+  .paper { fill: #ffffff } .ink { fill: #333333 } .grid { stroke: #e4e4e4 } .round { fill: #0072b2; fill-opacity: 0.08 }
+  .curve { stroke: #0072b2; fill: none; stroke-width: 2 } .stage { fill: #0072b2 }
+  .good { fill: #00795a } .open { fill: #6b6b6b } .bad { fill: #c44500 } .stem { stroke: #999999 }
+  @media (prefers-color-scheme: dark) {
+    .paper { fill: #0d1117 } .ink { fill: #d0d7de } .grid { stroke: #2b323b }
+    .round { fill: #56b4e9; fill-opacity: 0.14 }
+    .curve { stroke: #56b4e9 } .stage { fill: #56b4e9 } .good { fill: #3fc79a } .open { fill: #a9b1ba }
+    .bad { fill: #ff8a4c } .stem { stroke: #6b7480 }
+  }
+"""
+"""Colours for light and dark pages; the picture brings its own background, so both can be read anywhere."""
+
+
+def draw(curve: SessionCurve) -> str:
+    """An SVG document; a session without an evaluation has axes and decisions, and no line."""
+    width, height = LEFT + WIDTH + RIGHT, TOP + HEIGHT + BOTTOM
+    longest = max(curve.total_env_steps, 1)
+    values = [0.0, *(value for _, value in curve.points)]
+    bottom, top = round_axis(min(values), max(values)) if min(values) < max(values) else (0.0, 1.0)
+
+    def x(env_steps: float) -> float:
+        return WIDTH * env_steps / longest
+
+    def y(value: float) -> float:
+        return HEIGHT * (1 - (value - bottom) / (top - bottom))
+
+    line = " ".join(f"{x(steps):.1f},{y(value):.1f}" for steps, value in curve.points)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        f'role="img" aria-label="{escape(_words(curve))}">',
+        f"<style>{STYLE}</style>",
+        f'<rect class="paper" width="{width}" height="{height}"/>',
+        f'<g transform="translate({LEFT} {TOP})" font-family="system-ui, sans-serif" font-size="12" class="ink">',
+        f'<text y="{24 - TOP}" font-size="13" font-weight="600">{escape(clean(curve.title))}</text>',
+        *(
+            f'<rect class="round" x="{x(each.begin):.1f}" width="{x(each.end - each.begin):.1f}" height="{HEIGHT}"/>'
+            for each in curve.decisions
+        ),
+        *_axes(longest, bottom, top),
+    ]
+    if line:
+        parts.append(f'<polyline class="curve" points="{line}"/>')
+    parts += [f'<circle class="stage" cx="{x(a):.1f}" cy="{y(b):.1f}" r="3"/>' for a, b in curve.stages]
+    for decision in curve.decisions:
+        parts += _mark(decision, x(decision.end), y(_value_at(curve, decision.end, bottom)))
+    return "\n".join([*parts, "</g>", "</svg>", ""])
+
+
+def _axes(longest: int, bottom: float, top: float) -> list[str]:
+    parts = []
+    for quarter in range(5):
+        y, x = HEIGHT * (1 - quarter / 4), WIDTH * quarter / 4
+        parts.append(f'<line class="grid" x2="{WIDTH}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<text x="-8" y="{y + 4}" text-anchor="end">{bottom + (top - bottom) * quarter / 4:.3g}</text>')
+        parts.append(f'<text x="{x}" y="{HEIGHT + 18}" text-anchor="middle">{_steps(longest * quarter / 4)}</text>')
+    text = "total env steps, branches included; shaded: a round, which trains branches; dots: stages of the main run"
+    parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT + 40}" text-anchor="middle">{text}</text>')
+    turn = f'transform="translate(-44 {HEIGHT / 2}) rotate(-90)"'
+    return [*parts, f'<text {turn} text-anchor="middle">sparse return</text>']
+
+
+def _steps(value: float) -> str:
+    for factor, letter in ((1e6, " M"), (1e3, " k")):
+        if value >= factor:
+            return f"{value / factor:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def _mark(decision: Decision, x: float, y: float) -> list[str]:
+    """A stem from the curve to a label of two lines above the panel, which ends where the decision was taken."""
+    shape, colour = MARKS[decision.action]
+    action = decision.action.replace("_", " ")
+    said = [f"{shape} R{decision.round} {action}", clean(decision.subject)]
+    anchor = "end" if x > 40 else "start"
+    return [
+        f'<line class="stem" x1="{x:.1f}" x2="{x:.1f}" y1="-8" y2="{y:.1f}"/>',
+        f'<text class="{colour}" x="{x:.1f}" y="{y + 5:.1f}" text-anchor="middle" font-size="15">{shape}</text>',
+        f'<text class="{colour}" x="{x:.1f}" y="-30" text-anchor="{anchor}" font-weight="600">{escape(said[0])}</text>',
+        f'<text class="{colour}" x="{x:.1f}" y="-14" text-anchor="{anchor}">{escape(said[1])}</text>',
+    ]
+
+
+def _value_at(curve: SessionCurve, env_steps: float, default: float) -> float:
+    """The last sparse return at or before ``env_steps``."""
+    return next((value for steps, value in reversed(curve.points) if steps <= env_steps), default)
+
+
+def _words(curve: SessionCurve) -> str:
+    """The picture for who cannot see it."""
+    decided = ", ".join(f"round {each.round}: {each.action} {each.subject}".strip() for each in curve.decisions)
+    return clean(f"Sparse return over total env steps. {curve.title}. {decided or 'No round was decided.'}")
