@@ -14,6 +14,8 @@ help: ## list the targets
 session: $(VENV)/installed ## run a supervised session offline, about 3 minutes (options: ARGS="--seed 1 --twin")
 	$(VENV)/bin/python run.py session $(ARGS)
 
+# Rewriting the assertions of the tests takes seconds in every process: they are kept as bytecode.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/installed-dev ## run the tests, about a minute (CI=true adds the slow ones; options: PYTEST_ARGS="-k gate")
 	$(VENV)/bin/python -m pytest -q $(PYTEST_ARGS)
 

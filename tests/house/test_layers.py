@@ -135,7 +135,9 @@ def upward(arrows: Mapping[str, set[str]], floors: Sequence[set[str]]) -> list[s
     ]
 
 
+@pytest.fixture(scope="module")
 def parts_of_marl() -> dict[str, set[str]]:
+    """The parts of marl and what each imports of the others."""
     arrows = {name: others for name, others in graph(modules()).items() if name.startswith("marl.")}
     return {
         part.removeprefix("marl."): {other.removeprefix("marl.") for other in others if other != "marl"}
@@ -143,16 +145,15 @@ def parts_of_marl() -> dict[str, set[str]]:
     }
 
 
-def test_the_parts_of_marl_import_one_way():
-    arrows = parts_of_marl()
+def test_the_parts_of_marl_import_one_way(parts_of_marl):
+    arrows = parts_of_marl
     assert arrows.keys() == set().union(*FLOORS_OF_MARL), "every part has its floor"
     assert upward(arrows, FLOORS_OF_MARL) == []
 
 
 @pytest.mark.parametrize(("part", "other"), [("tasks", "segments"), ("gate", "learners"), ("errors", "processes")])
-def test_a_planted_import_upward_is_found(part, other):
-    arrows = parts_of_marl()
-    arrows[part].add(other)
+def test_a_planted_import_upward_is_found(parts_of_marl, part, other):
+    arrows = parts_of_marl | {part: parts_of_marl[part] | {other}}
     assert upward(arrows, FLOORS_OF_MARL) == [f"{part} imports {other}"]
 
 

@@ -45,7 +45,9 @@ HELPERS = {path.stem for path in (ROOT / "tests" / "support").glob("*.py")}
 
 def second_names(source: str) -> list[str]:
     """Imports of a helper by another name than ``tests.support.NAME``, which would make a second module of its file."""
-    found = []
+    found: list[str] = []
+    if not any(name in source for name in (*HELPERS, "from .")):
+        return found
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names if alias.name.partition(".")[0] in {*HELPERS, "support"}]
