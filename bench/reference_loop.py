@@ -113,7 +113,7 @@ def measure(task: str, settings: LearnerSettings, updates: int, ours_per_turn: i
             choose = learner.behaviour(position)
             rollout = collector.collect(learner.policy, choose, position, position, draws, timings)
             collected = time.process_time()
-            learner.update(rollout, None, position, draws)
+            learner.update(rollout, draws)
             seconds["update"] = time.process_time() - collected
             # The collector's clock is the wall's: it gives the shares, CPU time their sum.
             share = timings.environment / (timings.environment + timings.policy)

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from learning_signal.marl.learners import Collector, Rollout, Timings, make_learner
-from learning_signal.marl.learners.ppo import PolicyGradientLearner, generalised_advantages
+from learning_signal.marl.learners.objectives import generalised_advantages
+from learning_signal.marl.learners.ppo import PolicyGradientLearner
 from learning_signal.marl.settings import LearnerSettings, RunSettings
 from learning_signal.marl.shaping import ShapingConfig, Term, check
 from learning_signal.marl.tasks import make_task
@@ -144,7 +145,7 @@ def measure(updates: int, task_name: str, settings: LearnerSettings, shaping: Sh
         position = update * collector.size
         rollout = collector.collect(learner.policy, learner.behaviour(position), position, update, draws, timings)
         collected = time.perf_counter()
-        learner.update(rollout, collector.potential, position, draws)
+        learner.update(rollout, draws)
         updated = time.perf_counter()
         plain.act(rollout)
         acted = time.perf_counter()

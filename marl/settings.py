@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -147,14 +145,16 @@ class EvaluationSettings(Frozen):
 class RunSettings(Frozen):
     """Everything besides (parent, shaping, env steps, seed) that a segment's result depends on.
 
-    Settings of learner and evaluation that are not given are those that ``marl.hyperparameters`` recommends for the
-    task; a ``LearnerSettings`` or ``EvaluationSettings`` record gives all of its own.
+    What is not given of learner and evaluation is what ``marl.hyperparameters`` recommends for the task, whether the
+    rest is given as a mapping or as a record: of a record, the fields count that were set when it was made.
     """
 
     task: str = "spread"
     """Task name, with options after '?', e.g. ``spread?agents=5``."""
     learner: LearnerSettings = LearnerSettings()
+    """The algorithm and its hyper-parameters."""
     evaluation: EvaluationSettings = EvaluationSettings()
+    """How often a segment is evaluated, and on how many episodes."""
     evaluation_seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the evaluation episodes (the same in every arm of a comparison)."""
 
@@ -169,11 +169,8 @@ class RunSettings(Frozen):
         completed = dict(given)
         for name, complete in (("learner", recommended), ("evaluation", recommended_evaluation)):
             settings = given.get(name, {})
+            if isinstance(settings, BaseModel):
+                settings = settings.model_dump(exclude_unset=True)
             if isinstance(settings, Mapping):
                 completed[name] = complete(task, settings)
         return completed
-
-    def hash(self) -> str:
-        """A 16-digit hexadecimal SHA-256 of the canonical JSON of these settings."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]

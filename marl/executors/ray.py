@@ -22,9 +22,10 @@ import numpy as np
 from loguru import logger
 
 from learning_signal.marl.errors import SegmentImpossible, failure_of, sentence
-from learning_signal.marl.executors.jobs import ATTEMPTS, Job, Jobs
+from learning_signal.marl.executors.jobs import Job, Jobs
 from learning_signal.marl.executors.local import PRELOAD, RUNNER
 from learning_signal.marl.executors.ray_cluster import connect, living_nodes
+from learning_signal.marl.executors.ray_failures import meaning
 from learning_signal.marl.executors.ray_worker import Files, Inbox, compute
 from learning_signal.marl.executors.worker import Answer
 from learning_signal.marl.paths import inside
@@ -34,10 +35,6 @@ _POLL_SECONDS = 0.1
 _FETCH_SECONDS = 120.0
 _HEAR_SECONDS = 30.0
 """How long progress is waited for; results wait meanwhile."""
-_LOSSES = 5
-"""Machines that may be lost under a segment before the cluster is taken for broken."""
-_GRACE_SECONDS = 1.0
-"""How long after a worker's death its machine's may be noticed."""
 _NO_MACHINE_SECONDS = 120.0
 """How long a cluster may be without any core before what waits for it is given up."""
 
@@ -199,7 +196,7 @@ class RayExecutor:
         try:
             found, files = self._ray.get(reference, timeout=_FETCH_SECONDS)
         except Exception as failure:
-            error = self._failure(task, failure)
+            error = meaning(self._ray, task.job, task.nodes, failure)
             again = error is None
         else:
             result, error = self._take_in(task.job, found, files)
@@ -247,44 +244,6 @@ class RayExecutor:
                 return False
             time.sleep(0.2)
         return True
-
-    def _failure(self, task: _Task, failure: Exception) -> Exception | None:
-        """What a task that gave no answer means for its segment; None where it is to be computed again."""
-        job, errors = task.job, self._ray.exceptions
-        if isinstance(failure, errors.TaskCancelledError):
-            return job.cancelled()
-        if isinstance(failure, errors.WorkerCrashedError):
-            time.sleep(_GRACE_SECONDS)
-            if task.nodes <= living_nodes(self._ray):
-                job.deaths.append("its process ended unexpectedly")
-                job.lose()
-                logger.warning("a worker died while computing segment {}", job.spec.id)
-                return job.died() if len(job.deaths) >= ATTEMPTS else None
-        lost = (
-            errors.WorkerCrashedError,
-            errors.NodeDiedError,
-            errors.LocalRayletDiedError,
-            errors.ObjectLostError,
-            errors.OutOfMemoryError,
-            errors.ObjectStoreFullError,
-            errors.OutOfDiskError,
-            errors.GetTimeoutError,
-        )
-        reason = sentence(failure).partition(". ")[0]
-        job.lose()
-        if not isinstance(failure, lost):
-            return SegmentImpossible(
-                f"Ray could not run segment {job.spec.id} ({reason}); put that right and resume.",
-                env_steps=job.env_steps,
-            )
-        job.losses += 1
-        logger.warning("segment {} was lost with its machine and is computed again ({})", job.spec.id, reason)
-        if job.losses < _LOSSES:
-            return None
-        return SegmentImpossible(
-            f"Segment {job.spec.id} lost its machine {job.losses} times ({reason}); repair the cluster and resume.",
-            env_steps=job.env_steps,
-        )
 
     def _check_machines(self) -> None:
         """Give up what waits for a cluster that has no machine left and gets none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal, Protocol, TypeGuard
+from typing import Annotated, Literal, Protocol, TypeGuard, TypeVar
 
 import numpy as np
 from pydantic import BeforeValidator
@@ -33,17 +33,24 @@ class Evaluated(Protocol):
     progress: Sequence[float] | None
 
 
+Evaluation = TypeVar("Evaluation", bound=Evaluated)
+
+
+def later_half(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """The later half (rounded up) of evaluations by env steps, in their order: what a branch is measured by."""
+    ordered = sorted(evaluations, key=lambda evaluation: evaluation.env_steps)
+    return ordered[len(ordered) // 2 :]
+
+
 def later_half_mean(evaluations: Sequence[Evaluated]) -> Measure:
-    """The measure of a branch: means over the later half (rounded up) of its evaluations on one set of
-    episodes.
+    """The measure of a branch: means over the `later_half` of its evaluations on one set of episodes.
 
     A value that is not finite gives ``None``: a failed branch, not a low one. No evaluation raises
     ``ValueError``.
     """
     if not evaluations:
         raise ValueError("no evaluation was given, but a measure needs at least one: evaluate the segment first")
-    ordered = sorted(evaluations, key=lambda evaluation: evaluation.env_steps)
-    later = ordered[len(ordered) // 2 :]
+    later = later_half(evaluations)
     progress = [evaluation.progress for evaluation in later if evaluation.progress is not None]
     return Measure(
         sparse_return=_mean_of_means([evaluation.sparse_returns for evaluation in later]),

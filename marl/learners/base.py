@@ -16,7 +16,6 @@ from learning_signal.marl.learners.policy import Choose, Policy
 from learning_signal.marl.learners.recurrent import RecurrentNetwork
 from learning_signal.marl.learners.rollout import Cut, Rollout
 from learning_signal.marl.settings import LearnerSettings
-from learning_signal.marl.shaping import Potential
 from learning_signal.marl.tasks.base import TaskSpec
 
 
@@ -38,13 +37,10 @@ class Learner(Protocol):
         """How actions of a training rollout are chosen at this position of the run."""
         ...
 
-    def update(
-        self, rollout: Rollout, potential: Potential | None, env_steps: int, generator: np.random.Generator
-    ) -> dict[str, float | None]:
-        """Learn from ``rollout``, which began after ``env_steps``; returns the part of ``METRICS`` it can tell.
+    def update(self, rollout: Rollout, generator: np.random.Generator) -> dict[str, float | None]:
+        """Learn from ``rollout``; returns the part of ``METRICS`` it can tell.
 
-        ``potential`` is the compiled shaping, None without; ``generator`` draws minibatches. ``Diverged`` if
-        anything is no longer finite.
+        ``generator`` draws minibatches. ``Diverged`` if anything is no longer finite.
         """
         ...
 

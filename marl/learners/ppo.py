@@ -2,7 +2,12 @@
 
 MAPPO (Yu et al. 2022, arXiv 2103.01955): the critic sees the joint state, once, and has one output per agent. IPPO (de
 Witt et al. 2020, arXiv 2011.09533): the critic sees what its agent sees. Everything else is the same. The clipped
-objective is that of Schulman et al. 2017 (arXiv 1707.06347, equation 7); its gradient is written in closed form.
+objective is that of Schulman et al. 2017 (arXiv 1707.06347, equation 7).
+
+The backward pass is written by hand, for speed: ``objectives`` gives the gradient of the loss with respect to the
+outputs of a network, and each network carries it back to its weights. ``test_policy_gradient`` and ``test_recurrent`` in
+``tests/marl/learners`` prove both equal to autograd's. Whoever changes the loss changes its gradient, too;
+``PlainMappo`` in ``bench/training.py`` is the same algorithm in plain torch, to try a change on or to compare with.
 """
 
 from __future__ import annotations
@@ -15,15 +20,20 @@ import torch
 from torch import Tensor
 
 from learning_signal.marl.learners.base import Part, copies, refuse_divergence, restore
-from learning_signal.marl.learners.distributions import Distribution, distribution_of
+from learning_signal.marl.learners.distributions import distribution_of
 from learning_signal.marl.learners.networks import Adam, Network, Workspace
 from learning_signal.marl.learners.normaliser import ValueNormaliser
+from learning_signal.marl.learners.objectives import (
+    explained_variance,
+    generalised_advantages,
+    policy_gradient,
+    value_gradient,
+)
 from learning_signal.marl.learners.policy import Choose, Policy, input_size, places, sample
 from learning_signal.marl.learners.recurrent import RecurrentNetwork
 from learning_signal.marl.learners.rollout import Cut, Rollout
 from learning_signal.marl.randomness import derive
 from learning_signal.marl.settings import LearnerSettings
-from learning_signal.marl.shaping import Potential
 from learning_signal.marl.tasks.base import TaskSpec
 
 STATISTICS = ("policy_loss", "entropy", "approximate_kl", "clip_fraction", "gradient_norm", "value_loss")
@@ -36,76 +46,6 @@ SMALLEST_SCALE = 0.01
 Without it a task that has not paid anything yet blows the critic's own noise up to unit size, and the policy follows
 it until it no longer explores. One reward of 1 in a rollout of thousands of steps is already well above.
 """
-
-
-def generalised_advantages(
-    rewards: Tensor,
-    values: Tensor,
-    next_values: Tensor,
-    terminated: Tensor,
-    ended: Tensor,
-    discount: float,
-    gae_lambda: float,
-) -> Tensor:
-    """Advantages ``[T, E, A]`` (Schulman et al. 2016, arXiv 1506.02438, equations 11-16).
-
-    ``rewards``, ``values`` of ``s_t`` and ``next_values`` of the *true* successors are ``[T, E, A]``; ``terminated``
-    and ``ended`` (terminated or truncated) are ``[T, E]`` bool. A terminal state is worth 0; a truncated episode
-    bootstraps from its successor; neither passes advantage on to the episode that follows it.
-    """
-    alive = (~terminated).to(rewards.dtype)[:, :, None]
-    carry = (~ended).to(rewards.dtype)[:, :, None] * (discount * gae_lambda)
-    advantages = rewards + discount * alive * next_values - values
-    for t in reversed(range(len(rewards) - 1)):
-        advantages[t].addcmul_(carry[t], advantages[t + 1])
-    return advantages
-
-
-def policy_gradient(
-    distribution: Distribution,
-    outputs: Tensor,
-    actions: Tensor,
-    old_log_probabilities: Tensor,
-    advantages: Tensor,
-    clip: float,
-    entropy_weight: float,
-    weights: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Gradient ``[outputs, rows]`` with respect to ``outputs`` of the loss, and its statistics ``[4]``.
-
-    The loss is ``-mean(min(ratio * advantage, clamp(ratio, 1 - clip, 1 + clip) * advantage)) - entropy_weight *
-    mean(entropy)``. The statistics are its first term, entropy, approximate KL and clip fraction. All other tensors
-    are ``[rows]`` (``actions`` may have a second axis); ``weights`` of 0 leave rows out of every mean.
-    """
-    taken = distribution.taken(outputs, actions)
-    log_ratio = taken.log_probability - old_log_probabilities
-    if weights is not None:
-        log_ratio = log_ratio.where(weights > 0, 0.0)  # 0 times an overflow is not 0
-    ratio = log_ratio.exp()
-    unclipped = ratio * advantages
-    # min(r A, clamp(r, 1 - c, 1 + c) A) = min(r A, A + c |A|): only one side of the clamp is ever the smaller.
-    ceiling = advantages.add(advantages.abs(), alpha=clip)
-    change = ratio - 1
-    terms = [torch.minimum(unclipped, ceiling).neg_(), taken.entropy, change - log_ratio, change.abs_() > clip]
-    share = 1 / len(log_ratio) if weights is None else weights / weights.sum().clamp(min=1)
-    statistics = torch.stack(terms).mean(1) if weights is None else torch.stack(terms) @ share
-    # d ratio / d log-probability = ratio; the clipped branch is constant.
-    pull = unclipped.masked_fill_(unclipped > ceiling, 0.0).mul_(-share)
-    return taken.gradient(pull, -entropy_weight * share), statistics
-
-
-def value_gradient(values: Tensor, old_values: Tensor, targets: Tensor, clip: float) -> tuple[Tensor, Tensor]:
-    """Gradient with respect to ``values`` of the clipped value loss, and the loss; all of one shape.
-
-    The loss is ``mean(max((values - targets)^2, (clipped - targets)^2)) / 2`` where ``clipped`` keeps ``values``
-    within ``clip`` of ``old_values``.
-    """
-    error = values - targets
-    clipped_error = (values - old_values).clamp_(-clip, clip).add_(old_values).sub_(targets)
-    square, clipped_square = error.square(), clipped_error.square_()
-    # Where the clipped error is the larger, it no longer depends on the value.
-    gradient = error.masked_fill_(square < clipped_square, 0.0).div_(error.numel())
-    return gradient, torch.maximum(square, clipped_square).mean() / 2
 
 
 class PolicyGradientLearner:
@@ -167,9 +107,7 @@ class PolicyGradientLearner:
         """Actions are drawn from the policy, always."""
         return sample
 
-    def update(
-        self, rollout: Rollout, potential: Potential | None, env_steps: int, generator: np.random.Generator
-    ) -> dict[str, float | None]:
+    def update(self, rollout: Rollout, generator: np.random.Generator) -> dict[str, float | None]:
         """Several passes of clipped gradient steps over ``rollout``, until the policy is too far from who acted."""
         largest, statistics = self.settings.largest_kl, []
         # Without autograd's bookkeeping each of a thousand small operations is a little faster.
@@ -203,7 +141,7 @@ class PolicyGradientLearner:
             settings.gae_lambda,
         )
         returns = advantages + values
-        explained = _explained_variance(returns, values)
+        explained = explained_variance(returns, values)
         self.normaliser.update(returns)
         counted = advantages if alive is None else advantages[alive]
         advantages = (advantages - counted.mean()) / counted.std().clamp(min=SMALLEST_SCALE)
@@ -357,9 +295,3 @@ class PolicyGradientLearner:
             with torch.inference_mode(False):  # ordinary tensors, to be used anywhere
                 self._workspaces[part.name, rows] = part.network.workspace(rows, gradients=True)
         return self._workspaces[part.name, rows]
-
-
-def _explained_variance(returns: Tensor, values: Tensor) -> float | None:
-    """1 - var(returns - values) / var(returns), or None where the returns do not vary."""
-    variance = float(returns.var())
-    return None if variance == 0 else 1 - float((returns - values).var()) / variance

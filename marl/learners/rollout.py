@@ -71,6 +71,10 @@ class Rollout:
     features: dict[str, np.ndarray] = field(default_factory=dict)
     """``[T + 1, E]`` or ``[T + 1, E, A]`` float32, those that were asked for; entry ``t + 1`` is after any reset."""
     cuts: list[Cut] = field(default_factory=list)
+    potential: Potential | None = None
+    """The compiled shaping of its rewards; None without shaping."""
+    env_steps: int = 0
+    """The run's position before it."""
     rewards: Tensor | None = None
     """``[T, E, A]`` float32: team reward plus shaping, set when the rollout is complete."""
 
@@ -124,6 +128,7 @@ class Collector:
             terminated=np.zeros((steps, environments), bool),
             truncated=np.zeros((steps, environments), bool),
             alive=np.ones((steps + 1, environments, agents), bool) if spec.agents_leave else None,
+            potential=potential,
         )
         self._states = self.rollout.states.numpy()
         # The potential is evaluated once per rollout, on all states together.
@@ -150,7 +155,7 @@ class Collector:
         uniforms = torch.from_numpy(generator.random(shape, dtype=np.float32)).to(policy.device)
         self.make_room_for_outputs(policy)
         player = Player(policy, environments)
-        rollout.cuts, resets = [], 1
+        rollout.cuts, rollout.env_steps, resets = [], env_steps, 1
         now = clock()
         observations = task.reset(episode_seeds(seed, 0, environments))
         now = self.record(0, observations, timings, now)

@@ -25,7 +25,6 @@ from learning_signal.marl.learners.replay import Batch, Moment, Replay
 from learning_signal.marl.learners.rollout import Rollout
 from learning_signal.marl.randomness import derive
 from learning_signal.marl.settings import LearnerSettings, QLearningSettings
-from learning_signal.marl.shaping import Potential
 from learning_signal.marl.tasks.base import Group, TaskSpec
 
 
@@ -149,21 +148,19 @@ class ValueDecompositionLearner:
         """Epsilon-greedy; a rollout keeps the epsilon of its beginning."""
         return epsilon_greedy(exploration(self.settings.q_learning, env_steps))
 
-    def update(
-        self, rollout: Rollout, potential: Potential | None, env_steps: int, generator: np.random.Generator
-    ) -> dict[str, float | None]:
+    def update(self, rollout: Rollout, generator: np.random.Generator) -> dict[str, float | None]:
         """Store ``rollout``, then take gradient steps on batches of the replay, rewarded as of the rollout's end."""
-        settings, now = self.settings.q_learning, env_steps + rollout.sparse_rewards.size
+        settings, now = self.settings.q_learning, rollout.env_steps + rollout.sparse_rewards.size
         self.replay.add(rollout)
         statistics = []
         for _ in range(settings.gradient_steps):
-            batch = self.replay.draw(settings.batch_size, generator, potential, now)
+            batch = self.replay.draw(settings.batch_size, generator, rollout.potential, now)
             statistics.append(self._gradient_step(batch.to(self.settings.device)))
             for one in self.pairs:
                 one.target.parameters.lerp_(one.part.network.parameters, settings.target_rate)
         means = torch.stack(statistics).mean(0).tolist()
         metrics = dict(zip(("td_loss", "joint_value", "gradient_norm"), means, strict=True))
-        metrics |= {"epsilon": exploration(settings, env_steps), "replay_env_steps": len(self.replay)}
+        metrics |= {"epsilon": exploration(settings, rollout.env_steps), "replay_env_steps": len(self.replay)}
         refuse_divergence(metrics, self.tensors())
         return metrics
 

@@ -6,8 +6,6 @@ nothing is ever overwritten.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -21,6 +19,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from learning_signal.marl.canonical import canonical_json, short_hash
 from learning_signal.marl.errors import SegmentImpossible
 from learning_signal.marl.paths import OutsideFolder, inside
 from learning_signal.marl.segments.records import SETS, BehaviourRecord, Evaluation
@@ -57,8 +56,7 @@ class SegmentSpec(Frozen):
             from learning_signal.marl.tasks.foreign.declaration import source_version
 
             inputs["environment"] = source_version(self.run.task)
-        text = json.dumps(inputs, sort_keys=True, separators=(",", ":"))
-        return "s" + hashlib.sha256(text.encode()).hexdigest()[:16]
+        return "s" + short_hash(canonical_json(inputs))
 
 
 class SegmentResult(Frozen):

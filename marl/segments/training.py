@@ -89,7 +89,7 @@ def _advance(running: RunningSegment, collector: Collector, timings: Timings) ->
     now = time.perf_counter()
     try:
         with flushed_denormals():
-            learned = learner.update(rollout, collector.potential, env_steps, generator)
+            learned = learner.update(rollout, generator)
     except Diverged as error:
         learned = error
     timings.update += time.perf_counter() - now

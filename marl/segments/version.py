@@ -12,6 +12,8 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+from learning_signal.marl.canonical import short_hash
+
 ROOT = Path(__file__).resolve().parents[1]
 """The folder ``marl``."""
 TRAINING = ("hyperparameters.py", "learners", "randomness.py", "segments", "settings.py", "shaping", "tasks")
@@ -28,7 +30,7 @@ def code_version() -> str:
 def training_version() -> str:
     """The same of `training_sources`, and of the versions of torch and NumPy."""
     versions = " ".join(version(package) for package in ("torch", "numpy"))
-    return hashlib.sha256(f"{hash_of_sources(ROOT, training_sources(ROOT))} {versions}".encode()).hexdigest()[:16]
+    return short_hash(f"{hash_of_sources(ROOT, training_sources(ROOT))} {versions}")
 
 
 def all_sources(root: Path) -> list[Path]:

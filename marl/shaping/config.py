@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tomllib
 from typing import Annotated, Any, Literal
@@ -10,6 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from learning_signal.marl.canonical import canonical_json, short_hash
 from learning_signal.marl.shaping.expression import MAX_CHARACTERS, ShapingError
 
 MAX_TERMS = 8
@@ -135,11 +135,11 @@ class ShapingConfig(_Record):
 
     def canonical_json(self) -> str:
         """``canonical`` as text, with sorted keys and no spaces."""
-        return json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return canonical_json(self.canonical())
 
     def hash(self) -> str:
-        """The first 16 hexadecimal digits of the SHA-256 of ``canonical_json``."""
-        return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
+        """The `short_hash` of ``canonical_json``."""
+        return short_hash(self.canonical_json())
 
     def describe(self) -> str:
         """One line, such as ``beta 1.0: -1.0*coverage_distance (team)``."""

@@ -43,7 +43,7 @@ ONLY_IN = {
 
 
 FLOORS_OF_MARL = (
-    {"errors", "hyperparameters", "paths", "processes", "randomness"},
+    {"canonical", "errors", "hyperparameters", "paths", "processes", "randomness"},
     {"tasks"},
     {"settings", "shaping"},
     {"gate", "learners"},

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from learning_signal.marl.hyperparameters import FORAGING, FOREIGN, LENGTHS, PARTIAL_SIGHT, RARE_REWARDS, WAREHOUSE
-from learning_signal.marl.settings import LearnerSettings, RunSettings
+from learning_signal.marl.settings import EvaluationSettings, LearnerSettings, RunSettings
 from learning_signal.tools.plan.settings import SessionSettings
 
 
@@ -36,8 +36,20 @@ def test_what_is_given_stays():
     assert (learner.hidden, learner.q_learning.batch_size) == ((8, 8), 64)
     assert learner.environments == RARE_REWARDS["environments"]
     assert learner.q_learning.exploration_env_steps == RARE_REWARDS["q_learning"]["exploration_env_steps"]
-    complete = LearnerSettings()
-    assert RunSettings(task="foraging", learner=complete).learner == complete, "a complete record is taken as it is"
+
+
+@pytest.mark.parametrize("task", ["foraging", "Foraging-2s-8x8-2p-2f-coop-v3", "rware-tiny-2ag-easy-v2", "spread"])
+@pytest.mark.parametrize("learner", [{}, {"algorithm": "vdn", "q_learning": {"batch_size": 64}}, {"hidden": (8, 8)}])
+def test_a_record_says_what_a_mapping_of_its_fields_says(task, learner):
+    given = {"task": task, "learner": learner, "evaluation": {"points": 2}}
+    as_mapping = RunSettings.model_validate(given)
+    as_record = RunSettings(task=task, learner=LearnerSettings(**learner), evaluation=EvaluationSettings(points=2))
+    assert as_record == as_mapping
+    once_more = RunSettings(task=task, learner=as_record.learner, evaluation=as_record.evaluation)
+    assert once_more == as_mapping
+    assert (as_record.learner == LearnerSettings(**learner)) == (task == "spread"), (
+        "families have settings of their own"
+    )
 
 
 def test_a_stored_run_reads_back_as_it_was():

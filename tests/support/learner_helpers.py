@@ -49,8 +49,8 @@ def collect(learner: PolicyGradientLearner, one: Collector, update: int = 0, see
 
 
 def learn(learner: PolicyGradientLearner, rollout: Rollout, seed: int = 0) -> dict[str, float | None]:
-    """One update without shaping; ``seed`` draws its minibatches."""
-    return learner.update(rollout, None, 0, np.random.default_rng(seed))
+    """One update; ``seed`` draws its minibatches."""
+    return learner.update(rollout, np.random.default_rng(seed))
 
 
 def train(task: Task, settings: LearnerSettings, updates: int, seed: int = 0):

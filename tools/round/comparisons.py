@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.gate.confirmation import Verdict, judge
-from learning_signal.marl.gate.measure import Measure, later_half_mean
+from learning_signal.marl.gate.measure import Measure, later_half, later_half_mean
 from learning_signal.marl.gate.screening import ScreenResult, rank_screen
 from learning_signal.marl.segments.segment import SegmentResult
 from learning_signal.marl.segments.version import code_version
@@ -58,7 +58,7 @@ async def _measures(context: SessionContext, branch: Branch, episode_set: str) -
         else:
             evaluations = [each for each in result.evaluations if each.set == episode_set]
             measure, reason = later_half_mean(evaluations), None
-            positions = [each.env_steps for each in evaluations[len(evaluations) // 2 :]]
+            positions = [evaluation.env_steps for evaluation in later_half(evaluations)]
         measures.append(measure)
         sources.append(
             {

@@ -25,6 +25,7 @@ from learning_signal.marl.executors.choice import open_executor
 from learning_signal.marl.executors.jobs import Job
 from learning_signal.marl.executors.local import WorkerPool
 from learning_signal.marl.executors.ray import RayExecutor
+from learning_signal.marl.executors.ray_failures import LOSSES, meaning
 from learning_signal.marl.segments import segment
 from learning_signal.marl.segments.segment import SegmentSpec
 from learning_signal.marl.segments.version import training_version
@@ -261,15 +262,14 @@ def test_a_cluster_that_goes_on_losing_machines_fails_the_segment_as_impossible(
     job = acting._jobs.enter(make_spec("never handed out"), True)[0]
     acting._jobs.take()
     died = acting._ray.exceptions.NodeDiedError("the node is dead")
-    task = learning_signal.marl.executors.ray._Task(job, 0, frozenset())
-    outcomes = [acting._failure(task, died) for _ in range(learning_signal.marl.executors.ray._LOSSES)]
-    assert outcomes[:-1] == [None] * (learning_signal.marl.executors.ray._LOSSES - 1)
+    outcomes = [meaning(acting._ray, job, frozenset(), died) for _ in range(LOSSES)]
+    assert outcomes[:-1] == [None] * (LOSSES - 1)
     assert type(outcomes[-1]) is SegmentImpossible and "lost its machine 5 times" in str(outcomes[-1])
     crashed = acting._ray.exceptions.WorkerCrashedError()
     lost, own = (Job(job.spec, job.future) for _ in range(2))
-    acting._failure(learning_signal.marl.executors.ray._Task(lost, 1, frozenset({"a node that was there"})), crashed)
+    assert meaning(acting._ray, lost, frozenset({"a node that was there"}), crashed) is None
     assert (lost.deaths, lost.losses) == ([], 1), "its machine is gone as well"
-    acting._failure(learning_signal.marl.executors.ray._Task(own, 2, frozenset()), crashed)
+    assert meaning(acting._ray, own, frozenset(), crashed) is None
     assert (len(own.deaths), own.losses) == (1, 0)
 
 

@@ -8,8 +8,8 @@ import torch
 
 from learning_signal.marl.learners import Diverged, Timings, make_learner, ppo
 from learning_signal.marl.learners.distributions import Gaussian
+from learning_signal.marl.learners.objectives import policy_gradient
 from learning_signal.marl.learners.policy import episode_sums, sample
-from learning_signal.marl.learners.ppo import policy_gradient
 from learning_signal.marl.randomness import episode_seeds
 from learning_signal.marl.segments.metrics import METRICS
 from learning_signal.marl.segments.segment import SegmentSpec, SegmentStore

@@ -8,7 +8,7 @@ import torch
 from learning_signal.marl.learners.distributions import Categorical, Gaussian
 from learning_signal.marl.learners.networks import Adam, Network
 from learning_signal.marl.learners.normaliser import ValueNormaliser
-from learning_signal.marl.learners.ppo import generalised_advantages, policy_gradient, value_gradient
+from learning_signal.marl.learners.objectives import generalised_advantages, policy_gradient, value_gradient
 from tests.support.learner_helpers import DOUBLE, generator, torch_distribution
 
 # Network and optimiser

@@ -77,7 +77,7 @@ def train(task: Task, changed: LearnerSettings, updates: int, seed: int = 0):
     one = collector_of(task, learner)
     for update in range(updates):
         rollout = collect(learner, one, update, seed)
-        learned = learner.update(rollout, None, update * one.size, np.random.default_rng([seed, update]))
+        learned = learner.update(rollout, np.random.default_rng([seed, update]))
         rows.append(rollout.episode_metrics() | learned)
     return learner, rows
 

@@ -18,7 +18,17 @@ from learning_signal.marl.segments.version import (
 )
 from tests.support.imports import graph, modules, reachable
 
-OUTSIDE = {"__init__.py", "behaviour", "errors.py", "executors", "gate", "paths.py", "policies", "processes.py"}
+OUTSIDE = {
+    "__init__.py",
+    "behaviour",
+    "canonical.py",
+    "errors.py",
+    "executors",
+    "gate",
+    "paths.py",
+    "policies",
+    "processes.py",
+}
 """What no segment's result depends on."""
 
 
@@ -81,8 +91,8 @@ def test_a_file_that_comes_goes_or_is_renamed_changes_it(copy):
 
 
 def test_what_training_imports_is_training_code():
-    """All that a segment's computation imports counts, but for failures, paths, and how processes are started."""
+    """All that a segment's computation imports counts, but for what names, reads and starts it or words its failure."""
     arrows = graph(modules())
     needed = {name.split(".")[1] for name in reachable("marl.segments.training", arrows) if name != "marl"}
     counted = {name.removesuffix(".py") for name in TRAINING}
-    assert needed == counted | {"errors", "paths", "processes"}
+    assert needed == counted | {"canonical", "errors", "paths", "processes"}

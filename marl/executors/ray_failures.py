@@ -1,0 +1,59 @@
+"""What the failure of a Ray task means for its segment: the segment's own fault, its machine's or the cluster's."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from loguru import logger
+
+from learning_signal.marl.errors import SegmentImpossible, sentence
+from learning_signal.marl.executors.jobs import ATTEMPTS, Job
+from learning_signal.marl.executors.ray_cluster import living_nodes
+
+LOSSES = 5
+"""Machines that may be lost under a segment before the cluster is taken for broken."""
+_GRACE_SECONDS = 1.0
+"""How long after a worker's death its machine's may be noticed."""
+
+
+def meaning(ray: Any, job: Job, nodes: frozenset[str], failure: Exception) -> Exception | None:
+    """What a task of Ray that gave no answer means for its segment; None where it is to be computed again.
+
+    ``ray`` is the module, ``failure`` what it raised, and ``nodes`` are the machines that were alive when it was given
+    the job. Deaths and losses are counted in ``job``.
+    """
+    errors = ray.exceptions
+    if isinstance(failure, errors.TaskCancelledError):
+        return job.cancelled()
+    if isinstance(failure, errors.WorkerCrashedError):
+        time.sleep(_GRACE_SECONDS)
+        if nodes <= living_nodes(ray):
+            job.deaths.append("its process ended unexpectedly")
+            job.lose()
+            logger.warning("a worker died while computing segment {}", job.spec.id)
+            return job.died() if len(job.deaths) >= ATTEMPTS else None
+    lost = (
+        errors.WorkerCrashedError,
+        errors.NodeDiedError,
+        errors.LocalRayletDiedError,
+        errors.ObjectLostError,
+        errors.OutOfMemoryError,
+        errors.ObjectStoreFullError,
+        errors.OutOfDiskError,
+        errors.GetTimeoutError,
+    )
+    reason = sentence(failure).partition(". ")[0]
+    job.lose()
+    if not isinstance(failure, lost):
+        return SegmentImpossible(
+            f"Ray could not run segment {job.spec.id} ({reason}); put that right and resume.", env_steps=job.env_steps
+        )
+    job.losses += 1
+    logger.warning("segment {} was lost with its machine and is computed again ({})", job.spec.id, reason)
+    if job.losses < LOSSES:
+        return None
+    return SegmentImpossible(
+        f"Segment {job.spec.id} lost its machine {job.losses} times ({reason}); repair the cluster and resume.",
+        env_steps=job.env_steps,
+    )
