@@ -5,8 +5,8 @@ Witt et al. 2020, arXiv 2011.09533): the critic sees what its agent sees. Everyt
 objective is that of Schulman et al. 2017 (arXiv 1707.06347, equation 7).
 
 The backward pass is written by hand, for speed: ``objectives`` gives the gradient of the loss with respect to the
-outputs of a network, and each network carries it back to its weights. ``test_policy_gradient`` and ``test_recurrent`` in
-``tests/marl/learners`` prove both equal to autograd's. Whoever changes the loss changes its gradient, too;
+outputs of a network, and each network carries it back to its weights. Tests prove both equal to autograd's
+(test_policy_gradient, test_recurrent). Whoever changes the loss changes its gradient, too;
 ``PlainMappo`` in ``bench/training.py`` is the same algorithm in plain torch, to try a change on or to compare with.
 """
 
