@@ -16,13 +16,13 @@ session: $(VENV)/installed ## run a supervised session offline, about 3 minutes 
 
 # Rewriting the assertions of the tests takes seconds in every process: they are kept as bytecode.
 test: export PYTHONDONTWRITEBYTECODE =
-test: $(VENV)/installed-dev ## run the tests, about a minute (CI=true adds the slow ones; options: PYTEST_ARGS="-k gate")
-	$(VENV)/bin/python -m pytest -q $(PYTEST_ARGS)
+test: $(VENV)/installed-dev ## run the tests, about a minute (CI=true adds the slow ones; options: ROOM=ledger PYTEST_ARGS="-k gate")
+	$(VENV)/bin/python -m pytest -q $(PYTEST_ARGS) $(if $(ROOM),tests/$(ROOM))
 
 bench: $(VENV)/installed-dev ## run every measurement of bench/, several hours (most of it gate, horizon and learning)
 	@for file in bench/[a-z]*.py; do echo "== $$file"; $(VENV)/bin/python -m bench.$$(basename $$file .py) || exit 1; done
 
-lint: $(VENV)/installed-dev types ## check style, format and types
+lint: $(VENV)/installed-dev types ## check types, style and format
 	$(VENV)/bin/python -m ruff check . && $(VENV)/bin/python -m ruff format --check .
 
 # mypy follows folders, so the import name needs one: a link to here.
@@ -34,14 +34,15 @@ clean: ## remove the virtual environment and caches (runs/ is kept: it holds you
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/bin/python:
+# The target is pip: a virtual environment that broke off half-way has python, but no pip, and is made again.
+$(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "error: $(PYTHON) is Python %d.%d, expected 3.11 or newer: install one and run make PYTHON=python3.11 ..." % v[:2])'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 
 # torch goes first and pinned: "torch==2.13.0" takes a CPU build (2.13.0+cpu) where an index or a wheel folder offers
 # one (PIP_EXTRA_INDEX_URL), while an unpinned torch on Linux brings several GB of CUDA.
 # The stamps are newer than what they were installed from, so a second call installs nothing.
-$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	$(PIP) torch==2.13.0
 	$(PIP) --editable .
 	@touch $@
