@@ -16,7 +16,7 @@ class Decision:
     round: int
     action: str
     subject: str
-    """The candidate promoted, or the outcome that kept the shaping; empty where there is neither."""
+    """The promoted candidate and its verdict, or the verdict that kept the shaping; empty where there is none."""
     begin: float
     """Total env steps when the round began."""
     end: float
@@ -49,6 +49,8 @@ def session_curve(reader: Reader, session: str) -> SessionCurve:
     for move in moves:
         total = _spent(counted, move.at)
         own = _own(reader, row.id, move, reached, total)
+        if points and move.reason != "roll_back":  # while branches are trained, HEAD stays where it is
+            points.append((max(reached, total - move.segment.env_steps), points[-1][1]))
         points += own
         if move.reason == "stage" and own:
             stages.append(own[-1])
@@ -81,7 +83,9 @@ def _decision(reader: Reader, segments: list[SegmentRow], moves: list[MainRunRow
     before = [move.at for move in moves if move.at < at and move.round != decision.round]
     verdicts = {verdict.id: verdict for verdict in reader.verdicts(decision.session_id, decision.round)}
     verdict = verdicts.get(decision.verdict_id or "")
-    named = (decision.candidate_id or "").rpartition("/")[2].rpartition(".")[2]
-    subject = named if decision.action == "promote" else verdict.outcome if verdict is not None else ""
+    subject = "" if verdict is None else verdict.outcome
+    if decision.action == "promote" and verdict is not None:
+        name = (decision.candidate_id or "").rpartition("/")[2].rpartition(".")[2]
+        subject = f"{name}: {verdict.outcome} on {(verdict.measure or '').replace('_', ' ')}"
     begin = _spent(segments, before[-1]) if before else 0.0
     return Decision(decision.round, decision.action, subject, begin, _spent(segments, at))

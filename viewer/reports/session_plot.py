@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 
 from learning_signal.viewer.reports.session_curve import Decision, SessionCurve
@@ -65,14 +66,23 @@ def draw(curve: SessionCurve) -> str:
 def _axes(longest: int, bottom: float, top: float) -> list[str]:
     parts = []
     for quarter in range(5):
-        y, x = HEIGHT * (1 - quarter / 4), WIDTH * quarter / 4
+        y = HEIGHT * (1 - quarter / 4)
         parts.append(f'<line class="grid" x2="{WIDTH}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text x="-8" y="{y + 4}" text-anchor="end">{bottom + (top - bottom) * quarter / 4:.3g}</text>')
-        parts.append(f'<text x="{x}" y="{HEIGHT + 18}" text-anchor="middle">{_steps(longest * quarter / 4)}</text>')
+    for tick in _ticks(longest):
+        x = WIDTH * tick / longest
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT + 18}" text-anchor="middle">{_steps(tick)}</text>')
     text = "total env steps, branches included; shaded: a round, which trains branches; dots: stages of the main run"
     parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT + 40}" text-anchor="middle">{text}</text>')
     turn = f'transform="translate(-44 {HEIGHT / 2}) rotate(-90)"'
     return [*parts, f'<text {turn} text-anchor="middle">sparse return</text>']
+
+
+def _ticks(longest: int) -> list[float]:
+    """At most six round numbers from 0 to ``longest``."""
+    power = 10.0 ** math.floor(math.log10(longest))
+    step = next(step for step in (power * factor for factor in (0.2, 0.5, 1, 2)) if longest / step < 6)
+    return [step * number for number in range(math.floor(longest / step) + 1)]
 
 
 def _steps(value: float) -> str:

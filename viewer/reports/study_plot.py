@@ -54,7 +54,7 @@ def _axis(points: Sequence[Sequence[float | None]], max_return: float) -> tuple[
 def round_axis(lowest: float, highest: float) -> tuple[float, float]:
     """Four round steps that hold ``lowest`` and ``highest``, the greater of the two: (least, largest)."""
     power = 10.0 ** math.floor(math.log10((highest - lowest) / 4))
-    for step in (factor * power for factor in (1, 2, 2.5, 5, 10, 20)):
+    for step in (factor * power for factor in (1, 2, 2.5, 3, 5, 10, 20)):
         bottom = math.floor(1.02 * lowest / step) * step
         if bottom + 4 * step >= 1.02 * highest:
             break
