@@ -19,7 +19,7 @@ test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/installed-dev ## run the tests, about a minute (CI=true adds the slow ones; options: ROOM=ledger PYTEST_ARGS="-k gate")
 	$(VENV)/bin/python -m pytest -q $(PYTEST_ARGS) $(if $(ROOM),tests/$(ROOM))
 
-bench: $(VENV)/installed-dev ## run every measurement of bench/, several hours (most of it gate, horizon and learning)
+bench: $(VENV)/installed-dev ## run every measurement of bench/, several hours (most of it gate, branch_length and learning)
 	@for file in bench/[a-z]*.py; do echo "== $$file"; $(VENV)/bin/python -m bench.$$(basename $$file .py) || exit 1; done
 
 lint: $(VENV)/installed-dev types ## check types, style and format
