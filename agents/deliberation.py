@@ -17,7 +17,7 @@ from autogen_core.models import SystemMessage, UserMessage
 
 from learning_signal.agents.model.call import CallContext
 from learning_signal.agents.model.faults import BackendError
-from learning_signal.agents.roles import Speaker
+from learning_signal.agents.roles import Agent
 from learning_signal.agents.workbench import ToolAgent
 from learning_signal.tools.base import ToolRefused
 from learning_signal.tools.context import SessionContext
@@ -36,10 +36,10 @@ ANSWER_LIMIT = 2000
 
 
 class Deliberation:
-    """The rounds of one session, over its context and its four speakers."""
+    """The rounds of one session, over its context and its four agents."""
 
-    def __init__(self, context: SessionContext, cast: Mapping[Role, Speaker], call_context: CallContext) -> None:
-        self.context, self.cast, self.call_context = context, cast, call_context
+    def __init__(self, context: SessionContext, agents: Mapping[Role, Agent], call_context: CallContext) -> None:
+        self.context, self.agents, self.call_context = context, agents, call_context
         context.ask_agent = self.answer
 
     def open_round(self, stage: str, why_now: Trigger, regression: Regression | None = None) -> None:
@@ -65,26 +65,26 @@ class Deliberation:
         """
         state = self.context.state
         self._prepare()
-        speaker = self.cast[state.phase]
+        agent = self.agents[state.phase]
         if state.ended_by is not None:  # cut off between the submission and the end of its step: it counts once
-            speaker.workbench.finished = (state.ended_by, "")
+            agent.workbench.finished = (state.ended_by, "")
         self.call_context.round, self.call_context.phase = state.round_number, state.phase
         self.call_context.step = f"{state.refinement}.{state.step}"
-        agent = ToolAgent(
+        conversation = ToolAgent(
             state.phase,
-            model_client=speaker.client,
-            workbench=speaker.workbench,
-            system_message=speaker.prompt.text,
+            model_client=agent.client,
+            workbench=agent.workbench,
+            system_message=agent.prompt.text,
             max_tool_iterations=1,
             reflect_on_tool_use=False,
         )
         if state.agent_state is not None:
-            await agent.load_state(state.agent_state)
+            await conversation.load_state(state.agent_state)
         told = state.brief if state.step == 0 else state.nudge
         task = None if told is None else TextMessage(content=told, source="session")
         token, text = CancellationToken(), None
         try:
-            async with aclosing(agent.run_stream(task=task, cancellation_token=token)) as stream:
+            async with aclosing(conversation.run_stream(task=task, cancellation_token=token)) as stream:
                 async for item in stream:
                     if isinstance(item, ThoughtEvent):
                         self._think(item.content)
@@ -92,9 +92,9 @@ class Deliberation:
                         text = item.content
         finally:
             token.cancel()  # a tool still running would otherwise outlive the step
-        if speaker.workbench.failure is not None:
-            raise speaker.workbench.failure
-        self._commit(speaker, json.loads(json.dumps(await agent.save_state())), text)
+        if agent.workbench.failure is not None:
+            raise agent.workbench.failure
+        self._commit(agent, json.loads(json.dumps(await conversation.save_state())), text)
 
     def _prepare(self) -> None:
         """Before a step: a round and each refinement begin only where their branches fit; then the control is trained.
@@ -120,10 +120,10 @@ class Deliberation:
 
     async def answer(self, role: str, question: str) -> str:
         """What the agent behind ``role`` says to a question about its phase of this round."""
-        speaker = self.cast[role]
+        agent = self.agents[role]
         record = self.context.round.records[role]
         messages = [
-            SystemMessage(content=speaker.prompt.text),
+            SystemMessage(content=agent.prompt.text),
             UserMessage(
                 content=f"{record}\n\nQUESTION from the coordinator: {question}\nAnswer in at most five sentences of "
                 "plain text; call no tool.",
@@ -135,7 +135,7 @@ class Deliberation:
             f"{self.call_context.step}.question{self.context.round.questions}",
         )
         try:
-            reply = await speaker.client.create(messages)
+            reply = await agent.client.create(messages)
         except BackendError as error:
             return f"(The {role} cannot answer: {error})"
         finally:
@@ -156,7 +156,7 @@ class Deliberation:
             state.thought_in = self.call_context.step
             context.ledger.save_cursor(context.session, state.model_dump(mode="json"))
 
-    def _commit(self, speaker: Speaker, agent_state: dict[str, Any], text: str | None) -> None:
+    def _commit(self, agent: Agent, agent_state: dict[str, Any], text: str | None) -> None:
         context, state = self.context, self.context.state
         with context.ledger.transaction("step"):
             if text is not None:
@@ -171,7 +171,7 @@ class Deliberation:
             elif text is not None:
                 left = context.settings.deliberation.steps - state.step
                 state.nudge = (
-                    f"That called no tool. Your phase ends by calling {' or '.join(speaker.ending_tools)}; "
+                    f"That called no tool. Your phase ends by calling {' or '.join(agent.ending_tools)}; "
                     f"{'1 step is' if left == 1 else f'{left} steps are'} left."
                 )
                 self._message("session", state.phase, "nudge", state.nudge)
@@ -228,7 +228,7 @@ class Deliberation:
         state = self.context.state
         state.phase, state.step, state.agent_state, state.nudge, state.ended_by = phase, 0, None, None, None
         state.brief = brief(self.context, phase)
-        self.cast[phase].workbench.begin_phase()
+        self.agents[phase].workbench.begin_phase()
         self._message("session", phase, "task", state.brief)
 
     def _close_round(self) -> None:
@@ -255,9 +255,9 @@ class Deliberation:
 
     def _message(self, source: str, target: str | None, kind: str, text: str) -> None:
         context = self.context
-        agent = source if source in self.cast else None
+        speaks = source if source in self.agents else None
         title = text.strip().splitlines()[0][:160] if text.strip() else "(empty)"
-        seq = context.event("message", title, agent=agent)
+        seq = context.event("message", title, agent=speaks)
         context.ledger.add(
             "messages", event_seq=seq, session_id=context.session, source=source, target=target, type=kind, body=text
         )

@@ -14,7 +14,6 @@ from learning_signal.agents.model.prices import price_of
 from learning_signal.agents.model.specs import parse_spec
 from learning_signal.agents.model.stack.client import agent_client
 from learning_signal.agents.prompts import ROLE_VARIABLES, Prompt, render
-from learning_signal.agents.schemas import tool_schema
 from learning_signal.agents.workbench import ToolWorkbench
 from learning_signal.ledger.canonical import content_hash
 from learning_signal.ledger.origin import is_ours, remember
@@ -38,7 +37,7 @@ _NO_BEHAVIOUR = "There are no summaries of\n   behaviour in this session: metric
 
 
 @dataclass(frozen=True)
-class Speaker:
+class Agent:
     """One agent of a session."""
 
     role: Role
@@ -49,19 +48,19 @@ class Speaker:
     """The tools its phase ends with."""
 
 
-def build_cast(context: SessionContext, call_context: CallContext) -> dict[Role, Speaker]:
-    """The four speakers over one context; who they are is written to the ledger where it is new or has changed.
+def build_agents(context: SessionContext, call_context: CallContext) -> dict[Role, Agent]:
+    """The four agents over one context; who they are is written to the ledger where it is new or has changed.
 
     Raises ``SpecError`` or ``PromptError`` with one sentence if one cannot be built.
     """
-    cast = {role: _speaker(context, role, call_context) for role in ROLES}
+    agents = {role: _agent(context, role, call_context) for role in ROLES}
     with context.ledger.transaction("agents"):
         ours = is_ours(context.ledger.rows, context.session)
-        for role, speaker in cast.items():
-            _record(context, role, speaker)
+        for role, agent in agents.items():
+            _record(context, role, agent)
         if ours:  # with the backends that are new it still is
             remember(context.ledger.rows, context.session)
-    return cast
+    return agents
 
 
 def secrets_of(settings: SessionSettings, environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -69,7 +68,7 @@ def secrets_of(settings: SessionSettings, environment: Mapping[str, str] = os.en
     return [secret for spec in settings.agents.values() for secret in read_secrets(parse_spec(spec), environment)]
 
 
-def _speaker(context: SessionContext, role: Role, call_context: CallContext) -> Speaker:
+def _agent(context: SessionContext, role: Role, call_context: CallContext) -> Agent:
     tools = toolbox(context, role)
     limits = context.settings.deliberation
     spec = parse_spec(context.settings.agents[role])
@@ -105,7 +104,7 @@ def _speaker(context: SessionContext, role: Role, call_context: CallContext) -> 
         next_evidence_id=next_evidence_id,
         on_done=note_done,
     )
-    return Speaker(
+    return Agent(
         role=role,
         client=client,
         prompt=render(role, _variables(context, role)),
@@ -114,20 +113,19 @@ def _speaker(context: SessionContext, role: Role, call_context: CallContext) -> 
     )
 
 
-def _record(context: SessionContext, role: Role, speaker: Speaker) -> None:
+def _record(context: SessionContext, role: Role, agent: Agent) -> None:
     spec, source = context.settings.agents[role], context.settings.agent_sources[role]
     known = context.ledger.find("agents", session_id=context.session, role=role)
-    if known and (known[-1]["spec"], known[-1]["prompt"]) == (spec, content_hash(speaker.prompt.text)):
+    if known and (known[-1]["spec"], known[-1]["prompt"]) == (spec, content_hash(agent.prompt.text)):
         return
-    schemas = [tool_schema(tool) for tool in toolbox(context, role)]
     context.ledger.add(
         "agents",
         session_id=context.session,
         role=role,
         spec=spec,
         source=source,
-        prompt=speaker.prompt.text,
-        tools=schemas,
+        prompt=agent.prompt.text,
+        tools=agent.workbench.schemas,
         since=now(),
     )
 

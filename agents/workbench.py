@@ -71,7 +71,7 @@ class ToolWorkbench(Workbench):
         self._ledger, self._session, self._agent, self._context = ledger, session_id, agent, call_context
         self._next_evidence_id, self._on_done = next_evidence_id, on_done
         self._timeout, self._longest_result = timeout, longest_result
-        self._schemas = [tool_schema(tool) for tool in tools]
+        self.schemas = [tool_schema(tool) for tool in tools]
         self._turn = asyncio.Lock()
         self.finished: tuple[str, str] | None = None
         """(tool name, result) of the submission that ended the phase, or None while it goes on."""
@@ -83,7 +83,7 @@ class ToolWorkbench(Workbench):
         self.finished = None
 
     async def list_tools(self) -> list[ToolSchema]:
-        return list(self._schemas)
+        return list(self.schemas)
 
     async def call_tool(
         self,

@@ -54,10 +54,10 @@ class SessionControl:
             on_abort()
 
 
-class Watched:
-    """An observer that cannot change the session it watches: once it fails it is told nothing more, and that is said.
+class FailSafeObserver:
+    """An observer that cannot fail the session: its first exception is logged, and nothing is passed to it after that.
 
-    ``ask_human`` is not covered: an answer that cannot be had is no answer.
+    ``ask_human`` is not covered: its exception reaches the session, because there is no default answer.
     """
 
     def __init__(self, observer: Observer) -> None:
@@ -97,19 +97,19 @@ async def in_thread(work: Callable[[], Any]) -> Any:
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Any] = loop.create_future()
 
-    def tell(settle: Callable[[Any], None], value: Any) -> None:
+    def deliver(set_outcome: Callable[[Any], None], value: Any) -> None:
         if not answer.done():
-            settle(value)
+            set_outcome(value)
 
     def run() -> None:
         try:
             value = work()
         except Exception as error:  # noqa: BLE001 - it is raised again where the answer is awaited
-            settle, value = answer.set_exception, error
+            set_outcome, value = answer.set_exception, error
         else:
-            settle = answer.set_result
+            set_outcome = answer.set_result
         with suppress(RuntimeError):  # the loop is closed: the session was stopped and nobody waits
-            loop.call_soon_threadsafe(tell, settle, value)
+            loop.call_soon_threadsafe(deliver, set_outcome, value)
 
     threading.Thread(target=run, name="aside", daemon=True).start()
     return await answer

@@ -19,6 +19,7 @@ from learning_signal.marl.executors.choice import open_executor
 from learning_signal.marl.segments.segment import round_up
 from learning_signal.tools.base import CannotGoOn
 from learning_signal.tools.plan.settings import SessionSettings
+from learning_signal.tools.state import SessionState
 from learning_signal.tools.study.arms import SEARCHES, to_the_end
 from learning_signal.tools.study.cell import CellResult, CellStopped, Shared, Trainee
 from learning_signal.tools.study.results import report, session_so_far, trained_by
@@ -191,33 +192,33 @@ class _Study:
             return known["session"]
         if self.control.pausing:
             raise CellStopped("It was paused; the same command goes on.")
-        within = Within(self.study.budget(cell), settings, lambda: self.control.pausing)
-        watcher = _Watcher(within, lambda session: self.record.note(cell, session, None))
-        self.sessions.add(within)
+        control = BudgetControl(self.study.budget(cell), settings, lambda: self.control.pausing)
+        watcher = _SessionObserver(control, lambda session: self.record.note(cell, session, None))
+        self.sessions.add(control)
         ungated = "mode" in SESSION_ARMS[cell.arm].get("gate", {})  # the arm's own, never what a configuration says
         try:
             if known is None:
                 outcome = await run_session(
-                    settings, observer=watcher, control=within, executor=shared, ungated=ungated
+                    settings, observer=watcher, control=control, executor=shared, ungated=ungated
                 )
             else:
-                within.session = known["session"]
+                control.session = known["session"]
                 outcome = await resume_session(
                     settings.ledger,
                     known["session"],
                     observer=watcher,
-                    control=within,
+                    control=control,
                     executor=shared,
                     ungated=ungated,
                     settings=settings,
                 )
         finally:
-            self.sessions.discard(within)
+            self.sessions.discard(control)
         if outcome.status == "failed":
             raise SegmentFailed(outcome.stop_reason or "The session failed.")
-        if outcome.status != "done" and within.over is None:
+        if outcome.status != "done" and control.over is None:
             raise CellStopped(f"Session {outcome.session_id} is {outcome.status}: {outcome.stop_reason}")
-        self.record.note(cell, outcome.session_id, within.over or "its rounds are used up")
+        self.record.note(cell, outcome.session_id, control.over or "its rounds are used up")
         return outcome.session_id
 
     def _advance(self, cell: Cell, env_steps: int) -> None:
@@ -230,7 +231,7 @@ class _Study:
         self.observer.progress(sum(self.done.values()))
 
 
-class Within(SessionControl):
+class BudgetControl(SessionControl):
     """Pauses a session before the first thing that does not fit its budget: a stage, a round or a refinement.
 
     Every env step counts, also those that another cell had computed already: sharing them is no advantage. With the
@@ -258,30 +259,31 @@ class Within(SessionControl):
     def _short_of(self) -> str | None:
         """What comes next and does not fit, in words; None where it fits or is paid for already."""
         with Reader.open(self._settings.ledger) as reader:
-            cursor, left = reader.cursor(self.session), self._budget - trained_by(reader, self.session)
-        if cursor["phase"] == "stage":
+            state = SessionState.model_validate(reader.cursor(self.session))
+            left = self._budget - trained_by(reader, self.session)
+        if state.phase == "stage":
             needed, what = round_up(self._settings.run, self._settings.stage_steps), "a stage"
-        elif cursor["step"] > 0 or cursor["phase"] not in ("critic", "generator"):
+        elif state.step > 0 or state.phase not in ("critic", "generator"):
             return None
-        elif cursor["refinement"] > 0:
+        elif state.refinement > 0:
             needed, what = self._cost.refinement, "a refinement"
-        elif cursor["phase"] == "generator" and self._settings.deliberation.critic:
+        elif state.phase == "generator" and self._settings.deliberation.critic:
             return None
         else:
             needed, what = self._cost.first, "a round"
         return f"{what} needs {needed:,} env steps and {left:,} are left" if needed > left else None
 
 
-class _Watcher:
+class _SessionObserver:
     """The observer of one session: it learns the session's id, and writes it down at once."""
 
-    def __init__(self, within: Within, note: Callable[[str], None]) -> None:
-        self._within, self._note = within, note
+    def __init__(self, control: BudgetControl, note: Callable[[str], None]) -> None:
+        self._control, self._note = control, note
 
     def event(self, row: dict[str, Any]) -> None:
         """The first event tells which session it is."""
-        if self._within.session is None:
-            self._within.session = row["session_id"]
+        if self._control.session is None:
+            self._control.session = row["session_id"]
             self._note(row["session_id"])
 
     def progress(self, *position: Any) -> None:

@@ -411,7 +411,7 @@ def test_with_json_standard_output_is_the_outcome_alone(capsys, fake_session):
 
 
 def test_an_error_of_a_session_is_one_sentence(capsys, fake_session):
-    from learning_signal.agents.session.session import SessionError
+    from learning_signal.agents.session.running import SessionError
 
     async def work(observer, control):
         raise SessionError("The main run stopped: found NaN, expected numbers; lower the learning rate.")

@@ -14,10 +14,10 @@ import os
 import signal
 import sys
 from collections import Counter
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
-import learning_signal.agents.session.session
 from learning_signal.ledger.write.writer import Ledger
 from tests.support import session_helpers
 from tests.support.synthetic_training import InlinePool
@@ -25,21 +25,42 @@ from tests.support.synthetic_training import InlinePool
 
 def kill_at(label: str, nth: int, when: str) -> None:
     """From now on this process dies at that commit."""
-    original, seen = Ledger.transaction, Counter()
+    seen = Counter()
 
-    @contextmanager
-    def transaction(ledger, name):
-        joins = ledger._open
-        with original(ledger, name):
-            yield
-            seen[name] += not joins
-            fatal = not joins and name == label and seen[name] == nth
-            if fatal and when == "before":
-                os.kill(os.getpid(), signal.SIGKILL)
-        if fatal:
+    def before(name: str) -> None:
+        seen[name] += 1
+        if when == "before":
+            after(name)
+
+    def after(name: str) -> None:
+        if (name, seen[name]) == (label, nth):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    Ledger.transaction = transaction
+    Ledger.transaction = outermost(before, after)
+
+
+def outermost(before: Callable[[str], None], after: Callable[[str], None] = lambda label: None):
+    """``Ledger.transaction``, but that the label of every one that joins no other is told before and after its commit.
+
+    One that is taken back is told to neither.
+    """
+    original, depth = Ledger.transaction, Counter()
+
+    @contextmanager
+    def transaction(ledger, label):
+        joins = depth[ledger.path] > 0
+        with original(ledger, label):
+            depth[ledger.path] += 1
+            try:
+                yield
+            finally:
+                depth[ledger.path] -= 1
+            if not joins:
+                before(label)
+        if not joins:
+            after(label)
+
+    return transaction
 
 
 def died_of(case: dict) -> int | None:
@@ -48,10 +69,8 @@ def died_of(case: dict) -> int | None:
     if child == 0:
         try:
             kill_at(case["label"], case["nth"], case["when"])
-            learning_signal.agents.session.session.open_executor = (
-                session_helpers.synthetic_workers if case["workers"] else InlinePool
-            )
-            session_helpers.run(session_helpers.tiny_settings(Path(case["folder"])))
+            pool = session_helpers.synthetic_workers if case["workers"] else InlinePool
+            session_helpers.run(session_helpers.tiny_settings(Path(case["folder"])), pool=pool)
         finally:
             os._exit(0)
     status = os.waitpid(child, 0)[1]

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from learning_signal.agents.session.outcome import SessionOutcome
 from learning_signal.agents.session.session import resume_session, run_session
 from learning_signal.ledger.read.reader import Reader
+from learning_signal.marl.executors.base import Executor
 from learning_signal.marl.executors.local import WorkerPool
 from learning_signal.marl.settings import EvaluationSettings, LearnerSettings, RunSettings
 from learning_signal.tools.context import HumanAnswer
 from learning_signal.tools.contracts import ROLES
 from learning_signal.tools.plan.settings import DeliberationSettings, SessionSettings
-from tests.support.synthetic_training import STAGE_STEPS
+from tests.support.synthetic_training import STAGE_STEPS, InlinePool
 
 RUN = RunSettings(
     learner=LearnerSettings(hidden=(8,), environments=8, epochs=1, minibatches=1),
@@ -41,7 +45,7 @@ def tiny_settings(folder: Path, **changes: Any) -> SessionSettings:
 
 
 def synthetic_workers(store_root, workers=None, on_progress=None, settings=None, tasks=()) -> WorkerPool:
-    """Real worker processes with synthetic training, to be set as ``agents.session.session.open_executor``."""
+    """Real worker processes with synthetic training."""
     return WorkerPool(store_root, workers, on_progress, runner="tests.support.synthetic_training:train", preload=())
 
 
@@ -75,18 +79,48 @@ class Recorder:
         return self._answer
 
 
-def run(settings: SessionSettings, observer: Recorder | None = None, control=None) -> SessionOutcome:
+Pool = Callable[[Path], AbstractContextManager[Executor]]
+"""Opens an executor over a store. None, where one is expected: the session opens its own."""
+
+
+def run(
+    settings: SessionSettings, observer: Recorder | None = None, control=None, pool: Pool | None = None
+) -> SessionOutcome:
     """A new session to its end."""
-    return asyncio.run(run_session(settings, observer=observer or Recorder(), control=control))
+
+    async def main() -> SessionOutcome:
+        with _opened(pool, settings) as executor:
+            return await run_session(settings, observer=observer or Recorder(), control=control, executor=executor)
+
+    return asyncio.run(main())
 
 
 def resume(
-    settings: SessionSettings, session: str = "latest", observer: Recorder | None = None, control=None, **options: Any
+    settings: SessionSettings,
+    session: str = "latest",
+    observer: Recorder | None = None,
+    control=None,
+    pool: Pool | None = None,
+    **options: Any,
 ) -> SessionOutcome:
     """The session goes on to its end."""
-    return asyncio.run(
-        resume_session(settings.ledger, session, observer=observer or Recorder(), control=control, **options)
-    )
+
+    async def main() -> SessionOutcome:
+        with _opened(pool, settings) as executor:
+            return await resume_session(
+                settings.ledger, session, observer=observer or Recorder(), control=control, executor=executor, **options
+            )
+
+    return asyncio.run(main())
+
+
+run_inline = partial(run, pool=InlinePool)
+resume_inline = partial(resume, pool=InlinePool)
+"""Without torch and without worker processes."""
+
+
+def _opened(pool: Pool | None, settings: SessionSettings) -> AbstractContextManager[Executor | None]:
+    return nullcontext() if pool is None else pool(settings.store)
 
 
 COUNTED = (

@@ -31,10 +31,7 @@ EPISODE_STEPS = 25
 
 
 class InlinePool:
-    """An executor without processes: a segment is computed where it is submitted, and never interrupted.
-
-    To be set as ``agents.session.session.open_executor``.
-    """
+    """An executor without processes: a segment is computed where it is submitted, and never interrupted."""
 
     worker_count = 1
 

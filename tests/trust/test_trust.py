@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-import learning_signal.agents.session.session
+import learning_signal.agents.session.running
 from learning_signal import run
 from learning_signal.agents.session.session import SessionControl
 from learning_signal.ledger import origin
@@ -71,7 +71,7 @@ def trained(here):
 @pytest.fixture
 def paused(here, monkeypatch):
     """A session of the user's own that was paused at once."""
-    monkeypatch.setattr(learning_signal.agents.session.session, "open_executor", InlinePool)
+    monkeypatch.setattr(learning_signal.agents.session.running, "open_executor", InlinePool)
     settings, control = tiny_settings(here / "runs"), SessionControl()
     control.request_pause()
     assert run_here(settings, control=control).status == "paused"
@@ -419,7 +419,7 @@ def test_trust_shows_what_is_used_and_is_remembered(paused, elsewhere, capsys):
 
 def test_a_backend_changed_in_ones_own_ledger_is_noticed(here, monkeypatch, server, capsys):
     """B2: the row of an agent, which a resume reads, names another address than was written."""
-    monkeypatch.setattr(learning_signal.agents.session.session, "open_executor", InlinePool)
+    monkeypatch.setattr(learning_signal.agents.session.running, "open_executor", InlinePool)
     settings, control = tiny_settings(here / "runs"), SessionControl()
     run_here(settings, Recorder(on_event=lambda row: row["kind"] == "diagnosis" and control.request_pause()), control)
     address, called = server

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from loguru import logger
 
-import learning_signal.agents.session.session
+import learning_signal.agents.session.running
 from learning_signal import run
 from learning_signal.agents.model.backends import build_client
 from learning_signal.agents.model.keys import (
@@ -217,7 +217,7 @@ def test_a_redirect_to_nowhere_is_one_clean_sentence(location):
 
 
 def test_a_session_pauses_at_a_redirect_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(learning_signal.agents.session.session, "open_executor", InlinePool)
+    monkeypatch.setattr(learning_signal.agents.session.running, "open_executor", InlinePool)
     monkeypatch.setenv("X_API_KEY", KEY)
 
     async def main():
@@ -311,7 +311,7 @@ def echoing(key: str) -> list[Reply]:
 
 def left_behind(tmp_path: Path, monkeypatch, key: str) -> tuple[str, bytes]:
     """How a session with such a server ends, and every byte that it wrote or said."""
-    monkeypatch.setattr(learning_signal.agents.session.session, "open_executor", InlinePool)
+    monkeypatch.setattr(learning_signal.agents.session.running, "open_executor", InlinePool)
     monkeypatch.setenv("X_API_KEY", key)
     said = io.StringIO()
     sink = logger.add(said, level="TRACE", diagnose=False)
@@ -358,7 +358,7 @@ def test_a_key_the_ledger_does_not_know_is_found_in_what_is_left(tmp_path, monke
 
 def test_a_resumed_session_goes_on_with_the_texts_it_had(tmp_path, monkeypatch):
     """What was taken out of the cursor is taken out for good: the resume reads one text, whatever was said."""
-    monkeypatch.setattr(learning_signal.agents.session.session, "open_executor", InlinePool)
+    monkeypatch.setattr(learning_signal.agents.session.running, "open_executor", InlinePool)
     key = "CANRY7qX9wZ3vK5m"
     status, _ = left_behind(tmp_path, monkeypatch, key)
     with Reader.open(tmp_path / "ledger.db") as reader:

@@ -9,9 +9,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Protocol
 
-from loguru import logger
-
-from learning_signal.ledger.errors import LedgerError, SessionTaken
+from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.write.sessions import now
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.errors import SegmentFailed, SegmentImpossible, SegmentStopped, failure_of
@@ -21,11 +19,10 @@ from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, Se
 from learning_signal.marl.segments.version import code_version
 from learning_signal.marl.shaping import check
 from learning_signal.marl.tasks import make_task
+from learning_signal.tools import lifecycle
 from learning_signal.tools.base import CannotGoOn
 from learning_signal.tools.trainer import Trainer
 from learning_signal.tools.training.settings import KIND, TrainingOutcome, TrainingSettings, outcome_of, unfinished
-
-HEARTBEAT_SECONDS = 5.0
 
 
 class Observer(Protocol):
@@ -76,14 +73,7 @@ async def train(
     with Ledger.open(settings.ledger, on_commit=told) as ledger:
         with ledger.transaction("session-start"):
             if session is None:
-                session = ledger.begin_session(
-                    kind=KIND,
-                    task=settings.run.task,
-                    algorithm=settings.run.learner.algorithm,
-                    seed=settings.seed,
-                    config=settings.model_dump(mode="json"),
-                    code_version=code_version(),
-                )
+                session = lifecycle.begin(ledger, settings, KIND)
                 words = "begins"
             else:
                 ledger.resume_session(session, code_version())
@@ -160,18 +150,15 @@ class _Run:
         try:
             pool = await self._opened(store, lambda progress: _tell(loop, self._progressed, progress))
         except ExecutorError as error:
-            self._end("failed", str(error))
+            lifecycle.end(self.ledger, self.session, "training", "failed", str(error))
             raise
         trainer = Trainer(pool, store, self.ledger, self.session, self.settings.run)
         work = asyncio.ensure_future(self._chain(trainer))
-        heart = asyncio.ensure_future(self._beat())
         self.control.bind(lambda: work.cancel())
         status, reason = "failed", "The program failed; this is a bug: see the traceback."
         try:
-            await asyncio.wait({work, heart}, return_when=asyncio.FIRST_COMPLETED)
-            if heart.done():  # it only ends with an error: another process has taken the session over
-                heart.result()
-            status, reason = ("done", None) if work.result() else ("paused", "Paused on request.")
+            finished = await lifecycle.while_alive(self.ledger, self.session, work)
+            status, reason = ("done", None) if finished else ("paused", "Paused on request.")
         except asyncio.CancelledError:
             status, reason = "interrupted", "Stopped in the middle of a segment."
         except CannotGoOn as error:
@@ -179,11 +166,9 @@ class _Run:
         except SegmentFailed as error:
             status, reason = "failed", str(error)
         finally:
-            for each in (work, heart):
-                each.cancel()
             trainer.stop()
             with suppress(LedgerError):  # a full disk, or a take-over, must not hide its own message
-                self._end(status, reason)
+                lifecycle.end(self.ledger, self.session, "training", status, reason)
             pool.close()
         return outcome_of(self.settings, self.session)
 
@@ -229,26 +214,6 @@ class _Run:
     def _progressed(self, progress: TrainingStatus) -> None:
         latest = {"sparse_return": progress.sparse_return, "progress": progress.progress}
         self.observer.progress(self.done + progress.done_env_steps, latest)
-
-    async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-            try:
-                self.ledger.heartbeat(self.session)
-            except SessionTaken:
-                raise
-            except LedgerError as error:  # one missed beat is no reason to stop beating
-                logger.warning("the training could not say that it is alive: {}", error)
-
-    def _end(self, status: str, reason: str | None) -> None:
-        with self.ledger.transaction("session-end"):
-            if status != "done":
-                self.ledger.interrupt_pending(self.session)
-            verb = "has" if status == "failed" else "is"
-            title = f"training {self.session} {verb} {status}" + (f": {reason}" if reason else "")
-            outcome = {"failed": "error", "interrupted": "interrupted"}.get(status, "ok")
-            self.ledger.event(self.session, "session", title, status=outcome)
-            self.ledger.end_session(self.session, status, reason)
 
 
 def _tell(loop: asyncio.AbstractEventLoop, function: Callable[[Any], None], value: Any) -> None:

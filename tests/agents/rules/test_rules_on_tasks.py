@@ -5,21 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import learning_signal.agents.session.session
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
 from learning_signal.marl.gate.recompute import recompute
 from learning_signal.marl.shaping import Potential, ShapingConfig
 from learning_signal.marl.tasks import make_task
-from tests.support.session_helpers import RUN, run, tiny_settings
-from tests.support.synthetic_training import InlinePool
+from tests.support.session_helpers import RUN, tiny_settings
+from tests.support.session_helpers import run_inline as run
 
 TASKS = ("Foraging-8x8-2p-2f-coop-v3", "pursuit", "rware-tiny-2ag-easy-v2")
-
-
-@pytest.fixture(autouse=True)
-def synthetic(monkeypatch):
-    monkeypatch.setattr(learning_signal.agents.session.session, "open_executor", InlinePool)
 
 
 def on(task: str, folder):

@@ -11,12 +11,11 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-import learning_signal.agents.session.session
+import learning_signal.tools.lifecycle
 from learning_signal.agents.session.session import SessionControl, run_session
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.read.reader import Reader
@@ -24,44 +23,24 @@ from learning_signal.ledger.read.verify import verify
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.gate.recompute import recompute
 from learning_signal.tools.context import HumanAnswer
+from tests.support.killed_session import outermost
 from tests.support.places import ROOT
-from tests.support.session_helpers import Recorder, resume, run, story, synthetic_workers, tiny_settings
+from tests.support.session_helpers import Recorder, story, synthetic_workers, tiny_settings
+from tests.support.session_helpers import resume_inline as resume
+from tests.support.session_helpers import run_inline as run
 from tests.support.synthetic_training import InlinePool
 
 DEFAULT_KINDS = (("tool call ok", "before"), ("segment-end", "before"), ("step", "after"))
 """Kinds of commits that are tried in the default suite; the slow test tries every kind there is."""
 
 
-@pytest.fixture(autouse=True)
-def synthetic(monkeypatch):
-    """Training without torch."""
-    monkeypatch.setattr(learning_signal.agents.session.session, "open_executor", InlinePool)
-
-
-@pytest.fixture
-def worker_processes(monkeypatch):
-    """Real worker processes, which can be killed."""
-    monkeypatch.setattr(learning_signal.agents.session.session, "open_executor", synthetic_workers)
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The story of the session nobody interrupts, and how often each kind of commit happens in it."""
     folder, labels = tmp_path_factory.mktemp("whole"), Counter()
-    original, patch = Ledger.transaction, pytest.MonkeyPatch()
-
-    @contextmanager
-    def transaction(ledger, label):
-        labels[label] += not ledger._open
-        with original(ledger, label):
-            yield
-
-    patch.setattr(Ledger, "transaction", transaction)
-    patch.setattr(learning_signal.agents.session.session, "open_executor", InlinePool)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ledger, "transaction", outermost(lambda label: labels.update([label])))
         outcome = run(tiny_settings(folder))
-    finally:
-        patch.undo()
     assert outcome.status == "done" and outcome.promoted and outcome.rejected
     return story(folder / "ledger.db"), labels
 
@@ -163,7 +142,7 @@ def test_pause_ends_after_the_running_step(whole, tmp_path):
     same_as(whole, settings.ledger)
 
 
-async def aborted(settings, observer: Recorder, started: threading.Event, abort_at: list[float]):
+async def aborted(settings, observer, started: threading.Event, abort_at: list[float], pool=InlinePool):
     """A session that is stopped by another thread 0.3 seconds after ``started``; see ``abort_at``."""
     loop, control = asyncio.get_running_loop(), SessionControl()
 
@@ -174,7 +153,8 @@ async def aborted(settings, observer: Recorder, started: threading.Event, abort_
             loop.call_soon_threadsafe(control.abort)
 
     threading.Thread(target=stop, daemon=True).start()
-    return await run_session(settings, observer=observer, control=control)
+    with pool(settings.store) as executor:
+        return await run_session(settings, observer=observer, control=control, executor=executor)
 
 
 @pytest.mark.parametrize(("at", "undecided"), [("verdict", 1), ("decision", 0)])
@@ -218,7 +198,7 @@ def test_a_missed_heartbeat_stops_nothing(tmp_path, monkeypatch):
         if len(beats) == 1:
             raise LedgerError("The ledger is locked.")
 
-    monkeypatch.setattr(learning_signal.agents.session.session, "HEARTBEAT_SECONDS", 0.001)
+    monkeypatch.setattr(learning_signal.tools.lifecycle, "HEARTBEAT_SECONDS", 0.001)
     monkeypatch.setattr(Ledger, "heartbeat", heartbeat)
     assert run(tiny_settings(tmp_path)).status == "done"
     assert len(beats) > 1
@@ -231,7 +211,7 @@ def test_a_cancelled_session_is_interrupted_and_resumes(whole, tmp_path):
     async def session():
         running = asyncio.current_task()
         observer = Recorder(on_event=lambda row: row["kind"] == "proposal" and running.cancel())
-        return await run_session(settings, observer=observer)
+        return await run_session(settings, observer=observer, executor=InlinePool(settings.store))
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(session())
@@ -241,7 +221,7 @@ def test_a_cancelled_session_is_interrupted_and_resumes(whole, tmp_path):
     same_as(whole, settings.ledger)
 
 
-def test_abort_stops_within_two_seconds_in_the_middle_of_a_step(whole, tmp_path, monkeypatch, worker_processes):
+def test_abort_stops_within_two_seconds_in_the_middle_of_a_step(whole, tmp_path, monkeypatch):
     monkeypatch.setenv("SYNTHETIC_WORLD", "hangs")
     settings, reading, abort_at = tiny_settings(tmp_path), threading.Event(), []
 
@@ -249,7 +229,7 @@ def test_abort_stops_within_two_seconds_in_the_middle_of_a_step(whole, tmp_path,
         if row["kind"] == "tool_call" and row["title"].endswith("calls read_branch"):
             reading.set()
 
-    outcome = asyncio.run(aborted(settings, Recorder(on_event=on_event), reading, abort_at))
+    outcome = asyncio.run(aborted(settings, Recorder(on_event=on_event), reading, abort_at, synthetic_workers))
     assert time.monotonic() - abort_at[0] < 2
     assert outcome.status == "interrupted" and "Stopped" in outcome.stop_reason
     with Reader.open(settings.ledger) as reader:
@@ -282,11 +262,11 @@ def test_abort_does_not_wait_for_a_person(tmp_path):
     assert len(observer.questions) == 1
 
 
-def test_abort_before_the_session_has_started(tmp_path, worker_processes):
+def test_abort_before_the_session_has_started(tmp_path):
     control = SessionControl()
     control.abort()
-    assert run(tiny_settings(tmp_path), control=control).status == "interrupted"
-    assert resume(tiny_settings(tmp_path)).status == "done"
+    assert run(tiny_settings(tmp_path), control=control, pool=synthetic_workers).status == "interrupted"
+    assert resume(tiny_settings(tmp_path), pool=synthetic_workers).status == "done"
 
 
 def test_a_done_session_is_not_resumed(tmp_path):

@@ -7,27 +7,16 @@ import json
 
 import pytest
 
-import learning_signal.agents.session.session
 from learning_signal.agents.session.session import run_session
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
 from learning_signal.marl.gate.recompute import recompute
 from learning_signal.tools.plan.settings import DeliberationSettings
 from tests.support.scripted_server import call, serving, text
-from tests.support.session_helpers import Recorder, resume, run, synthetic_workers, tiny_settings
+from tests.support.session_helpers import Recorder, synthetic_workers, tiny_settings
+from tests.support.session_helpers import resume_inline as resume
+from tests.support.session_helpers import run_inline as run
 from tests.support.synthetic_training import InlinePool
-
-
-@pytest.fixture(autouse=True)
-def synthetic(monkeypatch):
-    """Training without torch and without worker processes."""
-    monkeypatch.setattr(learning_signal.agents.session.session, "open_executor", InlinePool)
-
-
-@pytest.fixture
-def worker_processes(monkeypatch):
-    """Training without torch, in worker processes that can die."""
-    monkeypatch.setattr(learning_signal.agents.session.session, "open_executor", synthetic_workers)
 
 
 def sound(ledger) -> None:
@@ -77,10 +66,10 @@ def test_nothing_is_promoted_where_nothing_helps(tmp_path, monkeypatch):
         assert [move.reason for move in reader.main_run()] == ["stage", "keep", "stage", "keep", "stage"]
 
 
-def test_a_segment_whose_workers_die_fails_its_branch_and_not_the_session(tmp_path, monkeypatch, worker_processes):
+def test_a_segment_whose_workers_die_fails_its_branch_and_not_the_session(tmp_path, monkeypatch):
     monkeypatch.setenv("SYNTHETIC_WORLD", "workers of a candidate die")
     settings = tiny_settings(tmp_path)
-    outcome = run(settings)
+    outcome = run(settings, pool=synthetic_workers)
     assert outcome.status == "done"
     with Reader.open(settings.ledger) as reader:
         (failed,) = [each for each in reader.segments().values() if each.status == "error"]
@@ -105,25 +94,23 @@ def test_where_every_candidate_diverges_the_round_keeps_the_shaping(tmp_path, mo
     sound(settings.ledger)
 
 
-def test_a_lost_worker_is_replaced_and_its_segment_computed_again(tmp_path, monkeypatch, worker_processes):
+def test_a_lost_worker_is_replaced_and_its_segment_computed_again(tmp_path, monkeypatch):
     monkeypatch.setenv("SYNTHETIC_WORLD", "worker of the main run dies")
     settings = tiny_settings(tmp_path)
-    assert run(settings).status == "done"
+    assert run(settings, pool=synthetic_workers).status == "done"
     assert (tmp_path / "segments" / "died").exists()
     with Reader.open(settings.ledger) as reader:
         assert {event.status for event in reader.events(kind="segment")} == {"ok"}
 
 
-def test_a_main_run_that_cannot_be_trained_fails_the_session_until_it_is_resumed(
-    tmp_path, monkeypatch, worker_processes
-):
+def test_a_main_run_that_cannot_be_trained_fails_the_session_until_it_is_resumed(tmp_path, monkeypatch):
     monkeypatch.setenv("SYNTHETIC_WORLD", "worker of every main run dies")
     settings = tiny_settings(tmp_path)
-    outcome = run(settings)
+    outcome = run(settings, pool=synthetic_workers)
     assert outcome.status == "failed" and outcome.before is outcome.after is None
     assert "The main run stopped" in outcome.stop_reason and "SIGKILL" in outcome.stop_reason
     monkeypatch.delenv("SYNTHETIC_WORLD")
-    assert resume(settings).status == "done"
+    assert resume(settings, pool=synthetic_workers).status == "done"
 
 
 # backends -----------------------------------------------------------------------------------------
@@ -156,7 +143,8 @@ async def served(settings, role, *script, **options):
     async with serving(*script) as server:
         spec = f"openai-api/lab/some-model@{server.address}?attempts=2&api_key_env=LAB_API_KEY"
         settings = settings.model_copy(update={"agents": settings.agents | {role: spec}})
-        return await run_session(settings, observer=Recorder(), **options), server.requests
+        outcome = await run_session(settings, observer=Recorder(), executor=InlinePool(settings.store), **options)
+        return outcome, server.requests
 
 
 def test_an_agent_over_http_is_recorded_and_its_key_is_not(tmp_path, monkeypatch):

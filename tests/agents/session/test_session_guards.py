@@ -13,23 +13,21 @@ from functools import partial
 import pytest
 
 import learning_signal.agents.roles
-import learning_signal.agents.session.session
+import learning_signal.agents.session.running
 from learning_signal.agents.prompts import FOLDER, render
-from learning_signal.agents.session.session import SessionControl, SessionError, run_session
+from learning_signal.agents.session.observer import SessionControl
+from learning_signal.agents.session.running import SessionError
+from learning_signal.agents.session.session import run_session
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.tools.contracts import ROLES
 from learning_signal.tools.state import SessionState
 from tests.support.scripted_server import call, calls, serving
-from tests.support.session_helpers import Recorder, resume, run, tiny_settings
+from tests.support.session_helpers import Recorder, tiny_settings
+from tests.support.session_helpers import resume_inline as resume
+from tests.support.session_helpers import run_inline as run
 from tests.support.synthetic_training import InlinePool
-
-
-@pytest.fixture(autouse=True)
-def synthetic(monkeypatch):
-    """Training without torch and without worker processes."""
-    monkeypatch.setattr(learning_signal.agents.session.session, "open_executor", InlinePool)
 
 
 def decided(settings) -> list[tuple]:
@@ -112,7 +110,8 @@ def test_a_session_goes_on_from_another_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "here")
     settings = paused_at(tmp_path, "diagnosis", store=os.path.join("runs", "segments"))
     monkeypatch.chdir(tmp_path / "there")
-    assert resume(settings).status == "done"
+    monkeypatch.setattr(learning_signal.agents.session.running, "open_executor", InlinePool)
+    assert resume(settings, pool=None).status == "done"  # it opens its own, over the store that it remembers
     assert not (tmp_path / "there" / "runs").exists()
 
 
@@ -180,7 +179,7 @@ def test_evidence_of_the_same_step_cannot_be_cited(tmp_path):
             settings = tiny_settings(tmp_path)
             spec = f"openai-api/lab/some-model@{server.address}?attempts=1"
             settings = settings.model_copy(update={"agents": settings.agents | {"critic": spec}})
-            return await run_session(settings, observer=Recorder())
+            return await run_session(settings, observer=Recorder(), executor=InlinePool(settings.store))
 
     assert asyncio.run(session()).status == "done"
     with Reader.open(tiny_settings(tmp_path).ledger) as reader:

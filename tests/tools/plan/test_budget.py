@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from pydantic import ValidationError
 
-import learning_signal.agents.session.session
+import learning_signal.agents.session.running
 from learning_signal import run as command
 from learning_signal.agents.model.prices import price_of, refuse_unpriced
 from learning_signal.agents.model.specs import SpecError, parse_spec
@@ -31,7 +31,7 @@ SPENT = {"env_steps": 900, "tokens": 50, "time": 10.0, "usd": 1.0}
 
 @pytest.fixture
 def synthetic(monkeypatch):
-    monkeypatch.setattr(learning_signal.agents.session.session, "open_executor", InlinePool)
+    monkeypatch.setattr(learning_signal.agents.session.running, "open_executor", InlinePool)
 
 
 # how a budget is written --------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-import learning_signal.agents.session.session
+import learning_signal.agents.session.running
 from learning_signal.agents.session.outcome import plan
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.marl.tasks import make_task
@@ -39,7 +39,7 @@ def test_a_rollout_shorter_than_an_episode_is_refused_before_it_is_trained():
 
 
 def test_nothing_is_written_for_a_refused_session(tmp_path, monkeypatch):
-    monkeypatch.setattr(learning_signal.agents.session.session, "open_executor", InlinePool)
+    monkeypatch.setattr(learning_signal.agents.session.running, "open_executor", InlinePool)
     settings = tiny_settings(tmp_path)
     learner = settings.run.learner.model_copy(update={"rollout_steps": 1})
     settings = settings.model_copy(update={"run": settings.run.model_copy(update={"learner": learner})})
@@ -59,7 +59,7 @@ def test_what_limits_a_session_is_said():
 
 
 def test_a_screen_of_hardly_any_updates_is_said_at_the_start_and_in_the_plan(tmp_path, monkeypatch):
-    monkeypatch.setattr(learning_signal.agents.session.session, "open_executor", InlinePool)
+    monkeypatch.setattr(learning_signal.agents.session.running, "open_executor", InlinePool)
     settings = tiny_settings(tmp_path)  # rollouts of 200 env steps, screens of half of 400
     found = "A screening branch is 200 env steps, only one update of 200 env steps"
     assert found in plan(settings)["remarks"][0]["remark"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-import learning_signal.agents.session.session
+import learning_signal.agents.session.running
 from learning_signal.agents.session.session import run_session
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
@@ -213,7 +213,7 @@ def test_rungs_that_would_train_nothing_are_refused():
     ],
 )
 def test_a_whole_session_under_each_gate_is_verified_and_explained(tmp_path, monkeypatch, gate, words):
-    monkeypatch.setattr(learning_signal.agents.session.session, "open_executor", InlinePool)
+    monkeypatch.setattr(learning_signal.agents.session.running, "open_executor", InlinePool)
     settings = tiny_settings(tmp_path)
     settings = settings.model_copy(
         update={

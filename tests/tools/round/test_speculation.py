@@ -7,7 +7,7 @@ from concurrent.futures import Future
 
 import pytest
 
-import learning_signal.agents.session.session
+import learning_signal.agents.session.running
 from learning_signal.agents.session.observer import SessionControl
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
@@ -61,13 +61,13 @@ def pools(monkeypatch):
         opened.append(_WaitingPool(*given, **named))
         return opened[-1]
 
-    monkeypatch.setattr(learning_signal.agents.session.session, "open_executor", open_pool)
+    monkeypatch.setattr(learning_signal.agents.session.running, "open_executor", open_pool)
     return opened
 
 
 @pytest.fixture
 def inline(monkeypatch):
-    monkeypatch.setattr(learning_signal.agents.session.session, "open_executor", InlinePool)
+    monkeypatch.setattr(learning_signal.agents.session.running, "open_executor", InlinePool)
 
 
 def events(ledger, kind: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-import learning_signal.agents.session.session
+import learning_signal.agents.session.running
 from learning_signal.agents.session.observer import SessionControl
 from learning_signal.agents.session.outcome import plan
 from learning_signal.ledger.read.reader import Reader
@@ -95,7 +95,7 @@ def test_the_price_of_a_round_by_hand():
 
 @pytest.fixture
 def synthetic(monkeypatch):
-    monkeypatch.setattr(learning_signal.agents.session.session, "open_executor", InlinePool)
+    monkeypatch.setattr(learning_signal.agents.session.running, "open_executor", InlinePool)
 
 
 def told(ledger) -> list[str]:

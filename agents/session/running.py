@@ -1,0 +1,257 @@
+"""A session at work, from its first segment to its report: stages and rounds in turn, resumable at every step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext, suppress
+from importlib import import_module
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from learning_signal.agents.deliberation import Deliberation
+from learning_signal.agents.model.call import CallContext
+from learning_signal.agents.model.faults import BackendError
+from learning_signal.agents.roles import build_agents
+from learning_signal.agents.session.observer import FailSafeObserver, Observer, SessionControl, in_thread
+from learning_signal.agents.session.outcome import SessionOutcome, outcome_of, write_products
+from learning_signal.agents.session.stages import conclude_stage
+from learning_signal.agents.tokens import count_tokens
+from learning_signal.ledger.errors import LedgerError
+from learning_signal.ledger.read.reader import Reader
+from learning_signal.ledger.write.writer import Ledger
+from learning_signal.marl.errors import SegmentFailed
+from learning_signal.marl.executors.base import Executor
+from learning_signal.marl.executors.choice import open_executor
+from learning_signal.marl.paths import inside
+from learning_signal.marl.randomness import derive
+from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, SegmentStore, TrainingStatus
+from learning_signal.marl.shaping import ShapingConfig
+from learning_signal.marl.tasks import make_task
+from learning_signal.tools import lifecycle
+from learning_signal.tools.base import CannotGoOn
+from learning_signal.tools.context import SessionContext
+from learning_signal.tools.plan.settings import SessionSettings
+from learning_signal.tools.round.briefs import head_card
+from learning_signal.tools.round.speculation import finish
+from learning_signal.tools.round.spending import afford_segments
+from learning_signal.tools.state import Head, SessionState
+from learning_signal.tools.trainer import Trainer
+
+Record = TypeVar("Record", bound=BaseModel)
+
+
+class SessionError(ValueError):
+    """A session cannot start or go on; the message is one sentence."""
+
+
+class RunningSession:
+    """One running session: the loop over stages, rounds and the report."""
+
+    def __init__(
+        self,
+        settings: SessionSettings,
+        ledger: Ledger,
+        identity: str,
+        observer: Observer,
+        control: SessionControl,
+        executor: Executor | None,
+    ) -> None:
+        self.settings, self.ledger, self.identity = settings, ledger, identity
+        self.observer, self.control, self.executor = FailSafeObserver(observer), control, executor
+        self.state = stored(SessionState, ledger.load_cursor(identity), identity)
+        self.ledger.on_commit = self._committed
+
+    def say(self, remarks: list[str]) -> None:
+        """Tell whoever watches, and the ledger, what limits this session."""
+        if remarks:
+            with self.ledger.transaction("remarks"):
+                for remark in remarks:
+                    self.ledger.event(self.identity, "session", remark)
+
+    async def run(self) -> SessionOutcome:
+        """Run until the end, a pause, an abort, or an error that a resume may overcome."""
+        status, reason = "failed", "The program failed; this is a bug: see the traceback."
+        try:
+            async with self._opened() as (context, deliberation):
+                loop = asyncio.ensure_future(self._loop(context, deliberation))
+                self.control.bind(lambda: loop.cancel())
+                try:
+                    finished = await lifecycle.while_alive(self.ledger, self.identity, loop)
+                    status, reason = ("done", None) if finished else ("paused", "Paused on request.")
+                except asyncio.CancelledError:
+                    status, reason = "interrupted", "Stopped in the middle of a step."
+                    if not self.control.aborted:
+                        raise
+                except (BackendError, CannotGoOn) as error:
+                    status, reason = "paused", str(error)
+                except SessionError as error:
+                    status, reason = "failed", str(error)
+        except BaseException as error:
+            with suppress(LedgerError):  # a full disk must not hide its own message
+                lifecycle.end(self.ledger, self.identity, "session", status, str(error) or reason)
+            raise
+        lifecycle.end(self.ledger, self.identity, "session", status, reason)
+        return outcome_of(self.settings, self.ledger.path, self.identity, self.state)
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[tuple[SessionContext, Deliberation]]:
+        """Workers and agents for as long as the session runs."""
+        loop, settings = asyncio.get_running_loop(), self.settings
+
+        def own() -> Executor:
+            return open_executor(
+                settings.store,
+                settings.workers,
+                lambda progress: loop.call_soon_threadsafe(self._progressed, progress),
+                settings.executor,
+                tasks=(settings.run.task,),
+            )
+
+        if self.executor is not None:
+            opened = nullcontext(self.executor)
+        elif settings.executor.kind == "ray":
+            opened = await in_thread(own)  # a cluster may take a minute to answer, and Ctrl-C is to be heard
+        else:
+            opened = own()
+        with opened as pool:
+            loop.run_in_executor(None, import_module, "scipy.stats")  # while the workers start; comparisons need it
+            self.trainer = Trainer(pool, SegmentStore(settings.store), self.ledger, self.identity, settings.run)
+            context = SessionContext(
+                session=self.identity,
+                settings=settings,
+                task=make_task(settings.run.task, 1).spec,
+                state=self.state,
+                trainer=self.trainer,
+                ledger=self.ledger,
+                count_tokens=count_tokens,
+                ask_agent=_nobody,
+                ask_human=lambda question: in_thread(lambda: self.observer.ask_human(question)),
+            )
+            call_context = CallContext()
+            agents = build_agents(context, call_context)
+            deliberation = Deliberation(context, agents, call_context)
+            try:
+                yield context, deliberation
+            finally:
+                self.trainer.stop()
+                if self.control.aborted:
+                    pool.cancel_all()
+                for agent in agents.values():
+                    await agent.client.close()
+
+    async def _loop(self, context: SessionContext, deliberation: Deliberation) -> bool:
+        """Step by step until the session is done (True) or a pause was asked for (False)."""
+        self._show(context)
+        while self.state.phase != "done":
+            if self.control.pausing:
+                return False
+            if self.state.phase == "stage":
+                await self._stage(context, deliberation)
+            elif self.state.phase == "report":
+                await self._report(context)
+            else:
+                await deliberation.step()
+            self._show(context)
+        return True
+
+    async def _stage(self, context: SessionContext, deliberation: Deliberation) -> None:
+        """Train the main run for one stage and decide what follows."""
+        state = self.state
+        head = state.head
+        shaping = head.shaping if head else ShapingConfig.none()
+        spec = self.trainer.spec(
+            head.segment if head else None,
+            shaping,
+            context.stage_steps,
+            derive(self.settings.seed, "stage", state.stages),
+        )
+        afford_segments(context, "the next stage", [spec])
+        conclude_stage(context, deliberation, await self._main_segment(spec))
+
+    async def _main_segment(self, spec: SegmentSpec, purpose: str = "main") -> SegmentResult:
+        self.trainer.launch(spec, purpose, purpose)
+        try:
+            return await self.trainer.result(spec.id)
+        except SegmentFailed as failure:
+            self.state.lost[purpose] = self.state.lost.get(purpose, 0) + failure.env_steps
+            self.ledger.save_cursor(self.identity, self.state.model_dump(mode="json"))
+            raise SessionError(f"The {purpose} run stopped: {failure}") from failure
+
+    async def _report(self, context: SessionContext) -> None:
+        """Train the twin where asked for, write the products, and be done."""
+        if self.state.spent is None:  # until the twin begins, whatever is pending is of a round
+            await finish(context)
+        if self.settings.twin and not await self._twin(context):
+            return
+        folder = inside(self.settings.ledger.parent, self.identity)
+        write_products(folder, self.trainer.store, self.state.head)
+        with self.ledger.transaction("report"):
+            self.state.phase = "done"
+            context.event("session", f"final policy and shaping are in {folder}")
+            self.ledger.save_cursor(self.identity, self.state.model_dump(mode="json"))
+
+    async def _twin(self, context: SessionContext) -> bool:
+        """The sparse twin: the same learner without shaping for all env steps this session spent, branches included.
+
+        False where a pause was asked for before it was trained.
+        """
+        if self.state.spent is None:
+            with Reader.open(self.ledger.path) as reader:
+                costs = reader.costs(self.identity)
+            self.state.spent = costs.env_steps_main + costs.env_steps_branches + costs.env_steps_reused
+            self.ledger.save_cursor(self.identity, self.state.model_dump(mode="json"))
+        parent, trained = None, 0
+        while trained < self.state.spent:
+            if self.control.pausing:
+                return False
+            steps = min(context.stage_steps, self.state.spent - trained)
+            spec = self.trainer.spec(parent, ShapingConfig.none(), steps, derive(self.settings.seed, "twin", trained))
+            afford_segments(context, "the next piece of the sparse twin", [spec])
+            result = await self._main_segment(spec, "twin")
+            parent, trained = result.id, trained + steps
+            self.state.twin = Head(segment=parent, env_steps=trained, shaping=ShapingConfig.none())
+            self.ledger.save_cursor(self.identity, self.state.model_dump(mode="json"))
+        return True
+
+    def _committed(self, label: str, rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            self.observer.event(row)
+
+    def _progressed(self, progress: TrainingStatus) -> None:
+        purpose, arm = self.trainer.purposes.get(progress.id, ("main", "main"))
+        latest = {"sparse_return": progress.sparse_return, "progress": progress.progress}
+        self.observer.progress(progress.id, purpose, arm, progress.done_env_steps, progress.total_env_steps, latest)
+
+    def _show(self, context: SessionContext) -> None:
+        state = self.state
+        info: dict[str, Any] = {
+            "session": self.identity,
+            "task": self.settings.run.task,
+            "round": state.round_number,
+            "rounds": self.settings.rounds,
+            "phase": state.phase,
+            "stage": state.round.stage if state.round else None,
+        }
+        if state.head is not None:
+            card = head_card(context, state.head)
+            info |= {key: card[key] for key in ("env_steps", "sparse_return", "progress", "shaping_text")}
+        self.observer.stage(info)
+
+
+def stored(record: type[Record], data: Any, session: str) -> Record:
+    """What a session stored, read back; ``SessionError`` where this version cannot read it."""
+    try:
+        return record.model_validate(data)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise SessionError(
+            f"Session {session} was written by another version of this program ({where}: {problem['msg']}): "
+            "resume it with that version, or start a new session."
+        ) from error
+
+
+async def _nobody(role: str, question: str) -> str:
+    raise RuntimeError(f"no agents were there to answer {question!r}")

@@ -1,0 +1,86 @@
+"""The life of a session's row in the ledger, with or without agents: it begins, says that it is alive, and ends."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol, TypeVar
+
+from loguru import logger
+
+from learning_signal.ledger.errors import LedgerError, SessionTaken
+from learning_signal.ledger.write.writer import Ledger
+from learning_signal.marl.segments.version import code_version
+from learning_signal.marl.settings import RunSettings
+
+HEARTBEAT_SECONDS = 5.0
+
+Result = TypeVar("Result")
+
+
+class Settings(Protocol):
+    """What is kept of the settings of a session or a training run."""
+
+    @property
+    def run(self) -> RunSettings:
+        """Task, learner and evaluation."""
+
+    @property
+    def seed(self) -> int:
+        """The seed of everything."""
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        """All of them, as JSON data."""
+
+
+def begin(ledger: Ledger, settings: Settings, kind: str = "run") -> str:
+    """Add the row of a new session, inside the caller's transaction; returns its id."""
+    return ledger.begin_session(
+        kind=kind,
+        task=settings.run.task,
+        algorithm=settings.run.learner.algorithm,
+        seed=settings.seed,
+        config=settings.model_dump(mode="json"),
+        code_version=code_version(),
+    )
+
+
+async def while_alive(ledger: Ledger, session: str, work: asyncio.Future[Result]) -> Result:
+    """The result of ``work``, with a heartbeat in the ledger for as long as it runs.
+
+    ``work`` has ended when this returns or raises: what it raises, or ``SessionTaken`` where another process has taken
+    the session over (the next commit would say so too, but that may be a long branch away).
+    """
+    heart = asyncio.ensure_future(_beat(ledger, session))
+    try:
+        await asyncio.wait({work, heart}, return_when=asyncio.FIRST_COMPLETED)
+        if heart.done() and not work.done():
+            heart.result()
+        return work.result()
+    finally:
+        heart.cancel()
+        if not work.done():
+            work.cancel()
+            await asyncio.wait({work})
+
+
+def end(ledger: Ledger, session: str, noun: str, status: str, reason: str | None) -> None:
+    """Write that the ``noun`` (session, training) has ended as ``status``, and interrupt what is still pending."""
+    with ledger.transaction("session-end"):
+        if status != "done":
+            ledger.interrupt_pending(session)
+        verb = "has" if status == "failed" else "is"
+        title = f"{noun} {session} {verb} {status}" + (f": {reason}" if reason else "")
+        outcome = {"failed": "error", "interrupted": "interrupted"}.get(status, "ok")
+        ledger.event(session, "session", title, status=outcome)
+        ledger.end_session(session, status, reason)
+
+
+async def _beat(ledger: Ledger, session: str) -> None:
+    while True:
+        await asyncio.sleep(HEARTBEAT_SECONDS)
+        try:
+            ledger.heartbeat(session)
+        except SessionTaken:
+            raise
+        except LedgerError as error:  # one missed beat is no reason to stop beating
+            logger.warning("session {} could not say that it is alive: {}", session, error)
