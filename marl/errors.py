@@ -71,7 +71,7 @@ class TaskOptionError(ValueError):
 
 
 class EnvironmentRefused(ValueError):
-    """An environment, or what is said about it, cannot be made a task; one sentence."""
+    """An environment or its declaration is unsupported; one sentence."""
 
 
 class EnvironmentFailed(SegmentImpossible):

@@ -1,4 +1,4 @@
-"""Processes that compute for this one: started with one thread and deaf to Ctrl-C, they end with their parent."""
+"""Worker processes: spawned with one thread and with SIGINT blocked; they exit when their parent does."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ THREAD_VARIABLES = (
 
 
 def available_cores() -> int:
-    """The number of cores this process may use: one worker on each is as many as pay."""
+    """The number of cores this process may use, which is the default number of workers."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -44,7 +44,7 @@ def start_process(target: Callable[..., None], arguments: tuple[Any, ...], name:
 
 
 def follow_parent() -> None:
-    """Called inside such a process: Ctrl-C is its parent's business, and it ends when its parent does."""
+    """Called inside such a process: ignore SIGINT, which the parent handles, and exit when the parent does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, name="leave-with-parent", daemon=True).start()
 
@@ -86,7 +86,7 @@ def _leave_with_parent() -> None:
 
 
 def cause_of_death(exitcode: int | None) -> str:
-    """How a worker process ended, in words; None is one that still runs and speaks no more."""
+    """How a worker process ended, in words; None: it still runs, but its pipe is closed."""
     if exitcode is None:
         return "closed its pipe"
     if exitcode < 0:

@@ -1,5 +1,4 @@
-"""Summary statistics of what the agents did: features over time, by outcome and by agent, actions, and a
-few episodes.
+"""Summary statistics of behaviour: features over time, by outcome and by agent, actions, and a few episodes.
 
 The numbers come from a ``BehaviourRecord`` (``marl/segments/evaluation.py``): ``T`` steps, ``n`` episodes, ``A``
 agents, NaN (choices: -1) after an episode's end. ``marl/behaviour/text.py`` puts them into words.
@@ -21,9 +20,7 @@ POINTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 class Correlation(Frozen):
-    """Spearman rank correlations over episodes; ``None`` where either side is constant or episodes are
-    under 3.
-    """
+    """Spearman rank correlations over episodes; ``None`` where a side is constant or episodes are fewer than 3."""
 
     episode_mean: float | None
     """Of the feature's mean over an episode."""
@@ -212,9 +209,7 @@ def _constant(values: np.ndarray) -> bool:
 
 
 def _sketches(record: BehaviourRecord, spec: TaskSpec, progress: np.ndarray | None) -> tuple[EpisodeSketch, ...]:
-    """The best, the median and the worst episode by sparse return, then progress; fewer where there are
-    fewer.
-    """
+    """The best, the median and the worst episode by sparse return, then progress; fewer of fewer episodes."""
     order = _ranking(record.sparse_returns, progress)
     ranks = {"best": 0, "median": len(order) // 2, "worst": len(order) - 1}
     chosen = {order[place]: rank for rank, place in reversed(ranks.items())}  # an episode is shown once

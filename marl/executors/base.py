@@ -43,7 +43,7 @@ class Executor(Protocol):
         """Fail every segment in flight with ``SegmentImpossible`` and stop computing it. More can be asked for."""
 
     def close(self) -> None:
-        """Cancel what is in flight and let the workers go; a second call does nothing."""
+        """Cancel what is in flight and release the workers; a second call is a no-op."""
 
     def __enter__(self) -> Self: ...
 

@@ -12,7 +12,7 @@ LOCAL = ExecutorSettings()
 
 
 def refuse_unreachable(settings: ExecutorSettings) -> None:
-    """``ExecutorError`` where what ``settings`` ask for cannot be opened, as far as a few seconds tell."""
+    """``ExecutorError`` where the executor of ``settings`` cannot be opened; a check of a few seconds at most."""
     if settings.kind == "ray":
         from learning_signal.marl.executors import ray_cluster
 

@@ -1,4 +1,4 @@
-"""The segments that an executor was asked for and has not finished: one future each, the urgent ones first."""
+"""The queue of an executor: segments that were asked for and are not finished, one future each, urgent ones first."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Job:
     deaths: list[str] = field(default_factory=list)
     """How the workers that computed it died."""
     losses: int = 0
-    """How often the machine that computed it was lost: its own fault it is not."""
+    """How often the machine that computed it was lost, which says nothing about the segment."""
     lost_env_steps: int = 0
     """Env steps that workers which died had reported."""
     done_env_steps: int = 0
@@ -37,7 +37,7 @@ class Job:
         return self.lost_env_steps + self.done_env_steps
 
     def lose(self) -> None:
-        """The present attempt has come to nothing."""
+        """Count the env steps of the present attempt as lost."""
         self.lost_env_steps, self.done_env_steps = self.env_steps, 0
 
     def died(self) -> SegmentFailed:
@@ -94,13 +94,13 @@ class Jobs:
                 if job is None:
                     return None
                 self._waiting.remove(job)
-                # A segment that is computed once more is running already.
+                # The future of a retried segment is running already.
                 if job.future.running() or job.future.set_running_or_notify_cancel():
                     return job
                 self._forget(job)
 
     def put_back(self, job: Job) -> None:
-        """A job that was taken has to be computed once more: it is the next one."""
+        """Retry a job that was taken: it becomes the first in the queue."""
         with self.lock:
             self._waiting.appendleft(job)
 
@@ -121,14 +121,14 @@ class Jobs:
             return {job.spec.parent for job in self._in_flight.values()}
 
     def clear(self) -> list[Job]:
-        """Take away all that wait."""
+        """Remove and return all waiting jobs."""
         with self.lock:
             jobs = list(self._waiting)
             self._waiting.clear()
             return jobs
 
     def settle(self, job: Job, result: SegmentResult | None, error: Exception | None) -> None:
-        """Finish a job with its result, or else with what went wrong."""
+        """Finish a job with its result or its error."""
         with self.lock:
             self._forget(job)
         future = job.future

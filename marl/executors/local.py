@@ -2,8 +2,8 @@
 
 The pool's own process imports no torch: it starts the workers, hands them specs and receives results. A
 worker that dies is replaced and its segment computed once more, on a fresh worker; if that one dies too, the
-segment has failed, but never the session. Workers know the segment store and nothing else; they ignore Ctrl-C
-(the parent decides) and leave when the parent is gone.
+segment has failed, but never the session. Workers know the segment store and nothing else; they ignore SIGINT, which
+the parent handles, and exit when the parent does.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class WorkerPool:
             self._replace_missing()
         self._thread = threading.Thread(target=self._serve, name="worker-pool", daemon=True)
         self._thread.start()
-        atexit.register(self.close)  # multiprocessing's own exit would wait for workers replaced meanwhile
+        atexit.register(self.close)  # the exit handler of multiprocessing would wait for replacements
 
     def __enter__(self) -> WorkerPool:
         return self
@@ -129,7 +129,7 @@ class WorkerPool:
             self._jobs.settle(job, None, job.cancelled())
 
     def close(self) -> None:
-        """Cancel what is in flight and stop every worker; a second call does nothing."""
+        """Cancel what is in flight and stop every worker; a second call is a no-op."""
         with self._lock:
             if self._closed:
                 return

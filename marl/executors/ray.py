@@ -1,9 +1,9 @@
 """An executor that runs segments as tasks of a Ray cluster, on this machine or on many.
 
-Ray is given as many segments as there are workers and no more: what waits, waits here, where it can be withdrawn or
-overtaken. A worker that dies costs its segment one of two attempts, as in the local pool. A machine that is lost is not
-the segment's fault: what it held is computed again elsewhere, and nothing else is. Nor is one whose memory or disk is
-full: what a segment needs is the same under every shaping, so that it says nothing about this one.
+Ray gets at most one segment per worker. The rest of the queue stays here, where it can be withdrawn or preempted by
+urgent segments. A worker that dies costs its segment one of two attempts, as in the local pool. A lost machine costs no
+attempt: the segments it held are retried elsewhere. Full memory or a full disk counts as a lost machine, because the
+resources of a segment do not depend on its shaping.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, Se
 _POLL_SECONDS = 0.1
 _FETCH_SECONDS = 120.0
 _HEAR_SECONDS = 30.0
-"""How long progress is waited for; results wait meanwhile."""
+"""Timeout of a request for progress; results are handled after it."""
 _NO_MACHINE_SECONDS = 120.0
-"""How long a cluster may be without any core before what waits for it is given up."""
+"""How long a cluster may be without any core before its queue fails."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +131,7 @@ class RayExecutor:
             self._jobs.settle(job, None, job.cancelled())
 
     def close(self) -> None:
-        """Cancel what is in flight and leave the cluster, which ends if it was started here; again, nothing."""
+        """Cancel what is in flight and leave the cluster, which ends if it was started here; again, a no-op."""
         with self._lock:
             if self._closed:
                 return
@@ -142,7 +142,7 @@ class RayExecutor:
             self._thread.join(timeout=5)
         self._cluster.leave()
 
-    # The executor's thread: whatever becomes of a task arrives here.
+    # The executor's thread: it handles the end of every task.
 
     def _serve(self) -> None:
         while True:
@@ -164,14 +164,14 @@ class RayExecutor:
                     self._give_up(f"The Ray cluster failed ({sentence(error)}); start it again and resume.")
 
     def _listen(self) -> None:
-        """Pass on what the workers say of their progress, about ten times a second."""
+        """Pass the progress of the workers on, about ten times a second."""
         if time.monotonic() - self._heard < _POLL_SECONDS:
             return
         self._heard = time.monotonic()
         try:
             latest = self._ray.get(self._inbox.take.remote(), timeout=_HEAR_SECONDS)
         except (self._ray.exceptions.RayActorError, self._ray.exceptions.GetTimeoutError):
-            logger.warning("the progress of segments could not be read: it is shown again from now on")
+            logger.warning("the progress of segments could not be read: a new inbox is opened")
             self._inbox = self._open_inbox()
             return
         with self._lock:
@@ -185,7 +185,7 @@ class RayExecutor:
                     logger.error("the progress listener failed: {}", sentence(error))
 
     def _finish(self, reference: Any) -> None:
-        """Settle the job of a task that has ended, or see to it that it is computed again."""
+        """Settle the job of a task that has ended, or retry it."""
         with self._lock:
             task = self._tasks.get(reference)
             if task is None:
@@ -246,7 +246,7 @@ class RayExecutor:
         return True
 
     def _check_machines(self) -> None:
-        """Give up what waits for a cluster that has no machine left and gets none."""
+        """Fail the queue of a cluster that has been without machines for too long."""
         if time.monotonic() - self._powered < min(5.0, _NO_MACHINE_SECONDS / 2):
             return
         if self._ray.cluster_resources().get("CPU", 0) >= 1:
@@ -311,7 +311,7 @@ class RayExecutor:
         return jobs
 
     def _give_up(self, reason: str, for_good: bool = True) -> None:
-        """Fail whatever is in flight, and where ``for_good`` all that comes later: the cluster is at fault."""
+        """Fail all that is in flight, and with ``for_good`` all that is submitted later: the cluster is at fault."""
         logger.warning(reason)
         with self._lock:
             if for_good:

@@ -1,4 +1,4 @@
-"""How this process joins a Ray cluster or starts one, and leaves it: bounded in time, quiet, and no one else's."""
+"""How this process joins or starts a Ray cluster and leaves it: with timeouts, quietly, and closed to strangers."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def _join(ray: Any, options: dict[str, Any], address: str | None) -> Callable[[]
 
 @contextmanager
 def _closed_to_strangers() -> Iterator[None]:
-    """A cluster started inside refuses whoever does not know its token, and this process knows it until it leaves."""
+    """A cluster started inside accepts only clients with its token, which this process holds until it leaves."""
     from ray import _raylet
 
     if not hasattr(_raylet, "AuthenticationTokenLoader"):
@@ -225,7 +225,7 @@ def _secrets_hidden() -> Iterator[None]:
 
 
 def _silence() -> None:
-    """What Ray would print about deaths goes to the log as a trace: the executor says itself what they mean."""
+    """Send Ray's own messages about deaths to the log at level trace: the executor reports them itself."""
     from ray._private import worker
 
     if hasattr(worker, "print_to_stdstream"):

@@ -14,7 +14,7 @@ from learning_signal.marl.executors.ray_cluster import living_nodes
 LOSSES = 5
 """Machines that may be lost under a segment before the cluster is taken for broken."""
 _GRACE_SECONDS = 1.0
-"""How long after a worker's death its machine's may be noticed."""
+"""How long after the death of a worker Ray may report the loss of its machine."""
 
 
 def meaning(ray: Any, job: Job, nodes: frozenset[str], failure: Exception) -> Exception | None:

@@ -28,7 +28,7 @@ class Inbox:
         self._latest: dict[int, TrainingStatus] = {}
 
     def put(self, attempt: int, progress: TrainingStatus) -> None:
-        """Status of an attempt; it replaces what was not taken yet."""
+        """Store the status of an attempt; it replaces an earlier one that was not taken."""
         self._latest[attempt] = progress
 
     def take(self) -> dict[int, TrainingStatus]:

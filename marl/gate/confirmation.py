@@ -1,5 +1,4 @@
-"""The gate: the statistics that decide whether a shaping change may be promoted, and whether it has held
-since.
+"""The gate: the statistics that decide whether a shaping change may be promoted, and whether it has held since.
 
 Two steps. *Screening* (``marl.gate.screening``) ranks candidates on a few seeds and chooses one; *confirmation*, here,
 compares that one with the control on fresh paired seeds. Where every arm is below the competence floor, sparse
@@ -21,9 +20,7 @@ from learning_signal.marl.settings import Frozen
 
 
 class Verdict(Frozen):
-    """The outcome of a confirmation and every number it rests on. ``None`` marks what could not be
-    computed.
-    """
+    """The outcome of a confirmation and every number it rests on; ``None``: could not be computed."""
 
     outcome: Literal["pass", "fail", "inconclusive"]
     measure: MeasureName
@@ -145,7 +142,7 @@ def judge(
 def _untested(
     control: Values, candidate: Values, max_return: float, settings: GateSettings, numbers: dict[str, Any]
 ) -> Verdict:
-    """The verdict of a control of a study, on sparse return alone: what was measured, and no test of it."""
+    """The verdict of the modes without a test (controls of a study): the measured sparse returns."""
     n, margin = len(control), settings.single_run_margin * max_return
     numbers = numbers | {"alpha": None} | ({"delta": margin} if settings.mode == "single run" else {})
     flaw = failure(candidate, n, "sparse_return")

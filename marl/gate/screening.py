@@ -84,7 +84,7 @@ def rank_screen(
 def _measure(
     control: Sequence[Measure], candidates: Mapping[str, Sequence[Measure]], max_return: float, settings: GateSettings
 ) -> tuple[MeasureName, str | None]:
-    """What the arms are compared in, and what the control lacks in it."""
+    """The measure the arms are compared by, and why the control cannot be compared by it, if so."""
     n = len(control)
     base = _values(control, "sparse_return")
     flaw = failure(base, n, "sparse_return")

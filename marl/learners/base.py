@@ -31,7 +31,7 @@ class Learner(Protocol):
     policy: Policy
     """What acts, and what is evaluated."""
     keeps: tuple[str, ...]
-    """Features that the learner wants in every rollout, whatever the shaping."""
+    """Features that the learner needs in every rollout, in addition to those of the shaping."""
 
     def behaviour(self, env_steps: int) -> Choose:
         """How actions of a training rollout are chosen at this position of the run."""

@@ -43,8 +43,8 @@ APPROXIMATE_KL = STATISTICS.index("approximate_kl")
 SMALLEST_SCALE = 0.01
 """Advantages are not scaled up from a standard deviation below this (in units of reward).
 
-Without it a task that has not paid anything yet blows the critic's own noise up to unit size, and the policy follows
-it until it no longer explores. One reward of 1 in a rollout of thousands of steps is already well above.
+Without it the noise of the critic is scaled up to unit size while a task has given no reward yet, and the policy
+follows it until it no longer explores. One reward of 1 in a rollout of thousands of steps is already well above.
 """
 
 
@@ -78,7 +78,7 @@ class PolicyGradientLearner:
             part(f"actor{name}", index, input_size(group), distribution.outputs(group), places(group))
             for index, name, group in grouped
         ]
-        # The critics, too, start near 0: else their first guesses are the only signal while the task pays nothing.
+        # The critics start near 0 as well: their initial values would be the only signal until the first reward.
         if settings.algorithm == "mappo":
             self.critics = [part("critic", None, spec.state_size, spec.agents, slice(None))]
         else:
@@ -108,7 +108,7 @@ class PolicyGradientLearner:
         return sample
 
     def update(self, rollout: Rollout, generator: np.random.Generator) -> dict[str, float | None]:
-        """Several passes of clipped gradient steps over ``rollout``, until the policy is too far from who acted."""
+        """Several epochs of clipped gradient steps over ``rollout``; ``largest_kl`` ends them early."""
         largest, statistics = self.settings.largest_kl, []
         # Without autograd's bookkeeping each of a thousand small operations is a little faster.
         with torch.inference_mode():

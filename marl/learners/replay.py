@@ -223,7 +223,7 @@ class Replay:
         return Moment(tuple(inputs), states["states"], alive, features)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint stores: a copy of what was added, not of what is still empty."""
+        """What a checkpoint stores: a copy of the filled part of the buffers."""
         stored = self._tensors(self.added)
         stored |= {f"replay_cut_{name}": values for name, values in self._cut_states.items()}
         stored["replay_cut_transitions"] = self._cut_transitions

@@ -1,4 +1,4 @@
-"""Collects rollouts: the policy acts in fresh episodes and everything the update needs is written down."""
+"""Collects rollouts: the policy acts in fresh episodes, and all that the update needs is recorded."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ class Collector:
             )
 
     def record(self, t: int, observations: np.ndarray, timings: Timings, since: float) -> float:
-        """Write down the current states as entry ``t``; returns the time at which it was done."""
+        """Record the current states as entry ``t``; returns the time at which it was done."""
         self._inputs.write(observations, at=t)
         self._states[t] = self.task.state()
         now = time.perf_counter()

@@ -18,7 +18,7 @@ from learning_signal.marl.tasks.base import Task
 from learning_signal.marl.tasks.picture import Picture, animate
 
 BATCH = 64
-"""Episodes that are played side by side: an environment of somebody else may be large."""
+"""Episodes that are played in parallel: a user's own environment may be large."""
 LEVEL = 0.95
 
 MakeTask = Callable[[str, int], Task]
@@ -247,6 +247,6 @@ def _captioned(task: Task, title: str, step: int, length: int, total: float) -> 
 
 
 def close(task: Task) -> None:
-    """Let go of what a task holds (windows, worker processes), where it holds anything."""
+    """Release the resources of a task (windows, worker processes), if it has any."""
     if hasattr(task, "close"):
         task.close()

@@ -23,7 +23,7 @@ class NotFinite(RuntimeError):
 def evaluation_environments(run: RunSettings) -> int:
     """How many environments the evaluation of ``run`` steps at once.
 
-    All three sets together, unless each environment is somebody's own object, which may be large and is stepped alone.
+    All three sets together; one set for a user's own environments, which may be large and are stepped one by one.
     """
     return run.evaluation.episodes * (1 if ":" in run.task else len(SETS))
 

@@ -79,7 +79,7 @@ class RunningSegment:
         return np.random.Generator(np.random.PCG64(derive(self.spec.seed, "update", self.position.updates)))
 
     def add(self, rollout: Rollout, learned: dict[str, float | None] | Diverged) -> None:
-        """Write down what an update gave; ``SegmentFailed`` where it diverged."""
+        """Record the metrics of an update; ``SegmentFailed`` where it diverged."""
         after, shaping = self.position.env_steps + self.size, self.spec.shaping
         try:
             if isinstance(learned, Diverged):
@@ -151,7 +151,7 @@ def refuse_missing_device(device: str) -> None:
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch ran out of memory: on the CPU it says so in words only."""
+    """Whether torch ran out of memory; on the CPU only the message tells."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 

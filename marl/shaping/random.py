@@ -1,4 +1,4 @@
-"""The space of shapings that nobody has thought about: drawn at random from a task's declared features.
+"""Random shapings over a task's declared features: the search space of the baselines of a study.
 
 One to three different features, each as it is (or, of an agent's, the mean over agents), each in its declared
 direction, or in either where none is declared. Strengths are relative to declared ranges: over those of all terms

@@ -50,7 +50,7 @@ class Game:
 
 
 def parse_id(name: str) -> Game:
-    """The game called ``name`` (``-v3`` may be left out); ``ValueError`` for what lbforaging does not register."""
+    """The game called ``name`` (``-v3`` is optional); ``ValueError`` for ids that lbforaging does not register."""
     match = _ID.fullmatch(name)
     if match is None:
         raise ValueError(

@@ -104,7 +104,7 @@ class BatchedTaskEnv(ParallelEnv):
         return render(self._task.draw(0))
 
     def close(self) -> None:
-        """Let go of what the task holds open, such as worker processes."""
+        """Release the resources of the task, such as worker processes."""
         close = getattr(self._task, "close", None)
         if close is not None:
             close()

@@ -42,7 +42,7 @@ class InlinePool:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        pass
+        self.close()
 
     def submit(self, spec, urgent: bool = True) -> Future:
         """A future that is done."""
@@ -61,6 +61,9 @@ class InlinePool:
 
     def cancel_all(self) -> None:
         """Nothing is ever in flight."""
+
+    def close(self) -> None:
+        """There is nothing to stop."""
 
 
 def train(spec, store, progress=None) -> SegmentResult:

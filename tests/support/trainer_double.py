@@ -108,6 +108,16 @@ class ScriptedPool:
             if future.set_running_or_notify_cancel():
                 future.set_exception(SegmentImpossible(f"Segment {spec.id} was cancelled before it was finished."))
 
+    def close(self) -> None:
+        """Fail what is held back."""
+        self.cancel_all()
+
+    def __enter__(self) -> ScriptedPool:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
     def _compute(self, spec: SegmentSpec, future: Future[SegmentResult]) -> None:
         key = self.purposes.get(spec.id, ("main", "main"))
         position = self._positions[key] = self._positions.get(key, -1) + 1

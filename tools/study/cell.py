@@ -87,7 +87,16 @@ class Shared:
         return False
 
     def cancel_all(self) -> None:
-        """Nothing: the study decides that for all cells."""
+        """No-op: the study decides that for all cells."""
+
+    def close(self) -> None:
+        """No-op: the study closes the executor that its cells share."""
+
+    def __enter__(self) -> Shared:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
 
 class Trainee:

@@ -84,29 +84,50 @@ async def train(
 
 
 class InProcess:
-    """Computes one segment at a time in a thread of this process, which may itself have worker processes for a task.
+    """A ``marl.executors.base.Executor`` of one segment at a time, in a thread of this process.
 
-    It has of ``marl.executors.base.Executor`` what a chain of segments needs.
+    This process may itself have worker processes for a task. The segments of a chain are submitted one by one.
     """
+
+    worker_count = 1
 
     def __init__(self, store: SegmentStore, on_progress: Callable[[TrainingStatus], None]) -> None:
         self._store, self._on_progress = store, on_progress
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def __enter__(self) -> InProcess:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def submit(self, spec: SegmentSpec, urgent: bool = True) -> Future[SegmentResult]:
         """Start a segment; the one before must have ended."""
+        if self._closed:
+            raise RuntimeError("The executor in this process is closed and takes no segment; open a new one.")
         future: Future[SegmentResult] = Future()
         future.set_running_or_notify_cancel()  # it is stopped, not cancelled: only the thread says how it ended
         self._thread = threading.Thread(target=self._compute, args=(spec, future), name="training", daemon=True)
         self._thread.start()
         return future
 
-    def close(self) -> None:
-        """Stop after the running update, and wait for that."""
+    def withdraw(self, segment: str) -> bool:
+        """False: every segment has started."""
+        return False
+
+    def cancel_all(self) -> None:
+        """Stop the running segment after its update, and wait for that. More can be asked for."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+        self._stop.clear()
+
+    def close(self) -> None:
+        """Stop after the running update, and wait for that; a second call is a no-op."""
+        self._closed = True
+        self.cancel_all()
 
     def _compute(self, spec: SegmentSpec, future: Future[SegmentResult]) -> None:
         from learning_signal.marl.segments.training import run_segment

@@ -1,4 +1,4 @@
-"""Copies of a foreign environment shared out to worker processes, and when that pays.
+"""Copies of a foreign environment distributed over worker processes, and when that is faster.
 
 The results are those of one `Batch`, bit for bit: a copy knows nothing of the others.
 """
@@ -26,7 +26,7 @@ from learning_signal.marl.tasks.foreign.member import Member
 from learning_signal.marl.tasks.picture import Picture
 
 WORTH_SECONDS = 0.005
-"""Work per joint step of the batch that pays for one worker process: its pipe costs a tenth of that."""
+"""Work per joint step of the batch from which a worker process is worth its overhead, a tenth of that."""
 
 
 class Workers:
@@ -130,7 +130,7 @@ class Workers:
 
 
 def worth(member: Member, environments: int) -> int:
-    """How many worker processes pay for so many copies; 1 means none. ``member`` is stepped to measure it.
+    """How many worker processes are worth their overhead for so many copies; 1: none. ``member`` is stepped to measure.
 
     Inside a worker process (of segments, say) none do: it may have no children, and its siblings use the other cores.
     """
@@ -155,7 +155,7 @@ def worth(member: Member, environments: int) -> int:
 
 
 def idle_cores() -> int:
-    """Cores that nobody else uses, by the load of the last minute; this process is taken to be one of that load."""
+    """Idle cores, by the load average of the last minute, of which this process is assumed to be one."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     return max(1, available_cores() - max(0, round(load) - 1))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import socket
@@ -16,10 +17,14 @@ from learning_signal.marl.executors.base import Executor, ExecutorError, Executo
 from learning_signal.marl.executors.choice import open_executor, refuse_unreachable
 from learning_signal.marl.executors.jobs import Jobs
 from learning_signal.marl.executors.local import WorkerPool
-from learning_signal.marl.segments.segment import SegmentSpec
+from learning_signal.marl.executors.ray import RayExecutor
+from learning_signal.marl.segments.segment import SegmentSpec, SegmentStore
 from learning_signal.marl.settings import RunSettings
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.plan.sources import SettingsError, changed_executor
+from learning_signal.tools.study.cell import Shared
+from learning_signal.tools.training.run import InProcess
+from tests.support.synthetic_training import InlinePool
 from tests.support.trainer_double import ScriptedPool, by_arm
 
 PATIENCE = 60
@@ -92,15 +97,46 @@ def test_a_job_that_is_computed_once_more_is_the_next_and_cannot_be_withdrawn(tm
     assert jobs.parents() == set()
 
 
-def test_the_executors_have_the_same_methods(pool):
-    named = [name for name in vars(Executor) if not name.startswith("_")]
-    assert {"submit", "withdraw", "cancel_all", "close"} <= set(named)
-    from learning_signal.marl.executors.ray import RayExecutor
+METHODS = ("submit", "withdraw", "cancel_all", "close", "__enter__", "__exit__")
+KINDS = (WorkerPool, RayExecutor, InProcess, Shared, ScriptedPool, InlinePool)
 
-    for kind in (WorkerPool, RayExecutor, ScriptedPool):
-        wanted = set(named) - ({"close"} if kind is ScriptedPool else set())
-        assert wanted <= set(dir(kind))
-    assert ScriptedPool(by_arm({})).worker_count == 1
+
+def differences(kind: type) -> list[str]:
+    """The methods of ``Executor`` that a class lacks, or whose parameters have other names."""
+    found = []
+    for name in METHODS:
+        promised, method = vars(Executor)[name], vars(kind).get(name)
+        if method is None or list(inspect.signature(method).parameters) != list(inspect.signature(promised).parameters):
+            found.append(name)
+    return found
+
+
+def test_the_executors_have_the_same_methods():
+    assert {name for name in vars(Executor) if not name.startswith("_")} < set(METHODS), "every method is compared"
+    assert {kind.__name__: differences(kind) for kind in KINDS} == {kind.__name__: [] for kind in KINDS}
+
+
+def test_a_method_that_is_missing_or_takes_other_arguments_is_noticed():
+    def withdraw(self, identifier):
+        return False
+
+    complete = {name: vars(WorkerPool)[name] for name in METHODS}
+    assert differences(type("Other", (), complete)) == []
+    assert differences(type("Other", (), complete | {"withdraw": withdraw})) == ["withdraw"]
+    del complete["close"]
+    assert differences(type("Other", (WorkerPool,), complete)) == ["close"], "what is only inherited does not count"
+
+
+def test_an_executor_without_processes_is_closed_twice_and_counts_itself(tmp_path):
+    with ScriptedPool(by_arm({})) as scripted, InlinePool(tmp_path) as inline:
+        for executor in (scripted, inline, Shared(scripted, print), InProcess(SegmentStore(tmp_path), print)):
+            assert executor.worker_count == 1
+            assert not executor.withdraw(make_spec().id), "it was never asked for that"
+            executor.cancel_all()
+            executor.close()
+            executor.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        executor.submit(make_spec())
 
 
 def test_local_processes_are_the_default(tmp_path):
