@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ast
-import io
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 import typer
-from rich.console import Console
 
 from learning_signal import run
 from learning_signal.agents.model.specs import ENVIRONMENT_PREFIX, parse_assignments, parse_spec
@@ -20,7 +18,6 @@ from learning_signal.marl.tasks import make_task
 from learning_signal.marl.tasks.foreign.contract import check_environment
 from learning_signal.tools.plan.budget import parse_budget
 from learning_signal.tools.plan.sources import gather
-from learning_signal.viewer.cli import log_commands
 from tests.support.ledger_samples import write_sample_session
 from tests.support.places import ROOT
 
@@ -55,6 +52,11 @@ def test_the_readme_is_short() -> None:
     lines = README.splitlines()
     assert len(lines) <= 200
     assert [line for line in lines if len(line) > 100 and not line.startswith("|") and "](" not in line] == []
+
+
+def test_picture_output_and_explanation_are_of_one_session() -> None:
+    (session,) = set(re.findall(r"\b2026\d{4}-\d{6}-\w{3}\b", README))
+    assert session in (ROOT / "docs" / "session.svg").read_text(encoding="utf-8")
 
 
 # commands -------------------------------------------------------------------------------------------------------
@@ -193,15 +195,12 @@ def holds(printed: str, shown: str) -> bool:
 
 
 @pytest.mark.parametrize(("command", "shown"), PRINTED, ids=[command for command, _ in PRINTED])
-def test_what_a_document_says_is_printed(command: str, shown: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    console = Console(file=io.StringIO(), width=100, color_system=None, highlight=False)
-    for module in OUTPUTS:
-        monkeypatch.setattr(module, "out", console)
+def test_what_a_document_says_is_printed(
+    command: str, shown: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
     assert run.run(shlex.split(command.removeprefix("python run.py "))) == 0
-    assert holds(console.file.getvalue(), shown)
-
-
-OUTPUTS = [module for module in (run, log_commands) if hasattr(module, "out")]
+    assert holds(capsys.readouterr().out, shown)
 
 
 def test_other_output_would_be_noticed() -> None:
