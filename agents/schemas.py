@@ -9,7 +9,7 @@ from typing import Any
 from autogen_core.tools import ToolSchema
 from pydantic import BaseModel, ValidationError
 
-from learning_signal.tools.base import Tool
+from learning_signal.tools.base import Tool, ToolRefused
 
 MOST_PROBLEMS = 8
 """Validation problems that are listed; the number of the others is said."""
@@ -34,33 +34,45 @@ def plain_schema(model: type[BaseModel]) -> dict[str, Any]:
     return plain
 
 
-def parse_arguments(tool: Tool, arguments: str) -> BaseModel | str:
-    """The tool's argument model, or one sentence for the model on what is wrong with ``arguments``.
+def parse_arguments(tool: Tool, arguments: str) -> BaseModel:
+    """The tool's argument model, read from what a model wrote.
 
     Small models often write a nested list or object as JSON inside a string: where the arguments are
     invalid as written, such strings at the top level are read as JSON.
+
+    Raises:
+        ToolRefused: one sentence on what is wrong; its fields hold the path of every wrong field.
     """
     try:
         value = json.loads(arguments or "{}", parse_constant=_no_constant)
     except ValueError as error:
-        return f"the arguments of {tool.name} are not valid JSON ({error}); call it again with one JSON object."
+        problem = f"the arguments of {tool.name} are not valid JSON ({error})"
+        raise ToolRefused(f"{problem}; call it again with one JSON object.") from None
     except RecursionError:
-        return f"the arguments of {tool.name} are nested too deeply; call it again with one plain JSON object."
+        problem = f"the arguments of {tool.name} are nested too deeply"
+        raise ToolRefused(f"{problem}; call it again with one plain JSON object.") from None
     if value is None:
         value = {}
     if not isinstance(value, dict):
-        return f"the arguments of {tool.name} are a {type(value).__name__}; call it again with one JSON object."
+        problem = f"the arguments of {tool.name} are a {type(value).__name__}"
+        raise ToolRefused(f"{problem}; call it again with one JSON object.")
     try:
         return tool.arguments.model_validate(value)
     except ValidationError as error:
-        problems = readable_problems(error, tool.arguments)
+        invalid = error
     unfolded = {name: _unfolded(item) for name, item in value.items()}
     if unfolded != value:
         try:
             return tool.arguments.model_validate(unfolded)
         except ValidationError as error:
-            problems = readable_problems(error, tool.arguments)
-    return f"the arguments of {tool.name} are wrong: {problems}; correct them and call it again."
+            invalid = error
+    problems = readable_problems(invalid, tool.arguments)
+    paths = [list(problem["loc"]) for problem in invalid.errors(include_url=False, include_input=False)]
+    raise ToolRefused(
+        f"the arguments of {tool.name} are wrong: {problems}; correct them and call it again.",
+        code="arguments",
+        paths=paths[:MOST_PROBLEMS],
+    )
 
 
 def readable_problems(error: ValidationError, model: type[BaseModel]) -> str:

@@ -26,6 +26,8 @@ from learning_signal.tools.base import Answer, CannotGoOn, Tool, ToolRefused
 
 SECONDS = 600.0
 """Default time limit of one call of a tool that is not patient."""
+_FIELDS = "\n"
+"""Between the sentence of a refusal and its fields."""
 LONGEST_RESULT = 40_000
 """Default number of characters of a result that are shown to the model."""
 
@@ -124,8 +126,7 @@ class ToolWorkbench(Workbench):
         try:
             outcome = self._commit(name, outcome, row, event, milliseconds)
         except ToolRefused as refusal:
-            refused = _Outcome("refused", f"ERROR: {_sentence(refusal)}")
-            outcome = self._commit(name, refused, row, event, milliseconds)
+            outcome = self._commit(name, _refused(refusal), row, event, milliseconds)
         self._note_end(name, outcome.status, outcome.text)
         return outcome
 
@@ -166,7 +167,7 @@ class ToolWorkbench(Workbench):
             text = self._shown(outcome.text, evidence)
             title = f"{self._agent} called {name}"
             if outcome.status != "ok":
-                title += f" - {outcome.status}: {one_line(text.removeprefix('ERROR: '), 160)}"
+                title += f" - {outcome.status}: {one_line(text.removeprefix('ERROR: ').partition(_FIELDS)[0], 160)}"
             self._ledger.complete(
                 "tool_calls", row, status=outcome.status, result=text, evidence_id=evidence, latency_ms=milliseconds
             )
@@ -184,9 +185,10 @@ class ToolWorkbench(Workbench):
         if self.finished is not None:
             sentence = f"ERROR: the phase has ended with {self.finished[0]}; no further tool can be called in it."
             return _Outcome("refused", sentence)
-        parsed = parse_arguments(tool, arguments)
-        if isinstance(parsed, str):
-            return _Outcome("refused", f"ERROR: {parsed}")
+        try:
+            parsed = parse_arguments(tool, arguments)
+        except ToolRefused as refusal:
+            return _refused(refusal)
         return await self._run(tool, parsed, token)
 
     async def _run(self, tool: Tool, arguments: BaseModel, token: CancellationToken | None) -> _Outcome:
@@ -208,7 +210,7 @@ class ToolWorkbench(Workbench):
         if error is None:
             return self._answered(tool, running.result())
         if isinstance(error, ToolRefused):
-            return _Outcome("refused", f"ERROR: {_sentence(error)}")
+            return _refused(error)
         if isinstance(error, (LedgerError, CannotGoOn)):
             raise error
         return _unexpected(tool, error)
@@ -287,6 +289,12 @@ async def _stop(running: asyncio.Future[Any]) -> None:
     """Cancel a tool and wait a moment for it to clean up; one that will not stop is left behind."""
     running.cancel()
     await asyncio.wait({running}, timeout=1.0)
+
+
+def _refused(refusal: ToolRefused) -> _Outcome:
+    """A refusal as the model reads it: the sentence and, on a line of its own, its fields as JSON."""
+    fields = _FIELDS + json.dumps(refusal.fields) if refusal.fields else ""
+    return _Outcome("refused", f"ERROR: {_sentence(refusal)}{fields}")
 
 
 def _unexpected(tool: Tool, error: BaseException) -> _Outcome:

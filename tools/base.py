@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -14,7 +15,15 @@ def rounded(value: float | None) -> float | None:
 
 
 class ToolRefused(Exception):
-    """The tool will not do what was asked; the one sentence says what was found, expected, and what to do."""
+    """The tool will not do what was asked; the one sentence says what was found, expected, and what to do.
+
+    ``fields`` say the same to a program, as JSON data that begins with a ``code``; empty where there is nothing to tell
+    but the sentence. Who reads them need not read the sentence, whose words may change.
+    """
+
+    def __init__(self, sentence: str, **fields: Any) -> None:
+        super().__init__(sentence)
+        self.fields = fields
 
 
 class CannotGoOn(Exception):

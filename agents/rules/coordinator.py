@@ -65,14 +65,8 @@ def _verdict(brief: dict[str, Any], candidate: str | None) -> dict[str, Any]:
     return rows[-1] if rows else {}
 
 
-def _p(verdict: dict[str, Any]) -> float | None:
-    found = re.search(r"\bp\s*=\s*([0-9]*\.?[0-9]+(?:e-?\d+)?)", text(verdict.get("reason")) or "")
-    given = number(verdict.get("p"))
-    return given if given is not None else float(found.group(1)) if found else None
-
-
 def _marginal(verdict: dict[str, Any], alpha: float | None) -> bool:
-    p = _p(verdict)
+    p = number(verdict.get("p"))
     return verdict.get("measure") == "progress" or (p is not None and alpha is not None and p > MARGINAL * alpha)
 
 

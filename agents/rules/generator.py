@@ -149,14 +149,18 @@ def _after_refusals(refusals: list[Call]) -> tuple[list[Idea], list[Idea]]:
     banned: list[Idea] = []
     for call in refusals:
         drafts = [_undrafted(draft) for draft in items(call.arguments.get("candidates"))]
-        error = call.error or ""
-        named = {int(found) - 1 for found in re.findall(r"\bcandidate (\d+):", error)}
-        named |= {int(found) for found in re.findall(r"\bcandidates\.(\d+)", error)}
-        named &= set(range(len(drafts)))
-        refused = named or set(range(len(drafts)))
+        refused = _refused_places(call.refusal) & set(range(len(drafts))) or set(range(len(drafts)))
         banned += [draft for place, draft in enumerate(drafts) if place in refused]
         kept = [draft for place, draft in enumerate(drafts) if place not in refused]
     return kept, banned
+
+
+def _refused_places(refusal: dict[str, Any]) -> set[int]:
+    """Which candidates of a submission were refused, counted from 0; empty where that is not said."""
+    if refusal.get("code") == "candidates":
+        return {place - 1 for place in items(refusal.get("refused")) if isinstance(place, int)}
+    paths = [items(path) for path in items(refusal.get("paths"))] if refusal.get("code") == "arguments" else []
+    return {path[1] for path in paths if path[:1] == ["candidates"] and len(path) > 1 and isinstance(path[1], int)}
 
 
 def _undrafted(draft: Any) -> Idea:

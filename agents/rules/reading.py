@@ -23,7 +23,9 @@ class Call:
     result: dict[str, Any] | None
     """The JSON object returned; None where the tool refused, failed, or has not answered."""
     error: str | None
-    """The text that is not a JSON object, or None."""
+    """The sentence of a refusal or a failure, or other text that is not a JSON object; None where it went well."""
+    refusal: dict[str, Any]
+    """What a refusal says to programs, by its ``code``; empty where there is nothing."""
 
     @property
     def ok(self) -> bool:
@@ -105,9 +107,13 @@ def read(messages: Sequence[LLMMessage], offered: Sequence[str] = ()) -> Convers
 def _call(call: FunctionCall, content: str | None) -> Call:
     arguments = _parse(call.arguments)
     if content is None:
-        return Call(call.name, arguments or {}, None, "no result")
+        return Call(call.name, arguments or {}, None, "no result", {})
     result = None if content.lstrip().startswith(ERROR) else _parse(content)
-    return Call(call.name, arguments or {}, result, None if result is not None else content)
+    if result is not None:
+        return Call(call.name, arguments or {}, result, None, {})
+    sentence, _, rest = content.partition("\n")
+    fields = _parse(rest)
+    return Call(call.name, arguments or {}, None, content if fields is None else sentence, fields or {})
 
 
 def _parse(text: str) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import Any
 
@@ -112,10 +111,10 @@ def _submit(conversation: Conversation, candidate: str | None, outcome: str, wor
     """Submit; where that is refused, the outcome the refusal names, then no comparison, then plain words."""
     refused = [one for one in conversation.named("submit_validation") if not one.ok]
     if refused:
-        # "... the computed verdict is fail for c2": the last pair a refusal names is the one it wants.
-        named = re.findall(r"\b(pass|fail|inconclusive) for (\w+)", refused[-1].error or "")
-        wanted = [(None if name == "None" else name, word) for word, name in reversed(named)]
-        options = [*wanted, (candidate, outcome), (None, "inconclusive")]
+        last, computed = refused[-1].refusal, []
+        if last.get("code") == "verdict" and last.get("outcome") in OUTCOMES:
+            computed = [(text(last.get("candidate")), last["outcome"])]
+        options = [*computed, (candidate, outcome), (None, "inconclusive")]
         before = [(one.arguments.get("candidate"), one.arguments.get("outcome")) for one in refused]
         options = [option for option in options if option not in before]
         if not options or len(refused) >= 4:

@@ -126,7 +126,7 @@ class _SessionContext:
         return Answer('{"accepted":true}')
 
     async def refuse(self, arguments):
-        raise ToolRefused("Found no verdict; expected a pass; compare the branches first.")
+        raise ToolRefused("Found no verdict; expected a pass; compare the branches first.", code="known", x=1)
 
     async def refuse_late(self, arguments):
         def apply():
@@ -207,11 +207,14 @@ def test_a_call_is_recorded_applied_and_saved_in_one_commit(ledger):
 )
 def test_what_goes_wrong_is_one_sentence_and_one_row(ledger, name, arguments, status, says):
     text, row, context = one(ledger, name, arguments, timeout=0.05)
-    assert text.startswith("ERROR: ") and says in text and text.endswith(".") and "\n" not in text
+    sentence, _, fields = text.partition("\n")
+    assert sentence.startswith("ERROR: ") and says in sentence and sentence.endswith(".") and "\n" not in fields
+    assert not fields or json.loads(fields)["code"] in ("arguments", "known")
     assert row["status"] == status and row["evidence_id"] is None and body(ledger, row["result"]) == text
     assert context.done == [] and context.evidence == 0
     events = ledger.rows("SELECT status, title FROM events ORDER BY seq")
     assert [event["status"] for event in events] == [status] and status in events[0]["title"]
+    assert "code" not in events[0]["title"]  # the fields of a refusal are for programs
 
 
 def test_empty_arguments_are_an_empty_object(ledger):
@@ -386,8 +389,9 @@ def test_json_inside_a_string_is_read():
     tool = Tool("submit", "", _Submit, None)
     parsed = parse_arguments(tool, json.dumps({"items": '[{"title": "t", "kind": "b"}]', "note": "{"}))
     assert parsed.items[0].kind == "b" and parsed.note == "{"
-    wrong = parse_arguments(tool, json.dumps({"items": '[{"title": "t", "kind": "c"}]'}))
-    assert "items.0.kind: input should be 'a' or 'b'" in wrong
+    with pytest.raises(ToolRefused, match="items.0.kind: input should be 'a' or 'b'") as raised:
+        parse_arguments(tool, json.dumps({"items": '[{"title": "t", "kind": "c"}]'}))
+    assert raised.value.fields["code"] == "arguments" and ["items", 0, "kind"] in raised.value.fields["paths"]
 
 
 def test_many_problems_are_counted():

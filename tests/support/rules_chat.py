@@ -154,6 +154,8 @@ def coordinator_brief(**changes):
         "measure": "sparse_return",
         "reason": "pass on sparse return: mean difference +0.8, p = 0.03125",
         "reading": "fine",
+        "p": 0.03125,
+        "difference": 0.8,
     }
     return {
         "round": 1,
@@ -166,6 +168,11 @@ def coordinator_brief(**changes):
         "promotable": "c2",
         "questions_left": 3,
     } | changes
+
+
+def refusal(sentence: str, **fields) -> str:
+    """A tool's refusal, as ``ToolWorkbench`` words it."""
+    return f"ERROR: {sentence}" + ("\n" + json.dumps(fields) if fields else "")
 
 
 class Chat:

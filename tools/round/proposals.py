@@ -21,7 +21,7 @@ def proposal_tools(context: SessionContext) -> dict[str, Tool]:
             )
         first = sum(len(proposal.candidates) for proposal in context.round.proposals) + 1
         accepted: list[Candidate] = []
-        refusals: list[str] = []
+        refusals: dict[int, str] = {}
         for index, draft in enumerate(arguments.candidates):
             try:
                 shaping = shaping_of(draft, context.state.head.env_steps)
@@ -33,9 +33,10 @@ def proposal_tools(context: SessionContext) -> dict[str, Tool]:
                     )
                 )
             except (ShapingError, ToolRefused) as refusal:
-                refusals.append(f"candidate {index + 1}: {refusal}")
+                refusals[index + 1] = f"candidate {index + 1}: {refusal}"
         if refusals:
-            raise ToolRefused("Nothing was accepted. " + " ".join(refusals))
+            sentence = "Nothing was accepted. " + " ".join(refusals.values())
+            raise ToolRefused(sentence, code="candidates", refused=list(refusals))
         proposal = Proposal(candidates=tuple(accepted))
         return Answer(
             json.dumps({"accepted": [candidate.name for candidate in accepted]}), lambda: _record(context, proposal)

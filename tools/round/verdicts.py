@@ -19,7 +19,10 @@ def verdict_tools(context: SessionContext) -> dict[str, Tool]:
         if (arguments.candidate, arguments.outcome) != (computed.candidate, computed.outcome):
             raise ToolRefused(
                 f"Found {arguments.outcome} for {arguments.candidate}, but the computed verdict is "
-                f"{computed.outcome} for {computed.candidate}: submit that, and put your doubts into the reading."
+                f"{computed.outcome} for {computed.candidate}: submit that, and put your doubts into the reading.",
+                code="verdict",
+                candidate=computed.candidate,
+                outcome=computed.outcome,
             )
         verdict = computed.model_copy(update={"reading": arguments.reading})
         text = json.dumps({"accepted": True, "outcome": verdict.outcome})

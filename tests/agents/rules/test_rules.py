@@ -22,6 +22,7 @@ from tests.support.rules_chat import (
     diagnose,
     generator_brief,
     head,
+    refusal,
     task,
 )
 
@@ -271,16 +272,36 @@ def test_every_stage_gives_distinct_acceptable_candidates(stage):
         assert any(shaping.anneal for shaping in shapings)
 
 
-def test_generator_replaces_only_the_refused_candidates():
+NEARLY_EQUAL = (
+    "Nothing was accepted. candidate 2: it is equal or nearly equal to your candidate 1, expected a new one: change "
+    "terms or strength."
+)
+
+
+def resubmitted(sentence, **fields):
+    """The terms of a generator's first submission, and of the one after it was refused."""
     chat = Chat("generator", generator_brief())
     [(_, before)] = chat.ask()
-    chat.reply(
-        "ERROR: Nothing was accepted. candidate 2: it is equal or nearly equal to your candidate 1, expected "
-        "a new one: change terms or strength."
-    )
+    chat.reply(refusal(sentence, **fields))
     [(_, after)] = chat.ask()
-    old, new = ([row["terms"] for row in one["candidates"]] for one in (before, after))
+    return ([row["terms"] for row in one["candidates"]] for one in (before, after))
+
+
+@pytest.mark.parametrize("sentence", [NEARLY_EQUAL, "Number two is known.", "candidate 1: no. candidates.0: no."])
+@pytest.mark.parametrize(
+    "fields", [{"code": "candidates", "refused": [2]}, {"code": "arguments", "paths": [["candidates", 1, "beta"]]}]
+)
+def test_generator_replaces_only_the_refused_candidates(sentence, fields):
+    """Which ones is read from the fields of the refusal, whatever its sentence says."""
+    old, new = resubmitted(sentence, **fields)
     assert old[0] in new and old[2] in new and old[1] not in new and len(new) == 3
+
+
+@pytest.mark.parametrize("fields", [{}, {"code": "another", "refused": [2]}, {"code": "candidates", "refused": [9]}])
+def test_generator_replaces_every_candidate_where_no_field_says_which(fields):
+    """Negative control: the sentence alone says nothing to the rules."""
+    old, new = resubmitted(NEARLY_EQUAL, **fields)
+    assert len(new) == 3 and all(terms not in new for terms in old)
 
 
 def test_generator_stops_after_endless_refusals():

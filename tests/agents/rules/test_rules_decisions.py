@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from learning_signal.tools.contracts import Validation
-from tests.support.rules_chat import Chat, coordinator_brief, validator_brief
+from tests.support.rules_chat import Chat, coordinator_brief, refusal, validator_brief
 
 # --- validator
 
@@ -109,11 +109,23 @@ def test_validator_reports_failed_branches():
     assert (submitted["candidate"], submitted["outcome"]) == (None, "inconclusive") and len(steps) == 4
 
 
-def test_validator_takes_the_verdict_a_refusal_names():
+@pytest.mark.parametrize(
+    "sentence", ["Found pass for c2, but the computed verdict is inconclusive for c2.", "It is fail for c1.", "No."]
+)
+def test_validator_takes_the_verdict_a_refusal_names(sentence):
+    """It is read from the fields of the refusal, whatever its sentence says."""
     _, _, chat = run_validator(validator_brief())
-    chat.reply("ERROR: Found pass for c2, but the computed verdict is inconclusive for c2: submit that.")
+    chat.reply(refusal(sentence, code="verdict", candidate="c2", outcome="inconclusive"))
     [(name, arguments)] = chat.ask()
     assert name == "submit_validation" and (arguments["candidate"], arguments["outcome"]) == ("c2", "inconclusive")
+
+
+def test_validator_reads_no_verdict_out_of_a_sentence():
+    """Negative control: without the fields it goes on to what it may always submit."""
+    _, _, chat = run_validator(validator_brief())
+    chat.reply(refusal("The computed verdict is fail for c2: submit that."))
+    [(_, arguments)] = chat.ask()
+    assert (arguments["candidate"], arguments["outcome"]) == (None, "inconclusive")
 
 
 def test_validator_answers_yes_or_no_from_its_own_numbers():
@@ -131,7 +143,7 @@ def test_coordinator_promotes_a_clear_pass_without_asking():
 
 
 @pytest.mark.parametrize(("answer", "decision"), [("Yes: it held.", "promote"), ("No: one seed carries it.", "keep")])
-@pytest.mark.parametrize("change", [{"measure": "progress"}, {"reason": "pass: p = 0.047"}, {"p": 0.047}])
+@pytest.mark.parametrize("change", [{"measure": "progress"}, {"p": 0.047}, {"p": 0.047, "reason": "p = 0.001"}])
 def test_coordinator_asks_once_about_a_marginal_pass_and_heeds_the_answer(answer, decision, change):
     verdict = coordinator_brief()["verdicts"][0] | change
     chat = Chat("coordinator", coordinator_brief(verdicts=[verdict]))
@@ -140,6 +152,12 @@ def test_coordinator_asks_once_about_a_marginal_pass_and_heeds_the_answer(answer
     chat.reply({"agent": "validator", "answer": answer})
     [(name, arguments)] = chat.ask()
     assert name == decision and answer in arguments["reason"]
+
+
+def test_coordinator_reads_no_p_out_of_a_sentence():
+    """Negative control: a p that is only in the reason does not make a pass marginal."""
+    verdict = coordinator_brief()["verdicts"][0] | {"reason": "pass: p = 0.047"}
+    assert Chat("coordinator", coordinator_brief(verdicts=[verdict])).ask()[0][0] == "promote"
 
 
 @pytest.mark.parametrize(("alpha", "asked"), [(0.05, True), (0.1, False), (0.035, True)])
