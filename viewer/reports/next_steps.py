@@ -35,6 +35,7 @@ def after_session(outcome: Mapping[str, Any], ledger: Path) -> list[tuple[str, s
     for number in sorted(set(rounds))[:2]:
         commands.append((f"why round {number} ended as it did", f"python run.py explain {session_id}/R{number}{where}"))
     commands.append(("everything that was said", f"python run.py log show {session_id} -v{where}"))
+    commands.append(("its curve with the decisions, as SVG", f"python run.py log plot {session_id}{where}"))
     commands += _playing(outcome, where, outcome.get("after"))
     commands.append(("another model behind one agent", "python run.py session --agent critic=ollama/qwen3:8b"))
     return commands

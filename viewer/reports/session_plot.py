@@ -53,7 +53,7 @@ def draw(curve: SessionCurve) -> str:
             f'<rect class="round" x="{x(each.begin):.1f}" width="{x(each.end - each.begin):.1f}" height="{HEIGHT}"/>'
             for each in curve.decisions
         ),
-        *_axes(longest, bottom, top),
+        *_axes(longest, bottom, top, rounds=bool(curve.decisions)),
     ]
     if line:
         parts.append(f'<polyline class="curve" points="{line}"/>')
@@ -63,7 +63,7 @@ def draw(curve: SessionCurve) -> str:
     return "\n".join([*parts, "</g>", "</svg>", ""])
 
 
-def _axes(longest: int, bottom: float, top: float) -> list[str]:
+def _axes(longest: int, bottom: float, top: float, rounds: bool) -> list[str]:
     parts = []
     for quarter in range(5):
         y = HEIGHT * (1 - quarter / 4)
@@ -72,7 +72,11 @@ def _axes(longest: int, bottom: float, top: float) -> list[str]:
     for tick in _ticks(longest):
         x = WIDTH * tick / longest
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT + 18}" text-anchor="middle">{_steps(tick)}</text>')
-    text = "total env steps, branches included; shaded: a round, which trains branches; dots: stages of the main run"
+    text = "total env steps; dots: ends of stages"
+    if rounds:
+        text = (
+            "total env steps, branches included; shaded: a round, which trains branches; dots: stages of the main run"
+        )
     parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT + 40}" text-anchor="middle">{text}</text>')
     turn = f'transform="translate(-44 {HEIGHT / 2}) rotate(-90)"'
     return [*parts, f'<text {turn} text-anchor="middle">sparse return</text>']
