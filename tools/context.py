@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.segments.segment import round_up
@@ -11,7 +12,7 @@ from learning_signal.marl.tasks.base import TaskSpec
 from learning_signal.tools.contracts import Candidate
 from learning_signal.tools.plan.rungs import rung_lengths
 from learning_signal.tools.plan.settings import SessionSettings
-from learning_signal.tools.state import Round, SessionState, VerdictRecord
+from learning_signal.tools.state import Head, Round, SessionState, VerdictRecord
 from learning_signal.tools.trainer import Trainer
 
 
@@ -58,6 +59,13 @@ class SessionContext:
         return self.state.round
 
     @property
+    def head(self) -> Head:
+        """Where the main run stands; there is a HEAD from the end of the first stage on."""
+        if self.state.head is None:
+            raise RuntimeError("no stage has ended yet")
+        return self.state.head
+
+    @property
     def branch_steps(self) -> int:
         """Env steps of a confirmation branch, in whole rollouts."""
         return round_up(self.settings.run, self.settings.branch_steps)
@@ -90,7 +98,9 @@ class SessionContext:
         """The ledger's id of something the agents call ``name``, e.g. ``B3``."""
         return f"{self.session}/{name}"
 
-    def event(self, kind: str, title: str, *, status: str = "ok", agent: str | None = None, ref=None) -> int:
+    def event(
+        self, kind: str, title: str, *, status: str = "ok", agent: str | None = None, ref: tuple[str, Any] | None = None
+    ) -> int:
         """Write an event of the current round and phase; returns its number."""
         return self.ledger.event(
             self.session,

@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
 
+from learning_signal.marl.gate.measure import MeasureName
 from learning_signal.marl.settings import Frozen
 from learning_signal.marl.shaping import ShapingConfig
-from learning_signal.tools.contracts import Action, Decision, Diagnosis, Outcome, Proposal, Purpose
+from learning_signal.tools.contracts import Action, Candidate, Decision, Diagnosis, Outcome, Proposal, Purpose
 from learning_signal.tools.plan.budget import Budget, Price
 
 Phase = Literal["stage", "critic", "generator", "validator", "coordinator", "report", "done"]
@@ -44,7 +45,7 @@ class Tried(Frozen):
     candidate: str
     shaping: ShapingConfig
     outcome: Literal["passed", "failed", "inconclusive", "screened out", "not compared", "rolled back"]
-    measure: str | None
+    measure: MeasureName | None
     difference: float | None
     reason: str
 
@@ -56,7 +57,7 @@ class VerdictRecord(Frozen):
     refinement: int
     candidate: str | None
     outcome: Outcome
-    measure: str | None
+    measure: MeasureName | None
     reason: str
     reading: str
     p: float | None = None
@@ -69,7 +70,7 @@ class Screen(Frozen):
     comparison: str
     refinement: int
     chosen: str | None
-    measure: str
+    measure: MeasureName
     differences: dict[str, float | None]
     """By candidate, best first."""
     notes: dict[str, str]
@@ -79,11 +80,11 @@ class Screen(Frozen):
 
     @field_validator("differences", "notes", mode="before")
     @classmethod
-    def _from_pairs(cls, given: Any) -> dict:
+    def _from_pairs(cls, given: Any) -> dict[str, Any]:
         return dict(given)
 
     @field_serializer("differences", "notes")
-    def _as_pairs(self, given: dict) -> list:
+    def _as_pairs(self, given: dict[str, Any]) -> list[tuple[str, Any]]:
         return list(given.items())  # stored JSON sorts the keys of an object, and a resume would lose the ranking
 
 
@@ -94,7 +95,7 @@ class Confirmation(Frozen):
     refinement: int
     candidate: str
     outcome: Outcome
-    measure: str
+    measure: MeasureName
     reason: str
     p: float | None
     difference: float | None
@@ -163,7 +164,7 @@ class Round(BaseModel):
     records: dict[str, str] = {}
     """Per role, the text of its phase, so that a question to it can be answered."""
 
-    def candidate(self, name: str):
+    def candidate(self, name: str) -> Candidate:
         """The candidate called ``name``; ``KeyError`` if no proposal of this round has it."""
         for proposal in self.proposals:
             for candidate in proposal.candidates:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import TypeVar
 
 from learning_signal.ledger.write.sessions import now
@@ -72,7 +73,7 @@ class Trainer:
             return False
         if known:
             self._tasks[segment].cancel()
-        row = self.ledger.row("segments", (self.session, segment))
+        row = self.ledger.required_row("segments", (self.session, segment))
         trained = 0 if known else row["env_steps"] if self.store.has(segment) else None
         self.ledger.complete(
             "segments", (self.session, segment), status="error", reason=reason, trained=trained, ended_at=now()
@@ -153,7 +154,7 @@ class Trainer:
                 ref=("segments", spec.id),
             )
 
-    async def _finish(self, spec: SegmentSpec, future, purpose: str, arm: str) -> SegmentResult:
+    async def _finish(self, spec: SegmentSpec, future: Future[SegmentResult], purpose: str, arm: str) -> SegmentResult:
         try:
             result = await self._computed(spec, future)
         except SegmentImpossible:
@@ -164,7 +165,7 @@ class Trainer:
         self._record(spec, result, purpose, arm)
         return result
 
-    async def _computed(self, spec: SegmentSpec, future) -> SegmentResult:
+    async def _computed(self, spec: SegmentSpec, future: Future[SegmentResult]) -> SegmentResult:
         """The result of a submitted segment, which is submitted again, as urgent as it is here, where another session
         withdrew it.
         """
@@ -172,7 +173,8 @@ class Trainer:
             try:
                 return await asyncio.wrap_future(future)
             except asyncio.CancelledError:
-                if asyncio.current_task().cancelling() or not future.cancelled():
+                task = asyncio.current_task()
+                if (task is not None and task.cancelling()) or not future.cancelled():
                     raise
                 future = self.pool.submit(spec, spec.id not in self._not_urgent)
 
@@ -198,7 +200,7 @@ class Trainer:
             )
 
     def _record(self, spec: SegmentSpec, result: SegmentResult, purpose: str, arm: str) -> None:
-        row = self.ledger.row("segments", (self.session, spec.id))
+        row = self.ledger.required_row("segments", (self.session, spec.id))
         if row["status"] != "pending":
             return
         # Not result.reused: what this session had computed before it was killed has cost it env steps all the same.

@@ -235,6 +235,13 @@ class RowWriter:
         rows = self.rows(f"SELECT * FROM {table} WHERE {where}", key if isinstance(key, tuple) else (key,))
         return rows[0] if rows else None
 
+    def required_row(self, table: str, key: Any) -> dict[str, Any]:
+        """The row with this primary key, uncommitted writes included; ``LedgerError`` where there is none."""
+        row = self.row(table, key)
+        if row is None:
+            raise LedgerError(f"The ledger {self.path} has no row {key!r} in {table}, expected one: run log verify.")
+        return row
+
     def has(self, table: str, **values: Any) -> bool:
         """Whether a row with these column values exists, uncommitted writes included."""
         where, given = self._matching(table, values)

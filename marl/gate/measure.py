@@ -28,9 +28,17 @@ class Measure(Frozen):
 class Evaluated(Protocol):
     """The part of an evaluation that is measured here."""
 
-    env_steps: int
-    sparse_returns: Sequence[float]
-    progress: Sequence[float] | None
+    @property
+    def env_steps(self) -> int:
+        """Position of the run."""
+
+    @property
+    def sparse_returns(self) -> Sequence[float]:
+        """Per episode."""
+
+    @property
+    def progress(self) -> Sequence[float] | None:
+        """Per episode; None where the task declares none."""
 
 
 Evaluation = TypeVar("Evaluation", bound=Evaluated)

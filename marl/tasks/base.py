@@ -80,6 +80,13 @@ class TaskSpec:
             everyone = Group("agents", tuple(range(self.agents)), self.observation_size, self.actions)
             object.__setattr__(self, "groups", (everyone,))
 
+    @property
+    def largest_return(self) -> float:
+        """``max_return`` of a task that has one; ``ValueError`` for the others, with which no session begins."""
+        if self.max_return is None:
+            raise ValueError(f"{self.name} declares no max_return, expected a number: the gate's thresholds need it.")
+        return self.max_return
+
     def feature(self, name: str) -> Feature:
         """The feature called ``name``; ``KeyError`` if the task declares none."""
         for feature in self.features:

@@ -25,10 +25,12 @@ def _amount(name: str, given: Any) -> float | int:
     """The value of ``given`` for the limit ``name``; numbers pass, text may have a suffix. ``ValueError``: a phrase."""
     text = str(given).strip()
     shown = name.replace("_", "-")
+    value: float
     wrong = ValueError(f"found {shown}={text}, expected a number such as {_EXAMPLES[name]}")
     try:
         if name == "time" and (parts := _TIME.fullmatch(text)) and text:
-            value = sum(float(part) * unit for part, unit in zip(parts.groups(), (3600, 60, 1), strict=True) if part)
+            units = zip(parts.groups(), (3600, 60, 1), strict=True)
+            value = sum((float(part) * unit for part, unit in units if part), 0.0)
         elif name != "time" and text[-1:] in _EXPONENTS:
             value = float(text[:-1] + _EXPONENTS[text[-1]])  # 8.04 * 1e6 would be no whole number
         else:

@@ -260,7 +260,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError(f"The config file {path} cannot be read ({reason}): check the path.") from None
 
 
-def _flatten(table: Mapping[str, Any], model: type[BaseModel], prefix: str, where: str, flat: dict) -> None:
+def _flatten(
+    table: Mapping[str, Any], model: type[BaseModel], prefix: str, where: str, flat: dict[str, tuple[Any, str]]
+) -> None:
     """Add the leaves of ``table``, found ``where``, to ``flat`` by dotted path; an unknown key is refused."""
     known = [name for name in model.model_fields if prefix or name not in _BESIDE]
     for key, value in table.items():

@@ -64,7 +64,7 @@ def remarks(settings: SessionSettings, task: TaskSpec) -> list[str]:
     """What the user should know before the session is paid for: each a sentence or two."""
     said = []
     if task.progress is None:
-        floor = settings.gate.floor * task.max_return
+        floor = settings.gate.floor * task.largest_return
         said.append(
             f"{task.name} declares no progress: while sparse returns are below {floor:g}, every verdict is "
             "inconclusive and nothing can be promoted."

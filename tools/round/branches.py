@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.randomness import derive
@@ -88,8 +89,8 @@ def arm_specs(
     seed, number, gate = context.settings.seed, context.round.number, context.settings.gate
     if purpose == "confirm" and gate.mode != "single run":
         seeds = [derive(seed, "confirm", number, refinement, index) for index in range(gate.confirm_seeds)]
-        return [context.trainer.spec(context.state.head.segment, shaping, context.branch_steps, each) for each in seeds]
-    parents, steps = [context.state.head.segment] * gate.screen_seeds, context.rungs[rung]
+        return [context.trainer.spec(context.head.segment, shaping, context.branch_steps, each) for each in seeds]
+    parents, steps = [context.head.segment] * gate.screen_seeds, context.rungs[rung]
     place: tuple[int, ...] = ()
     if rung:
         before = arm_specs(context, shaping, purpose, refinement, rung - 1)
@@ -124,7 +125,7 @@ def ensure_running(context: SessionContext, branch: Branch) -> None:
     missing = [segment for segment in branch.segments if not context.trainer.known(segment)]
     if not missing:
         return
-    shaping = context.state.head.shaping if branch.arm == CONTROL else context.round.candidate(branch.arm).shaping
+    shaping = context.head.shaping if branch.arm == CONTROL else context.round.candidate(branch.arm).shaping
     for spec in arm_specs(context, shaping, branch.purpose, branch.refinement, branch.rung):
         context.trainer.launch(spec, branch.purpose, branch.arm)
 
@@ -139,7 +140,7 @@ def find_arm(context: SessionContext, purpose: Purpose, arm: str) -> Branch | No
 
 def _shaping_of_arm(context: SessionContext, arm: str) -> ShapingConfig:
     if arm == CONTROL:
-        return context.state.head.shaping
+        return context.head.shaping
     names = [candidate.name for candidate in context.round.proposals[-1].candidates]
     if arm not in names:
         raise ToolRefused(f"Found the arm {arm!r}, expected one of {', '.join([CONTROL, *names])}: launch one of them.")
@@ -220,12 +221,12 @@ def _record_branch(context: SessionContext, branch: Branch) -> None:
         )
 
 
-async def _reading(context: SessionContext, branch: Branch) -> dict:
+async def _reading(context: SessionContext, branch: Branch) -> dict[str, Any]:
     seeds, states = [], []
     for segment in branch.segments:
         state = context.trainer.status(segment)
         states.append(state)
-        row: dict = {"status": state, "sparse_return": None, "progress": None}
+        row: dict[str, Any] = {"status": state, "sparse_return": None, "progress": None}
         if state == "done":
             evaluation = final_evaluation(await context.trainer.result(segment), "query")
             row |= {"sparse_return": rounded(evaluation.sparse_return), "progress": rounded(evaluation.mean_progress)}
@@ -252,6 +253,5 @@ async def _failure(context: SessionContext, segment: str) -> str:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    if not values or any(value is None for value in values):
-        return None
-    return rounded(sum(values) / len(values))
+    known = [value for value in values if value is not None]
+    return rounded(sum(known) / len(known)) if known and len(known) == len(values) else None

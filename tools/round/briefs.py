@@ -40,7 +40,7 @@ def stage_of(context: SessionContext) -> str:
         for result in lineage(context)
         for evaluation in result.evaluations_of("query")
     ]
-    return stage_label(points, context.task.max_return, context.settings.gate.floor)
+    return stage_label(points, context.task.largest_return, context.settings.gate.floor)
 
 
 def task_card(context: SessionContext) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def rise_on(task: TaskSpec, discount: float) -> float:
     one of 1.6 stays near a half.
     """
     reach = 1.0 if discount == 1 else min(1.0, 1 / ((1 - discount) * task.horizon))
-    return 0.1 * reach * task.max_return
+    return 0.1 * reach * task.largest_return
 
 
 def features_card(context: SessionContext) -> list[dict[str, Any]]:
@@ -107,7 +107,7 @@ def _stage_card(context: SessionContext) -> dict[str, Any]:
         "stages_left": max(context.settings.most_stages - context.state.stages, 0),
         "task": task_card(context),
         "features": features_card(context),
-        "head": head_card(context, context.state.head) | {"stage": context.round.stage},
+        "head": head_card(context, context.head) | {"stage": context.round.stage},
         "history": history,
         "last_change": None if last is None else f"round {last.round}: {last.action}. {last.reason}",
         "budget": {
@@ -197,13 +197,13 @@ def _validator(context: SessionContext) -> dict[str, Any]:
         "refinement": context.state.refinement,
         "candidates": [_candidate(candidate) for candidate in candidates],
         "control": "control",
-        "control_shaping_text": context.state.head.shaping.describe(),
+        "control_shaping_text": context.head.shaping.describe(),
         "screen_needed": len(candidates) > 1,
         "gate": _gate(context),
         "branch_steps": context.branch_steps,
         "screen_steps": context.screen_steps,
         "max_return": context.task.max_return,
-        "head": head_card(context, context.state.head),
+        "head": head_card(context, context.head),
     }
 
 

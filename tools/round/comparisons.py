@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.gate.confirmation import Verdict, judge
@@ -47,17 +48,20 @@ def comparison_tools(context: SessionContext) -> dict[str, Tool]:
     }
 
 
-async def _measures(context: SessionContext, branch: Branch, episode_set: str) -> tuple[list[Measure], list[dict]]:
+async def _measures(
+    context: SessionContext, branch: Branch, episode_set: str
+) -> tuple[list[Measure], list[dict[str, Any]]]:
     """Each seed's measure on the gate's own episodes, and where it came from; a failed seed measures None."""
     measures, sources = [], []
     for segment in branch.segments:
+        reason: str | None = None
         try:
             result: SegmentResult = await context.trainer.result(segment)
         except SegmentFailed as failure:
             measure, positions, reason = Measure(sparse_return=None, progress=None), [], str(failure)
         else:
             evaluations = [each for each in result.evaluations if each.set == episode_set]
-            measure, reason = later_half_mean(evaluations), None
+            measure = later_half_mean(evaluations)
             positions = [evaluation.env_steps for evaluation in later_half(evaluations)]
         measures.append(measure)
         sources.append(
@@ -99,7 +103,7 @@ async def _compare_screen(context: SessionContext) -> Answer:
     arms = {arm: _arm(context, "screen", arm) for arm in rung_arms(context)}
     measured = {arm: await _measures(context, branch, "screen") for arm, branch in arms.items()}
     candidates = {arm: measures for arm, (measures, _) in measured.items() if arm != CONTROL}
-    result = rank_screen(measured[CONTROL][0], candidates, context.task.max_return, context.settings.gate, rung)
+    result = rank_screen(measured[CONTROL][0], candidates, context.task.largest_return, context.settings.gate, rung)
     screen = Screen(
         comparison=f"C{context.state.comparisons + 1}",
         refinement=context.state.refinement,
@@ -122,7 +126,7 @@ async def _compare_screen(context: SessionContext) -> Answer:
     return Answer(_screen_text(context, screen), apply)
 
 
-def _cause(*arms: Sequence[dict]) -> str:
+def _cause(*arms: Sequence[dict[str, Any]]) -> str:
     """Why the first failed seed of these arms failed, in brackets."""
     reasons = [source["reason"] for sources in arms for source in sources if source["reason"] is not None]
     return f" ({reasons[0]})" if reasons else ""
@@ -169,7 +173,7 @@ async def _compare_confirmation(context: SessionContext) -> Answer:
         [each.sparse_return for each in candidate],
         [each.progress for each in control] if declared else None,
         [each.progress for each in candidate] if declared else None,
-        context.task.max_return,
+        context.task.largest_return,
         context.settings.gate,
         context.settings.confirmations,
     )
@@ -213,7 +217,7 @@ def _record_comparison(
     name: str,
     purpose: str,
     candidate: str | None,
-    measured: dict,
+    measured: Mapping[str, tuple[list[Measure], list[dict[str, Any]]]],
     result: ScreenResult | Verdict,
     beside: dict[str, int],
 ) -> None:

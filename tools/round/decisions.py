@@ -128,7 +128,7 @@ def allowed_actions(context: SessionContext) -> list[Action]:
 
 def record_decision(context: SessionContext, decision: Decision) -> None:
     """Write a decision and move HEAD accordingly. Nothing else moves HEAD inside a round."""
-    before = context.state.head
+    before = context.head
     after = _head_after(context, decision)
     regression = context.round.regression
     verdict = context.round.verdicts[-1] if context.round.verdicts else None
@@ -169,8 +169,9 @@ def record_decision(context: SessionContext, decision: Decision) -> None:
     context.round.decision = decision
     context.state.head = after
     if decision.action == "promote":
-        context.state.probation = Probation(round=context.round.number, candidate=decision.candidate, parent=before)
-    elif decision.action == "roll_back":
+        promoted = _promoted(decision)
+        context.state.probation = Probation(round=context.round.number, candidate=promoted, parent=before)
+    elif regression is not None and decision.action == "roll_back":
         context.state.probation = None
         context.state.tried = [
             tried.model_copy(update={"outcome": "rolled back", "reason": regression.reason})
@@ -197,17 +198,27 @@ def _decided(context: SessionContext, decision: Decision, approval: str | None =
 def _head_after(context: SessionContext, decision: Decision) -> Head:
     """Where HEAD goes: the end of the pre-chosen first confirm seed of the winning arm, or the parent."""
     if decision.action == "roll_back":
+        if context.round.regression is None:
+            raise RuntimeError("found a roll-back without a regression, expected a failed probation before it")
         return context.round.regression.parent
-    shaping = context.state.head.shaping
+    shaping = context.head.shaping
     arm = CONTROL
     if decision.action == "promote":
-        arm, shaping = decision.candidate, context.round.candidate(decision.candidate).shaping
+        arm = _promoted(decision)
+        shaping = context.round.candidate(arm).shaping
     branch = _confirmed(context, arm)
     if branch is None or context.trainer.status(branch.segments[0]) != "done":
         # A kept shaping whose control was not (or not wholly) trained: the next stage goes on from here.
-        return Head(segment=context.state.head.segment, env_steps=context.state.head.env_steps, shaping=shaping)
+        return Head(segment=context.head.segment, env_steps=context.head.env_steps, shaping=shaping)
     result = context.trainer.stored(branch.segments[0])
     return Head(segment=result.id, env_steps=result.end_env_steps, shaping=shaping)
+
+
+def _promoted(decision: Decision) -> str:
+    """The candidate of a promotion."""
+    if decision.candidate is None:
+        raise RuntimeError("found a promotion of no candidate, expected the name of one")
+    return decision.candidate
 
 
 def _confirmed(context: SessionContext, arm: str) -> Branch | None:

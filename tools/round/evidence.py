@@ -53,7 +53,7 @@ def evidence_tools(context: SessionContext) -> dict[str, Tool]:
                 "less, or leave budget_tokens out."
             )
         if arguments.source == "main":
-            segment, env_steps = context.state.head.segment, context.state.head.env_steps
+            segment, env_steps = context.head.segment, context.head.env_steps
         else:
             segment = find_branch(context, arguments.source).segments[0]
             env_steps = _finished(context, arguments.source, segment).end_env_steps
@@ -149,7 +149,7 @@ def find_branch(context: SessionContext, name: str) -> Branch:
 def lineage(context: SessionContext) -> list[SegmentResult]:
     """The segments of the main run that HEAD rests on, oldest first."""
     results: list[SegmentResult] = []
-    segment = context.state.head.segment
+    segment: str | None = context.head.segment
     while segment is not None:
         result = context.trainer.stored(segment)
         results.append(result)
@@ -162,13 +162,21 @@ def metric_rows(results: Sequence[SegmentResult]) -> list[dict[str, float | None
     rows: dict[int, dict[str, float | None]] = {}
     for result in results:
         for update in result.updates:
-            rows.setdefault(int(update["env_steps"]), {}).update(update)
+            rows.setdefault(_position(update), {}).update(update)
         for evaluation in result.evaluations:
             if evaluation.set == "query":
                 row = rows.setdefault(evaluation.env_steps, {"env_steps": evaluation.env_steps})
                 row["evaluation_sparse_return"] = evaluation.sparse_return
                 row["evaluation_progress"] = evaluation.mean_progress
     return [rows[position] for position in sorted(rows)]
+
+
+def _position(row: Mapping[str, float | None]) -> int:
+    """Where in the run a row was logged; every row says so."""
+    position = row["env_steps"]
+    if position is None:
+        raise ValueError("found a row without env steps, expected its position")
+    return int(position)
 
 
 def averaged(
@@ -182,18 +190,15 @@ def averaged(
     parts: list[dict[str, float | None]] = []
     for low, high, first in zip(edges[:-1], edges[1:], [True] + [False] * (points - 1), strict=True):
         inside = [
-            row
-            for rows in seeds
-            for row in rows
-            if (low < row["env_steps"] <= high) or (first and row["env_steps"] == low)
+            row for rows in seeds for row in rows if (low < _position(row) <= high) or (first and _position(row) == low)
         ]
         if not inside:
             continue
-        part: dict[str, float | None] = {"env_steps": int(max(row["env_steps"] for row in inside))}
+        part: dict[str, float | None] = {"env_steps": max(_position(row) for row in inside)}
         for name in names:
             if name == "env_steps":
                 continue  # the position of the part, which is there already
-            values = [row[name] for row in inside if row.get(name) is not None]
+            values = [value for row in inside if (value := row.get(name)) is not None]
             part[name] = rounded(float(np.mean(values))) if values else None
         parts.append(part)
     return parts
@@ -216,7 +221,7 @@ def _finished(context: SessionContext, name: str, segment: str) -> SegmentResult
 
 
 def _window(seeds: Sequence[Rows], first: int | None, last: int | None) -> tuple[int, int]:
-    positions = [int(row["env_steps"]) for rows in seeds for row in rows]
+    positions = [_position(row) for rows in seeds for row in rows]
     low, high = min(positions), max(positions)
     window = (low if first is None else first, high if last is None else last)
     if not any(window[0] <= position <= window[1] for position in positions):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from learning_signal.marl.gate.probation import probation
+from learning_signal.marl.segments.records import Evaluation
 from learning_signal.marl.segments.version import code_version
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.state import Head, Regression
@@ -19,14 +20,14 @@ def judge_probation(context: SessionContext) -> Regression | None:
         trial = context.state.probation = None
     if trial is None:
         return None
-    heads = {"before": trial.parent, "after": context.state.head}
+    heads = {"before": trial.parent, "after": context.head}
     before, after = (_held_out(context, head) for head in heads.values())
     verdict = probation(
         before.sparse_returns,
         after.sparse_returns,
         before.progress,
         after.progress,
-        context.task.max_return,
+        context.task.largest_return,
         context.settings.gate,
     )
     context.state.comparisons += 1
@@ -63,5 +64,5 @@ def judge_probation(context: SessionContext) -> Regression | None:
     )
 
 
-def _held_out(context: SessionContext, head: Head):
+def _held_out(context: SessionContext, head: Head) -> Evaluation:
     return final_evaluation(context.trainer.stored(head.segment), "confirm")

@@ -24,7 +24,7 @@ def proposal_tools(context: SessionContext) -> dict[str, Tool]:
         refusals: dict[int, str] = {}
         for index, draft in enumerate(arguments.candidates):
             try:
-                shaping = shaping_of(draft, context.state.head.env_steps)
+                shaping = shaping_of(draft, context.head.env_steps)
                 check(shaping, context.task)
                 _refuse_known(context, shaping, accepted)
                 accepted.append(
@@ -66,7 +66,7 @@ def shaping_of(draft: CandidateDraft, env_steps: int) -> ShapingConfig:
 
 
 def _refuse_known(context: SessionContext, shaping: ShapingConfig, accepted: list[Candidate]) -> None:
-    known = [("the shaping in force", context.state.head.shaping)]
+    known = [("the shaping in force", context.head.shaping)]
     known += [(f"your candidate {index + 1}", other.shaping) for index, other in enumerate(accepted)]
     known += [
         (f"{tried.candidate}, which was tried in this round ({tried.outcome})", tried.shaping)
@@ -79,7 +79,7 @@ def _refuse_known(context: SessionContext, shaping: ShapingConfig, accepted: lis
         if tried.outcome == "rolled back"
     ]
     for name, other in known:
-        if nearly_equal(shaping, other, context.task, context.state.head.env_steps):
+        if nearly_equal(shaping, other, context.task, context.head.env_steps):
             raise ToolRefused(f"it is equal or nearly equal to {name}, expected a new one: change terms or strength.")
 
 

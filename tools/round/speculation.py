@@ -68,7 +68,7 @@ def _pending(context: SessionContext) -> list[str]:
 def _control(context: SessionContext) -> list[tuple[Purpose, SegmentSpec]]:
     """The control's segments before any refinement, in the order in which they will be asked for."""
     purposes: list[Purpose] = ["screen", "confirm"] if context.settings.deliberation.candidates > 1 else ["confirm"]
-    shaping = context.state.head.shaping
+    shaping = context.head.shaping
     specs: dict[str, tuple[Purpose, SegmentSpec]] = {}
     for purpose in purposes:
         for spec in arm_specs(context, shaping, purpose, 0):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from learning_signal.marl.gate.measure import MeasureName, words
 from learning_signal.marl.gate.stage import StageLabel
+from learning_signal.marl.segments.records import Evaluation
 from learning_signal.marl.settings import Frozen
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.plan.settings import TriggerSettings
@@ -70,12 +71,13 @@ def no_trigger(standing: Standing, settings: TriggerSettings) -> str:
 def standing_of(context: SessionContext, label: StageLabel, before: Head | None) -> Standing:
     """Where the main run of ``context`` stands after a stage that went from ``before`` to HEAD."""
     state, task = context.state, context.task
-    now = final_evaluation(context.trainer.stored(state.head.segment), "query")
+    now = final_evaluation(context.trainer.stored(context.head.segment), "query")
     start = None if before is None else final_evaluation(context.trainer.stored(before.segment), "query")
-    below = now.sparse_return < context.settings.gate.floor * task.max_return and now.mean_progress is not None
+    below = now.sparse_return < context.settings.gate.floor * task.largest_return and now.mean_progress is not None
 
-    def measured(evaluation) -> float:
-        return evaluation.mean_progress if below else evaluation.sparse_return
+    def measured(evaluation: Evaluation) -> float:
+        progress = evaluation.mean_progress
+        return progress if below and progress is not None else evaluation.sparse_return
 
     return Standing(
         label=label,

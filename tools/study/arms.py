@@ -18,7 +18,7 @@ from learning_signal.marl.shaping.random import draw_for, perturb
 from learning_signal.marl.tasks import make_task
 from learning_signal.marl.tasks.base import TaskSpec
 from learning_signal.tools.round.briefs import rise_on
-from learning_signal.tools.study.cell import Trainee, all_failed
+from learning_signal.tools.study.cell import Trainee, all_failed, trained
 from learning_signal.tools.study.study import GENERATIONS, MEMBERS, cost_of
 
 RESAMPLED = 0.25
@@ -31,7 +31,7 @@ async def twin(trainee: Trainee) -> None:
     await to_the_end(trainee, head.id, ShapingConfig.none())
 
 
-async def to_the_end(trainee: Trainee, head: str, shaping: ShapingConfig) -> None:
+async def to_the_end(trainee: Trainee, head: str | None, shaping: ShapingConfig) -> None:
     """Train on from ``head`` under ``shaping`` until nothing is left, a stage at a time."""
     seed = trainee.settings.seed
     while trainee.left:
@@ -52,11 +52,11 @@ async def static(trainee: Trainee) -> None:
         steps = trainee.whole(rung_steps / len(alive))
         rung_seed = derive(seed, "static", len(alive))
         results = await trainee.train([trainee.spec(parent, shaping, steps, rung_seed) for shaping, parent in alive])
-        order = trainee.ranked(results, task.max_return)
+        order = trainee.ranked(results, task.largest_return)
         if not order:
             raise all_failed(results)
-        trainee.jump(results[order[0]], alive[order[0]][0])
-        alive = [(alive[index][0], results[index].id) for index in order[: len(alive) // 2]]
+        trainee.jump(trained(results[order[0]]), alive[order[0]][0])
+        alive = [(alive[index][0], trained(results[index]).id) for index in order[: len(alive) // 2]]
     shaping, head = alive[0]
     await to_the_end(trainee, head, shaping)
 
@@ -71,10 +71,10 @@ async def clones(trainee: Trainee) -> None:
         number += 1
         seeds = [derive(settings.seed, "clone", number, index) for index in range(max(cost // branch_steps, 1))]
         results = await trainee.train([trainee.spec(head.id, none, branch_steps, seed) for seed in seeds])
-        order = trainee.ranked(results, task.max_return)
+        order = trainee.ranked(results, task.largest_return)
         if not order:
             raise all_failed(results)
-        head = results[order[0]]
+        head = trained(results[order[0]])
         trainee.jump(head, none)
         if trainee.left < _stage(trainee):
             break
@@ -110,10 +110,10 @@ async def pbt(trainee: Trainee) -> None:
             for index, each in enumerate(members)
         ]
         results = await trainee.train(specs)
-        order = trainee.ranked(results, task.max_return)
+        order = trainee.ranked(results, task.largest_return)
         if not order:
             raise all_failed(results)
-        best, shaping = results[order[0]], members[order[0]].shaping
+        best, shaping = trained(results[order[0]]), members[order[0]].shaping
         trainee.jump(best, shaping)
         if trainee.left < MEMBERS * steps:
             break
@@ -142,9 +142,9 @@ def exploited(
             donor = best[int(rng.integers(len(best)))]
             copied = members[donor].shaping
             anew = copied.is_none or rng.uniform() < RESAMPLED
-            following.append(Member(results[donor].id, draw() if anew else perturb(copied, rng)))
+            following.append(Member(trained(results[donor]).id, draw() if anew else perturb(copied, rng)))
         else:
-            following.append(replace(member, parent=results[index].id))
+            following.append(replace(member, parent=trained(results[index]).id))
     return following
 
 

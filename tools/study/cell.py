@@ -137,6 +137,7 @@ class Trainee:
             raise CellStopped("It was paused; the same command goes on.")
         futures = [asyncio.wrap_future(self._shared.submit(spec)) for spec in specs]
         ended = await asyncio.gather(*futures, return_exceptions=True)
+        results: list[SegmentResult | SegmentFailed] = []
         for each in ended:
             if isinstance(each, asyncio.CancelledError):
                 raise CellStopped("Its training was cancelled; the same command goes on.")
@@ -144,9 +145,10 @@ class Trainee:
                 raise CannotGoOn(str(each))
             if isinstance(each, BaseException) and not isinstance(each, SegmentFailed):
                 raise each
-        self.spent += sum(each.env_steps for each in ended)
-        self.compute_seconds += sum(each.wall_seconds for each in ended if isinstance(each, SegmentResult))
-        return ended
+            results.append(each)
+        self.spent += sum(each.env_steps for each in results)
+        self.compute_seconds += sum(each.wall_seconds for each in results if isinstance(each, SegmentResult))
+        return results
 
     async def follow(self, spec: SegmentSpec) -> SegmentResult:
         """Train one segment that the head moves along; ``SegmentFailed`` where it fails."""
@@ -176,14 +178,24 @@ class Trainee:
 
         Sparse return decides, or progress where every sparse return is below the competence floor.
         """
-        sound = [index for index, each in enumerate(results) if isinstance(each, SegmentResult)]
-        measures = {index: later_half_mean(results[index].evaluations_of("screen")) for index in sound}
-        sound = [index for index in sound if measures[index].sparse_return is not None]
-        floor = self.settings.gate.floor * max_return
-        judged = [measures[index] for index in sound]
-        by_progress = all(each.sparse_return < floor and each.progress is not None for each in judged)
-        value = {index: measures[index].progress if by_progress else measures[index].sparse_return for index in sound}
-        return sorted(sound, key=lambda index: -value[index])
+        returns: dict[int, float] = {}
+        progress: dict[int, float] = {}
+        for index, each in enumerate(results):
+            measure = later_half_mean(each.evaluations_of("screen")) if isinstance(each, SegmentResult) else None
+            if measure is not None and measure.sparse_return is not None:
+                returns[index] = measure.sparse_return
+                if measure.progress is not None:
+                    progress[index] = measure.progress
+        below = all(value < self.settings.gate.floor * max_return for value in returns.values())
+        value = progress if below and progress.keys() == returns.keys() else returns
+        return sorted(returns, key=lambda index: -value[index])
+
+
+def trained(result: SegmentResult | SegmentFailed) -> SegmentResult:
+    """A segment that ``ranked`` listed; raises the failure of another."""
+    if isinstance(result, SegmentFailed):
+        raise result
+    return result
 
 
 def all_failed(results: Sequence[SegmentResult | SegmentFailed]) -> SegmentFailed:

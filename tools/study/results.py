@@ -53,7 +53,8 @@ def session_so_far(ledger: Path, session: str) -> SessionSoFar:
             cost = sum(each.spent for each in used if each.ended_at is not None and each.ended_at <= move.at)
             found = reader.evaluations(session, move.segment.id, episode_set="confirm")
             for each in found if move.reason == "stage" else found[-1:]:
-                behind = move.segment.end_env_steps - each.env_steps
+                end = each.env_steps if move.segment.end_env_steps is None else move.segment.end_env_steps
+                behind = end - each.env_steps
                 curve.append(Point(env_steps=cost - behind, sparse_return=each.sparse_return, progress=each.progress))
         actions = [decision.action for decision in reader.decisions(session)]
         env_steps = trained_by(reader, session)
@@ -75,7 +76,7 @@ def trained_by(reader: Reader, session: str) -> int:
     rows = reader.rows("SELECT segment_id FROM branch_segments WHERE session_id = ?", (session,))
     branches, segments = {row["segment_id"] for row in rows}, reader.segments(session).values()
     abandoned = sum(each.env_steps for each in segments if each.status == "pending" and each.id in branches)
-    lost = sum((reader.cursor(session) or {}).get("lost", {}).values())
+    lost: int = sum((reader.cursor(session) or {}).get("lost", {}).values())
     return sum(each.spent for each in segments) + abandoned + lost
 
 
@@ -88,7 +89,8 @@ def report(study: StudySettings, results: Sequence[CellResult], sources: str) ->
     tasks = list(largest)
     groups = [_group(study, results, [task], {task: 1.0}) | {"title": task, "unit": "sparse return"} for task in tasks]
     if len(tasks) > 1:
-        every = _group(study, results, tasks, largest)
+        units = {task: make_task(task, 1).spec.largest_return for task in tasks}
+        every = _group(study, results, tasks, units)
         groups.append(every | {"title": "all tasks", "unit": "share of the largest return"})
     return {
         "command": sources,
@@ -163,7 +165,8 @@ def _scores(
     values = [[found.get((task, seed)) for task in tasks] for seed in study.seeds]
     if any(value is None for row in values for value in row):
         return None
-    return np.asarray(values) / np.asarray([unit[task] for task in tasks])
+    shares: np.ndarray = np.asarray(values) / np.asarray([unit[task] for task in tasks])
+    return shares
 
 
 def _bands(study: StudySettings, results: Sequence[CellResult], task: str) -> list[dict[str, Any]]:

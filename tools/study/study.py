@@ -262,7 +262,8 @@ class Record:
 
     def session(self, cell: Cell) -> dict[str, Any] | None:
         """``{"session": id, "over": why it ended or None}``, or None before the cell has a session."""
-        return self.data["cells"].get(str(cell))
+        found: dict[str, Any] | None = self.data["cells"].get(str(cell))
+        return found
 
     def note(self, cell: Cell, session: str, over: str | None) -> None:
         """Write down a cell's session, and why it is over once it is."""

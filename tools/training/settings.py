@@ -201,7 +201,7 @@ def outcome_of(settings: TrainingSettings, session: str) -> TrainingOutcome:
         algorithm=settings.run.learner.algorithm,
         seed=settings.seed,
         shaping_text=settings.shaping.describe(),
-        env_steps=line[-1].end_env_steps if line else 0,
+        env_steps=(line[-1].end_env_steps or 0) if line else 0,
         total_env_steps=round_up(settings.run, settings.env_steps),
         env_steps_reused=costs.env_steps_reused,
         curve=[_point(each) for each in evaluations],
