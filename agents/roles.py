@@ -17,7 +17,7 @@ from learning_signal.agents.prompts import ROLE_VARIABLES, Prompt, render
 from learning_signal.agents.workbench import ToolWorkbench
 from learning_signal.ledger.canonical import content_hash
 from learning_signal.ledger.origin import is_ours, remember
-from learning_signal.ledger.write.sessions import now
+from learning_signal.ledger.write.clock import now
 from learning_signal.marl.shaping.config import MAX_BETA, MAX_TERMS, MAX_WEIGHT
 from learning_signal.marl.shaping.expression import GRAMMAR
 from learning_signal.marl.tasks.base import Feature, TaskSpec

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from learning_signal.agents.deliberation import Deliberation
-from learning_signal.ledger.write.sessions import now
+from learning_signal.ledger.write.clock import now
 from learning_signal.marl.segments.segment import SegmentResult
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.context import SessionContext

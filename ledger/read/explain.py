@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from learning_signal.ledger.errors import LedgerError
+from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import (
     BranchRow,
     BranchSegment,
@@ -19,9 +20,6 @@ from learning_signal.ledger.read.records import (
     EvidenceRow,
     VerdictRow,
 )
-
-if TYPE_CHECKING:
-    from learning_signal.ledger.read.reader import Reader
 
 _EVIDENCE_ID = re.compile(r"^E[0-9]+$")
 _FATES = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive"}

@@ -2,87 +2,32 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-import sqlite3
-from collections.abc import Iterable
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
-from learning_signal.ledger.connection import open_to_read
-from learning_signal.ledger.errors import LedgerError, sentence
+from learning_signal.ledger.errors import LedgerError
+from learning_signal.ledger.ids import ID_IN_SQL, is_session_id, refuse_strange_id
 from learning_signal.ledger.liveness import process_lives
 from learning_signal.ledger.read import training
-from learning_signal.ledger.read.explain import explain
+from learning_signal.ledger.read.query import Query, event_filter
 from learning_signal.ledger.read.records import (
     AgentRow,
     ComparisonRow,
     Costs,
-    CurvePoint,
-    DecisionChain,
     DecisionRow,
     Entry,
     EvaluationRow,
     EventRow,
     MainRunRow,
-    MetricRow,
-    SearchHit,
     SegmentRow,
     SessionRow,
-    TranscriptRow,
     VerdictRow,
 )
-from learning_signal.ledger.read.search import search
-from learning_signal.ledger.write.sessions import ID_IN_SQL, is_session_id, refuse_strange_id
 
 
-class Reader:
-    """The reading side of the log. It sees what was committed, also while a session is writing."""
-
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        self.path = path
-        self._connection = connection
-
-    @classmethod
-    def open(cls, path: str | Path) -> Reader:
-        """Open the ledger at ``path`` read-only; raises ``LedgerError`` when there is none."""
-        return cls(open_to_read(Path(path)), Path(path))
-
-    def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
-
-    def __enter__(self) -> Reader:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def rows(self, sql: str, parameters: Iterable[Any] = ()) -> list[dict[str, Any]]:
-        """Run a query and return its rows as dicts."""
-        try:
-            cursor = self._connection.execute(sql, tuple(parameters))
-            names = [column[0] for column in cursor.description]
-            return [dict(zip(names, row, strict=True)) for row in cursor]
-        except sqlite3.Error as error:
-            raise LedgerError(sentence(error, self.path)) from error
-
-    def body(self, address: str | None) -> str | None:
-        """Return the body with this hash, or None for None."""
-        if address is None:
-            return None
-        found = self.rows("SELECT body FROM bodies WHERE hash = ?", (address,))
-        if not found:
-            raise LedgerError(
-                f"The ledger {self.path} lacks the body {address}; run verify to see what else is damaged."
-            )
-        return found[0]["body"]
-
-    def json(self, address: str | None) -> Any:
-        """Return the JSON body with this hash, or None for None."""
-        text = self.body(address)
-        return None if text is None else json.loads(text)
+class Reader(Query):
+    """The reading side of the log, as records."""
 
     # sessions -------------------------------------------------------------------------------------
 
@@ -98,9 +43,6 @@ class Reader:
         """The ids that this program does not write: whoever reads one of these sessions is refused."""
         return [each for each in self._session_ids() if not is_session_id(each)]
 
-    def _session_ids(self) -> list[str]:
-        return [row["id"] for row in self.rows("SELECT id FROM sessions ORDER BY started_at DESC, id DESC")]
-
     def session(self, id_or_prefix: str = "latest") -> SessionRow:
         """The session with this id or this beginning of one, or the latest.
 
@@ -108,30 +50,6 @@ class Reader:
             LedgerError: no session, or more than one, fits; the sentence names the nearest.
         """
         return self._session(self.session_id(id_or_prefix))
-
-    def session_id(self, id_or_prefix: str = "latest") -> str:
-        """The full id of ``session(id_or_prefix)``."""
-        known = self._session_ids()
-        if not known:
-            raise LedgerError(f"The ledger {self.path} has no session yet; start one first.")
-        chosen = known[0] if id_or_prefix == "latest" else self._fitting(id_or_prefix, known)
-        refuse_strange_id(chosen, self.path)
-        return chosen
-
-    def _fitting(self, wanted: str, known: list[str]) -> str:
-        """The one of ``known`` that is ``wanted`` or begins with it; strange ones only by their whole id."""
-        if wanted in known:
-            return wanted
-        usable = [each for each in known if is_session_id(each)]
-        fits = [each for each in usable if each.startswith(wanted)] if wanted else []
-        if len(fits) == 1 or not usable:
-            return (fits or known)[0]
-        if fits:
-            raise LedgerError(f"{wanted!r} fits {len(fits)} sessions ({', '.join(fits[:4])}); give more of the id.")
-        nearest = difflib.get_close_matches(wanted, usable, n=3, cutoff=0.3) or usable[:3]
-        raise LedgerError(
-            f"There is no session {wanted!r}; the nearest are {', '.join(nearest)}: give one, or 'latest'."
-        )
 
     def _session(self, session_id: str) -> SessionRow:
         row = self.rows("SELECT * FROM sessions WHERE id = ?", (session_id,))[0]
@@ -200,28 +118,12 @@ class Reader:
         limit: int | None = None,
     ) -> list[EventRow]:
         """The events of a session in order; None for a filter leaves it out."""
-        where, values = _filters(session_id=self.session_id(session), agent=agent, round=round, kind=kind)
+        where, values = event_filter(session_id=self.session_id(session), agent=agent, round=round, kind=kind)
         rows = self.rows(
             f"SELECT * FROM events e WHERE {where} AND e.seq > ? ORDER BY e.seq LIMIT ?",
             (*values, after_seq, -1 if limit is None else limit),
         )
         return [EventRow(**row) for row in rows]
-
-    def transcript(
-        self, session: str = "latest", agent: str | None = None, round: int | None = None, kind: str | None = None
-    ) -> list[TranscriptRow]:
-        """The events of a session in order, each with what was said or with the call and its result."""
-        where, values = _filters(session_id=self.session_id(session), agent=agent, round=round, kind=kind)
-        rows = self.rows(
-            "SELECT e.*, m.source, m.target, m.type, said.body text, c.name tool, sent.body arguments, "
-            "shown.body result, c.evidence_id, c.latency_ms FROM events e "
-            "LEFT JOIN messages m ON m.event_seq = e.seq LEFT JOIN bodies said ON said.hash = m.body "
-            "LEFT JOIN tool_calls c ON c.event_seq = e.seq LEFT JOIN bodies sent ON sent.hash = c.arguments "
-            f"LEFT JOIN bodies shown ON shown.hash = c.result WHERE {where} ORDER BY e.seq, m.id, c.id",
-            values,
-        )
-        names = [field.name for field in fields(EventRow)]
-        return [TranscriptRow(EventRow(**{name: row.pop(name) for name in names}), **row) for row in rows]
 
     def entry(self, seq: int) -> Entry:
         """Everything about one event; raises ``LedgerError`` when there is no such event, or its session is strange."""
@@ -246,26 +148,6 @@ class Reader:
         values = (event.ref_id, event.session_id) if session else (event.ref_id,)
         found = self.rows(f"SELECT * FROM {event.ref_table} WHERE {key} = ?1{session}", values)
         return self.read(event.ref_table, found[0]) if found else None
-
-    def read(self, table: str, row: dict[str, Any]) -> dict[str, Any]:
-        """Return a row with its body columns replaced by the bodies."""
-        bodies = {key["from"] for key in self.rows(f"PRAGMA foreign_key_list({table})") if key["table"] == "bodies"}
-        return {name: self.body(value) if name in bodies else value for name, value in row.items()}
-
-    def search(
-        self,
-        text: str,
-        session: str | None = None,
-        agent: str | None = None,
-        round: int | None = None,
-        kind: str | None = None,
-        limit: int = 50,
-    ) -> list[SearchHit]:
-        """Where these words occur in what was said, called or answered, the best match first."""
-        where, values = _filters(
-            session_id=None if session is None else self.session_id(session), agent=agent, round=round, kind=kind
-        )
-        return search(self, text, f"{where} AND e.session_id {ID_IN_SQL}", values, limit)
 
     # decisions ------------------------------------------------------------------------------------
 
@@ -300,10 +182,6 @@ class Reader:
         names = [field.name for field in fields(VerdictRow)]
         return [VerdictRow(**{name: row["rule" if name == "measure" else name] for name in names}) for row in rows]
 
-    def explain(self, decision: str = "latest") -> DecisionChain:
-        """Why a decision was taken. See ``ledger.read.explain.explain``."""
-        return explain(self, decision)
-
     # training -------------------------------------------------------------------------------------
 
     def segments(self, session: str = "latest") -> dict[str, SegmentRow]:
@@ -318,36 +196,15 @@ class Reader:
         """The segments HEAD rests on, oldest first."""
         return training.lineage(self, self.session_id(session))
 
-    def head_curve(self, session: str = "latest", episode_set: str = "query") -> list[CurvePoint]:
-        """The evaluations along HEAD's lineage, in order of env steps."""
-        return training.head_curve(self, self.session_id(session), episode_set)
-
     def evaluations(
         self, session: str = "latest", segment: str | None = None, episode_set: str | None = None
     ) -> list[EvaluationRow]:
         """Evaluations, in order of segment and env steps; None for a filter leaves it out."""
         return training.evaluations(self, self.session_id(session), segment, episode_set)
 
-    def metrics(
-        self,
-        session: str = "latest",
-        segment: str | None = None,
-        names: Iterable[str] | None = None,
-        low: int | None = None,
-        high: int | None = None,
-    ) -> list[MetricRow]:
-        """Logged metrics in order of env steps; ``low`` and ``high`` bound them (both included)."""
-        return training.metrics(self, self.session_id(session), segment, names, low, high)
-
     def costs(self, session: str = "latest") -> Costs:
         """What a session has used so far."""
         return training.costs(self, self.session_id(session))
-
-
-def _filters(**columns: Any) -> tuple[str, list[Any]]:
-    """A condition on the events ``e``, and its values; columns that are None are left out."""
-    given = {name: value for name, value in columns.items() if value is not None}
-    return " AND ".join(f"e.{name} = ?" for name in given) or "TRUE", list(given.values())
 
 
 def _true_status(row: dict[str, Any]) -> str:

@@ -79,23 +79,6 @@ class EventRow:
 
 
 @dataclass(frozen=True)
-class TranscriptRow:
-    """An event with what was said, or with the call and its result."""
-
-    event: EventRow
-    source: str | None = None
-    target: str | None = None
-    type: str | None = None
-    text: str | None = None
-    """What was said, for a message."""
-    tool: str | None = None
-    arguments: str | None = None
-    result: str | None = None
-    evidence_id: str | None = None
-    latency_ms: float | None = None
-
-
-@dataclass(frozen=True)
 class Entry:
     """Everything about one event; each part as a list of rows with their bodies read."""
 
@@ -173,30 +156,6 @@ class EvaluationRow:
     """Per episode."""
     progresses: list[float] | None
     """Per episode, None where the task declares no progress."""
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """One evaluation on the way to HEAD."""
-
-    env_steps: int
-    """Env steps on HEAD's own lineage."""
-    total_env_steps: int
-    """The same plus the env steps of every branch that was trained by then and is not on the lineage."""
-    sparse_return: float
-    progress: float | None
-    episode_set: str
-    segment_id: str
-
-
-@dataclass(frozen=True)
-class MetricRow:
-    """One value of one metric."""
-
-    segment_id: str
-    env_steps: int
-    name: str
-    value: float | None
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from learning_signal.ledger.errors import LedgerError
+from learning_signal.ledger.ids import ID_IN_SQL
+from learning_signal.ledger.read.query import Query, event_filter
 from learning_signal.ledger.read.records import EventRow, SearchHit
-
-if TYPE_CHECKING:
-    from learning_signal.ledger.read.reader import Reader
 
 OPEN, CLOSE = "«", "»"
 SNIPPET_WORDS = 24
@@ -33,14 +32,27 @@ _SNIPPET = (
 _SCANNED = "SELECT id, hash FROM bodies JOIN searchable_bodies USING (id) WHERE body LIKE ? ESCAPE '\\' ORDER BY id"
 
 
-def search(reader: Reader, text: str, where: str, values: list[Any], limit: int) -> list[SearchHit]:
-    """Return the best ``limit`` hits among the events ``e`` that fulfil ``where``.
+def search(
+    reader: Query,
+    text: str,
+    session: str | None = None,
+    agent: str | None = None,
+    round: int | None = None,
+    kind: str | None = None,
+    limit: int = 50,
+) -> list[SearchHit]:
+    """Where these words occur in what was said, called or answered, the best ``limit`` matches first.
+
+    None for ``session`` searches all sessions, None for another filter leaves it out.
 
     ``text`` is an FTS5 query (words, "a phrase", AND, OR, NOT, prefix*). Where it is no valid one, its words
     are looked up as they stand; where those are no words for the index (punctuation), the text itself is.
     """
     if not text.strip():
         raise LedgerError("Nothing to search for was given; give a word or a quoted phrase.")
+    chosen = None if session is None else reader.session_id(session)
+    where, values = event_filter(session_id=chosen, agent=agent, round=round, kind=kind)
+    where = f"{where} AND e.session_id {ID_IN_SQL}"
     words = " ".join('"' + word.replace('"', '""') + '"' for word in text.split())
     pattern = "%" + re.sub(r"([\\%_])", r"\\\1", text.strip()) + "%"
     for query, argument in ((_INDEXED, text), (_INDEXED, words), (_SCANNED, pattern)):
@@ -61,7 +73,7 @@ def search(reader: Reader, text: str, where: str, values: list[Any], limit: int)
     return hits[:limit]
 
 
-def _hits(reader: Reader, query: str, argument: str, where: str, values: list[Any], limit: int) -> list[SearchHit]:
+def _hits(reader: Query, query: str, argument: str, where: str, values: list[Any], limit: int) -> list[SearchHit]:
     found = reader.rows(query, (argument,))
     names = [field.name for field in fields(EventRow)]
     hits: list[SearchHit] = []

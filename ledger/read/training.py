@@ -5,26 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from learning_signal.ledger.read.records import (
-    AgentCosts,
-    Costs,
-    CurvePoint,
-    EvaluationRow,
-    MainRunRow,
-    MetricRow,
-    SegmentRow,
-)
-
-if TYPE_CHECKING:
-    from learning_signal.ledger.read.reader import Reader
+from learning_signal.ledger.read.query import Query
+from learning_signal.ledger.read.records import AgentCosts, Costs, EvaluationRow, MainRunRow, SegmentRow
 
 _TWIN = "SELECT ref_id FROM events WHERE session_id = ?1 AND phase = 'twin' AND ref_table = 'segments'"
 """The segments of the sparse twin: a comparison of the whole session, neither main run nor branch."""
 
 
-def env_steps(reader: Reader, session: str) -> dict[str, int]:
+def env_steps(reader: Query, session: str) -> dict[str, int]:
     """The env steps computed for each purpose, and those an earlier session had computed.
 
     A segment that failed counts with what was trained before it did, also where a later attempt did not fail.
@@ -48,7 +38,7 @@ def env_steps(reader: Reader, session: str) -> dict[str, int]:
     return {f"env_steps_{name}": int(value) for name, value in row.items()}
 
 
-def segments(reader: Reader, session: str) -> dict[str, SegmentRow]:
+def segments(reader: Query, session: str) -> dict[str, SegmentRow]:
     """The segments a session used, by id, in the order they were started."""
     rows = reader.rows(
         "SELECT s.*, b.body shaping_body FROM segments s JOIN bodies b ON b.hash = s.shaping "
@@ -58,14 +48,14 @@ def segments(reader: Reader, session: str) -> dict[str, SegmentRow]:
     return {row["id"]: _segment(row) for row in rows}
 
 
-def main_run(reader: Reader, session: str) -> list[MainRunRow]:
+def main_run(reader: Query, session: str) -> list[MainRunRow]:
     """The moves of HEAD in order."""
     used = segments(reader, session)
     rows = reader.rows("SELECT * FROM main_run WHERE session_id = ? ORDER BY id", (session,))
     return [MainRunRow(used[row["segment_id"]], row["round"], row["reason"], row["at"]) for row in rows]
 
 
-def lineage(reader: Reader, session: str) -> list[SegmentRow]:
+def lineage(reader: Query, session: str) -> list[SegmentRow]:
     """The segments HEAD rests on, oldest first."""
     moves, used, line = main_run(reader, session), segments(reader, session), []
     current = moves[-1].segment if moves else None
@@ -75,29 +65,7 @@ def lineage(reader: Reader, session: str) -> list[SegmentRow]:
     return line[::-1]
 
 
-def head_curve(reader: Reader, session: str, episode_set: str) -> list[CurvePoint]:
-    """The evaluations along HEAD's lineage, in order of env steps."""
-    line = lineage(reader, session)
-    ids = {segment.id for segment in line}
-    reached: dict[str, str] = {}
-    for move in main_run(reader, session):
-        reached.setdefault(move.segment.id, move.at)
-    ids |= {row["ref_id"] for row in reader.rows(_TWIN, (session,))}
-    beside = [each for each in segments(reader, session).values() if each.id not in ids and each.status != "pending"]
-    points = []
-    for segment in line:
-        at = reached.get(segment.id, segment.ended_at)
-        extra = sum(each.spent for each in beside if at is not None and each.ended_at <= at)
-        points += [
-            CurvePoint(
-                each.env_steps, each.env_steps + extra, each.sparse_return, each.progress, episode_set, segment.id
-            )
-            for each in evaluations(reader, session, segment.id, episode_set)
-        ]
-    return points
-
-
-def evaluations(reader: Reader, session: str, segment: str | None, episode_set: str | None) -> list[EvaluationRow]:
+def evaluations(reader: Query, session: str, segment: str | None, episode_set: str | None) -> list[EvaluationRow]:
     """Evaluations, in order of segment and env steps; None for a filter leaves it out."""
     rows = reader.rows(
         "SELECT v.*, b.body FROM evaluations v JOIN bodies b ON b.hash = v.detail WHERE session_id = ?1 "
@@ -119,22 +87,7 @@ def evaluations(reader: Reader, session: str, segment: str | None, episode_set: 
     return found
 
 
-def metrics(
-    reader: Reader, session: str, segment: str | None, names: Iterable[str] | None, low: int | None, high: int | None
-) -> list[MetricRow]:
-    """Logged metrics in order of env steps; ``low`` and ``high`` bound them (both included)."""
-    wanted = None if names is None else json.dumps(list(names))
-    rows = reader.rows(
-        "SELECT segment_id, env_steps, name, value FROM metrics WHERE session_id = ?1 "
-        "AND (?2 IS NULL OR segment_id = ?2) AND (?3 IS NULL OR name IN (SELECT value FROM json_each(?3))) "
-        "AND (?4 IS NULL OR env_steps >= ?4) AND (?5 IS NULL OR env_steps <= ?5) "
-        "ORDER BY segment_id, env_steps, name",
-        (session, segment, wanted, low, high),
-    )
-    return [MetricRow(**row) for row in rows]
-
-
-def costs(reader: Reader, session: str) -> Costs:
+def costs(reader: Query, session: str) -> Costs:
     """What a session has used so far."""
     rows = reader.rows(
         "SELECT agent, count(*) llm_calls, count(*) FILTER (WHERE status = 'error') failed_calls, "

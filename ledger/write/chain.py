@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from learning_signal.ledger.canonical import canonical_json, content_hash
-
-if TYPE_CHECKING:
-    from learning_signal.ledger.write.writer import Ledger
+from learning_signal.ledger.write.rows import RowWriter
 
 RESTS_ON = {
     "candidate": ("candidates", "candidate_id"),
@@ -17,9 +15,9 @@ RESTS_ON = {
 """The rows a decision's hash covers besides its own: name -> (table, column of the decision)."""
 
 
-def chained(ledger: Ledger, session_id: str, row: dict[str, Any]) -> dict[str, Any]:
+def chained(ledger: RowWriter, session_id: str, row: dict[str, Any]) -> dict[str, Any]:
     """Return the whole next decision of a session: ``row`` with its number, previous hash and hash."""
-    number, previous_hash = ledger.previous_decision(session_id)
+    number, previous_hash = previous_decision(ledger, session_id)
     columns = ledger.stored("decisions", {**row, "session_id": session_id})
     columns |= {"number": number + 1, "previous_hash": previous_hash}
     rests_on = {
@@ -30,6 +28,14 @@ def chained(ledger: Ledger, session_id: str, row: dict[str, Any]) -> dict[str, A
     verdict = rests_on["verdict"]
     rests_on["judged"] = ledger.row("comparisons", verdict["comparison_id"]) if verdict else None
     return columns | {"hash": decision_hash(columns, rests_on)}
+
+
+def previous_decision(ledger: RowWriter, session_id: str) -> tuple[int, str]:
+    """Number and hash of the session's last decision; (0, "") when it has none."""
+    rows = ledger.rows(
+        "SELECT number, hash FROM decisions WHERE session_id = ? ORDER BY number DESC LIMIT 1", (session_id,)
+    )
+    return (rows[0]["number"], rows[0]["hash"]) if rows else (0, "")
 
 
 def decision_hash(decision: dict[str, Any], rests_on: dict[str, dict[str, Any] | None]) -> str:

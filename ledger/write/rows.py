@@ -14,10 +14,10 @@ from typing import Any
 from sqlite_utils import Database
 
 from learning_signal.ledger.canonical import BodyHash, canonical_json, content_hash, plain, storable
-from learning_signal.ledger.errors import LedgerError, sentence
+from learning_signal.ledger.errors import LedgerError, SessionTaken, sentence
 from learning_signal.ledger.migrations import COMPLETED_LATER
+from learning_signal.ledger.write.clock import SessionClock, now
 from learning_signal.ledger.write.redaction import Redactor
-from learning_signal.ledger.write.sessions import SessionClock, now, refuse_if_taken
 
 SEARCHABLE = {("messages", "body"), ("tool_calls", "arguments"), ("tool_calls", "result"), ("llm_calls", "reply")}
 """Body columns whose text is found by ``Reader.search``."""
@@ -88,7 +88,7 @@ class RowWriter:
             self._open, self._owner, self._touched = True, _running_task(), []
             runs = self.clock.runs()
             try:
-                refuse_if_taken(self)
+                self._refuse_if_taken()
                 yield
                 self._execute("COMMIT")
             except BaseException:
@@ -99,6 +99,18 @@ class RowWriter:
                 self._open, self._owner = False, None
             if self.on_commit is not None:
                 self.on_commit(label, self._events(self._touched))
+
+    def _refuse_if_taken(self) -> None:
+        """Raise ``SessionTaken`` when another process has resumed a session of this ledger.
+
+        To be called inside a transaction: until its end nobody can take the session over.
+        """
+        for session_id, run in self.clock.runs().items():
+            row = self.row("sessions", session_id)
+            if row["run_token"] != run.token:
+                raise SessionTaken(
+                    f"Session {session_id} was taken over by process {row['pid']} on {row['host']}; this process stops."
+                )
 
     def _join(self, label: str) -> Iterator[None]:
         if _running_task() is not self._owner:

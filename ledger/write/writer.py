@@ -10,17 +10,11 @@ from typing import Any
 from learning_signal.ledger.canonical import canonical_json
 from learning_signal.ledger.connection import open_to_write
 from learning_signal.ledger.write.chain import chained
-from learning_signal.ledger.write.rows import OnCommit, RowWriter
-from learning_signal.ledger.write.sessions import (
-    begin_session,
-    end_session,
-    heartbeat,
-    interrupt_pending,
-    resume_session,
-)
+from learning_signal.ledger.write.rows import OnCommit
+from learning_signal.ledger.write.sessions import SessionWriter
 
 
-class Ledger(RowWriter):
+class Ledger(SessionWriter):
     """The writing side of the log; every method raises ``LedgerError`` when SQLite fails.
 
     Once another process has resumed a session that this ledger began or resumed, every transaction raises
@@ -47,7 +41,7 @@ class Ledger(RowWriter):
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    # events, cursor, sessions ---------------------------------------------------------------------
+    # events, cursor ---------------------------------------------------------------------
 
     def event(
         self,
@@ -82,33 +76,6 @@ class Ledger(RowWriter):
         if ref is not None:
             changes |= _reference(ref)
         self.complete("events", seq, status=status, **changes)
-
-    def begin_session(self, **row: Any) -> str:
-        """Add a session with status running and return its id; see ``ledger.write.sessions.begin_session``."""
-        return begin_session(self, **row)
-
-    def resume_session(self, session_id: str, code_version: str) -> None:
-        """Mark a session as running again, in this process, and what it left pending as interrupted.
-
-        Raises:
-            LedgerError: there is no such session, it is done, its process lives, or other code trained it.
-        """
-        resume_session(self, session_id, code_version)
-
-    def heartbeat(self, session_id: str) -> None:
-        """Say that the session is alive; call it every few seconds."""
-        heartbeat(self, session_id)
-
-    def end_session(self, session_id: str, status: str, reason: str | None = None) -> None:
-        """Stop a session: status paused, interrupted, failed or done, with one sentence why."""
-        end_session(self, session_id, status, reason)
-
-    def interrupt_pending(self, session_id: str) -> int:
-        """Mark what a killed process left pending as interrupted; return how many rows.
-
-        Segments stay pending: they are computed again.
-        """
-        return interrupt_pending(self, session_id)
 
     def save_cursor(self, session_id: str, state: dict[str, Any]) -> None:
         """Remember where the session stands, in place of what was remembered before.
@@ -150,13 +117,6 @@ class Ledger(RowWriter):
         """Add the next decision of a session, chained to the one before, and return its id."""
         with self._writing("add decision"):
             return self.add("decisions", **chained(self, session_id, row))
-
-    def previous_decision(self, session_id: str) -> tuple[int, str]:
-        """Number and hash of the session's last decision; (0, "") when it has none."""
-        rows = self.rows(
-            "SELECT number, hash FROM decisions WHERE session_id = ? ORDER BY number DESC LIMIT 1", (session_id,)
-        )
-        return (rows[0]["number"], rows[0]["hash"]) if rows else (0, "")
 
 
 def _reference(ref: tuple[str, Any] | None) -> dict[str, str | None]:

@@ -24,8 +24,9 @@ from learning_signal.ledger import connection, migrations
 from learning_signal.ledger.canonical import BodyHash, canonical_json, content_hash
 from learning_signal.ledger.errors import LedgerError, SessionTaken
 from learning_signal.ledger.liveness import process_lives
-from learning_signal.ledger.read.explain import cited_evidence
+from learning_signal.ledger.read.explain import cited_evidence, explain
 from learning_signal.ledger.read.reader import Reader
+from learning_signal.ledger.read.search import search
 from learning_signal.ledger.read.verify import verify
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.gate.recompute import recompute
@@ -200,7 +201,7 @@ def test_numbers_that_sqlite_cannot_hold(ledger: Ledger, session: str) -> None:
     rows = [{"env_steps": 1, "entropy": float("inf"), "loss": np.float32(0.5), "absent": None}]
     assert ledger.add_metrics(session, "s0", rows) == 3
     with Reader.open(ledger.path) as reader:
-        values = {row.name: row.value for row in reader.metrics(session)}
+        values = {row["name"]: row["value"] for row in reader.rows("SELECT name, value FROM metrics")}
     assert values == {"entropy": None, "loss": 0.5, "absent": None}
 
 
@@ -298,7 +299,7 @@ def test_a_session_that_is_done_stays_done(ledger: Ledger, session: str) -> None
 
 def test_wall_time_is_summed_over_interruptions(ledger: Ledger, session: str, monkeypatch: pytest.MonkeyPatch) -> None:
     at = [1000.0]
-    monkeypatch.setattr("learning_signal.ledger.write.sessions.time.monotonic", lambda: at[0])
+    monkeypatch.setattr("learning_signal.ledger.write.clock.time.monotonic", lambda: at[0])
     ledger.resume_session(session, "0")
     at[0] += 10
     ledger.heartbeat(session)
@@ -506,7 +507,8 @@ def test_sigkill_loses_nothing_that_was_committed(tmp_path: Path) -> None:
         events = reader.events()
         assert len(events) >= acknowledged + 1
         # nothing half done: every event has its message, and the cursor stands at the last one
-        assert [row.text for row in reader.transcript()] == [f"text {n}" for n in range(len(events))]
+        said = [reader.entry(event.seq).messages[0]["body"] for event in events]
+        assert said == [f"text {n}" for n in range(len(events))]
         assert reader.cursor() == {"number": len(events) - 1}
     with Ledger.open(path) as ledger:
         ledger.resume_session(reader_id := ledger.rows("SELECT id FROM sessions")[0]["id"], "0")
@@ -785,13 +787,15 @@ def test_events_are_filtered_and_continue_where_one_stopped(sample: Reader) -> N
     assert [event.title for event in chosen] == ["query_metrics", "summarize_trajectories", "submit_diagnosis"]
 
 
-def test_the_transcript_has_what_was_said_called_and_answered(sample: Reader) -> None:
-    rows = sample.transcript(agent="critic", round=1)
-    assert "Nobody scores" in next(row.text for row in rows if row.event.kind == "message")
-    call = next(row for row in rows if row.tool == "summarize_trajectories")
-    assert (call.arguments, call.evidence_id, json.loads(call.result)["evidence"]) == ("{}", "E2", "E2")
-    running = sample.transcript(round=3)[-1]
-    assert (running.event.status, running.tool, running.result) == ("pending", "query_metrics", None)
+def test_the_story_has_what_was_said_called_and_answered(sample: Reader) -> None:
+    entries = [sample.entry(event.seq) for event in sample.events(agent="critic", round=1)]
+    assert "Nobody scores" in next(entry.messages[0]["body"] for entry in entries if entry.messages)
+    calls = [call for entry in entries for call in entry.tool_calls]
+    (call,) = (call for call in calls if call["name"] == "summarize_trajectories")
+    assert (call["arguments"], call["evidence_id"], json.loads(call["result"])["evidence"]) == ("{}", "E2", "E2")
+    running = sample.entry(sample.events(round=3)[-1].seq)
+    assert (running.event.status, running.tool_calls[0]["name"]) == ("pending", "query_metrics")
+    assert running.tool_calls[0]["result"] is None
 
 
 def test_an_entry_has_every_body(sample: Reader) -> None:
@@ -823,28 +827,23 @@ def test_an_entry_has_every_body(sample: Reader) -> None:
     ],
 )
 def test_search(sample: Reader, query: str, places: set[str]) -> None:
-    hits = sample.search(query)
+    hits = search(sample, query)
     assert places <= {hit.place for hit in hits} if places else hits == []
 
 
 def test_search_filters_and_refuses_nothing(sample: Reader) -> None:
-    assert {hit.event.round for hit in sample.search("landmark", round=2)} == {2}
-    assert {hit.event.agent for hit in sample.search("landmark", session="latest", agent="generator")} <= {"generator"}
-    assert len(sample.search("landmark", limit=1)) == 1
-    assert "«landmark»" in sample.search("landmark", kind="message")[0].snippet
+    assert {hit.event.round for hit in search(sample, "landmark", round=2)} == {2}
+    assert {hit.event.agent for hit in search(sample, "landmark", session="latest", agent="generator")} <= {"generator"}
+    assert len(search(sample, "landmark", limit=1)) == 1
+    assert "«landmark»" in search(sample, "landmark", kind="message")[0].snippet
     with pytest.raises(LedgerError, match="Nothing to search for"):
-        sample.search("  ")
+        search(sample, "  ")
 
 
-def test_head_curve_counts_the_branches_that_came_before(sample: Reader) -> None:
-    curve = sample.head_curve()
-    assert [point.env_steps for point in curve] == sorted(point.env_steps for point in curve)
-    first, last = curve[0], curve[-1]
-    assert (first.env_steps, first.total_env_steps) == (32_000, 32_000)
-    branches = sample.session().env_steps_branches + sample.session().env_steps_reused
-    assert last.total_env_steps == last.env_steps + branches
+def test_the_lineage_of_head_and_its_moves(sample: Reader) -> None:
     assert [segment.id for segment in sample.lineage()] == ["s0", "confirm1c10", "s1", "s2"]
     assert [move.reason for move in sample.main_run()] == ["stage", "promote", "stage", "stage"]
+    assert sum(segment.env_steps for segment in sample.lineage()) == sample.lineage()[-1].end_env_steps
 
 
 @pytest.mark.parametrize(("trained", "extra"), [(3_000, 3_000), (0, 0), (None, 0)])
@@ -852,7 +851,7 @@ def test_a_segment_that_failed_costs_what_it_had_trained(written: Ledger, traine
     def spent() -> tuple[int, int, int, int]:
         with Reader.open(written.path) as reader:
             row, costs = reader.session(SAMPLE_ID), reader.costs(SAMPLE_ID)
-            total = reader.head_curve(SAMPLE_ID)[-1].total_env_steps
+            total = sum(segment.spent for segment in reader.segments(SAMPLE_ID).values())
             assert row.env_steps_branches == costs.env_steps_branches
             return costs.env_steps_main, costs.env_steps_branches, costs.env_steps_reused, total
 
@@ -878,9 +877,16 @@ def test_a_segment_that_failed_costs_what_it_had_trained(written: Ledger, traine
 
 
 def test_metrics_by_name_and_window(sample: Reader) -> None:
-    rows = sample.metrics(segment="s0", names=["entropy"], low=32_000, high=48_000)
-    assert [(row.env_steps, row.value) for row in rows] == [(32_000, pytest.approx(1.4)), (48_000, pytest.approx(1.3))]
-    assert {row.value for row in sample.metrics(segment="s0", names=["sparse_return"])} == {None}
+    def values(name: str, low: int, high: int) -> list[tuple[int, float | None]]:
+        rows = sample.rows(
+            "SELECT env_steps, value FROM metrics WHERE segment_id = 's0' AND name = ? AND env_steps BETWEEN ? AND ? "
+            "ORDER BY env_steps",
+            (name, low, high),
+        )
+        return [(row["env_steps"], row["value"]) for row in rows]
+
+    assert values("entropy", 32_000, 48_000) == [(32_000, pytest.approx(1.4)), (48_000, pytest.approx(1.3))]
+    assert {value for _, value in values("sparse_return", 0, 10**9)} == {None}
 
 
 def test_agents_and_config(sample: Reader) -> None:
@@ -894,7 +900,7 @@ def test_agents_and_config(sample: Reader) -> None:
 
 
 def test_explain_follows_a_promotion_from_evidence_to_probation(sample: Reader) -> None:
-    chain = sample.explain(f"{SAMPLE_ID}/R1")
+    chain = explain(sample, f"{SAMPLE_ID}/R1")
     assert chain.decision.action == "promote" and chain.decision.shaping_to["terms"][0]["weight"] == -1.0
     assert chain.diagnosis.stage == "exploring"
     assert [each.tool for each in chain.diagnosis.evidence] == ["query_metrics", "summarize_trajectories"]
@@ -918,7 +924,7 @@ def test_explain_follows_a_promotion_from_evidence_to_probation(sample: Reader) 
 
 @pytest.mark.parametrize("name", ["latest", "R2", "2", SAMPLE_ID, f"{SAMPLE_ID}/2", "20261122/R2", f"{SAMPLE_ID}/R2"])
 def test_a_decision_has_many_names(sample: Reader, name: str) -> None:
-    chain = sample.explain(name)
+    chain = explain(sample, name)
     assert (chain.decision.number, chain.decision.action) == (2, "keep")
     assert [each.fate for each in chain.candidates] == ["failed"]
     assert chain.probation is None
@@ -927,12 +933,12 @@ def test_a_decision_has_many_names(sample: Reader, name: str) -> None:
 @pytest.mark.parametrize("name", ["R9", f"{SAMPLE_ID}/R9", f"{SAMPLE_ID}/nonsense"])
 def test_an_unknown_decision_names_the_nearest(sample: Reader, name: str) -> None:
     with pytest.raises(LedgerError, match=f"no decision .*nearest are .*{SAMPLE_ID}/R"):
-        sample.explain(name)
+        explain(sample, name)
 
 
 def test_explain_before_any_decision(ledger: Ledger, session: str) -> None:
     with Reader.open(ledger.path) as reader, pytest.raises(LedgerError, match="has made no decision yet"):
-        reader.explain("latest")
+        explain(reader, "latest")
 
 
 def test_a_roll_back_shows_on_the_promotion_it_took_back(written: Ledger) -> None:
@@ -953,8 +959,8 @@ def test_a_roll_back_shows_on_the_promotion_it_took_back(written: Ledger) -> Non
         reason="worse than before",
     )
     with Reader.open(written.path) as reader:
-        assert reader.explain("1").rolled_back_by.number == 3
-        assert reader.explain("3").comparison.purpose == "probation"
+        assert explain(reader, "1").rolled_back_by.number == 3
+        assert explain(reader, "3").comparison.purpose == "probation"
         assert verify(reader) == []
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import Finding
 from learning_signal.ledger.read.verify import verify
-from learning_signal.ledger.write.sessions import now
+from learning_signal.ledger.write.clock import now
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.gate.recompute import recompute
 from learning_signal.marl.segments.segment import SegmentResult

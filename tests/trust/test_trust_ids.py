@@ -12,9 +12,10 @@ import pytest
 
 from learning_signal import run
 from learning_signal.ledger.errors import LedgerError
+from learning_signal.ledger.ids import is_session_id, new_session_id
+from learning_signal.ledger.read.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
-from learning_signal.ledger.write.sessions import is_session_id, new_session_id
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.viewer.reports.next_steps import after_session, after_training, resume_command
 from tests.support.ledger_samples import SAMPLE_ID, write_sample_session
@@ -117,7 +118,7 @@ def test_the_other_sessions_are_read_and_the_list_says_what_it_leaves_out(rename
         with pytest.raises(LedgerError, match="ESCAPED"):
             reader.entry(seq)
         with pytest.raises(LedgerError, match="ESCAPED"):
-            reader.explain(f"{OTHER_ID}/R1")  # the decision's own id was left as it was
+            explain(reader, f"{OTHER_ID}/R1")  # the decision's own id was left as it was
 
 
 def test_with_both_ids_in_order_both_are_read(two_sessions, capsys):
@@ -131,7 +132,7 @@ def test_with_both_ids_in_order_both_are_read(two_sessions, capsys):
     assert {each["event"]["session_id"] for each in found} == {SAMPLE_ID, OTHER_ID}
     with Reader.open(path) as reader:
         assert reader.session().id == OTHER_ID and reader.strange_sessions() == []
-        assert reader.explain(f"{OTHER_ID}/R1").decision.session_id == OTHER_ID
+        assert explain(reader, f"{OTHER_ID}/R1").decision.session_id == OTHER_ID
 
 
 def test_a_log_of_strange_sessions_alone(renamed, capsys):

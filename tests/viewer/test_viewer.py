@@ -13,7 +13,9 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from learning_signal.ledger.read.explain import explain
 from learning_signal.ledger.read.reader import Reader
+from learning_signal.ledger.read.search import search
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.viewer.live.board import Arm, Board
 from learning_signal.viewer.live.story import spoken, tone
@@ -59,7 +61,7 @@ def fits(text: str, width: int = 100) -> bool:
 
 def explained(path: Path, decision: str) -> str:
     with Reader.open(path) as reader:
-        return shown(render_decision(reader.explain(decision)))
+        return shown(render_decision(explain(reader, decision)))
 
 
 # text ---------------------------------------------------------------------------------------------------------
@@ -130,7 +132,7 @@ def test_events_are_one_line_each_and_bodies_come_on_request(ledger):
 
 def test_search_hits_show_where_and_what(ledger):
     with Reader.open(ledger) as reader:
-        text = shown(render_hits("coverage", reader.search("coverage")))
+        text = shown(render_hits("coverage", search(reader, "coverage")))
     assert "«coverage»" in text and "generator" in text and SAMPLE_ID in text and fits(text)
     assert "Nothing in the log" in shown(render_hits("[zebra]", []))
 
@@ -178,7 +180,7 @@ def test_a_kept_shaping_explains_itself_without_a_probation(ledger):
 
 def test_evidence_that_does_not_exist_is_named(ledger):
     with Reader.open(ledger) as reader:
-        chain = reader.explain("R1")
+        chain = explain(reader, "R1")
     lost = dataclasses.replace(chain.diagnosis.evidence[0], tool=None, result=None)
     diagnosis = dataclasses.replace(chain.diagnosis, evidence=[lost])
     assert "no tool result of this session" in shown(render_decision(dataclasses.replace(chain, diagnosis=diagnosis)))
@@ -223,8 +225,8 @@ def test_hostile_text_is_inert_everywhere(hostile_ledger):
         texts = [
             shown(render_sessions(reader.sessions())),
             shown(render_events(row, events, entries)),
-            shown(render_decision(reader.explain("R1"))),
-            shown(render_decision(reader.explain("R2"))),
+            shown(render_decision(explain(reader, "R1"))),
+            shown(render_decision(explain(reader, "R2"))),
         ]
         for event, entry in zip(events, entries, strict=True):
             line = spoken(dataclasses.asdict(event), entry)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from learning_signal.ledger.write.sessions import now
+from learning_signal.ledger.write.clock import now
 from learning_signal.tools.base import Answer, Tool, ToolRefused
 from learning_signal.tools.context import HumanQuestion, SessionContext
 from learning_signal.tools.contracts import Action, Ask, Decision, Keep, Promote, RollBack

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from learning_signal.ledger.errors import LedgerError
-from learning_signal.ledger.write.sessions import now
+from learning_signal.ledger.write.clock import now
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.errors import SegmentFailed, SegmentImpossible, SegmentStopped, failure_of
 from learning_signal.marl.executors.base import Executor, ExecutorError

@@ -74,11 +74,12 @@ def log_search(
 ) -> int:
     """Search the messages, arguments and results of all sessions."""
     from learning_signal.ledger.read.reader import Reader
+    from learning_signal.ledger.read.search import search
     from learning_signal.viewer.reports.log import plain_data, render_hits
 
     with Reader.open(ledger) as reader:
         chosen = reader.session(session).id if session else None
-        hits = reader.search(text, session=chosen, agent=agent, round=round, kind=kind, limit=limit)
+        hits = search(reader, text, session=chosen, agent=agent, round=round, kind=kind, limit=limit)
     if as_json:
         return show_json(plain_data(hits))
     out.print(render_hits(text, hits))
@@ -117,12 +118,13 @@ def explain(
     as_json: AsJson = False,
 ) -> int:
     """Why a change was made: diagnosis, proposal, branches, statistics, verdict, decision - on one screen."""
+    from learning_signal.ledger.read.explain import explain as chain_of
     from learning_signal.ledger.read.reader import Reader
     from learning_signal.viewer.reports.explain import render_decision
     from learning_signal.viewer.reports.log import plain_data
 
     with Reader.open(ledger) as reader:
-        chain = reader.explain(decision)
+        chain = chain_of(reader, decision)
     if as_json:
         return show_json(plain_data(chain))
     out.print(render_decision(chain))

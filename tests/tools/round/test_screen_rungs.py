@@ -13,6 +13,7 @@ from rich.console import Console
 
 import learning_signal.agents.session.running
 from learning_signal.agents.session.session import run_session
+from learning_signal.ledger.read.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
 from learning_signal.marl.gate.recompute import recompute
@@ -230,5 +231,5 @@ def test_a_whole_session_under_each_gate_is_verified_and_explained(tmp_path, mon
         screens = [each for each in reader.comparisons(outcome.session_id) if each.purpose == "screen"]
         assert len(screens) == (2 if "screen_halvings" in gate else 1)
         console = Console(width=100, record=True, file=StringIO())
-        console.print(render_decision(reader.explain()))
+        console.print(render_decision(explain(reader)))
     assert words in " ".join(console.export_text().split())

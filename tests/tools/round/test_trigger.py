@@ -7,6 +7,7 @@ import pytest
 import learning_signal.agents.session.running
 from learning_signal.agents.session.observer import SessionControl
 from learning_signal.agents.session.outcome import plan
+from learning_signal.ledger.read.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools.plan.cost import round_cost
@@ -117,7 +118,7 @@ def test_a_session_whose_main_run_improves_has_one_round_and_all_its_stages(synt
         assert len(reader.decisions()) == 1
         stages = [each for each in reader.main_run() if each.reason == "stage"]
         assert len(stages) == 5 and len({each.segment.id for each in stages}) == 5
-        (chain,) = [reader.explain("R1")]
+        (chain,) = [explain(reader, "R1")]
     assert chain.need.title == said[0]
     shown = [clean(str(part)) for part in render_decision(chain).renderables]
     assert "Why a round now" in shown
@@ -157,7 +158,8 @@ def test_agents_are_told_why_now(synthetic, tmp_path):
     settings = tiny_settings(tmp_path)
     run(settings)
     with Reader.open(settings.ledger) as reader:
-        briefs = [row.text for row in reader.transcript(agent=None, kind="message") if row.type == "task"]
+        messages = [reader.entry(event.seq).messages[0] for event in reader.events(kind="message")]
+    briefs = [message["body"] for message in messages if message["type"] == "task"]
     assert '"why_now": {"reason": "first"' in briefs[0]
 
 

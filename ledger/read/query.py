@@ -1,0 +1,104 @@
+"""Queries on a ledger that is open for reading: rows, bodies, and the session that a word means."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+from learning_signal.ledger.connection import open_to_read
+from learning_signal.ledger.errors import LedgerError, sentence
+from learning_signal.ledger.ids import is_session_id, refuse_strange_id
+
+
+class Query:
+    """A ledger opened read-only. It sees what was committed, also while a session is writing."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self.path = path
+        self._connection = connection
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open the ledger at ``path`` read-only; raises ``LedgerError`` when there is none."""
+        return cls(open_to_read(Path(path)), Path(path))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def rows(self, sql: str, parameters: Iterable[Any] = ()) -> list[dict[str, Any]]:
+        """Run a query and return its rows as dicts."""
+        try:
+            cursor = self._connection.execute(sql, tuple(parameters))
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor]
+        except sqlite3.Error as error:
+            raise LedgerError(sentence(error, self.path)) from error
+
+    def body(self, address: str | None) -> str | None:
+        """Return the body with this hash, or None for None."""
+        if address is None:
+            return None
+        found = self.rows("SELECT body FROM bodies WHERE hash = ?", (address,))
+        if not found:
+            raise LedgerError(
+                f"The ledger {self.path} lacks the body {address}; run verify to see what else is damaged."
+            )
+        return found[0]["body"]
+
+    def json(self, address: str | None) -> Any:
+        """Return the JSON body with this hash, or None for None."""
+        text = self.body(address)
+        return None if text is None else json.loads(text)
+
+    def read(self, table: str, row: dict[str, Any]) -> dict[str, Any]:
+        """Return a row with its body columns replaced by the bodies."""
+        bodies = {key["from"] for key in self.rows(f"PRAGMA foreign_key_list({table})") if key["table"] == "bodies"}
+        return {name: self.body(value) if name in bodies else value for name, value in row.items()}
+
+    def _session_ids(self) -> list[str]:
+        return [row["id"] for row in self.rows("SELECT id FROM sessions ORDER BY started_at DESC, id DESC")]
+
+    def session_id(self, id_or_prefix: str = "latest") -> str:
+        """The full id of the session with this id or this beginning of one, or of the latest.
+
+         Raises:
+             LedgerError: no session, or more than one, fits; the sentence names the nearest.
+        ."""
+        known = self._session_ids()
+        if not known:
+            raise LedgerError(f"The ledger {self.path} has no session yet; start one first.")
+        chosen = known[0] if id_or_prefix == "latest" else self._fitting(id_or_prefix, known)
+        refuse_strange_id(chosen, self.path)
+        return chosen
+
+    def _fitting(self, wanted: str, known: list[str]) -> str:
+        """The one of ``known`` that is ``wanted`` or begins with it; strange ones only by their whole id."""
+        if wanted in known:
+            return wanted
+        usable = [each for each in known if is_session_id(each)]
+        fits = [each for each in usable if each.startswith(wanted)] if wanted else []
+        if len(fits) == 1 or not usable:
+            return (fits or known)[0]
+        if fits:
+            raise LedgerError(f"{wanted!r} fits {len(fits)} sessions ({', '.join(fits[:4])}); give more of the id.")
+        nearest = difflib.get_close_matches(wanted, usable, n=3, cutoff=0.3) or usable[:3]
+        raise LedgerError(
+            f"There is no session {wanted!r}; the nearest are {', '.join(nearest)}: give one, or 'latest'."
+        )
+
+
+def event_filter(**columns: Any) -> tuple[str, list[Any]]:
+    """A condition on the events ``e``, and its values; columns that are None are left out."""
+    given = {name: value for name, value in columns.items() if value is not None}
+    return " AND ".join(f"e.{name} = ?" for name in given) or "TRUE", list(given.values())
