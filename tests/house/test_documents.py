@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -62,15 +64,23 @@ def test_picture_output_and_explanation_are_of_one_session() -> None:
 # commands -------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log of the sessions that the README names."""
+    path = tmp_path_factory.mktemp("log") / "ledger.db"
+    with Ledger.open(path) as ledger:
+        for session in set(re.findall(r"\b2026\d{4}-\d{6}-\w{3}\b", README)):
+            write_sample_session(ledger, session)
+    return path
+
+
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: Path) -> Path:
     """A working directory with what the documents' commands name: a log, a shaping, settings, an environment."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "runs").mkdir()
-    with Ledger.open(tmp_path / "runs" / "ledger.db") as ledger:
-        for session in {"20261122-154501-k3f", *re.findall(r"\b2026\d{4}-\d{6}-\w{3}\b", README)}:
-            write_sample_session(ledger, session)
+    shutil.copy(log, tmp_path / "runs" / "ledger.db")
     (tmp_path / "talk.py").write_text(block("docs/environments.md", "python", "ParallelTask("))
     for number, text in enumerate(re.findall(r"```toml\n(.*?)```", TEXT, re.S)):
         (tmp_path / f"block{number}.toml").write_text(text)
@@ -312,6 +322,7 @@ def test_every_page_is_linked_from_the_readme() -> None:
     assert set(PAGES) - linked - {"README.md", "bench/README.md"} == set()
 
 
+@cache
 def strings() -> str:
     """Every string of the sources, formatted parts left out, one a line."""
     found = []
@@ -337,7 +348,7 @@ def test_every_message_of_the_troubleshooting_page_is_one_of_the_program() -> No
 GLOSSARY = re.findall(r"^\| ([^|]+) \| [^|]+ \| `(\w+)` \|$", PAGES["docs/glossary.md"], re.M)
 RETIRED = {
     "desk": r"\bdesks?\b",
-    "need, for why a round begins": r"\bneed (?:of|for) a round\b|\ba round is needed\b",
+    "need, for the reason of a round": r"\bneed (?:of|for) a round\b|\ba round is needed\b",
     "rule, for what is judged": r"\bgate rule\b|(?<!\$\.)\bgate\.rule\b",
     "horizon, for the length of a branch": r"\bhorizon of (?:a|the) branch|--horizon\b",
     "stacked training": r"\bstacked (?:training|branches)\b",
@@ -349,6 +360,11 @@ def test_every_word_of_the_glossary_is_used() -> None:
     names = set(re.findall(r"\w+", "\n".join(path.read_text("utf-8") for path in sources())))
     assert len(GLOSSARY) >= 30
     assert [name for _, name in GLOSSARY if name not in names] == []
+
+
+def test_the_glossary_names_the_retired_words() -> None:
+    table = PAGES["docs/glossary.md"].partition("## Retired words")[2]
+    assert re.findall(r"^\| ([^|]+) \| [^|]+ \|$", table, re.M)[1:] == list(RETIRED)
 
 
 def retired_words(text: str) -> list[str]:
