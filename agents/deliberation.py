@@ -1,7 +1,7 @@
 """One deliberation as a phase machine: who speaks next is code; every step is committed before the next one.
 
-A step is one model call of the phase's agent and the tools it called. A step that was cut off is taken again: the
-reply and the finished tool calls are found in the ledger, so the conversation goes on as if nothing had happened.
+A step is one model call of the phase's agent and the tool calls in its reply. An interrupted step is repeated: its
+reply and its finished tool calls are read from the ledger, so the conversation continues unchanged.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from learning_signal.agents.roles import Agent
 from learning_signal.agents.workbench import ToolAgent
 from learning_signal.tools.base import ToolRefused
 from learning_signal.tools.context import SessionContext
-from learning_signal.tools.contracts import Decision, Role
+from learning_signal.tools.contracts import Decision
 from learning_signal.tools.plan.cost import round_cost
+from learning_signal.tools.roles import Role
 from learning_signal.tools.round.briefs import brief
 from learning_signal.tools.round.decisions import allowed_actions, record_decision
 from learning_signal.tools.round.evidence import record_no_diagnosis
@@ -48,7 +49,7 @@ class Deliberation:
         state.round_number += 1
         state.refinement, state.stages_without = 0, 0
         state.round = Round(number=state.round_number, stage=stage, why_now=why_now, regression=regression)
-        self.context.event("need", f"a round now: {why_now.reason}: {why_now.text}")
+        self.context.event("need", f"round {state.round_number}: {why_now.reason}: {why_now.text}")
         if regression is not None:
             self._enter("coordinator")
         elif self.context.settings.deliberation.critic:
@@ -66,7 +67,7 @@ class Deliberation:
         state = self.context.state
         self._prepare()
         agent = self.agents[state.phase]
-        if state.ended_by is not None:  # cut off between the submission and the end of its step: it counts once
+        if state.ended_by is not None:  # interrupted between the submission and the commit: it counts once
             agent.workbench.finished = (state.ended_by, "")
         self.call_context.round, self.call_context.phase = state.round_number, state.phase
         self.call_context.step = f"{state.refinement}.{state.step}"
@@ -97,9 +98,9 @@ class Deliberation:
         self._commit(agent, json.loads(json.dumps(await conversation.save_state())), text)
 
     def _prepare(self) -> None:
-        """Before a step: a round and each refinement begin only where their branches fit; then the control is trained.
+        """Before a step: check that the branches of a new round or refinement fit the budget, then start the control.
 
-        So no agent talks about what cannot be tested.
+        So no agent proposes what cannot be tested.
         """
         context, state = self.context, self.context.state
         talk = context.settings.deliberation
@@ -147,7 +148,7 @@ class Deliberation:
         return reply.content
 
     def _think(self, thought: str) -> None:
-        """Write down what an agent thinks before it acts - once, also where its step is taken again."""
+        """Record an agent's reasoning once, also where its step is repeated."""
         context, state = self.context, self.context.state
         if state.thought_in == self.call_context.step:
             return
@@ -178,7 +179,7 @@ class Deliberation:
             context.ledger.save_cursor(context.session, state.model_dump(mode="json"))
 
     def _end_phase(self) -> None:
-        """What follows a phase that ended with its submission. Control flow lives here and in ``_give_up``."""
+        """Move on after a submission. The order of phases is decided here and in ``_give_up``."""
         context, state = self.context, self.context.state
         state.round.records[state.phase] = _record(state.agent_state)
         if state.phase == "critic":
@@ -196,7 +197,7 @@ class Deliberation:
             self._close_round()
 
     def _give_up(self) -> None:
-        """A phase that did not end in time: nothing is assumed in its place, and the round keeps the shaping."""
+        """End a phase that used up its steps: no default is assumed for its result, and the round keeps the shaping."""
         context, state = self.context, self.context.state
         steps = context.settings.deliberation.steps
         reason = f"The {state.phase} did not finish within {steps} steps."

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from learning_signal.tools.roles import Role
+
 FOLDER = Path(__file__).resolve().parent.parent / "prompts"
 
-ROLE_VARIABLES: dict[str, frozenset[str]] = {
+ROLE_VARIABLES: dict[Role, frozenset[str]] = {
     "critic": frozenset({"task", "features", "behaviour", "steps"}),
     "generator": frozenset({"task", "features", "limits", "good_rise", "candidates", "steps"}),
     "validator": frozenset({"gate", "steps"}),

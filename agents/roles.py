@@ -22,9 +22,9 @@ from learning_signal.marl.shaping.config import MAX_BETA, MAX_TERMS, MAX_WEIGHT
 from learning_signal.marl.shaping.expression import GRAMMAR
 from learning_signal.marl.tasks.base import Feature, TaskSpec
 from learning_signal.tools.context import SessionContext
-from learning_signal.tools.contracts import ROLES, Role
 from learning_signal.tools.plan.budget import Budget
 from learning_signal.tools.plan.settings import SessionSettings
+from learning_signal.tools.roles import ROLES, Role
 from learning_signal.tools.round.briefs import good_rise
 from learning_signal.tools.round.spending import afford
 from learning_signal.tools.round.toolbox import toolbox

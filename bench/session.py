@@ -64,8 +64,8 @@ def measure(quick: bool, seed: int, workers: int | None) -> dict[str, float]:
     from learning_signal.ledger.read.reader import Reader
     from learning_signal.ledger.write.writer import Ledger
     from learning_signal.marl.executors.local import available_cores
-    from learning_signal.tools.contracts import ROLES
     from learning_signal.tools.plan.settings import SessionSettings
+    from learning_signal.tools.roles import ROLES
 
     imported = time.time()
     writes: list[Interval] = []

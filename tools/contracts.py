@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
+from learning_signal.marl.gate.measure import MeasureName
 from learning_signal.marl.gate.stage import StageLabel
 from learning_signal.marl.settings import Frozen
 from learning_signal.marl.shaping import ShapingConfig, Term
 from learning_signal.marl.shaping.config import MAX_BETA, MAX_TERMS
-
-Role = Literal["critic", "generator", "validator", "coordinator"]
-ROLES: tuple[Role, ...] = ("critic", "generator", "validator", "coordinator")
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 Action = Literal["promote", "keep", "roll_back"]
@@ -67,7 +65,7 @@ class Diagnosis(Frozen):
 class Forecast(Frozen):
     """What the Generator expects a candidate to change against control at the end of a branch."""
 
-    metric: Literal["sparse_return", "progress"]
+    measure: Annotated[MeasureName, Field(validation_alias=AliasChoices("measure", "metric"))]
     change: Annotated[float, Field(allow_inf_nan=False)]
     """Expected difference candidate minus control."""
     probability: Annotated[float, Field(ge=0, le=1)]

@@ -10,9 +10,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from learning_signal.tools.roles import ROLES
+
 Provider = Literal["rules", "random", "openai", "openai-api", "ollama", "anthropic", "replay"]
 PROVIDERS: tuple[Provider, ...] = ("rules", "random", "openai", "openai-api", "ollama", "anthropic", "replay")
-ROLES = ("critic", "generator", "validator", "coordinator")
 EMBEDDED = ("rules", "random")
 """Backends without any model behind them."""
 DEFAULT_SPEC = "rules"

@@ -24,11 +24,12 @@ from learning_signal.agents.call_ids import with_own_ids
 from learning_signal.agents.rules import coordinator, critic, generator, validator
 from learning_signal.agents.rules.reading import Answer, Conversation, read
 from learning_signal.agents.tokens import count_tokens
+from learning_signal.tools.roles import Role
 
 CONTEXT_TOKENS = 1_000_000
 """The rules read a conversation of any length; this is the figure they report."""
 
-ROLES: dict[str, tuple[Callable[[Conversation], Answer], Callable[[Conversation], str]]] = {
+PARTS: dict[Role, tuple[Callable[[Conversation], Answer], Callable[[Conversation], str]]] = {
     "critic": (critic.step, critic.answer),
     "generator": (generator.step, generator.answer),
     "validator": (validator.step, validator.answer),
@@ -55,14 +56,14 @@ class RulesClient(ChatCompletionClient, Component[RulesConfig]):
     model = "rules"
 
     def __init__(self, role: str):
-        if role not in ROLES:
-            raise ValueError(f"Found the role {role!r}, expected one of {', '.join(ROLES)}; name one of these.")
+        if role not in PARTS:
+            raise ValueError(f"Found the role {role!r}, expected one of {', '.join(PARTS)}; name one of these.")
         self.role = role
         self._usage = RequestUsage(prompt_tokens=0, completion_tokens=0)
 
     def part(self) -> tuple[Callable[[Conversation], Answer], Callable[[Conversation], str]]:
         """The role's next step in a phase, and its answer to a free question."""
-        return ROLES[self.role]
+        return PARTS[self.role]
 
     async def create(
         self,

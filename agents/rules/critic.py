@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_args
 
 from learning_signal.agents.rules.evidence import View, behaviour, endings_are_failures, ranked, undirected, views
 from learning_signal.agents.rules.reading import (
@@ -19,6 +19,7 @@ from learning_signal.agents.rules.reading import (
     shown,
     text,
 )
+from learning_signal.marl.gate.stage import StageLabel
 
 WANTED = (
     "sparse_return",
@@ -30,7 +31,7 @@ WANTED = (
     "explained_variance",
     "clip_fraction",
 )
-STAGES = ("exploring", "emerging", "improving", "plateau", "regressing")
+STAGES: tuple[str, ...] = get_args(StageLabel)
 MOST_FAILURES = 6
 
 Failure = tuple[str, list[str]]

@@ -186,16 +186,16 @@ def _forecast(idea: Idea, brief: dict[str, Any], place: int) -> dict[str, Any]:
     most = number(fields(brief, "head", "max_return")) or number(fields(brief, "task", "max_return")) or 1.0
     measurable = fields(brief, "head", "progress") is not None or fields(brief, "task", "progress") is not None
     floor = (number(fields(brief, "gate", "floor")) or 0.0) * most
-    metric = "progress" if measurable and sparse < floor else "sparse_return"
+    measure = "progress" if measurable and sparse < floor else "sparse_return"
     rows = [mapping(row) for row in items(brief.get("tried"))]
-    past = [number(row.get("difference")) for row in rows if row.get("measure") == metric]
+    past = [number(row.get("difference")) for row in rows if row.get("measure") == measure]
     past = [value for value in past if value is not None]
     gains = sorted(value for value in past if value > 0)
-    usual = 0.01 if metric == "progress" else 0.05 * max(sparse, floor, 0.01 * most)
+    usual = 0.01 if measure == "progress" else 0.05 * max(sparse, floor, 0.01 * most)
     change = gains[len(gains) // 2] if gains else usual
     prior = max(idea.trust - 0.05 * place, 0.1)
     probability = (len(gains) + 4 * prior) / (len(past) + 4)
-    return {"metric": metric, "change": round_to(change), "probability": round_to(probability)}
+    return {"measure": measure, "change": round_to(change), "probability": round_to(probability)}
 
 
 def answer(conversation: Conversation) -> str:

@@ -16,7 +16,7 @@ from learning_signal.marl.tasks.base import Feature
 
 MOST_ATTEMPTS = 8
 RATIONALE = "Drawn at random from the declared features; nothing was considered."
-FORECAST = {"metric": "sparse_return", "change": 0.0, "probability": 0.5}
+FORECAST = {"measure": "sparse_return", "change": 0.0, "probability": 0.5}
 
 
 class RandomClient(RulesClient):

@@ -181,7 +181,7 @@ class RunningSession:
 
     async def _report(self, context: SessionContext) -> None:
         """Train the twin where asked for, write the products, and be done."""
-        if self.state.spent is None:  # until the twin begins, whatever is pending is of a round
+        if self.state.spent is None:  # before the twin starts, every pending segment belongs to a round
             await finish(context)
         if self.settings.twin and not await self._twin(context):
             return

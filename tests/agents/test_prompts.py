@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from learning_signal.agents.prompts import FOLDER, ROLE_VARIABLES, PromptError, render
-from learning_signal.tools.contracts import ROLES
+from learning_signal.tools.roles import ROLES
 
 VARIABLES = {
     "task": "Push $5 of boxes.",

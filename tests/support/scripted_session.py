@@ -221,5 +221,5 @@ def draft(potential: str, weight: float = -1.0, **fields: Any) -> dict[str, Any]
         "terms": [{"potential": potential, "weight": weight, "scope": "team"}],
         "beta": 1.0,
         "rationale": "It pulls the agents to the landmarks.",
-        "forecast": {"metric": "progress", "change": 0.02, "probability": 0.7},
+        "forecast": {"measure": "progress", "change": 0.02, "probability": 0.7},
     } | fields

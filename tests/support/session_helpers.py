@@ -17,8 +17,8 @@ from learning_signal.marl.executors.base import Executor
 from learning_signal.marl.executors.local import WorkerPool
 from learning_signal.marl.settings import EvaluationSettings, LearnerSettings, RunSettings
 from learning_signal.tools.context import HumanAnswer
-from learning_signal.tools.contracts import ROLES
 from learning_signal.tools.plan.settings import DeliberationSettings, SessionSettings
+from learning_signal.tools.roles import ROLES
 from tests.support.synthetic_training import STAGE_STEPS, InlinePool
 
 RUN = RunSettings(

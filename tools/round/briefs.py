@@ -13,7 +13,8 @@ from learning_signal.marl.shaping.expression import FUNCTIONS, MAX_NODES
 from learning_signal.marl.tasks.base import TaskSpec
 from learning_signal.tools.base import rounded
 from learning_signal.tools.context import SessionContext
-from learning_signal.tools.contracts import Candidate, Role
+from learning_signal.tools.contracts import Candidate
+from learning_signal.tools.roles import Role
 from learning_signal.tools.round.decisions import allowed_actions
 from learning_signal.tools.round.evidence import lineage
 from learning_signal.tools.state import Head

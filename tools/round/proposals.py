@@ -108,7 +108,7 @@ def _record(context: SessionContext, proposal: Proposal) -> None:
             shaping=candidate.shaping.model_dump(mode="json"),
             shaping_hash=candidate.shaping.hash(),
             rationale=candidate.rationale,
-            forecast_metric=candidate.forecast.metric,
+            forecast_metric=candidate.forecast.measure,
             forecast_change=candidate.forecast.change,
             forecast_probability=candidate.forecast.probability,
         )

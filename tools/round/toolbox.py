@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from learning_signal.tools.base import Tool
 from learning_signal.tools.context import SessionContext
-from learning_signal.tools.contracts import Role
+from learning_signal.tools.roles import Role
 from learning_signal.tools.round.branches import branch_tools
 from learning_signal.tools.round.comparisons import comparison_tools
 from learning_signal.tools.round.decisions import decision_tools

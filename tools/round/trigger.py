@@ -39,13 +39,13 @@ class Standing(Frozen):
 def trigger(standing: Standing, settings: TriggerSettings) -> Trigger | None:
     """Why a round should begin now, or None where training goes well and a round would only cost.
 
-    In this order: *first* - there was none yet; *after rollback* - the last round only undid a promotion;
+    In this order: *first* - no round has run yet; *after rollback* - the last round only undid a promotion;
     *regression* - the stage's label says so; *stall* - the label is exploring or plateau, or the stage gained less
     than the settings ask for, and the task is not solved; *schedule* - so many stages have passed without one.
     """
     gained, least = _gained(standing), _least(standing, settings)
     if standing.rounds == 0:
-        return Trigger(reason="first", text=f"there was none yet; the stage is labelled {standing.label}")
+        return Trigger(reason="first", text=f"no round has run yet; the stage is labelled {standing.label}")
     if standing.rolled_back:
         return Trigger(reason="after rollback", text=f"the last round only undid a promotion; {gained}")
     if standing.label == "regressing":

@@ -153,7 +153,7 @@ def _proposal(body: Mapping[str, Any]) -> Text:
         line = Text.assemble((clean(str(each.get("name", MISSING))), "bold"), f"  {shaping_text(each.get('shaping'))}")
         if forecast:
             line.append(
-                f"  (expects {clean(str(forecast.get('metric', MISSING))).replace('_', ' ')} "
+                f"  (expects {clean(str(forecast.get('measure', forecast.get('metric', MISSING)))).replace('_', ' ')} "
                 f"{number(forecast.get('change'), sign=True)}, {number(forecast.get('probability'))} sure)",
                 "dim",
             )

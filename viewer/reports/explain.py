@@ -47,7 +47,7 @@ def render_decision(chain: DecisionChain) -> Group:
     decision = chain.decision
     parts: list[RenderableType] = [_headline(chain)]
     if chain.need is not None:
-        parts += _section("Why a round now", [Text(clean(chain.need.title.removeprefix("a round now: ")))])
+        parts += _section("Why a round now", [Text(clean(chain.need.title))])
     parts += _section("Diagnosis", _diagnosis(chain.diagnosis))
     parts += _section("Proposals", _candidates(chain.candidates))
     screens = [each for each in chain.comparisons if each.purpose == "screen"]

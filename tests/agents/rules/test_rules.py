@@ -126,7 +126,7 @@ def test_generator_follows_directions_and_observed_scale():
     for term in (term for candidate in candidates for term in candidate.terms if term.potential.isidentifier()):
         direction = task().feature(term.potential).direction
         assert (term.weight > 0) == (direction == "higher")
-    assert candidates[0].forecast.metric == "progress" and 0 < candidates[0].forecast.probability < 1
+    assert candidates[0].forecast.measure == "progress" and 0 < candidates[0].forecast.probability < 1
 
 
 def phi(candidate, **values):
@@ -265,7 +265,7 @@ def test_every_stage_gives_distinct_acceptable_candidates(stage):
     for place, shaping in enumerate(shapings):
         check(shaping, task())
         assert not any(nearly_equal(shaping, one, task(), 200_000) for one in [current, *shapings[:place]])
-    assert candidates[0].forecast.metric == "sparse_return"
+    assert candidates[0].forecast.measure == "sparse_return"
     if stage == "regressing":
         assert shapings[0].beta == pytest.approx(current.beta / 2)
     if stage == "plateau":

@@ -9,7 +9,7 @@ import random
 import pytest
 
 from learning_signal.agents.rules import RulesClient
-from learning_signal.tools.contracts import ROLES
+from learning_signal.tools.roles import ROLES
 from tests.support.places import ROOT
 from tests.support.rules_chat import (
     ENDING,

@@ -21,7 +21,7 @@ from learning_signal.agents.session.session import run_session
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.write.writer import Ledger
-from learning_signal.tools.contracts import ROLES
+from learning_signal.tools.roles import ROLES
 from learning_signal.tools.state import SessionState
 from tests.support.scripted_server import call, calls, serving
 from tests.support.session_helpers import Recorder, tiny_settings

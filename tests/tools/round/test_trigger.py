@@ -40,7 +40,7 @@ def standing(**changes) -> Standing:
 @pytest.mark.parametrize(
     ("changes", "reason", "said"),
     [
-        ({"rounds": 0}, "first", "there was none yet"),
+        ({"rounds": 0}, "first", "no round has run yet"),
         ({"rolled_back": True}, "after rollback", "only undid a promotion"),
         ({"label": "regressing"}, "regression", "went from 3 to 5"),
         ({"label": "plateau"}, "stall", "labelled plateau"),
@@ -110,7 +110,7 @@ def test_a_session_whose_main_run_improves_has_one_round_and_all_its_stages(synt
     settings = tiny_settings(tmp_path, rounds=3, stages=5)
     outcome = run(settings)
     said = told(settings.ledger)
-    assert said[0].startswith("a round now: first: ") and "a round costs" in said[0]
+    assert said[0].startswith("round 1: first: no round has run yet") and "a round costs" in said[0]
     assert [each[:12] for each in said[1:]] == ["no round now"] * 4
     assert said[-1] == "no round now: this was the last of 5 stages"
     assert outcome.status == "done" and len(outcome.promoted) == 1
