@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from learning_signal.agents.prompts import FOLDER, ROLE_VARIABLES, PromptError, render
+from learning_signal.tools.contracts import Forecast
 from learning_signal.tools.roles import ROLES
 
 VARIABLES = {
@@ -85,3 +86,10 @@ def test_a_stray_dollar_sign_is_refused(tmp_path):
     (tmp_path / "critic.md").write_text("$task $features $steps costs $ 5")
     with pytest.raises(PromptError, match="that starts no variable"):
         render("critic", variables_of("critic"), tmp_path)
+
+
+def test_a_forecast_of_an_earlier_version_is_read():
+    stored = {"metric": "sparse_return", "change": 0.1, "probability": 0.5}
+    forecast = Forecast.model_validate(stored)
+    assert forecast == Forecast(measure="sparse_return", change=0.1, probability=0.5)
+    assert Forecast.model_validate(forecast.model_dump()) == forecast and "metric" not in forecast.model_dump()
