@@ -146,7 +146,7 @@ def _variables(context: SessionContext, role: Role) -> dict[str, object]:
             [
                 f"Screen: every candidate and the control on {gate.screen_seeds} paired seeds of",
                 f"{context.screen_steps:,} env steps{_rungs(context)}. Confirm: the best candidate and the control on",
-                *_confirmation(context),
+                _confirmation(context),
             ]
         ),
         "behaviour": _BEHAVIOUR if settings.deliberation.behaviour else _NO_BEHAVIOUR,
@@ -166,33 +166,11 @@ def _rungs(context: SessionContext) -> str:
     return f", in {len(context.rungs)} rungs that end at {ends}: after each but the last the better half goes on"
 
 
-def _confirmation(context: SessionContext) -> list[str]:
+def _confirmation(context: SessionContext) -> str:
     """How a confirmation is judged, in words."""
-    gate, max_return = context.settings.gate, context.task.max_return
-    if gate.mode == "single run":
-        return [
-            "the run that was screened. Pass: its sparse return beats the control's by more than",
-            f"{gate.single_run_margin * max_return:g}. Nothing is tested.",
-        ]
-    fresh = f"{gate.confirm_seeds} fresh paired seeds of {context.branch_steps:,} env steps."
-    if gate.mode == "always":
-        return [fresh, "The gate is off: whatever is measured, a candidate passes whose training did not fail."]
-    alpha = gate.shared_alpha(context.settings.confirmations)
-    family = (
-        ""
-        if gate.family_alpha is None
-        else (f" (all {context.settings.confirmations} confirmations of the session share {gate.family_alpha:g})")
-    )
-    return [
-        fresh,
-        f"Pass: the mean paired difference exceeds delta ({gate.delta * max_return:g} of sparse return,",
-        f"{gate.delta_progress:g} of progress) and the exact one-sided permutation test has p <= {alpha:.3g}{family}.",
-        "Fail: the interval of the difference lies at or below delta. Otherwise inconclusive.",
-        f"While every arm's sparse return is below the floor ({gate.floor * max_return:g}),",
-        "the task declares no progress to judge instead, and every verdict is inconclusive."
-        if context.task.progress is None
-        else "progress is judged instead.",
-    ]
+    gate, task = context.settings.gate, context.task
+    confirmations, progress = context.settings.confirmations, task.progress is not None
+    return gate.judge.describe(gate, context.branch_steps, task.max_return, confirmations, progress)
 
 
 def _task(task: TaskSpec) -> str:

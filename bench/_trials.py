@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 from learning_signal.marl.errors import SegmentFailed, SegmentImpossible
 from learning_signal.marl.executors.local import WorkerPool
 from learning_signal.marl.gate.confirmation import Verdict, judge
+from learning_signal.marl.gate.judges import SINGLE_RUN
 from learning_signal.marl.gate.measure import Measure, later_half_mean
 from learning_signal.marl.gate.screening import rank_screen
 from learning_signal.marl.gate.settings import GateSettings
@@ -23,7 +24,7 @@ from learning_signal.marl.tasks import make_task
 from learning_signal.tools.plan.settings import SessionSettings
 
 CONTROL, CLONE, GOOD, BAD = "control", "clone", "good", "bad"
-MARGIN = 0.03
+MARGIN: float = GateSettings.model_fields["single_run_margin"].default
 """What usual practice asks of the better run, as a share of the maximum."""
 AHEAD = 16
 """Segments handed to the workers before the oldest is waited for: enough that none is ever idle."""
@@ -195,15 +196,18 @@ def usual(
     ``margin`` is a share of what can be had: ``max_return``, or 1 of ``measure`` "progress". Failed runs are left out.
     """
 
-    def value(score: Score) -> float | None:
-        return score.measure.progress if measure == "progress" else score.measure.sparse_return
+    gate = GateSettings.model_validate({**SINGLE_RUN.settings, "single_run_margin": margin})
 
-    scale = 1.0 if measure == "progress" else max_return
-    finished = {name: value(score) for name, score in candidates.items() if value(score) is not None}
-    if value(control) is None or not finished:
+    def arm(score: Score) -> Arm:
+        value = score.measure.progress if measure == "progress" else score.measure.sparse_return
+        return [Score(Measure(sparse_return=value, progress=None))]
+
+    arms = {CONTROL: arm(control), **{name: arm(score) for name, score in candidates.items()}}
+    largest = 1.0 if measure == "progress" else max_return
+    best = screened(arms, largest, gate)
+    if best is None or verdict(arms[CONTROL], arms[best], largest, gate).outcome != "pass":
         return None
-    best = max(finished, key=finished.get)
-    return best if finished[best] > value(control) + margin * scale else None
+    return best
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.executors.base import Executor
 from learning_signal.marl.executors.choice import refuse_unreachable
+from learning_signal.marl.gate.judges import PAIRED, Judge
 from learning_signal.marl.segments.version import code_version
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools import lifecycle
@@ -33,18 +34,18 @@ async def run_session(
     observer: Observer,
     control: SessionControl | None = None,
     executor: Executor | None = None,
-    ungated: bool = False,
+    judge: Judge = PAIRED,
 ) -> SessionOutcome:
     """Run a new session to its end (or to a pause), on workers of its own or on an ``executor`` that stays open.
 
-    ``ungated`` lets a study run a gate that tests nothing (``gate.mode`` other than ``paired``).
+    A study hands over the ``judge`` of its arm; a gate that tests nothing is refused with any other.
 
     Raises ``SessionError``, ``LedgerError``, ``SpecError`` or the task's own error, one sentence each.
     """
     # A wrong task, or one that the learner cannot learn, is refused before anything is written.
     task = make_task(settings.run.task, 1).spec
     settings.run.learner.refuse(task)
-    refuse_unsuitable(settings, task, ungated=ungated)
+    refuse_unsuitable(settings, task, judge)
     refuse_unpriced(settings, settings.budget)
     if executor is None:
         refuse_unreachable(settings.executor)
@@ -70,12 +71,12 @@ async def resume_session(
     budget: Mapping[str, Any] | None = None,
     prices: Mapping[str, Price] | None = None,
     executor: Executor | None = None,
-    ungated: bool = False,
+    judge: Judge = PAIRED,
     consent: Consent = NOTHING_SAID,
     settings: SessionSettings | None = None,
 ) -> SessionOutcome:
     """Go on with a paused, interrupted, failed or killed session. ``agents`` replaces backend specs by role, ``budget``
-    limits and ``prices`` prices by name, for this resume and the next. ``ungated`` is for a study, as in
+    limits and ``prices`` prices by name, for this resume and the next. ``judge`` is for a study, as in
     ``run_session``, and so are ``settings``: what runs then comes from there and nothing from the ledger's own.
 
     Raises ``NotTrusted`` where the session is not this user's and ``consent`` does not cover it, ``SessionError``,
@@ -89,7 +90,7 @@ async def resume_session(
             admit(reader, row.id, uses_of_session(reader, row.id, settings, consent), consent)
         else:
             settings = settings.model_copy(update={"ledger": path, "store": settings.store.resolve()})
-        refuse_untested(settings.gate.mode, ungated=ungated)
+        refuse_untested(settings.gate.judge, judge)
         refuse_spent(budget or {}, spent_of(reader.costs(row.id)))
     if executor is None:
         refuse_unreachable(settings.executor)

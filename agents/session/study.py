@@ -16,6 +16,7 @@ from learning_signal.ledger.read.reader import Reader
 from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.executors.base import Executor
 from learning_signal.marl.executors.choice import open_executor
+from learning_signal.marl.gate.judges import PAIRED
 from learning_signal.marl.segments.segment import round_up
 from learning_signal.tools.base import CannotGoOn
 from learning_signal.tools.plan.settings import SessionSettings
@@ -24,6 +25,7 @@ from learning_signal.tools.study.arms import SEARCHES, to_the_end
 from learning_signal.tools.study.cell import CellResult, CellStopped, Shared, Trainee
 from learning_signal.tools.study.results import report, session_so_far, trained_by
 from learning_signal.tools.study.study import (
+    JUDGES,
     SESSION_ARMS,
     Cell,
     Record,
@@ -195,12 +197,10 @@ class _Study:
         control = BudgetControl(self.study.budget(cell), settings, lambda: self.control.pausing)
         watcher = _SessionObserver(control, lambda session: self.record.note(cell, session, None))
         self.sessions.add(control)
-        ungated = "mode" in SESSION_ARMS[cell.arm].get("gate", {})  # the arm's own, never what a configuration says
+        judge = JUDGES.get(cell.arm, PAIRED)
         try:
             if known is None:
-                outcome = await run_session(
-                    settings, observer=watcher, control=control, executor=shared, ungated=ungated
-                )
+                outcome = await run_session(settings, observer=watcher, control=control, executor=shared, judge=judge)
             else:
                 control.session = known["session"]
                 outcome = await resume_session(
@@ -209,7 +209,7 @@ class _Study:
                     observer=watcher,
                     control=control,
                     executor=shared,
-                    ungated=ungated,
+                    judge=judge,
                     settings=settings,
                 )
         finally:

@@ -228,20 +228,18 @@ def _inputs(
     evaluations: dict[tuple[str, str, int], EvaluationRow],
     measured: dict[tuple[str, str], list[EvaluationRow]],
 ) -> list[Finding]:
-    """Whether the measures it says it used are those of the evaluations it names, and these the ones it must use."""
+    """Whether the measures it says it used are those of the evaluations it names, and these the ones it must use.
+
+    Whether a confirmation may use the screen's episodes depends on the judge, so ``recompute`` refuses the wrong ones.
+    """
     if comparison.purpose == "probation":
         return []
     findings = []
-    # The usual practice, a control of studies, judges on the episodes that it chose on.
-    episodes = (
-        "screen"
-        if "single run" in (comparison.settings.get("mode"), comparison.settings.get("rule"))
-        else comparison.purpose
-    )
     for arm, seeds in comparison.inputs["arms"].items():
         for index, seed in enumerate(seeds):
+            episodes = seed["episode_set"] if comparison.purpose == "confirm" else comparison.purpose
             later = [row.env_steps for row in later_half(measured.get((seed["segment"], episodes), []))]
-            if later != seed["evaluations"] or seed["episode_set"] != episodes:
+            if later != seed["evaluations"] or seed["episode_set"] != episodes or episodes not in ("screen", "confirm"):
                 problem = f"{arm}, seed {index + 1}, is not measured by the later half of its {episodes} evaluations"
                 findings.append(Finding("comparisons", comparison.id, problem))
             rows = [evaluations.get((seed["segment"], seed["episode_set"], at)) for at in seed["evaluations"]]

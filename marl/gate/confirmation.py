@@ -8,11 +8,11 @@ looks back after a promotion. Everything is a pure function of the numbers given
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 import numpy as np
 
+from learning_signal.marl.gate.judges import Control
 from learning_signal.marl.gate.measure import MeasureName, Values, failure, words
 from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.marl.gate.statistics import interval, paired_permutation_p
@@ -38,7 +38,7 @@ class Verdict(Frozen):
     sparse_p_worse: float | None
     """Exact one-sided p of "candidate's sparse return worse than the control's"."""
     delta: float
-    """What the mean difference had to exceed; the margin in mode ``single run``."""
+    """What the mean difference had to exceed; the margin of a control that tests nothing."""
     alpha: float | None
     """What p had to reach; ``None`` where nothing was tested."""
     reason: str
@@ -62,8 +62,8 @@ def judge(
     ``alpha``) turns a pass into a fail; without a declared progress the verdict is then inconclusive. A candidate
     with a missing or non-finite value fails, a control with one makes the verdict inconclusive. Where nothing differs,
     a pass is at most as probable as alpha: of all ways to swap arms within pairs no larger share passes.
-    ``confirmations`` that the session can make share ``family_alpha``, if there is one. The modes ``single run`` and
-    ``always`` test nothing. Arms of unequal length raise ``ValueError``.
+    ``confirmations`` that the session can make share ``family_alpha``, if there is one. A judge that tests
+    nothing (`marl.gate.judges`) rules on sparse return alone. Arms of unequal length raise ``ValueError``.
     """
     n, alpha = len(control_return), settings.shared_alpha(confirmations)
     arms = [control_return, candidate_return, control_progress, candidate_progress]
@@ -88,8 +88,8 @@ def judge(
         "alpha": alpha,
         "settings": settings,
     }
-    if settings.mode != "paired":
-        return _untested(control_return, candidate_return, max_return, settings, numbers)
+    if isinstance(settings.judge, Control):
+        return _untested(settings.judge, control_return, candidate_return, max_return, settings, numbers)
     flaw = failure(candidate_return, n, measure)
     if flaw:
         return Verdict(outcome="fail", reason=f"fail: the candidate {flaw}", **numbers)
@@ -140,25 +140,25 @@ def judge(
 
 
 def _untested(
-    control: Values, candidate: Values, max_return: float, settings: GateSettings, numbers: dict[str, Any]
+    judge: Control,
+    control: Values,
+    candidate: Values,
+    max_return: float,
+    settings: GateSettings,
+    numbers: dict[str, Any],
 ) -> Verdict:
-    """The verdict of the modes without a test (controls of a study): the measured sparse returns."""
-    n, margin = len(control), settings.single_run_margin * max_return
-    numbers = numbers | {"alpha": None} | ({"delta": margin} if settings.mode == "single run" else {})
+    """The verdict of a judge that tests nothing: the measured sparse returns and its ruling on them."""
+    n, threshold = len(control), judge.threshold(settings, max_return)
+    numbers = numbers | {"alpha": None, "delta": threshold}
     flaw = failure(candidate, n, "sparse_return")
     if flaw:
         return Verdict(outcome="fail", reason=f"fail: the candidate {flaw}", **numbers)
-    flaw = failure(control, n, "sparse_return")
-    found, mean = f"the control {flaw}", -math.inf
+    flaw, mean = failure(control, n, "sparse_return"), None
+    measured = f"the control {flaw}"
     if not flaw:
         ours, theirs = np.asarray(candidate, np.float64), np.asarray(control, np.float64)
         mean = float((ours - theirs).mean())
         numbers |= {"differences": tuple((ours - theirs).tolist()), "mean_difference": mean}
-        found = f"sparse return {ours.mean():.4g} against the control's {theirs.mean():.4g} ({mean:+.4g})"
-    if settings.mode == "always":
-        return Verdict(outcome="pass", reason=f"pass with the gate off, whatever was measured: {found}", **numbers)
-    if flaw:
-        return Verdict(outcome="inconclusive", reason=f"inconclusive: {found}", **numbers)
-    outcome: Literal["pass", "fail"] = "pass" if mean > margin else "fail"
-    reason = f"{outcome} by a single run against a margin of {margin:.4g}, which is no test: {found}"
+        measured = f"sparse return {ours.mean():.4g} against the control's {theirs.mean():.4g} ({mean:+.4g})"
+    outcome, reason = judge.ruling(measured, mean, threshold)
     return Verdict(outcome=outcome, reason=reason, **numbers)

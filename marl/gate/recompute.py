@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from learning_signal.marl.gate.confirmation import judge
+from learning_signal.marl.gate.judges import Purpose
 from learning_signal.marl.gate.measure import Measure
 from learning_signal.marl.gate.probation import probation
 from learning_signal.marl.gate.screening import rank_screen
@@ -48,6 +49,8 @@ def _result(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]
         arm: [Measure(sparse_return=seed["sparse_return"], progress=seed["progress"]) for seed in seeds]
         for arm, seeds in ((arm, inputs["arms"][arm]) for arm in inputs.get("order", inputs["arms"]))
     }
+    if purpose in ("screen", "confirm"):
+        _refuse_other_episodes(inputs, "screen" if purpose == "screen" else gate.judge.confirms_on)
     if "control" not in arms:
         raise ValueError(f"found the arms {', '.join(arms)}, expected control among them")
     control = arms.pop("control")
@@ -68,6 +71,14 @@ def _result(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]
     )
     # The settings as recorded: an earlier version had fewer.
     return verdict.model_dump(mode="json") | {"settings": dict(settings)}
+
+
+def _refuse_other_episodes(inputs: Mapping[str, Any], expected: Purpose) -> None:
+    """``ValueError`` where an arm was measured on other episodes than its judge uses."""
+    for arm, seeds in inputs["arms"].items():
+        for index, seed in enumerate(seeds):
+            if (found := seed.get("episode_set", expected)) != expected:
+                raise ValueError(f"found {arm}, seed {index + 1}, measured on {found} episodes, expected {expected}")
 
 
 def _probation(inputs: Mapping[str, Any], gate: GateSettings) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def rank_screen(
     """Rank candidates by their mean paired difference to the control, seed by seed in the same order.
 
     Sparse return is compared, or progress where every arm that did not fail is below the floor and the task
-    declares progress (never in mode ``single run``). A seed that the control did not finish is left out for
+    declares progress (unless the judge never ranks by it). A seed that the control did not finish is left out for
     every arm, and says so; where none is left, nothing can be compared. An arm with a missing value on a seed that
     is left is excluded with its reason. Equal differences keep the order in which the candidates were given.
 
@@ -94,7 +94,7 @@ def _measure(
     floor = settings.floor * max_return
     if (
         declared
-        and settings.mode != "single run"
+        and settings.judge.ranks_progress
         and all(_mean(_values(arm, "sparse_return"), seeds) < floor for arm in compared)
     ):
         return "progress", failure(_values(control, "progress"), n, "progress")

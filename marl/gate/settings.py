@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AliasChoices, Field, model_validator
 
+from learning_signal.marl.gate.judges import Judge, Mode, judge_of
 from learning_signal.marl.gate.statistics import MOST_PAIRS
 from learning_signal.marl.settings import Count, Fraction, Frozen
 
 Level = Annotated[float, Field(gt=0, lt=0.5)]
-Mode = Literal["paired", "single run", "always"]
 
 
 class GateSettings(Frozen):
@@ -55,24 +55,14 @@ class GateSettings(Frozen):
         """
         return self.alpha if self.family_alpha is None else min(self.alpha, self.family_alpha / confirmations)
 
+    @property
+    def judge(self) -> Judge:
+        """Who judges confirmations under these settings."""
+        return judge_of(self.mode)
+
     def refuse_unreachable(self, confirmations: int) -> None:
-        """``ValueError`` where so few pairs can never reach the level that each of so many confirmations has."""
-        level, smallest = self.shared_alpha(confirmations), 2.0**-self.confirm_seeds
-        if self.mode != "paired" or smallest <= level:
-            return
-        needed = math.ceil(-math.log2(level))
-        wanted, name = f"alpha {level:g}", "alpha"
-        if self.family_alpha is not None and level < self.alpha:
-            name = "family_alpha"
-            wanted = f"{level:.3g}, the share of {confirmations} confirmations in family_alpha {self.family_alpha:g}"
-        if needed > MOST_PAIRS:
-            advice = f"the exact test takes at most {MOST_PAIRS}: use a larger {name} or fewer confirmations"
-        else:
-            advice = f"use at least {needed} confirm_seeds or a larger {name}"
-        raise ValueError(
-            f"confirm_seeds is {self.confirm_seeds}, but the smallest p of so many pairs is {smallest:.3g} and can "
-            f"never reach {wanted}: {advice}"
-        )
+        """``ValueError`` where the judge of ``mode`` can never pass anything in any of so many confirmations."""
+        self.judge.refuse(self, confirmations)
 
     @model_validator(mode="after")
     def _pairs_can_reach_alpha(self) -> GateSettings:
@@ -81,19 +71,5 @@ class GateSettings(Frozen):
             raise ValueError(
                 f"probation_resamples is {self.probation_resamples}, but the smallest p of so many can never reach "
                 f"alpha {self.alpha:g}: use at least {math.ceil(1 / self.alpha) - 1} probation_resamples"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _controls_are_what_they_are_called(self) -> GateSettings:
-        if self.mode != "paired" and self.family_alpha is not None:
-            raise ValueError(
-                f"found family_alpha with mode {self.mode!r}, under which nothing is tested: leave family_alpha out"
-            )
-        single = (self.screen_seeds, self.confirm_seeds, self.screen_fraction, self.screen_halvings) == (1, 1, 1, 0)
-        if self.mode == "single run" and not single:
-            raise ValueError(
-                "mode 'single run' compares one run per arm at full length, and screens and confirms by the same run: "
-                "use screen_seeds 1, confirm_seeds 1, screen_fraction 1 and screen_halvings 0"
             )
         return self

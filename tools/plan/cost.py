@@ -38,9 +38,8 @@ def round_cost(settings: SessionSettings, task: TaskSpec) -> RoundCost:
     """The cost of a round under ``settings``; a single candidate is confirmed without a screen."""
     gate, talk = settings.gate, settings.deliberation
     control, candidates = screen_env_steps(settings, task)
-    confirmation = 2 * gate.confirm_seeds * round_up(settings.run, settings.branch_steps, task)
-    if gate.mode == "single run" and candidates:  # what was screened is what is confirmed
-        confirmation = 0
+    runs = gate.judge.runs(gate, screened=candidates > 0)
+    confirmation = runs * round_up(settings.run, settings.branch_steps, task)
     return RoundCost(
         first=control + candidates + confirmation, refinement=candidates + confirmation, refinements=talk.refinements
     )

@@ -14,14 +14,14 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from learning_signal.ledger.origin import STATE_VARIABLE
 from learning_signal.marl.errors import SegmentImpossible
 from learning_signal.marl.executors.base import ExecutorSettings
-from learning_signal.marl.gate.settings import Mode
+from learning_signal.marl.gate.judges import judge_of, known_mode
 from learning_signal.marl.settings import RunSettings
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools.plan.budget import BudgetError, Price, parse_budget
@@ -151,9 +151,8 @@ def gather(
         if value is not None:
             flat[OPTIONS[name]] = (value, "--" + name.replace("_", "-"))
     _spread_budget(flat)
-    mode = flat.get("gate.mode", ("paired", ""))[0]
-    if mode in get_args(Mode):
-        refuse_untested(mode)  # before the record says what else such a mode would need
+    if (mode := known_mode(flat.get("gate.mode", (None, ""))[0])) is not None:
+        refuse_untested(judge_of(mode))  # before the record says what else such a mode would need
     values: dict[str, Any] = {}
     for key, (value, _) in flat.items():
         *tables, last = key.split(".")

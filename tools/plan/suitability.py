@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from learning_signal.marl.gate.settings import Mode
+from learning_signal.marl.gate.judges import PAIRED, Judge
 from learning_signal.marl.segments.segment import rollout_size
 from learning_signal.marl.tasks.base import TaskSpec
 from learning_signal.tools.plan.rungs import rung_lengths
@@ -13,12 +13,12 @@ class Unsuitable(ValueError):
     """No session can be run with these settings on this task; one sentence."""
 
 
-def refuse_unsuitable(settings: SessionSettings, task: TaskSpec, *, ungated: bool = False) -> None:
+def refuse_unsuitable(settings: SessionSettings, task: TaskSpec, judge: Judge = PAIRED) -> None:
     """``Unsuitable`` where the gate could never judge, nothing could be proposed, or no segment could be trained.
 
-    A gate that tests nothing is refused as well, unless the session is a study's control and so ``ungated``.
+    A gate with another ``judge`` is refused as well: only a study gives its arms one that tests nothing.
     """
-    refuse_untested(settings.gate.mode, ungated=ungated)
+    refuse_untested(settings.gate.judge, judge)
     if task.max_return is None:
         raise Unsuitable(
             f"Task {task.name} declares no max_return, and the gate's thresholds are fractions of it: declare the "
@@ -49,14 +49,12 @@ def refuse_unsuitable(settings: SessionSettings, task: TaskSpec, *, ungated: boo
         )
 
 
-def refuse_untested(mode: Mode, *, ungated: bool = False) -> None:
-    """``Unsuitable`` where the gate's ``mode`` promotes without a test, unless the session is a study's and so
-    ``ungated``.
-    """
-    if mode != "paired" and not ungated:
+def refuse_untested(found: Judge, expected: Judge = PAIRED) -> None:
+    """``Unsuitable`` where a gate's judge tests nothing, unless it is the one a study ``expected`` for its arm."""
+    if not found.tests and found is not expected:
         raise Unsuitable(
-            f"Found gate.mode {mode!r}, which promotes without a test, expected 'paired': the other "
-            "rules are controls of a study (python run.py study)."
+            f"Found gate.mode {found.mode!r}, which promotes without a test, expected 'paired': the other modes are "
+            "controls of a study (python run.py study)."
         )
 
 

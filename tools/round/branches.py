@@ -84,10 +84,10 @@ def arm_specs(
     """The segments of an arm. Screen seeds belong to the round, confirm seeds are fresh in every refinement.
 
     A later rung of the screen goes on from the end of the one before it, with the seeds that all its arms share.
-    In mode ``single run`` the run that was screened is the one that is confirmed.
+    A judge that confirms on the screen judges the runs that were screened.
     """
     seed, number, gate = context.settings.seed, context.round.number, context.settings.gate
-    if purpose == "confirm" and gate.mode != "single run":
+    if purpose == "confirm" and gate.judge.confirms_on == "confirm":
         seeds = [derive(seed, "confirm", number, refinement, index) for index in range(gate.confirm_seeds)]
         return [context.trainer.spec(context.head.segment, shaping, context.branch_steps, each) for each in seeds]
     parents, steps = [context.head.segment] * gate.screen_seeds, context.rungs[rung]

@@ -163,9 +163,8 @@ def _screen_text(context: SessionContext, screen: Screen) -> str:
 async def _compare_confirmation(context: SessionContext) -> Answer:
     name = chosen(context)
     arms = {arm: _arm(context, "confirm", arm) for arm in (CONTROL, name)}
-    # The usual practice looks at one set of episodes: the run that was best by luck is judged by the same luck.
-    episode_set = "screen" if context.settings.gate.mode == "single run" else "confirm"
-    measured = {arm: await _measures(context, branch, episode_set) for arm, branch in arms.items()}
+    episodes = context.settings.gate.judge.confirms_on
+    measured = {arm: await _measures(context, branch, episodes) for arm, branch in arms.items()}
     control, candidate = measured[CONTROL][0], measured[name][0]
     declared = context.task.progress is not None
     verdict = judge(

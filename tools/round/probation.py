@@ -13,10 +13,10 @@ from learning_signal.tools.trainer import final_evaluation
 def judge_probation(context: SessionContext) -> Regression | None:
     """Judge the promotion on probation, if there is one, and write the comparison; the regression if there is one.
 
-    The rules that test nothing, controls of a study, do not undo either: probation is a part of the gate.
+    Nothing is judged where the gate's judge holds no promotion on probation.
     """
     trial = context.state.probation
-    if context.settings.gate.mode != "paired":
+    if not context.settings.gate.judge.holds_probation:
         trial = context.state.probation = None
     if trial is None:
         return None

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from learning_signal.marl.gate.judges import ALWAYS, SINGLE_RUN, Judge
 from learning_signal.marl.paths import inside
 from learning_signal.marl.segments.segment import rollout_size, round_up
 from learning_signal.marl.segments.version import training_version
@@ -30,22 +31,14 @@ GENERATIONS = 8
 SESSION_ARMS: dict[str, dict[str, Any]] = {
     "supervised": {},
     "random": {"agents": {"generator": "random"}, "agent_sources": {"generator": "the arm"}},
-    # What is not read is not paid for: one branch shows where HEAD goes on.
-    "always": {"gate": {"mode": "always", "confirm_seeds": 1, "family_alpha": None}},
+    "always": {"gate": dict(ALWAYS.settings)},
     "critic-off": {"deliberation": {"critic": False}},
     "evidence-off": {"deliberation": {"behaviour": False}},
-    "usual": {
-        "gate": {
-            "mode": "single run",
-            "screen_seeds": 1,
-            "confirm_seeds": 1,
-            "screen_fraction": 1.0,
-            "screen_halvings": 0,
-            "family_alpha": None,
-        }
-    },
+    "usual": {"gate": dict(SINGLE_RUN.settings)},
 }
 """The arms that are sessions, and how their settings differ from the supervised one's."""
+JUDGES: dict[str, Judge] = {"always": ALWAYS, "usual": SINGLE_RUN}
+"""The arms that are judged otherwise than a session is: by the arm, whatever a configuration says."""
 ARMS = {
     "supervised": "a session as it is configured",
     "twin": "no shaping: the sparse reward alone",

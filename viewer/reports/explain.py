@@ -130,8 +130,8 @@ def _screen(comparison: ComparisonRow) -> Text:
 def _title(comparison: ComparisonRow) -> str:
     if comparison.purpose != "confirm":
         return {"probation": "Probation"}.get(comparison.purpose, "Comparison")
-    single = "single run" in (comparison.settings.get("mode"), comparison.settings.get("rule"))
-    where = "in the run that was screened" if single else "on fresh paired seeds"
+    used = {seed.get("episode_set") for seeds in (comparison.inputs.get("arms") or {}).values() for seed in seeds}
+    where = "in the run that was screened" if used == {"screen"} else "on fresh paired seeds"
     return f"Confirmation: {clean(_measure(comparison))} {where}"
 
 

@@ -178,6 +178,17 @@ def test_tampering_is_found(tmp_path, purpose, column, change, found):
         assert any(found in finding for finding in after(session, purpose, column, change))
 
 
+@pytest.mark.parametrize(("gate", "right", "wrong"), [(SINGLE, "screen", "confirm"), (ALWAYS, "confirm", "screen")])
+def test_a_confirmation_on_other_episodes_than_its_judge_s_is_refused(tmp_path, gate, right, wrong):
+    with judged(tmp_path, gate) as session:
+        inputs, settings = body(session, "confirm", "inputs"), body(session, "confirm", "settings")
+        assert recompute("confirm", inputs, settings)["outcome"] == session.outcome
+        for seed in inputs["arms"]["c1"]:
+            seed["episode_set"] = wrong
+        with pytest.raises(ValueError, match=f"found c1, seed 1, measured on {wrong} episodes, expected {right}"):
+            recompute("confirm", inputs, settings)
+
+
 def test_a_comparison_of_an_earlier_version_is_computed_again_with_fewer_settings(tmp_path):
     with judged(tmp_path, SETTINGS.gate) as session:
         old = {name: value for name, value in body(session, "confirm", "settings").items() if "alpha" not in name}
@@ -204,7 +215,7 @@ def test_a_session_refuses_a_gate_that_tests_nothing(tmp_path, gate):
         plan(settings)
     assert not settings.ledger.exists()
     task = make_task("spread", 1).spec
-    refuse_unsuitable(settings, task, ungated=True)  # what a study says
+    refuse_unsuitable(settings, task, gate.judge)  # what a study says
     refuse_unsuitable(SETTINGS, task)
 
 

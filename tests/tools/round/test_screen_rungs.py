@@ -224,7 +224,7 @@ def test_a_whole_session_under_each_gate_is_verified_and_explained(tmp_path, mon
             "deliberation": settings.deliberation.model_copy(update={"candidates": 4}),
         }
     )
-    outcome = asyncio.run(run_session(settings, observer=Recorder(), ungated=True))
+    outcome = asyncio.run(run_session(settings, observer=Recorder(), judge=settings.gate.judge))
     assert outcome.status == "done"
     with Reader.open(settings.ledger) as reader:
         assert verify(reader, recompute) == []

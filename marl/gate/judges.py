@@ -1,0 +1,258 @@
+"""Who judges a confirmation: the exact test of a session, or a control of studies that tests nothing.
+
+The modes differ in a few answers, and a `Judge` gives all of them: everything else asks the judge of its gate settings
+(``GateSettings.judge``) and never compares the mode itself.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol, get_args
+
+from learning_signal.marl.gate.statistics import MOST_PAIRS
+
+Mode = Literal["paired", "single run", "always"]
+Purpose = Literal["screen", "confirm"]
+Outcome = Literal["pass", "fail", "inconclusive"]
+
+
+class Numbers(Protocol):
+    """The gate settings that a judge reads: a part of ``marl.gate.settings.GateSettings``, which imports this file."""
+
+    @property
+    def alpha(self) -> float: ...
+    @property
+    def family_alpha(self) -> float | None: ...
+    @property
+    def screen_seeds(self) -> int: ...
+    @property
+    def screen_fraction(self) -> float: ...
+    @property
+    def screen_halvings(self) -> int: ...
+    @property
+    def confirm_seeds(self) -> int: ...
+    @property
+    def delta(self) -> float: ...
+    @property
+    def delta_progress(self) -> float: ...
+    @property
+    def floor(self) -> float: ...
+    @property
+    def single_run_margin(self) -> float: ...
+    def shared_alpha(self, confirmations: int) -> float: ...
+
+
+class Judge(Protocol):
+    """How candidates are judged, in every answer in which the modes differ."""
+
+    @property
+    def mode(self) -> Mode:
+        """Its name in stored settings."""
+
+    @property
+    def tests(self) -> bool:
+        """Whether a pass rests on a test. A session accepts no other judge, except from a study."""
+
+    @property
+    def holds_probation(self) -> bool:
+        """Whether a promotion is undone where it does not hold."""
+
+    @property
+    def confirms_on(self) -> Purpose:
+        """Whose seeds, runs and evaluation episodes a confirmation uses: its own, or those of the screen."""
+
+    @property
+    def ranks_progress(self) -> bool:
+        """Whether the screen ranks by progress while every arm is below the competence floor."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The gate settings of a study's arm with this judge, as far as they differ from the configured ones."""
+
+    def runs(self, gate: Numbers, *, screened: bool) -> int:
+        """Full-length runs that a confirmation trains in both arms; ``screened`` says whether there was a screen."""
+
+    def refuse(self, gate: Numbers, confirmations: int) -> None:
+        """``ValueError`` where the settings make no sense with this judge and so many confirmations."""
+
+    def describe(self, gate: Numbers, env_steps: int, max_return: float, confirmations: int, progress: bool) -> str:
+        """How a confirmation of so many ``env_steps`` per run is judged, in words for the agents.
+
+        ``progress`` says whether the task declares any.
+        """
+
+
+class Paired:
+    """The gate of a session: fresh paired seeds and the exact permutation test (``marl.gate.confirmation``)."""
+
+    mode: Mode = "paired"
+    tests = holds_probation = ranks_progress = True
+    confirms_on: Purpose = "confirm"
+    settings: Mapping[str, Any] = {}
+
+    def runs(self, gate: Numbers, *, screened: bool) -> int:
+        """Both arms on every seed."""
+        return 2 * gate.confirm_seeds
+
+    def refuse(self, gate: Numbers, confirmations: int) -> None:
+        """``ValueError`` where so few pairs can never reach the level that each of so many confirmations has."""
+        level, smallest = gate.shared_alpha(confirmations), 2.0**-gate.confirm_seeds
+        if smallest <= level:
+            return
+        needed = math.ceil(-math.log2(level))
+        target, name = f"alpha {level:g}", "alpha"
+        if gate.family_alpha is not None and level < gate.alpha:
+            name = "family_alpha"
+            target = f"{level:.3g}, the share of {confirmations} confirmations in family_alpha {gate.family_alpha:g}"
+        if needed > MOST_PAIRS:
+            advice = f"the exact test takes at most {MOST_PAIRS}: use a larger {name} or fewer confirmations"
+        else:
+            advice = f"use at least {needed} confirm_seeds or a larger {name}"
+        raise ValueError(
+            f"confirm_seeds is {gate.confirm_seeds}, but the smallest p of so many pairs is {smallest:.3g} and can "
+            f"never reach {target}: {advice}"
+        )
+
+    def describe(self, gate: Numbers, env_steps: int, max_return: float, confirmations: int, progress: bool) -> str:
+        """The test, its thresholds and what is judged below the floor."""
+        family = (
+            ""
+            if gate.family_alpha is None
+            else f" (all {confirmations} confirmations of the session share {gate.family_alpha:g})"
+        )
+        below = (
+            "progress is judged instead."
+            if progress
+            else "the task declares no progress to judge instead, and every verdict is inconclusive."
+        )
+        return " ".join(
+            [
+                _fresh(gate, env_steps),
+                f"Pass: the mean paired difference exceeds delta ({gate.delta * max_return:g} of sparse return,",
+                f"{gate.delta_progress:g} of progress) and the exact one-sided permutation test has",
+                f"p <= {gate.shared_alpha(confirmations):.3g}{family}.",
+                "Fail: the interval of the difference lies at or below delta. Otherwise inconclusive.",
+                f"While every arm's sparse return is below the floor ({gate.floor * max_return:g}),",
+                below,
+            ]
+        )
+
+
+class Control(ABC):
+    """A control of studies: nothing is tested, nothing is held on probation, and sparse return alone counts."""
+
+    mode: Mode
+    tests = holds_probation = False
+    settings: Mapping[str, Any]
+
+    def refuse(self, gate: Numbers, confirmations: int) -> None:
+        """``ValueError`` for a level of tests that are not made."""
+        if gate.family_alpha is not None:
+            raise ValueError(
+                f"found family_alpha with mode {self.mode!r}, under which nothing is tested: leave family_alpha out"
+            )
+
+    @abstractmethod
+    def threshold(self, gate: Numbers, max_return: float) -> float:
+        """Sparse return that is recorded as what the mean difference had to exceed."""
+
+    @abstractmethod
+    def ruling(self, measured: str, mean: float | None, threshold: float) -> tuple[Outcome, str]:
+        """The outcome and its reason, from the mean difference of sparse return (None: the control failed)."""
+
+
+class SingleRun(Control):
+    """The usual practice: one run per arm; the best goes on if it beats the control by a margin.
+
+    The run that was best by luck is judged by the same luck: on the seed and the episodes it was chosen by.
+    """
+
+    mode: Mode = "single run"
+    confirms_on: Purpose = "screen"
+    ranks_progress = False
+    settings: Mapping[str, Any] = {
+        "mode": "single run",
+        "screen_seeds": 1,
+        "confirm_seeds": 1,
+        "screen_fraction": 1.0,
+        "screen_halvings": 0,
+        "family_alpha": None,
+    }
+
+    def runs(self, gate: Numbers, *, screened: bool) -> int:
+        """None after a screen: the run that was screened is the one that is judged."""
+        return 0 if screened else 2 * gate.confirm_seeds
+
+    def refuse(self, gate: Numbers, confirmations: int) -> None:
+        """``ValueError`` for more than one run per arm, or a shorter one."""
+        super().refuse(gate, confirmations)
+        if (gate.screen_seeds, gate.confirm_seeds, gate.screen_fraction, gate.screen_halvings) != (1, 1, 1, 0):
+            raise ValueError(
+                "mode 'single run' compares one run per arm at full length, and screens and confirms by the same run: "
+                "use screen_seeds 1, confirm_seeds 1, screen_fraction 1 and screen_halvings 0"
+            )
+
+    def describe(self, gate: Numbers, env_steps: int, max_return: float, confirmations: int, progress: bool) -> str:
+        """The run and the margin."""
+        return (
+            "the run that was screened. Pass: its sparse return beats the control's by more than "
+            f"{self.threshold(gate, max_return):g}. Nothing is tested."
+        )
+
+    def threshold(self, gate: Numbers, max_return: float) -> float:
+        """The margin."""
+        return gate.single_run_margin * max_return
+
+    def ruling(self, measured: str, mean: float | None, threshold: float) -> tuple[Outcome, str]:
+        """Pass above the margin, fail otherwise."""
+        if mean is None:
+            return "inconclusive", f"inconclusive: {measured}"
+        outcome: Outcome = "pass" if mean > threshold else "fail"
+        return outcome, f"{outcome} by a single run against a margin of {threshold:.4g}, which is no test: {measured}"
+
+
+class Always(Control):
+    """The gate off: the candidate that the screen chose passes unless its training failed."""
+
+    mode: Mode = "always"
+    confirms_on: Purpose = "confirm"
+    ranks_progress = True
+    # One pair: nothing is computed from more, and one branch shows where HEAD goes on.
+    settings: Mapping[str, Any] = {"mode": "always", "confirm_seeds": 1, "family_alpha": None}
+
+    def runs(self, gate: Numbers, *, screened: bool) -> int:
+        """Both arms on every seed."""
+        return 2 * gate.confirm_seeds
+
+    def describe(self, gate: Numbers, env_steps: int, max_return: float, confirmations: int, progress: bool) -> str:
+        """That the gate is off."""
+        off = "The gate is off: whatever is measured, a candidate passes whose training did not fail."
+        return f"{_fresh(gate, env_steps)} {off}"
+
+    def threshold(self, gate: Numbers, max_return: float) -> float:
+        """The paired gate's delta, for comparison."""
+        return gate.delta * max_return
+
+    def ruling(self, measured: str, mean: float | None, threshold: float) -> tuple[Outcome, str]:
+        """Always a pass."""
+        return "pass", f"pass with the gate off, whatever was measured: {measured}"
+
+
+PAIRED, SINGLE_RUN, ALWAYS = Paired(), SingleRun(), Always()
+_JUDGES: Mapping[Mode, Judge] = {"paired": PAIRED, "single run": SINGLE_RUN, "always": ALWAYS}
+
+
+def judge_of(mode: Mode) -> Judge:
+    """The judge that stored settings call ``mode``."""
+    return _JUDGES[mode]
+
+
+def known_mode(mode: object) -> Mode | None:
+    """``mode`` where there is a judge of this name, None otherwise."""
+    return next((name for name in get_args(Mode) if name == mode), None)
+
+
+def _fresh(gate: Numbers, env_steps: int) -> str:
+    return f"{gate.confirm_seeds} fresh paired seeds of {env_steps:,} env steps."
