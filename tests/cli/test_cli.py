@@ -19,8 +19,12 @@ from types import SimpleNamespace
 import pytest
 
 from learning_signal import run
+from learning_signal.commands.session import session
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.write.writer import Ledger
+from learning_signal.viewer.cli.interrupts import ABORT_SECONDS
+from learning_signal.viewer.cli.options import LEDGER
+from learning_signal.viewer.cli.terminal import for_a_user
 from tests.support.ledger_samples import SAMPLE_ID, write_sample_session
 from tests.support.places import ROOT
 
@@ -159,12 +163,10 @@ def test_a_file_that_is_no_ledger_or_a_newer_one_is_refused(capsys, ledger, tmp_
 
 def test_errors_of_the_system_about_files_are_sentences_and_faults_of_the_program_are_not():
     full = OSError(errno.ENOSPC, "No space left on device")
-    assert "disk is full" in run.for_a_user(full)
-    assert "a.txt cannot be used (permission denied)" in run.for_a_user(
-        PermissionError(13, "Permission denied", "a.txt")
-    )
-    assert run.for_a_user(ValueError("an index went wrong")) is None
-    assert run.for_a_user(KeyError("x")) is None
+    assert "disk is full" in for_a_user(full)
+    assert "a.txt cannot be used (permission denied)" in for_a_user(PermissionError(13, "Permission denied", "a.txt"))
+    assert for_a_user(ValueError("an index went wrong")) is None
+    assert for_a_user(KeyError("x")) is None
 
 
 def test_a_fault_of_the_program_says_so_before_its_traceback(capsys, monkeypatch):
@@ -214,8 +216,8 @@ def test_every_option_is_a_setting_and_the_default_ledger_is_the_session_s():
 
     # A budget is one text with several settings.
     assert set(OPTIONS.values()) - {"budget"} <= set(_paths(SessionSettings, ""))
-    assert set(OPTIONS) <= set(signature(run.session).parameters)
-    assert SessionSettings.model_fields["ledger"].default == run.LEDGER
+    assert set(OPTIONS) <= set(signature(session).parameters)
+    assert SessionSettings.model_fields["ledger"].default == LEDGER
 
 
 def test_a_dry_run_writes_nothing(capsys):
@@ -287,7 +289,7 @@ def test_tasks_and_backends_are_listed(capsys):
 )
 def test_reading_imports_neither_torch_nor_autogen(ledger, arguments):
     code = (
-        "import sys, run\n"
+        "import sys\nfrom learning_signal import run\n"
         f"assert run.run({arguments!r}) == 0\n"
         "heavy = [n for n in sys.modules if n.partition('.')[0].startswith(('torch', 'autogen', 'openai', 'scipy'))]\n"
         "assert not heavy, heavy[:3]\n"
@@ -450,7 +452,7 @@ def test_the_second_interrupt_aborts(capsys, fake_session):
 
     fake_session(work)
     assert run.run(["session"]) == 130
-    time.sleep(run.ABORT_SECONDS + 0.2)  # a timer that was not cancelled would end the process here
+    time.sleep(ABORT_SECONDS + 0.2)  # a timer that was not cancelled would end the process here
     assert "Stopping at once" in capsys.readouterr().out
 
 
@@ -481,7 +483,7 @@ def test_a_session_that_ignores_the_second_interrupt_is_ended_within_two_seconds
 def test_every_package_is_shipped():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     listed = set(project["tool"]["setuptools"]["packages"])
-    rooms = ("agents", "tools", "marl", "ledger", "viewer")
+    rooms = ("agents", "commands", "tools", "marl", "ledger", "viewer")
     found = {
         ".".join(("learning_signal", *path.parent.relative_to(ROOT).parts))
         for room in rooms

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from learning_signal import run
+from learning_signal.commands.running import EXIT_CODES
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.viewer.live.training import TrainingView, render_training
 from tests.cli.test_cli import _own_folder, refused  # noqa: F401 - the fixture is used by its being here
@@ -216,7 +217,7 @@ def test_ctrl_c_pauses_or_stops_and_the_same_command_goes_on(capsys, monkeypatch
 
     monkeypatch.setattr(TrainingView, "event", event)
     arguments = ["train", "--steps", "8000", "--segment-steps", "4000", "--config", "c.toml", "--plain"]
-    assert run.run(arguments) == run.EXIT_CODES[status]
+    assert run.run(arguments) == EXIT_CODES[status]
     text = capsys.readouterr().out
     session = re.search(rf"Training (\S+) {status}", text).group(1)
     assert "Pausing after the running step" in text and f"python run.py resume {session}" in text
@@ -237,7 +238,7 @@ def test_resume_goes_on_with_a_training_run(capsys, monkeypatch):
         raise SegmentImpossible("The disk went away.")
 
     monkeypatch.setattr(learning_signal.marl.segments.training, "run_segment", lost)
-    stopped = result(capsys, "train", "--steps", "200", "--config", "c.toml", code=run.EXIT_CODES["paused"])
+    stopped = result(capsys, "train", "--steps", "200", "--config", "c.toml", code=EXIT_CODES["paused"])
     assert stopped["stop_reason"] == "The disk went away."
     monkeypatch.setattr(learning_signal.marl.segments.training, "run_segment", original)
     outcome = result(capsys, "resume", "latest")

@@ -11,7 +11,7 @@ import pytest
 from tests.support.places import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-ROOMS = ("agents", "ledger", "marl", "tools", "viewer")
+ROOMS = ("agents", "commands", "ledger", "marl", "tools", "viewer")
 
 
 def packages_below(root: Path) -> set[str]:

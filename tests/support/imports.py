@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.support.places import ROOT
 
-ROOMS = ("marl", "ledger", "tools", "agents", "viewer", "prompts")
+ROOMS = ("commands", "marl", "ledger", "tools", "agents", "viewer", "prompts")
 PACKAGE = "learning_signal."
 
 

@@ -20,6 +20,8 @@ from learning_signal.viewer.text import clean, visible
 
 BAD_INPUT = 2
 """Exit code of bad input."""
+STOPPED = 130
+"""Exit code of what Ctrl-C stopped."""
 PACKAGE = "learning_signal"
 
 

@@ -31,7 +31,7 @@ from learning_signal.marl.errors import UnknownTask
 Place = Literal["python", "program", "installed", "own"]
 
 _PROGRAM = Path(__file__).resolve().parents[3]
-_ROOMS = ("agents", "tools", "marl", "ledger", "viewer", "prompts", "bench")
+_ROOMS = ("agents", "commands", "tools", "marl", "ledger", "viewer", "prompts", "bench")
 _FILES = ("__init__.py", "__main__.py", "run.py")
 _INSTALLED = {"site-packages", "dist-packages"}
 _PYTHON = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")}

@@ -12,6 +12,7 @@ import inspect
 import math
 import os
 import sys
+import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -227,8 +228,17 @@ def _hash_of_sources(file: str, folders: tuple[str, ...]) -> str:
 
 
 def _make_working_directory_importable() -> None:
-    if not ({"", os.getcwd()} & set(sys.path)):
-        sys.path.append(os.getcwd())
+    """Put the working folder on the path, behind Python's own library and before what is installed.
+
+    A user's ``agents`` is the one that an environment file of theirs means; a ``queue.py`` there hides nothing. Worker
+    processes inherit the path.
+    """
+    if {"", os.getcwd()} & set(sys.path):
+        return
+    own = {os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")}
+    own |= {os.path.join(folder, "lib-dynload") for folder in own}
+    last = max((index for index, entry in enumerate(sys.path) if os.path.realpath(entry) in own), default=-1)
+    sys.path.insert(last + 1, os.getcwd())
 
 
 def _not_importable(base: str, error: Exception) -> EnvironmentFailed:

@@ -21,6 +21,7 @@ from learning_signal.tools.plan.cost import round_cost
 from learning_signal.tools.plan.sources import SettingsError, gather, prices_of
 from learning_signal.tools.plan.suitability import Unsuitable
 from learning_signal.tools.round.spending import resume_command
+from learning_signal.viewer.cli.terminal import BAD_INPUT
 from learning_signal.viewer.reports.next_steps import after_session
 from learning_signal.viewer.text import limit_text
 from tests.support.session_helpers import Recorder, resume, run, story, tiny_settings
@@ -234,7 +235,7 @@ def test_the_command_line_pauses_says_how_to_go_on_and_goes_on(synthetic, tmp_pa
     shown = " ".join(capsys.readouterr().out.split())
     assert "The budget of 100 k env steps does not go further: 0 env steps spent, the next stage needs" in shown
     assert "Budget: 0 env steps of 100 k env steps" in shown
-    assert command.run(["resume", "latest", *place, "--budget", "env-steps=0"]) == command.BAD_INPUT
+    assert command.run(["resume", "latest", *place, "--budget", "env-steps=0"]) == BAD_INPUT
     assert "expected more than 0" in capsys.readouterr().err
     assert command.run(["resume", "latest", *place, "--plain", "--budget", "env-steps=5M"]) == 0
     assert " of 5 M env steps" in capsys.readouterr().out
@@ -289,14 +290,14 @@ def test_a_resume_reads_the_prices_of_a_file_and_keeps_them(synthetic, tmp_path,
     paused = run(tiny_settings(tmp_path, budget=Budget(usd=1.0)), pause, control)
     assert paused.status == "paused"
     takes_over = ["resume", "latest", "--ledger", str(tmp_path / "ledger.db"), "--plain"]
-    assert command.run([*takes_over, "--agent", "critic=ollama/x"]) == command.BAD_INPUT
+    assert command.run([*takes_over, "--agent", "critic=ollama/x"]) == BAD_INPUT
     assert "the price of ollama/x (critic) is not known" in " ".join(capsys.readouterr().err.split())
     file = tmp_path / "prices.toml"
     file.write_text("rounds = 9\n")
-    assert command.run([*takes_over, "--config", str(file)]) == command.BAD_INPUT
+    assert command.run([*takes_over, "--config", str(file)]) == BAD_INPUT
     assert "has no table [prices], expected one" in " ".join(capsys.readouterr().err.split())
     file.write_text('[prices."ollama/x"]\ninput = -1\noutput = 0\n')
-    assert command.run([*takes_over, "--config", str(file)]) == command.BAD_INPUT
+    assert command.run([*takes_over, "--config", str(file)]) == BAD_INPUT
     assert "prices.toml sets prices.ollama/x.input to -1" in " ".join(capsys.readouterr().err.split())
     file.write_text('[prices."ollama/x"]\ninput = 1\noutput = 2\n[budget]\nusd = 1e-9\n')
     assert prices_of(file) == {"ollama/x": Price(input=1.0, output=2.0)}

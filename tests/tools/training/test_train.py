@@ -34,6 +34,7 @@ from learning_signal.tools.training.settings import (
     stored_settings,
     unfinished,
 )
+from learning_signal.viewer.cli.terminal import BAD_INPUT
 from tests.support.places import ROOT
 
 RUN = RunSettings(
@@ -267,7 +268,7 @@ def test_a_budget_is_refused(tmp_path, monkeypatch, capsys, place):
         options += ["--config", str(tmp_path / "c.toml")]
     else:
         monkeypatch.setenv("LEARNING_SIGNAL_BUDGET", "tokens=5000")
-    assert command.run(options) == command.BAD_INPUT
+    assert command.run(options) == BAD_INPUT
     assert "A budget was found (5 k tokens), expected none" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "l.db").exists()
 

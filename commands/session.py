@@ -1,0 +1,163 @@
+"""``session`` and ``resume``: settings, consent and the work are gathered; ``running`` does the rest."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from learning_signal.commands.running import supervise, train_chain
+from learning_signal.viewer.cli import options
+from learning_signal.viewer.cli.options import LEDGER, AsJson, Ledger, Plain, Verbose, option
+from learning_signal.viewer.cli.terminal import out, show_json, tell
+
+
+def session(
+    task: options.TaskName = None,
+    env: options.Environment = None,
+    algorithm: options.Algorithm = None,
+    agent: options.Agents = None,
+    config: options.Config = None,
+    seed: options.Seed = None,
+    rounds: Annotated[str | None, option("Most deliberations. [3]")] = None,
+    stages: Annotated[str | None, option("Most stages of the main run. [4 for every round]")] = None,
+    stage_steps: options.StageSteps = None,
+    every: Annotated[str | None, option("Deliberate after so many stages at the latest (1: after each).")] = None,
+    branch_steps: options.BranchSteps = None,
+    candidates: Annotated[str | None, option("Candidates per proposal. [3]")] = None,
+    refinements: Annotated[str | None, option("Second tries per round. [1]")] = None,
+    family_alpha: Annotated[
+        str | None, option("Upper bound of the chance of any false promotion in the session.", "X")
+    ] = None,
+    workers: options.Workers = None,
+    executor: options.Executor = None,
+    address: options.Address = None,
+    share: options.Share = None,
+    device: options.Device = None,
+    approve: Annotated[str | None, option("auto, or human to be asked before a promotion. [auto]", "WHO")] = None,
+    twin: Annotated[
+        bool | None, typer.Option("--twin/--no-twin", help="Also train the sparse twin. [no]", show_default=False)
+    ] = None,
+    speculate: Annotated[
+        bool | None,
+        typer.Option("--speculate/--no-speculate", help="Train control while agents talk. [yes]", show_default=False),
+    ] = None,
+    budget: options.Budget = None,
+    ledger: options.LedgerSetting = None,
+    store: options.Store = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")] = False,
+    as_json: AsJson = False,
+    plain: Plain = False,
+    verbose: Verbose = False,
+) -> int:
+    """Run a supervised session. Settings: command line > environment (LEARNING_SIGNAL_...) > --config > default."""
+    from learning_signal.agents.model.specs import parse_assignments, resolve_specs
+    from learning_signal.tools.plan.sources import OPTIONS, gather, one_task, refuse_wrong_run
+
+    given_here = {**locals(), "task": one_task(task, env)}
+    given = gather({name: given_here[name] for name in OPTIONS}, os.environ, config)
+    backends = resolve_specs(parse_assignments(agent or []), os.environ, given.agents)
+    settings = given.settings(
+        {role: each.spec.text for role, each in backends.items()},
+        {role: each.source for role, each in backends.items()},
+    )
+    refuse_wrong_run(settings.run)
+
+    if dry_run:
+        from learning_signal.agents.session.outcome import plan
+
+        planned = plan(settings)
+        if as_json:
+            return show_json(planned)
+        from learning_signal.viewer.reports.plan import render_plan
+
+        out.print(render_plan(planned))
+        return 0
+    from learning_signal.agents.session.session import run_session
+
+    heading = f"{settings.run.task}, {settings.run.learner.algorithm}, seed {settings.seed}"
+    return supervise(
+        lambda observer, control: run_session(settings, observer=observer, control=control),
+        heading,
+        settings.ledger,
+        as_json=as_json,
+        plain=plain,
+        verbose=verbose,
+    )
+
+
+def resume(
+    session: options.Session,
+    agent: options.Agents = None,
+    budget: options.Budget = None,
+    config: options.Prices = None,
+    executor: options.Executor = None,
+    address: options.Address = None,
+    share: options.Share = None,
+    env: options.StoredEnvironment = None,
+    store: options.StoredStore = None,
+    trust: options.Trust = False,
+    ledger: Ledger = LEDGER,
+    as_json: AsJson = False,
+    plain: Plain = False,
+    verbose: Verbose = False,
+) -> int:
+    """Go on with a session or a training run that was paused, stopped or killed.
+
+    One that you did not begin on this machine contacts, executes and writes only what you name again, or --trust.
+    """
+    from learning_signal.agents.model.specs import ROLES, parse_assignments, parse_spec
+
+    assigned = parse_assignments(agent or [])
+    agents = {role: assigned[role if role in assigned else "all"] for role in ROLES if {role, "all"} & set(assigned)}
+    for spec in agents.values():
+        parse_spec(spec)
+    from learning_signal.ledger.read.reader import Reader
+    from learning_signal.tools.consent import Consent, admit
+    from learning_signal.tools.plan.budget import parse_budget
+    from learning_signal.tools.plan.sources import changed_executor, prices_of
+
+    limits = parse_budget(budget) if budget is not None else {}
+    prices = prices_of(config) if config is not None else {}
+    consent = Consent(env=env, store=store, address=address, agents=frozenset(agents), trust=trust, tell=tell)
+
+    with Reader.open(ledger) as reader:
+        row = reader.session(session)
+        changes = {"executor": changed_executor(reader.config(row.id), kind=executor, address=address, share=share)}
+        if row.kind == "training":
+            from learning_signal.tools.training.settings import TrainingError, stored_settings
+
+            if agents:
+                raise TrainingError(f"Session {row.id} is a training run and has no agents: leave --agent out.")
+            if limits:
+                raise TrainingError(f"Session {row.id} is a training run and has no budget: leave --budget out.")
+            if prices:
+                raise TrainingError(f"Session {row.id} is a training run and pays no model: leave --config out.")
+            settings = stored_settings(reader, row.id, changes["executor"], consent)
+            return train_chain(settings, row.id, as_json=as_json, plain=plain, verbose=verbose)
+        from learning_signal.agents.session.consent import uses_of_session
+        from learning_signal.agents.session.session import resume_session, to_resume
+
+        # Before the live view begins: what is trusted is shown.
+        uses = uses_of_session(reader, row.id, to_resume(reader, row.id, agents, changes), consent)
+        admit(reader, row.id, uses, consent)
+
+    return supervise(
+        lambda observer, control: resume_session(
+            ledger,
+            row.id,
+            observer=observer,
+            agents=agents,
+            changes=changes,
+            budget=limits,
+            prices=prices,
+            control=control,
+            consent=consent,
+        ),
+        f"{row.task}, {row.algorithm}, seed {row.seed}, resumed",
+        ledger,
+        as_json=as_json,
+        plain=plain,
+        verbose=verbose,
+    )

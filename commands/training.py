@@ -1,0 +1,58 @@
+"""``train``: one run without agents, under one shaping."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from learning_signal.commands.running import train_chain
+from learning_signal.viewer.cli import options
+from learning_signal.viewer.cli.options import AsJson, Plain, Verbose, option, whole
+
+
+def train(
+    task: options.TaskName = None,
+    env: options.Environment = None,
+    algorithm: options.Algorithm = None,
+    shaping: Annotated[Path | None, option("TOML file of a shaping; none when not given.", "FILE")] = None,
+    steps: Annotated[
+        int, typer.Option(parser=whole, metavar="N", help="Env steps to train, rounded up to whole rollouts.")
+    ] = 1_000_000,
+    segment_steps: Annotated[
+        int, typer.Option(parser=whole, metavar="N", help="Env steps of a segment: what a crash loses at most.")
+    ] = 100_000,
+    config: options.Config = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    executor: options.Executor = None,
+    address: options.Address = None,
+    share: options.Share = None,
+    tensorboard: Annotated[Path | None, option("Also write the curves for TensorBoard there.", "FOLDER")] = None,
+    ledger: options.LedgerSetting = None,
+    store: options.Store = None,
+    as_json: AsJson = False,
+    plain: Plain = False,
+    verbose: Verbose = False,
+) -> int:
+    """Train without agents, under one shaping. The same command goes on where an interrupted run stopped."""
+    from learning_signal.tools.plan.sources import gather, one_task, refuse_wrong_run
+    from learning_signal.tools.training.settings import TrainingSettings, read_shaping
+
+    set_here = {
+        "task": one_task(task, env),
+        "algorithm": algorithm,
+        "seed": seed,
+        "device": device,
+        "ledger": ledger,
+        "store": store,
+        "executor": executor,
+        "address": address,
+        "share": share,
+    }
+    common = gather(set_here, os.environ, config).settings({}, {})
+    refuse_wrong_run(common.run)
+    settings = TrainingSettings.of(common, env_steps=steps, segment_steps=segment_steps, shaping=read_shaping(shaping))
+    return train_chain(settings, None, tensorboard, as_json=as_json, plain=plain, verbose=verbose)

@@ -1,0 +1,22 @@
+"""``log verify``: the one command on a log that needs the gate."""
+
+from __future__ import annotations
+
+from learning_signal.viewer.cli.options import LEDGER, AsJson, Ledger
+from learning_signal.viewer.cli.terminal import out, show_json
+
+
+def log_verify(ledger: Ledger = LEDGER, as_json: AsJson = False) -> int:
+    """Recompute every hash and every statistic of a log; exit code 1 where something does not agree."""
+    from learning_signal.ledger.read.reader import Reader
+    from learning_signal.ledger.read.verify import verify
+    from learning_signal.marl.gate.recompute import recompute
+    from learning_signal.viewer.reports.log import plain_data, render_findings
+
+    with Reader.open(ledger) as reader:
+        findings = verify(reader, recompute)
+    if as_json:
+        show_json(plain_data(findings))
+    else:
+        out.print(render_findings(ledger, findings))
+    return 1 if findings else 0

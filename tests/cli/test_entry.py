@@ -1,0 +1,130 @@
+"""One program under three names, a user's folder on the path, and a sentence where nothing is installed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from tests.support.places import ROOT
+
+CONSOLE = "import sys; del sys.path[0]; from learning_signal.run import main; main()"
+"""What the console script does; Python puts its folder first, which holds nothing of ours."""
+WAYS = {"script": [str(ROOT / "run.py")], "module": ["-m", "learning_signal"], "console": ["-c", CONSOLE]}
+PROJECT = {
+    "agents/__init__.py": "WHOSE = 'the user'",
+    "agents/mine.py": "LENGTH = 4",
+    "queue.py": "raise RuntimeError('a file of the user hides the standard library')",
+    "walk.py": """
+        import numpy as np
+        from agents.mine import LENGTH
+        from gymnasium import spaces
+        from pettingzoo import ParallelEnv
+
+        class Walk(ParallelEnv):
+            metadata = {"name": "walk"}
+            possible_agents = ["a", "b"]
+            max_steps = 5
+
+            def observation_space(self, agent):
+                return spaces.Box(0.0, LENGTH, (1,), np.float32)
+
+            def action_space(self, agent):
+                return spaces.Discrete(2)
+
+            def reset(self, seed=None, options=None):
+                self.agents, self.time = list(self.possible_agents), 0
+                self.place = np.random.default_rng(seed).integers(0, 2, size=2)
+                return self.seen(), {agent: {} for agent in self.agents}
+
+            def step(self, actions):
+                self.time += 1
+                self.place = np.minimum(self.place + [actions[agent] for agent in self.agents], LENGTH)
+                seen, agents, late = self.seen(), self.agents, self.time == self.max_steps
+                self.agents = [] if late else agents
+                each = lambda value: dict.fromkeys(agents, value)
+                return seen, each(float(self.place.min())), each(False), each(late), {agent: {} for agent in agents}
+
+            def seen(self):
+                return {agent: np.array([self.place[i]], np.float32) for i, agent in enumerate(self.agents)}
+    """,
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A user's project with an ``agents`` package and a ``queue`` module of its own."""
+    for name, text in PROJECT.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(textwrap.dedent(text))
+    return tmp_path
+
+
+def started(way: str, *arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "COLUMNS")}
+    return subprocess.run(
+        [sys.executable, *WAYS[way], *arguments],
+        cwd=folder,
+        env=environment | variables,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("arguments", [["explain", "--help"], ["log", "list"], ["trian"], ["play", "--episodes", "x"]])
+def test_every_way_in_is_the_same_program(tmp_path, arguments):
+    said = {way: started(way, *arguments, folder=tmp_path) for way in WAYS}
+    results = {(done.returncode, done.stdout, done.stderr) for done in said.values()}
+    assert len(results) == 1, said
+    code, out, errors = results.pop()
+    if arguments[-1] == "--help":
+        assert code == 0 and "Usage: run.py explain" in out
+    else:
+        assert code == 2 and errors.startswith("error: ")
+        assert ("python run.py" in errors) == (arguments[0] != "log")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_environment_file_imports_the_agents_of_its_own_folder(project, way):
+    done = started(way, "check-env", "walk:Walk", "--episodes", "2", folder=project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "walk:Walk" in done.stdout
+
+
+def test_a_user_s_module_wins_over_an_installed_one_and_python_s_own_over_both(project, tmp_path_factory):
+    installed = tmp_path_factory.mktemp("lib") / "site-packages"
+    (installed / "agents").mkdir(parents=True)
+    (installed / "agents" / "__init__.py").write_text("WHOSE = 'another package'")
+    code = (
+        f"import sys; sys.path[0] = {str(project.parent)!r}; sys.path.append({str(installed)!r})\n"
+        "from learning_signal.marl.tasks.foreign.declaration import load\n"
+        "load('walk:Walk')\n"
+        "import agents, queue\n"
+        "print(agents.WHOSE, queue.__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "the user queue\n", done.stderr
+
+
+def test_a_command_that_only_reads_leaves_the_working_folder_off_the_path(project):
+    code = (
+        "import os, sys; del sys.path[0]\nfrom learning_signal.run import run\nrun(['log', 'list'])\n"
+        "print(os.getcwd() in sys.path)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "False\n", done.stderr
+
+
+def test_without_an_installation_one_sentence_says_how_to_install(tmp_path):
+    # No site-packages: neither typer nor this program can be imported.
+    done = subprocess.run(
+        [sys.executable, "-S", str(ROOT / "run.py"), "tasks"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: typer is not installed")
+    assert "pip install -e ." in done.stderr and str(ROOT) in done.stderr
