@@ -54,18 +54,23 @@ def play(
     from learning_signal.tools.training.policies import play_heuristic, play_policy
     from learning_signal.viewer.reports.playing import bar, render_play
 
-    if heuristic == (policy is not None) or heuristic != (task is not None):
-        raise SettingsError("Found no one thing to play: give SESSION, or FOLDER, or --heuristic with --task TASK.")
+    played, other = (task, policy) if heuristic else (policy, task)
+    if played is None or other is not None:
+        given = {policy: policy, "--heuristic": heuristic, f"--task {task}": task}
+        found = " with ".join(str(name) for name, is_given in given.items() if is_given) or "nothing"
+        raise SettingsError(
+            f"Found {found} to play, expected SESSION, or FOLDER, or --heuristic with --task TASK: give one of the three."
+        )
     if heuristic and (env is not None or trust):
         raise SettingsError("Found --env or --trust with --heuristic, which reads no file: name the task with --task.")
     if heuristic and sampled:
         raise SettingsError("Found --sampled with --heuristic, which acts in one way only: leave --sampled out.")
     with bar(err, "playing") as report:
-        if task is not None:
-            shown = play_heuristic(task, episodes, seed, to, report)
+        if heuristic:
+            shown = play_heuristic(played, episodes, seed, to, report)
         else:
             shown = play_policy(
-                policy, ledger, episodes, seed, sampled, to, report, Consent(env=env, trust=trust, tell=tell)
+                played, ledger, episodes, seed, sampled, to, report, Consent(env=env, trust=trust, tell=tell)
             )
     if as_json:
         return show_json(shown)

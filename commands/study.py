@@ -55,7 +55,8 @@ def study(
         "store": store,
     }
     tasks = []
-    for name in task or [None]:
+    names: list[str | None] = [*(task or [None])]
+    for name in names:
         given = gather({**common, "task": name}, os.environ, config)
         backends = resolve_specs(parse_assignments(agent or []), os.environ, given.agents)
         tasks.append(
