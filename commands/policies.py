@@ -59,7 +59,7 @@ def play(
         given = {policy: policy, "--heuristic": heuristic, f"--task {task}": task}
         found = " with ".join(str(name) for name, is_given in given.items() if is_given) or "nothing"
         raise SettingsError(
-            f"Found {found} to play, expected SESSION, or FOLDER, or --heuristic with --task TASK: give one of the three."
+            f"Found {found} to play, expected SESSION, or FOLDER, or --heuristic with --task TASK: give one of them."
         )
     if heuristic and (env is not None or trust):
         raise SettingsError("Found --env or --trust with --heuristic, which reads no file: name the task with --task.")
