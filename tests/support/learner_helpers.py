@@ -53,12 +53,21 @@ def learn(learner: PolicyGradientLearner, rollout: Rollout, seed: int = 0) -> di
     return learner.update(rollout, np.random.default_rng(seed))
 
 
-def train(task: Task, settings: LearnerSettings, updates: int, seed: int = 0):
-    """A learner after some updates, and its rows of metrics."""
+def solved(rows: list[dict], enough: float, over: int = 5) -> bool:
+    """Whether the mean sparse return of the last ``over`` updates is above ``enough``."""
+    return len(rows) >= over and float(np.mean([row["sparse_return"] for row in rows[-over:]])) > enough
+
+
+def train(
+    task: Task, settings: LearnerSettings, updates: int, seed: int = 0, enough: float = float("inf"), over: int = 5
+):
+    """A learner after some updates, fewer where the task is `solved` before, and its rows of metrics."""
     learner = make_learner(task.spec, settings, seed)
     one = collector(task, settings)
     rows = []
     for update in range(updates):
         rollout = collect(learner, one, update, seed)
         rows.append(rollout.episode_metrics() | learn(learner, rollout, derive(seed, "minibatches", update)))
+        if solved(rows, enough, over):
+            break
     return learner, rows

@@ -217,7 +217,7 @@ def test_the_joint_critic_needs_no_memory():
 @pytest.mark.parametrize("memory", ["gru", "none"])
 def test_only_who_remembers_solves_the_recall_task(algorithm, memory):
     settings = SETTINGS.model_copy(update={"algorithm": algorithm, "memory": memory})
-    _, rows = train(Recall(32), settings, 80)
+    _, rows = train(Recall(32), settings, 80, enough=0.85, over=10)
     late = np.mean([row["sparse_return"] for row in rows[-10:]])
     assert late > 0.85 if memory == "gru" else late < 0.5
 
