@@ -51,8 +51,9 @@ async def while_alive(ledger: Ledger, session: str, work: asyncio.Future[Result]
     the session over (the next commit would say so too, but that may be a long branch away).
     """
     heart = asyncio.ensure_future(_beat(ledger, session))
+    both: set[asyncio.Future[Any]] = {work, heart}
     try:
-        await asyncio.wait({work, heart}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if heart.done() and not work.done():
             heart.result()
         return work.result()

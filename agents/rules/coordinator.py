@@ -86,8 +86,9 @@ def _promote_reason(verdict: dict[str, Any], candidate: str, advice: str) -> str
 
 
 def _keep_reason(brief: dict[str, Any], refused: dict[str, str | None]) -> str:
-    if refused.get("promote"):
-        return f"The promotion was refused: {_sentence(refused['promote'][:1000])} The shaping stays as it is."
+    refusal = refused.get("promote")
+    if refusal:
+        return f"The promotion was refused: {_sentence(refusal[:1000])} The shaping stays as it is."
     rows = [mapping(one) for one in items(brief.get("verdicts"))]
     said = [
         f"{row.get('candidate') or 'No candidate'}: {_sentence(text(row.get('reason')) or str(row.get('outcome')))}"

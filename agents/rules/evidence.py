@@ -136,7 +136,7 @@ def views(brief: dict[str, Any], summary: Any) -> list[View]:
         name = text(declared.get("name"))
         if name is None or declared.get("scope") not in ("team", "agent"):
             continue
-        sign = {"higher": 1, "lower": -1}.get(declared.get("direction"), 0)
+        sign = {"higher": 1, "lower": -1}.get(str(declared.get("direction")), 0)
         result.append(
             View(
                 name,
@@ -160,8 +160,8 @@ def behaviour(value: Any) -> dict[str, Any]:
 def _observed(row: dict[str, Any]) -> dict[str, float | None]:
     """What a summary says about one feature, as fields of a `View`."""
     time = [number(value) for value in items(row.get("over_time"))]
-    sizes = [number(value) for key in ("with_return", "with_progress") for value in items(row.get(key))]
-    sizes = [value for value in sizes if value is not None]
+    given = [number(value) for key in ("with_return", "with_progress") for value in items(row.get(key))]
+    sizes = [value for value in given if value is not None]
     return {
         "start": time[0] if len(time) > 1 else None,
         "end": time[-1] if len(time) > 1 else None,
@@ -189,4 +189,4 @@ def undirected(known: list[View]) -> list[View]:
     """Features without direction that the evidence ties to success, strongest first."""
     least = STRONG_CORRELATION if any(view.sign for view in known) else WEAK_CORRELATION
     found = [view for view in known if view.sign == 0 and abs(view.correlation or 0.0) > least]
-    return sorted(found, key=lambda view: -abs(view.correlation))
+    return sorted(found, key=lambda view: -abs(view.correlation or 0.0))

@@ -105,7 +105,8 @@ def _weighed(known: list[View], brief: dict[str, Any]) -> list[View]:
     advice = (text(fields(brief, "diagnosis", "advice")) or "").split("Little to gain")[0]
     places = {view.name: re.search(rf"(?<!\w){re.escape(view.name)}(?!\w)", advice) for view in known}
     # A feature that advice does not name keeps its place after those it names (sorting is stable).
-    return sorted(known, key=lambda view: places[view.name].start() if places[view.name] else len(advice) + 1)
+    starts = {name: len(advice) + 1 if place is None else place.start() for name, place in places.items()}
+    return sorted(known, key=lambda view: starts[view.name])
 
 
 def _closest(brief: dict[str, Any]) -> Idea | None:
@@ -114,7 +115,7 @@ def _closest(brief: dict[str, Any]) -> Idea | None:
         return None
     rows = [mapping(row) for row in items(brief.get("tried"))]
     rows = [row for row in rows if row.get("round") == brief.get("round") and number(row.get("difference")) is not None]
-    rows = [row for row in rows if number(row["difference"]) > 0 and from_shaping(row.get("shaping")).terms]
+    rows = [row for row in rows if (number(row["difference"]) or 0) > 0 and from_shaping(row.get("shaping")).terms]
     return from_shaping(max(rows, key=lambda row: row["difference"])["shaping"]) if rows else None
 
 
@@ -188,8 +189,8 @@ def _forecast(idea: Idea, brief: dict[str, Any], place: int) -> dict[str, Any]:
     floor = (number(fields(brief, "gate", "floor")) or 0.0) * most
     measure = "progress" if measurable and sparse < floor else "sparse_return"
     rows = [mapping(row) for row in items(brief.get("tried"))]
-    past = [number(row.get("difference")) for row in rows if row.get("measure") == measure]
-    past = [value for value in past if value is not None]
+    given = [number(row.get("difference")) for row in rows if row.get("measure") == measure]
+    past = [value for value in given if value is not None]
     gains = sorted(value for value in past if value > 0)
     usual = 0.01 if measure == "progress" else 0.05 * max(sparse, floor, 0.01 * most)
     change = gains[len(gains) // 2] if gains else usual

@@ -31,6 +31,11 @@ class Call:
     def ok(self) -> bool:
         return self.result is not None
 
+    @property
+    def answer(self) -> dict[str, Any]:
+        """The JSON object returned; empty where there is none."""
+        return self.result or {}
+
 
 @dataclass(frozen=True)
 class Conversation:
@@ -100,7 +105,7 @@ def read(messages: Sequence[LLMMessage], offered: Sequence[str] = ()) -> Convers
                 continue
             for call in message.content:
                 calls.append(_call(call, results.get(call.id)))
-                objects += [calls[-1].arguments, *([calls[-1].result] if calls[-1].ok else [])]
+                objects += [calls[-1].arguments, *([calls[-1].answer] if calls[-1].ok else [])]
     return Conversation(brief, tuple(calls), question, statements, tuple(objects), tuple(offered))
 
 

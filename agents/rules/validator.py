@@ -43,7 +43,7 @@ def step(conversation: Conversation) -> Answer:
         chosen = text(mapping(comparison).get("chosen"))
         if chosen not in names:
             return _submit(conversation, None, "inconclusive", _no_screen(conversation, comparison))
-    answer, comparison = _compare(conversation, "confirm", ["control", chosen])
+    answer, comparison = _compare(conversation, "confirm", ["control", str(chosen)])
     if answer:
         return answer
     outcome = mapping(comparison).get("outcome")
@@ -63,8 +63,8 @@ def _compare(conversation: Conversation, purpose: str, arms: list[str]) -> tuple
     ]
     if done:
         return None, done[0]
-    branches = {one.arguments.get("arm"): text(mapping(one.result).get("branch")) for one in calls if one.ok}
-    branches = {arm: branch for arm, branch in branches.items() if branch}
+    begun = {one.arguments.get("arm"): text(mapping(one.result).get("branch")) for one in calls if one.ok}
+    branches = {arm: branch for arm, branch in begun.items() if branch}
     to_launch = [arm for arm in arms if arm not in branches and _tried(calls, "arm", arm) < TRIES]
     if to_launch:
         thought = f"{purpose.capitalize()}: I launch {', '.join(to_launch)} together; none waits for another."
@@ -102,7 +102,7 @@ def _tried(calls: list[Call], key: str, value: str) -> int:
 
 def _settled(reads: list[Call], branch: str) -> bool:
     return any(
-        one.ok and one.arguments.get("branch") == branch and one.result.get("status") in ("done", "failed")
+        one.ok and one.arguments.get("branch") == branch and one.answer.get("status") in ("done", "failed")
         for one in reads
     )
 
@@ -140,10 +140,10 @@ def _failures(conversation: Conversation) -> str:
     for call in conversation.calls:
         if call.error:
             found.append(f"{call.name} was refused ({call.error[:160]})")
-        elif call.ok and call.result.get("status") == "failed":
-            reasons = [text(mapping(seed).get("reason")) for seed in items(call.result.get("seeds"))]
+        elif call.ok and call.answer.get("status") == "failed":
+            reasons = [text(mapping(seed).get("reason")) for seed in items(call.answer.get("seeds"))]
             reason = next((one for one in reasons if one), "no reason given")
-            found.append(f"{call.result.get('arm', 'an arm')} failed ({reason[:160]})")
+            found.append(f"{call.answer.get('arm', 'an arm')} failed ({reason[:160]})")
     return "; ".join(dict.fromkeys(found))
 
 
@@ -211,10 +211,11 @@ def _seeds(conversation: Conversation, arm: Any, key: str) -> list[float]:
     rows = [
         call.result
         for call in conversation.named("read_branch")
-        if call.ok and call.result.get("purpose") == "confirm" and call.result.get("arm") == arm
+        if call.ok and call.answer.get("purpose") == "confirm" and call.answer.get("arm") == arm
     ]
     values = [number(mapping(seed).get(key)) for seed in items(mapping(rows[-1] if rows else None).get("seeds"))]
-    return [] if any(value is None for value in values) else values
+    known = [value for value in values if value is not None]
+    return known if len(known) == len(values) else []
 
 
 def answer(conversation: Conversation) -> str:

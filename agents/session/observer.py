@@ -34,7 +34,7 @@ class SessionControl:
 
     def __init__(self) -> None:
         self.pausing = False
-        self._on_abort: Callable[[], None] | None = None
+        self._on_abort: Callable[[], object] | None = None
         self.aborted = False
 
     def request_pause(self) -> None:
@@ -47,7 +47,7 @@ class SessionControl:
         if self._on_abort is not None:
             self._on_abort()
 
-    def bind(self, on_abort: Callable[[], None]) -> None:
+    def bind(self, on_abort: Callable[[], object]) -> None:
         """Say what ``abort`` does."""
         self._on_abort = on_abort
         if self.aborted:

@@ -72,7 +72,8 @@ class RunningSession:
 
     async def run(self) -> SessionOutcome:
         """Run until the end, a pause, an abort, or an error that a resume may overcome."""
-        status, reason = "failed", "The program failed; this is a bug: see the traceback."
+        status = "failed"
+        reason: str | None = "The program failed; this is a bug: see the traceback."
         try:
             async with self._opened() as (context, deliberation):
                 loop = asyncio.ensure_future(self._loop(context, deliberation))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from learning_signal.agents.deliberation import Deliberation
 from learning_signal.ledger.write.clock import now
+from learning_signal.marl.gate.stage import StageLabel
 from learning_signal.marl.segments.segment import SegmentResult
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.context import SessionContext
@@ -54,7 +55,7 @@ def conclude_stage(context: SessionContext, deliberation: Deliberation, result: 
         context.ledger.save_cursor(context.session, state.model_dump(mode="json"))
 
 
-def _decide(context: SessionContext, deliberation: Deliberation, label: str, before: Head | None) -> None:
+def _decide(context: SessionContext, deliberation: Deliberation, label: StageLabel, before: Head | None) -> None:
     standing, settings = standing_of(context, label, before), context.settings.trigger
     why = trigger(standing, settings)
     if why is None:

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from learning_signal.marl.gate.stage import stage_label
+from learning_signal.marl.gate.stage import StageLabel, stage_label
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.marl.shaping.config import MAX_BETA, MAX_TERMS, MAX_WEIGHT
 from learning_signal.marl.shaping.expression import FUNCTIONS, MAX_NODES
@@ -34,7 +34,7 @@ def brief(context: SessionContext, role: Role) -> str:
     return f"{HEADINGS[role]}\n{json.dumps(contents[role](context))}"
 
 
-def stage_of(context: SessionContext) -> str:
+def stage_of(context: SessionContext) -> StageLabel:
     """The label of the present stage, from the query evaluations of the main run."""
     points = [
         (evaluation.env_steps, evaluation.sparse_return, evaluation.mean_progress)

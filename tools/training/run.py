@@ -40,7 +40,7 @@ class Control(Protocol):
 
     pausing: bool
 
-    def bind(self, on_abort: Callable[[], None]) -> None:
+    def bind(self, on_abort: Callable[[], object]) -> None:
         """Say what is to be done when everything has to stop at once."""
 
 
@@ -176,7 +176,8 @@ class _Run:
         trainer = Trainer(pool, store, self.ledger, self.session, self.settings.run)
         work = asyncio.ensure_future(self._chain(trainer))
         self.control.bind(lambda: work.cancel())
-        status, reason = "failed", "The program failed; this is a bug: see the traceback."
+        status = "failed"
+        reason: str | None = "The program failed; this is a bug: see the traceback."
         try:
             finished = await lifecycle.while_alive(self.ledger, self.session, work)
             status, reason = ("done", None) if finished else ("paused", "Paused on request.")

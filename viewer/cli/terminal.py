@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
@@ -73,10 +72,8 @@ def log_to(shown: Console, verbose: bool = False) -> None:
 def tell(lines: Sequence[str]) -> None:
     """Print lines on standard error: what a stored session or policy would use."""
     for line in lines:
-        err.print(Text(_INDENT.match(line).group() + clean(line)), soft_wrap=True)
-
-
-_INDENT = re.compile(" *")
+        indent = " " * (len(line) - len(line.lstrip(" ")))
+        err.print(Text(indent + clean(line)), soft_wrap=True)
 
 
 def show_traceback() -> None:

@@ -85,7 +85,7 @@ class StudyView:
         """Show that ``done`` env steps of all cells are done."""
         with self._lock:
             facts = f"{self._ended} of {self._cells} runs, {done / 1e6:.2f} of {self._total / 1e6:.2f} M env steps"
-            if self._bar is not None:
+            if self._bar is not None and self._task is not None:
                 self._bar.update(self._task, completed=done, facts=facts)
             elif time.monotonic() - self._said >= EVERY_SECONDS:
                 self._said = time.monotonic()

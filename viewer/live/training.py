@@ -85,7 +85,7 @@ class TrainingView:
             while self._reports[0][0] < now - RATE_SECONDS and len(self._reports) > 2:
                 self._reports.pop(0)
             facts = self._facts(done, latest)
-            if self._bar is not None:
+            if self._bar is not None and self._task is not None:
                 self._bar.update(self._task, completed=done, facts=facts)
             elif now - self._said >= EVERY_SECONDS:
                 self._said = now

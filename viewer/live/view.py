@@ -28,7 +28,8 @@ class Details:
     """Reads the bodies of an event from the ledger, once there is one."""
 
     def __init__(self, ledger: Path | None) -> None:
-        self._ledger, self._reader = ledger, None
+        self._ledger = ledger
+        self._reader: Reader | None = None
 
     def of(self, row: Mapping[str, Any]) -> Entry | None:
         """What belongs to an event; None where the view has no ledger or the event needs no bodies."""

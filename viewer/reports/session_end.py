@@ -105,7 +105,8 @@ def _costs(costs: Mapping[str, Any], budget: Mapping[str, Mapping[str, float]]) 
     steps.append(f"; {duration(costs.get('wall_seconds'))}")
     if costs.get("compute_seconds") is not None:
         steps.append(f" ({duration(costs['compute_seconds'])} of computing)")
-    tokens_in, tokens_out = costs.get("tokens_in") or {}, costs.get("tokens_out") or {}
+    tokens_in: Any = costs.get("tokens_in") or {}
+    tokens_out: Any = costs.get("tokens_out") or {}
     lines = [steps]
     if isinstance(tokens_in, Mapping) and isinstance(tokens_out, Mapping):
         agents = list(dict.fromkeys([*tokens_in, *tokens_out]))
