@@ -290,13 +290,13 @@ def test_every_task_that_is_named_exists(name: str) -> None:
 
 
 def sources() -> list[Path]:
-    rooms = ("agents", "ledger", "marl", "tools", "viewer")
+    rooms = ("agents", "commands", "ledger", "marl", "tools", "viewer")
     return [*ROOT.glob("*.py"), *(path for room in rooms for path in (ROOT / room).rglob("*.py"))]
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_path_exists(page: str) -> None:
-    named = re.findall(r"`((?:agents|bench|docs|ledger|marl|prompts|tests|tools|viewer)/[\w./-]*)`", PAGES[page])
+    named = re.findall(r"`((?:agents|bench|commands|docs|ledger|marl|prompts|tests|tools|viewer)/[\w./-]*)`", PAGES[page])
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
