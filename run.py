@@ -63,6 +63,17 @@ for command in (
 ):
     app.command()(command)
 
+READING = {"tasks", "backends", "explain", "log"}
+"""Commands that start at once: they log nothing, or see to it themselves."""
+
+
+@app.callback()
+def prepare(context: typer.Context) -> None:
+    """Show what is logged as one line, not as loguru would, before anything is loaded that logs."""
+    if context.invoked_subcommand not in READING:
+        log_to(err)
+
+
 log_app = typer.Typer(help="Read the log: list, show, search or verify sessions.")
 app.add_typer(log_app, name="log")
 log_app.command("list")(log_commands.log_list)
@@ -74,7 +85,6 @@ log_app.command("verify")(verification.log_verify)
 
 def run(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    log_to(err)
     try:
         result = app(args=arguments, standalone_mode=False, prog_name=NAME)
         return result if isinstance(result, int) else 0

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import Annotated
 
 import typer
 
 from learning_signal.viewer.cli.options import AsJson
-from learning_signal.viewer.cli.terminal import out, show_json
+from learning_signal.viewer.cli.terminal import err, log_to, out, show_json
 
 
 def backends(
@@ -22,9 +21,12 @@ def backends(
     from learning_signal.viewer.reports.log import plain_data
 
     if check is not None:
+        import asyncio
+
         from learning_signal.agents.model.specs import parse_spec
         from learning_signal.agents.model.trial import check as try_backend
 
+        log_to(err)
         result = plain_data(asyncio.run(try_backend(parse_spec(check))))
         if as_json:
             show_json(result)

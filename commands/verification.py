@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from learning_signal.viewer.cli.options import LEDGER, AsJson, Ledger
-from learning_signal.viewer.cli.terminal import out, show_json
+from learning_signal.viewer.cli.terminal import err, log_to, out, show_json
 
 
 def log_verify(ledger: Ledger = LEDGER, as_json: AsJson = False) -> int:
@@ -13,6 +13,7 @@ def log_verify(ledger: Ledger = LEDGER, as_json: AsJson = False) -> int:
     from learning_signal.marl.gate.recompute import recompute
     from learning_signal.viewer.reports.log import plain_data, render_findings
 
+    log_to(err)
     with Reader.open(ledger) as reader:
         findings = verify(reader, recompute)
     if as_json:

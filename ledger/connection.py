@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sqlite3
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from loguru import logger
-from sqlite_utils import Database
-
-from learning_signal.ledger import migrations
 from learning_signal.ledger.errors import LedgerError, sentence
+from learning_signal.ledger.schema import APPLICATION_ID, VERSION
+
+if TYPE_CHECKING:  # it loads numpy where it finds it: a reader must not wait for that
+    from sqlite_utils import Database
 
 BUSY_SECONDS = 10.0
 """How long a write waits for another session that is writing to the same ledger."""
@@ -25,6 +26,10 @@ def open_to_write(path: Path) -> Database:
     Raises:
         LedgerError: the place is not writable, or the file is not a ledger, or a newer program wrote it.
     """
+    from sqlite_utils import Database
+
+    from learning_signal.ledger import migrations
+
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         raise LedgerError(
             f"This Python has SQLite {sqlite3.sqlite_version}, the ledger needs "
@@ -45,7 +50,7 @@ def open_to_write(path: Path) -> Database:
         use_wal(connection, path)
         connection.execute("PRAGMA foreign_keys = ON")
         db = Database(connection)
-        if found < migrations.version():
+        if found < VERSION:
             migrations.apply(db)
         return db
     except sqlite3.Error as error:
@@ -75,9 +80,9 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(location, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
         connection.execute("PRAGMA query_only = ON")
         found = refuse_strangers(connection, path, empty_is_fine=False)
-        if found < migrations.version():
+        if found < VERSION:
             raise LedgerError(
-                f"The ledger {path} has version {found}, this program reads version {migrations.version()}; "
+                f"The ledger {path} has version {found}, this program reads version {VERSION}; "
                 "start or resume a session on it once, which brings it up to date."
             )
         return connection
@@ -107,14 +112,14 @@ def refuse_strangers(connection: sqlite3.Connection, path: Path, *, empty_is_fin
     (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if empty_is_fine and application == 0 and objects == 0:
         return 0
-    if application != migrations.APPLICATION_ID:
+    if application != APPLICATION_ID:
         raise LedgerError(
             f"The file {path} is an SQLite database but not a ledger; give the path of a ledger or of a new file."
         )
-    if found > migrations.version():
+    if found > VERSION:
         raise LedgerError(
             f"The ledger {path} has version {found}, this program knows versions up to "
-            f"{migrations.version()}; update the program, or use another ledger."
+            f"{VERSION}; update the program, or use another ledger."
         )
     return found
 
@@ -131,6 +136,8 @@ def use_wal(connection: sqlite3.Connection, path: Path) -> None:
         return
     connection.execute("PRAGMA journal_mode = DELETE")
     connection.execute("PRAGMA synchronous = FULL")
+    from loguru import logger
+
     logger.warning(
         "The file system of {} refuses SQLite's write-ahead log; "
         "the ledger works without it, but a live view may wait.",

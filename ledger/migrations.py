@@ -9,10 +9,7 @@ from functools import cache
 
 from sqlite_utils import Database, Migrations
 
-from learning_signal.ledger.schema import FIRST
-
-APPLICATION_ID = 0x4D4C6564
-"""``PRAGMA application_id`` of every ledger, so that another program's database is never taken for one."""
+from learning_signal.ledger.schema import APPLICATION_ID, FIRST
 
 APPEND_ONLY = (
     "bodies",

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+APPLICATION_ID = 0x4D4C6564
+"""``PRAGMA application_id`` of every ledger, so that another program's database is never taken for one."""
+VERSION = 1
+"""``PRAGMA user_version`` of a ledger that has every migration. Known here, a reader need not load the migrations."""
+
 FIRST = """
 CREATE TABLE bodies (                          -- long texts, stored once: messages, prompts, results, JSON
     id INTEGER PRIMARY KEY,                    -- a lasting row number: the full-text index points to it

@@ -10,10 +10,12 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:  # a list of the tasks must not wait for what draws them
+    from PIL import Image
 
 Colour = Literal["agent", "other", "goal", "done", "wall", "floor", "ink"]
 """agent: who learns; other: who does not; goal: what is wanted; done: a goal that is met; the rest is scenery."""
@@ -95,6 +97,8 @@ def _lines(picture: Picture, width: int) -> list[str]:
 
 def _image(picture: Picture, width: int, lines: int) -> Image.Image:
     """An RGB image with room for so many lines of caption."""
+    from PIL import Image, ImageDraw, ImageFont
+
     height = round(width * picture.height / picture.width)
     image = Image.new("RGB", (width, height + LINE_HEIGHT * lines + (LINE_HEIGHT // 2 if lines else 0)), PAPER)
     if picture.pixels is None:
@@ -108,6 +112,8 @@ def _image(picture: Picture, width: int, lines: int) -> Image.Image:
 
 
 def _drawn(picture: Picture, width: int, height: int) -> Image.Image:
+    from PIL import Image, ImageDraw, ImageFont
+
     image = Image.new("RGB", (width, height), PAPER)
     draw, scale = ImageDraw.Draw(image), width / picture.width
     for shape in picture.shapes:
@@ -130,6 +136,8 @@ def _indexed(image: Image.Image, shapes: bool) -> Image.Image:
     """The image in at most 256 colours: of shapes exactly theirs and their blends, of pixels those that fit best."""
     if not shapes:
         return image.quantize(256)
+    from PIL import Image
+
     # Pillow's own look-up in a given palette is approximate: white paper would turn grey.
     place = np.array([1 << 16, 1 << 8, 1], np.int32)
     seen = np.array([colour for _, colour in image.getcolors(image.width * image.height)])

@@ -28,6 +28,7 @@ from learning_signal.ledger.read.explain import cited_evidence, explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.search import search
 from learning_signal.ledger.read.verify import verify
+from learning_signal.ledger.schema import VERSION
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.gate.recompute import recompute
 from tests.support.ledger_samples import SAMPLE_ID, write_sample_session
@@ -344,7 +345,7 @@ def test_migrating_twice_changes_nothing_and_a_fresh_ledger_is_up_to_date(tmp_pa
         assert ledger.rows("PRAGMA foreign_keys")[0]["foreign_keys"] == 1
         assert ledger.rows("PRAGMA journal_mode")[0]["journal_mode"] == "wal"
     assert schema(path) == first
-    assert count_applied(path) == migrations.version()
+    assert count_applied(path) == migrations.version() == VERSION
 
 
 def count_applied(path: Path) -> int:

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from loguru import logger
 
 from learning_signal.viewer.cli.options import LEDGER, AsJson, ByAgent, ByKind, ByRound, Ledger, Session, whole
-from learning_signal.viewer.cli.terminal import out, show_json
+from learning_signal.viewer.cli.terminal import err, log_to, out, show_json
 
 
 def log_list(
@@ -24,6 +23,9 @@ def log_list(
     with Reader.open(ledger) as reader:
         rows, strange = reader.sessions(limit=limit), reader.strange_sessions()
     if strange:
+        from loguru import logger
+
+        log_to(err)
         logger.warning(
             "Left out: {} session(s) with an id such as {!r}, expected ids like 20261122-154501-k3f, as this program "
             "writes them; ask whoever gave you the log.",

@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from loguru import logger
 from rich.console import Console
 from rich.segment import Segment
 from rich.text import Text
@@ -59,6 +58,8 @@ def show_json(data: Any) -> int:
 
 def log_to(shown: Console, verbose: bool = False) -> None:
     """Send log messages to ``shown``: above the live area while there is one."""
+    from loguru import logger  # it takes a third of the time in which --help is there
+
     logger.remove()
     logger.add(
         lambda message: shown.print(Text(clean(str(message), lines=True).rstrip(), "dim"), soft_wrap=True),
