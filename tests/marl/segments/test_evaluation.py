@@ -34,15 +34,27 @@ def decided(task, seed: int = 0, memory: str = "none") -> Policy:
     return policy
 
 
+class _Remembering(Cue):
+    """Remembers the seeds of its episodes."""
+
+    def reset(self, seeds, where=None):
+        self.seeds = np.array(seeds)
+        return super().reset(seeds, where)
+
+
+def seeds_of(run: RunSettings) -> list[int]:
+    """The seeds of the episodes that an evaluation plays, set after set."""
+    task = _Remembering(3 * N)
+    Evaluator(run, task).evaluate(decided(task), 0, record=False)
+    return task.seeds.tolist()
+
+
 def test_the_three_sets_are_disjoint_and_always_the_same():
+    seeds = seeds_of(settings())
+    assert len(set(seeds)) == 3 * N and seeds_of(settings()) == seeds
+    assert not set(seeds_of(settings().model_copy(update={"evaluation_seed": 1}))) & set(seeds)
     task = Cue(3 * N)
-    evaluator = Evaluator(settings(), task)
-    assert len(set(evaluator._seeds.tolist())) == 3 * N
-    again = Evaluator(settings(), Cue(3 * N))
-    assert np.array_equal(evaluator._seeds, again._seeds)
-    other = Evaluator(settings().model_copy(update={"evaluation_seed": 1}), Cue(3 * N))
-    assert not set(other._seeds.tolist()) & set(evaluator._seeds.tolist())
-    policy = decided(task)
+    evaluator, policy = Evaluator(settings(), task), decided(task)
     first, _ = evaluator.evaluate(policy, 10, record=False)
     repeated, _ = evaluator.evaluate(policy, 10, record=True)
     assert first == repeated and [one.set for one in first] == list(SETS)
