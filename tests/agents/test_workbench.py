@@ -433,7 +433,7 @@ def test_every_call_of_an_agent_reaches_the_ledger(ledger, name, arguments, stat
             workbench=_SessionContext().bench(ledger),
             system_message="You are the critic.",
         )
-        return await asyncio.wait_for(agent.run(task="Go."), 2.0)
+        return await asyncio.wait_for(agent.run(task="Go."), 30.0)
 
     outcome = asyncio.run(main())
     (event,) = [message for message in outcome.messages if isinstance(message, ToolCallExecutionEvent)]
@@ -450,7 +450,7 @@ def test_a_plain_assistant_agent_loses_such_calls(ledger):
         agent = AssistantAgent(
             "critic", _Scripted(reply), workbench=_SessionContext().bench(ledger), system_message="x"
         )
-        await asyncio.wait_for(agent.run(task="Go."), 2.0)
+        await asyncio.wait_for(agent.run(task="Go."), 30.0)
 
     asyncio.run(main())
     assert calls_made(ledger) == []
@@ -464,7 +464,7 @@ def test_an_agent_whose_tool_is_cancelled_goes_on(ledger):
         running = asyncio.ensure_future(agent.run(task="Go.", cancellation_token=token))
         await asyncio.sleep(0.1)
         token.cancel()
-        return await asyncio.wait_for(running, 1.0)
+        return await asyncio.wait_for(running, 30.0)
 
     assert "was interrupted" in asyncio.run(main()).messages[-1].content
 
@@ -494,7 +494,7 @@ def test_a_phase_over_http_resumes_without_asking_or_doing_anything_twice(ledger
         agent = ToolAgent("critic", client, workbench=bench, system_message="x", max_tool_iterations=1)
         for step in range(4):
             call_context.step = str(step)
-            await asyncio.wait_for(agent.run(task="Go." if step == 0 else None), 2.0)
+            await asyncio.wait_for(agent.run(task="Go." if step == 0 else None), 30.0)
         await client.close()
         return context, bench.finished, json.dumps(await agent.save_state())
 
