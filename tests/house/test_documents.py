@@ -296,7 +296,8 @@ def sources() -> list[Path]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_path_exists(page: str) -> None:
-    named = re.findall(r"`((?:agents|bench|commands|docs|ledger|marl|prompts|tests|tools|viewer)/[\w./-]*)`", PAGES[page])
+    rooms = "agents|bench|commands|docs|ledger|marl|prompts|tests|tools|viewer"
+    named = re.findall(rf"`((?:{rooms})/[\w./-]*)`", PAGES[page])
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
