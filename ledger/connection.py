@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from learning_signal.ledger.errors import LedgerError, sentence
@@ -121,7 +122,16 @@ def refuse_strangers(connection: sqlite3.Connection, path: Path, *, empty_is_fin
             f"The ledger {path} has version {found}, this program knows versions up to "
             f"{VERSION}; update the program, or use another ledger."
         )
-    return found
+    return int(found)
+
+
+def bound(sql: str, parameters: Iterable[Any]) -> tuple[Any, ...] | dict[str, Any]:
+    """``parameters`` as SQLite's module takes them: numbered placeholders (``?1``) are names, here ``1``.
+
+    From Python 3.14 on a sequence is refused for them.
+    """
+    values = tuple(parameters)
+    return {str(number): value for number, value in enumerate(values, start=1)} if "?1" in sql else values
 
 
 def use_wal(connection: sqlite3.Connection, path: Path) -> None:

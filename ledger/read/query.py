@@ -7,9 +7,9 @@ import json
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, overload
 
-from learning_signal.ledger.connection import open_to_read
+from learning_signal.ledger.connection import bound, open_to_read
 from learning_signal.ledger.errors import LedgerError, sentence
 from learning_signal.ledger.ids import is_session_id, refuse_strange_id
 
@@ -39,11 +39,17 @@ class Query:
     def rows(self, sql: str, parameters: Iterable[Any] = ()) -> list[dict[str, Any]]:
         """Run a query and return its rows as dicts."""
         try:
-            cursor = self._connection.execute(sql, tuple(parameters))
+            cursor = self._connection.execute(sql, bound(sql, parameters))
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor]
         except sqlite3.Error as error:
             raise LedgerError(sentence(error, self.path)) from error
+
+    @overload
+    def body(self, address: str) -> str: ...
+
+    @overload
+    def body(self, address: None) -> None: ...
 
     def body(self, address: str | None) -> str | None:
         """Return the body with this hash, or None for None."""
@@ -54,7 +60,7 @@ class Query:
             raise LedgerError(
                 f"The ledger {self.path} lacks the body {address}; run verify to see what else is damaged."
             )
-        return found[0]["body"]
+        return str(found[0]["body"])
 
     def json(self, address: str | None) -> Any:
         """Return the JSON body with this hash, or None for None."""
@@ -72,9 +78,9 @@ class Query:
     def session_id(self, id_or_prefix: str = "latest") -> str:
         """The full id of the session with this id or this beginning of one, or of the latest.
 
-         Raises:
-             LedgerError: no session, or more than one, fits; the sentence names the nearest.
-        ."""
+        Raises:
+            LedgerError: no session, or more than one, fits; the sentence names the nearest.
+        """
         known = self._session_ids()
         if not known:
             raise LedgerError(f"The ledger {self.path} has no session yet; start one first.")

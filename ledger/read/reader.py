@@ -73,9 +73,10 @@ class Reader(Query):
         row["status"] = _true_status(row)
         if isinstance(more["task"], str):  # what a resume would train, whatever the column beside it says
             row["task"] = more["task"]
+        counted: dict[str, Any] = training.env_steps(self, session_id)
         return SessionRow(
             **row,
-            **training.env_steps(self, session_id),
+            **counted,
             rounds=more["rounds"] or 0,
             promoted=actions.get("promote", 0),
             kept=actions.get("keep", 0),
@@ -89,7 +90,10 @@ class Reader(Query):
     def config(self, session: str = "latest") -> dict[str, Any]:
         """The whole configuration a session was started with."""
         session_id = self.session_id(session)
-        return self.json(self.rows("SELECT config FROM sessions WHERE id = ?", (session_id,))[0]["config"])
+        config: dict[str, Any] = self.json(
+            self.rows("SELECT config FROM sessions WHERE id = ?", (session_id,))[0]["config"]
+        )
+        return config
 
     def cursor(self, session: str = "latest") -> dict[str, Any] | None:
         """Where a session stands, None before its first step."""
@@ -210,5 +214,5 @@ class Reader(Query):
 def _true_status(row: dict[str, Any]) -> str:
     """The stored status, or interrupted where the process that should be running is gone."""
     if row["status"] != "running" or process_lives(row["host"], row["pid"], row["heartbeat_at"]):
-        return row["status"]
+        return str(row["status"])
     return "interrupted"

@@ -57,11 +57,12 @@ def main_run(reader: Query, session: str) -> list[MainRunRow]:
 
 def lineage(reader: Query, session: str) -> list[SegmentRow]:
     """The segments HEAD rests on, oldest first."""
-    moves, used, line = main_run(reader, session), segments(reader, session), []
+    moves, used = main_run(reader, session), segments(reader, session)
+    line: list[SegmentRow] = []
     current = moves[-1].segment if moves else None
     while current is not None:
         line.append(current)
-        current = used.get(current.parent)
+        current = None if current.parent is None else used.get(current.parent)
     return line[::-1]
 
 

@@ -245,7 +245,8 @@ def _inputs(
             rows = [evaluations.get((seed["segment"], seed["episode_set"], at)) for at in seed["evaluations"]]
             for name in ("sparse_return", "progress"):
                 values = [None if row is None else getattr(row, name) for row in rows]
-                expected = None if None in values or not values else _mean(values)
+                known = [value for value in values if value is not None]
+                expected = _mean(known) if known and len(known) == len(values) else None
                 if not _same(seed[name], expected):
                     problem = f"{name} of {arm}, seed {index + 1}, is {seed[name]}, its evaluations give {expected}"
                     findings.append(Finding("comparisons", comparison.id, problem))
@@ -290,7 +291,7 @@ def _same(found: Any, expected: Any) -> bool:
     numbers = all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in (found, expected))
     if numbers:
         return math.isclose(found, expected, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
-    return found == expected
+    return bool(found == expected)
 
 
 def _mean(values: list[float]) -> float:

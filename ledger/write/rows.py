@@ -14,6 +14,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from learning_signal.ledger.canonical import BodyHash, canonical_json, content_hash, plain, storable
+from learning_signal.ledger.connection import bound
 from learning_signal.ledger.errors import LedgerError, SessionTaken, sentence
 from learning_signal.ledger.migrations import COMPLETED_LATER
 from learning_signal.ledger.write.clock import SessionClock, now
@@ -106,7 +107,7 @@ class RowWriter:
         To be called inside a transaction: until its end nobody can take the session over.
         """
         for session_id, run in self.clock.runs().items():
-            row = self.row("sessions", session_id)
+            row = self.required_row("sessions", session_id)
             if row["run_token"] != run.token:
                 raise SessionTaken(
                     f"Session {session_id} was taken over by process {row['pid']} on {row['host']}; this process stops."
@@ -139,7 +140,7 @@ class RowWriter:
         try:
             if many:
                 return connection.executemany(sql, parameters)
-            return connection.execute(sql, tuple(parameters))
+            return connection.execute(sql, bound(sql, parameters))
         except sqlite3.Error as error:
             raise LedgerError(sentence(error, self.path)) from error
 
@@ -209,7 +210,7 @@ class RowWriter:
             marks = ", ".join("?" * len(stored))
             cursor = self._execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", stored.values())
             if table == "events":
-                self._touched.append(cursor.lastrowid)
+                self._touched.append(int(cursor.lastrowid or 0))
             keys = self._keys[table]
             if keys == ["id"] or keys == ["seq"]:
                 return stored.get(keys[0], cursor.lastrowid)

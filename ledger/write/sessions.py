@@ -80,7 +80,7 @@ class SessionWriter(RowWriter):
                 run_token=token,
                 heartbeat_at=now(),
             )
-            self.clock.start(session_id, row["wall_seconds"], token)
+            self.clock.start(session_id, self.required_row("sessions", session_id)["wall_seconds"], token)
             self.interrupt_pending(session_id)
 
     def _refuse_to_resume(self, session_id: str, row: dict[str, Any] | None, code_version: str) -> None:

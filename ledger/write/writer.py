@@ -56,7 +56,7 @@ class Ledger(SessionWriter):
         ref: tuple[str, Any] | None = None,
     ) -> int:
         """Add an event to the session's story, return its number; ``ref`` is the (table, id) it is about."""
-        return self.add(
+        number: int = self.add(
             "events",
             session_id=session_id,
             round=round,
@@ -67,12 +67,13 @@ class Ledger(SessionWriter):
             title=title,
             **_reference(ref),
         )
+        return number
 
     def complete_event(
         self, seq: int, status: str, title: str | None = None, ref: tuple[str, Any] | None = None
     ) -> None:
         """Give a pending event its final status, and a new title or reference where one is given."""
-        changes = {} if title is None else {"title": title}
+        changes: dict[str, str | None] = {} if title is None else {"title": title}
         if ref is not None:
             changes |= _reference(ref)
         self.complete("events", seq, status=status, **changes)
@@ -116,7 +117,7 @@ class Ledger(SessionWriter):
     def add_decision(self, session_id: str, **row: Any) -> str:
         """Add the next decision of a session, chained to the one before, and return its id."""
         with self._writing("add decision"):
-            return self.add("decisions", **chained(self, session_id, row))
+            return str(self.add("decisions", **chained(self, session_id, row)))
 
 
 def _reference(ref: tuple[str, Any] | None) -> dict[str, str | None]:

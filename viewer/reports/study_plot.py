@@ -14,6 +14,9 @@ WIDTH, HEIGHT = 420, 280
 LEFT, TOP, GAP, BOTTOM, LEGEND = 56, 44, 48, 46, 120
 FONT = 'font-family="system-ui, sans-serif" font-size="12"'
 
+BandPoint = tuple[float, float, float | None, float | None]
+"""Env steps, mean, and the interval's ends, which a single run does not have."""
+
 
 def draw(report: Mapping[str, Any]) -> str:
     """An SVG document of the report on a study (plain data); arms without a number are named and not drawn."""
@@ -41,7 +44,7 @@ def draw(report: Mapping[str, Any]) -> str:
     return "\n".join([*parts, "</g>", "</svg>", ""])
 
 
-def _axis(points: Sequence[Sequence[float | None]], max_return: float) -> tuple[float, float]:
+def _axis(points: Sequence[BandPoint], max_return: float) -> tuple[float, float]:
     """The least and the largest return of a panel: from 0, or from below it where a mean is negative, in four round
     steps.
     """
@@ -80,7 +83,7 @@ def _axes(task: str, longest: int, axis: tuple[float, float], label: bool) -> li
     return parts
 
 
-def _line(points: Sequence[Sequence[float | None]], longest: int, axis: tuple[float, float], colour: str) -> list[str]:
+def _line(points: Sequence[BandPoint], longest: int, axis: tuple[float, float], colour: str) -> list[str]:
     """The mean as a line and its interval, where there is one, as a band inside the panel."""
     bottom, top = axis
 
@@ -92,7 +95,7 @@ def _line(points: Sequence[Sequence[float | None]], longest: int, axis: tuple[fl
     line = f'<polyline points="{mean}" fill="none" stroke="{colour}" stroke-width="2"/>'
     if points[0][2] is None:
         return [line]
-    upper = [at(steps, high) for steps, _, _, high in points]
-    lower = [at(steps, low) for steps, _, low, _ in points]
+    upper = [at(steps, high) for steps, _, _, high in points if high is not None]
+    lower = [at(steps, low) for steps, _, low, _ in points if low is not None]
     band = f'<polygon points="{" ".join(upper + lower[::-1])}" fill="{colour}" fill-opacity="0.12"/>'
     return [band, line]
