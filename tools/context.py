@@ -10,7 +10,7 @@ from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.segments.segment import round_up
 from learning_signal.marl.tasks.base import TaskSpec
 from learning_signal.tools.contracts import Candidate
-from learning_signal.tools.plan.rungs import rung_lengths
+from learning_signal.tools.plan.cost import rung_lengths
 from learning_signal.tools.plan.settings import SessionSettings
 from learning_signal.tools.state import Head, Round, SessionState, VerdictRecord
 from learning_signal.tools.trainer import Trainer

@@ -7,13 +7,14 @@ reach the terminal either: the consoles of ``viewer.cli.terminal`` show only wha
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
+
+from learning_signal.ledger.wording import amount
 
 MISSING = "-"
 AGENT_STYLES = {
@@ -130,17 +131,7 @@ def duration(seconds: float | None) -> str:
 
 def limit_text(name: str, value: float) -> str:
     """An amount of what a budget limits (``env_steps``, ``tokens``, ``time`` in seconds, ``usd``): ``3.2 M tokens``."""
-    if name == "time":
-        return duration(value)
-    if name == "usd":
-        if value >= 0.1 or value <= 0:
-            return f"{value:.2f} USD"
-        # Two digits: a few tokens cost less than a cent.
-        return f"{value:.{1 - math.floor(math.log10(value))}f}".rstrip("0") + " USD"
-    for factor, letter in ((1e6, " M"), (1e3, " k")):
-        if value >= factor:
-            return f"{value / factor:.3g}{letter} {clean(name).replace('_', ' ')}"
-    return f"{value:g} {clean(name).replace('_', ' ')}"
+    return amount(clean(name), value)
 
 
 def sparkline(values: Iterable[float | None], width: int = 16) -> str:

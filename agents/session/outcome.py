@@ -47,6 +47,8 @@ class SessionOutcome:
     costs: dict[str, Any]
     budget: dict[str, dict[str, float]]
     """Of each limit: spent and limit, in env steps, tokens, seconds and USD. Empty where nothing is limited."""
+    budget_needed: str | None
+    """Where the budget is used up: one that would do, as ``--budget`` takes it."""
     final_policy: str | None
     final_shaping: str | None
     ledger: str
@@ -56,7 +58,9 @@ class SessionOutcome:
         return asdict(self)
 
 
-def outcome_of(settings: SessionSettings, ledger: Path, session: str, state: SessionState) -> SessionOutcome:
+def outcome_of(
+    settings: SessionSettings, ledger: Path, session: str, state: SessionState, budget_needed: str | None = None
+) -> SessionOutcome:
     """The outcome of a session as its ledger and its state tell it."""
     with Reader.open(ledger) as reader:
         row, costs, decisions = reader.session(session), reader.costs(session), reader.decisions(session)
@@ -106,6 +110,7 @@ def outcome_of(settings: SessionSettings, ledger: Path, session: str, state: Ses
             "compute_seconds": costs.compute_seconds,
         },
         budget={name: {"spent": spent[name], "limit": limit} for name, limit in state.budget.limits().items()},
+        budget_needed=budget_needed,
         final_policy=_existing(folder / POLICY),
         final_shaping=_existing(folder / SHAPING),
         ledger=str(ledger),

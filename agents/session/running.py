@@ -35,7 +35,7 @@ from learning_signal.tools.context import SessionContext
 from learning_signal.tools.plan.settings import SessionSettings
 from learning_signal.tools.round.briefs import head_card
 from learning_signal.tools.round.speculation import finish
-from learning_signal.tools.round.spending import afford_segments
+from learning_signal.tools.round.spending import OutOfBudget, afford_segments
 from learning_signal.tools.state import Head, SessionState
 from learning_signal.tools.trainer import Trainer
 
@@ -74,6 +74,7 @@ class RunningSession:
         """Run until the end, a pause, an abort, or an error that a resume may overcome."""
         status = "failed"
         reason: str | None = "The program failed; this is a bug: see the traceback."
+        budget_needed: str | None = None
         try:
             async with self._opened() as (context, deliberation):
                 loop = asyncio.ensure_future(self._loop(context, deliberation))
@@ -87,6 +88,7 @@ class RunningSession:
                         raise
                 except (BackendError, CannotGoOn) as error:
                     status, reason = "paused", str(error)
+                    budget_needed = error.budget if isinstance(error, OutOfBudget) else None
                 except SessionError as error:
                     status, reason = "failed", str(error)
         except BaseException as error:
@@ -94,7 +96,7 @@ class RunningSession:
                 lifecycle.end(self.ledger, self.identity, "session", status, str(error) or reason)
             raise
         lifecycle.end(self.ledger, self.identity, "session", status, reason)
-        return outcome_of(self.settings, self.ledger.path, self.identity, self.state)
+        return outcome_of(self.settings, self.ledger.path, self.identity, self.state, budget_needed)
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[tuple[SessionContext, Deliberation]]:

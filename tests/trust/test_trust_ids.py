@@ -16,8 +16,9 @@ from learning_signal.ledger.ids import is_session_id, new_session_id
 from learning_signal.ledger.read.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
+from learning_signal.ledger.wording import resume_command
 from learning_signal.ledger.write.writer import Ledger
-from learning_signal.viewer.reports.next_steps import after_session, after_training, resume_command
+from learning_signal.viewer.reports.next_steps import after_session, after_training
 from tests.support.ledger_samples import SAMPLE_ID, write_sample_session
 
 OTHER_ID = "20261123-101112-abc"
@@ -169,7 +170,7 @@ def test_commands_to_paste_are_quoted(name):
     }
     commands = [command for _, command in (*after_session(outcome, ledger), *after_training(outcome, ledger))]
     ours = [command for command in commands if "session --agent" not in command]
-    assert len(ours) == 7
+    assert len(ours) == 8
     for command in ours:
         words = shlex.split(command)
         assert words[-2:] == ["--ledger", str(ledger)]
@@ -177,18 +178,20 @@ def test_commands_to_paste_are_quoted(name):
 
 
 @pytest.mark.parametrize(
-    ("said", "budget"),
+    "said",
     [
-        (" --budget tokens=300k,usd=2.50", " --budget tokens=300k,usd=2.50"),
-        (" --budget tokens=300k; touch PWNED", ""),
-        (" --budget $(touch PWNED)", ""),
-        ("; touch PWNED", ""),
-        ("", ""),
+        " --budget tokens=300k,usd=2.50",
+        " --budget tokens=300k; touch PWNED",
+        " --budget $(touch PWNED)",
+        "; touch PWNED",
+        "",
     ],
 )
-def test_nothing_but_a_budget_is_taken_from_a_reason(said, budget):
+@pytest.mark.parametrize(("needed", "budget"), [(None, ""), ("usd=2.50", " --budget usd=2.50")])
+def test_nothing_is_taken_from_a_reason(said, needed, budget):
     """A reason may quote a server, and what a server says may look like a command."""
     command = resume_command(SAMPLE_ID, Path("runs/ledger.db"))
     outcome = {"session_id": SAMPLE_ID, "status": "paused", "stop_reason": f"It stopped; go on with: {command}{said}"}
+    outcome["budget_needed"] = needed
     ((_, shown),) = [each for each in after_session(outcome, Path("runs/ledger.db")) if "resume" in each[1]]
     assert shown == command + budget

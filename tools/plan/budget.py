@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from learning_signal.ledger.wording import UNITS, amount, short
 from learning_signal.marl.settings import Frozen
 
-UNITS = {"env_steps": "env steps", "tokens": "tokens", "time": "", "usd": "USD"}
 _EXAMPLES = {"env_steps": "5e6, 2M or 200k", "tokens": "5e6, 2M or 200k", "time": "30m, 1h30m or 90s", "usd": "2.50"}
 _EXPONENTS = {"k": "e3", "M": "e6", "G": "e9"}
 _TIME = re.compile(r"(?:([0-9.]+)h)?(?:([0-9.]+)m)?(?:([0-9.]+)s)?")
@@ -150,33 +150,6 @@ def refuse_spent(limits: Mapping[str, float], spent: Mapping[str, float]) -> Non
                 f"Found a budget of {amount(name, limit)}, expected more than the {amount(name, spent[name])} that are "
                 f"spent already: write for example {name.replace('_', '-')}={_enough(name, spent[name] * 1.1)}."
             )
-
-
-def amount(name: str, value: float) -> str:
-    """A number of a limit for a reader: ``1.5 M env steps``, ``1 h 30 min``, ``2.50 USD``, ``0.0042 USD``."""
-    if name == "time":
-        minutes, seconds = divmod(math.ceil(value), 60)
-        hours, minutes = divmod(minutes, 60)
-        parts = [f"{hours} h" if hours else "", f"{minutes} min" if minutes else "", f"{seconds} s" if seconds else ""]
-        return " ".join(part for part in parts if part) or "0 s"
-    if name == "usd":
-        return f"{_dollars(value)} USD"
-    return f"{short(value)} {UNITS[name]}"
-
-
-def short(value: float) -> str:
-    """A count in short: ``950``, ``12.3 k``, ``1.75 M``."""
-    for factor, letter in ((1e6, "M"), (1e3, "k")):
-        if value >= factor:
-            return f"{value / factor:.2f}".rstrip("0").rstrip(".") + f" {letter}"
-    return f"{value:g}"
-
-
-def _dollars(value: float) -> str:
-    """Cents, and below ten of them two digits: a few tokens cost less than a cent."""
-    if value >= 0.1 or value <= 0:
-        return f"{value:.2f}"
-    return f"{value:.{1 - math.floor(math.log10(value))}f}".rstrip("0")
 
 
 def _enough(name: str, least: float) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, model_validator
 
+from learning_signal.ledger.wording import LEDGER
 from learning_signal.marl.executors.base import ExecutorSettings
 from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.marl.hyperparameters import recommended_lengths
@@ -85,7 +86,7 @@ class SessionSettings(Frozen):
     """Local processes or Ray."""
     store: Path = Path("runs/segments")
     """Where segments (checkpoints and results) are kept, shared by all sessions."""
-    ledger: Path = Path("runs/ledger.db")
+    ledger: Path = LEDGER
     """The SQLite log."""
     twin: bool = False
     """Also train the sparse twin (no shaping) for the same total env steps."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from learning_signal.marl.gate.judges import PAIRED, Judge
 from learning_signal.marl.segments.segment import rollout_size
 from learning_signal.marl.tasks.base import TaskSpec
-from learning_signal.tools.plan.rungs import rung_lengths
+from learning_signal.tools.plan.cost import rung_lengths
 from learning_signal.tools.plan.settings import SessionSettings
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from learning_signal.ledger.wording import short
 from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.segments.segment import SegmentSpec
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Purpose
-from learning_signal.tools.plan.budget import short
 from learning_signal.tools.round.branches import CONTROL, arm_specs
 
 UNUSED = "The round ended without this segment, so it was withdrawn."

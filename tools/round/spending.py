@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import Costs
+from learning_signal.ledger.wording import resume_command
 from learning_signal.marl.segments.segment import SegmentSpec
 from learning_signal.tools.base import CannotGoOn
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.plan.budget import Budget, shortfall
-from learning_signal.tools.plan.settings import SessionSettings
 
 
 class OutOfBudget(CannotGoOn):
-    """The next thing does not fit in the budget; one sentence with the command that goes on."""
+    """The next thing does not fit in the budget; one sentence with the command that goes on.
+
+    ``budget`` is the limit that would do, as ``--budget`` takes it.
+    """
+
+    def __init__(self, sentence: str, budget: str) -> None:
+        super().__init__(sentence)
+        self.budget = budget
 
 
 def spent_so_far(context: SessionContext) -> dict[str, float]:
@@ -71,7 +77,8 @@ def afford(
     found = shortfall(limits, spent, needed, what, a_round)
     if found is not None:
         said, enough = found
-        raise OutOfBudget(f"{said}; go on with: {resume_command(context)} --budget {enough}")
+        command = resume_command(context.session, context.ledger.path, enough)
+        raise OutOfBudget(f"{said}; go on with: {command}", enough)
 
 
 def afford_segments(context: SessionContext, what: str, specs: Sequence[SegmentSpec]) -> None:
@@ -85,10 +92,3 @@ def afford_segments(context: SessionContext, what: str, specs: Sequence[SegmentS
     ]
     if new or not specs:
         afford(context, what, env_steps=sum(spec.env_steps for spec in new), pieces=len(new))
-
-
-def resume_command(context: SessionContext) -> str:
-    """What to type to go on with this session."""
-    default = SessionSettings.model_fields["ledger"].default
-    where = "" if context.ledger.path == default else f" --ledger {shlex.quote(str(context.ledger.path))}"
-    return f"python run.py resume {shlex.quote(context.session)}{where}"

@@ -13,13 +13,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from learning_signal.ledger.wording import short
 from learning_signal.marl.gate.judges import ALWAYS, SINGLE_RUN, Judge
 from learning_signal.marl.paths import inside
 from learning_signal.marl.segments.segment import rollout_size, round_up
 from learning_signal.marl.segments.version import training_version
 from learning_signal.marl.settings import Frozen
 from learning_signal.marl.tasks import make_task
-from learning_signal.tools.plan.budget import BudgetError, parse_budget, short
+from learning_signal.tools.plan.budget import BudgetError, parse_budget
 from learning_signal.tools.plan.cost import RoundCost, round_cost
 from learning_signal.tools.plan.settings import SessionSettings
 from learning_signal.tools.plan.suitability import refuse_unsuitable

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 
 from rich.text import Text
 
+from learning_signal.ledger.wording import resume_command
 from learning_signal.viewer.cli.terminal import STOPPED, err, log_to
-from learning_signal.viewer.reports.next_steps import resume_command
 
 ABORT_SECONDS = 1.5
 """A second Ctrl-C ends the process after this long, whatever it is doing; what was committed is kept."""

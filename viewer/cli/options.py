@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-LEDGER = Path("runs/ledger.db")
+from learning_signal.ledger.wording import LEDGER as LEDGER  # the default of the option below
 
 
 def whole(text: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,20 +10,8 @@ from typing import Any
 from rich.padding import Padding
 from rich.table import Table
 
-from learning_signal.viewer.cli.options import LEDGER
+from learning_signal.ledger.wording import ledger_option, resume_command
 from learning_signal.viewer.text import styled
-
-_BUDGET = re.compile(r" --budget [A-Za-z0-9=.,-]+")
-
-
-def resume_command(session_id: str, ledger: Path) -> str:
-    """What to type to go on with a session."""
-    return f"python run.py resume {shlex.quote(session_id)}{ledger_option(ledger)}"
-
-
-def ledger_option(ledger: Path) -> str:
-    """The option that finds ``ledger`` again, where it is not the default one."""
-    return "" if Path(ledger) == LEDGER else f" --ledger {shlex.quote(str(ledger))}"
 
 
 def after_session(outcome: Mapping[str, Any], ledger: Path) -> list[tuple[str, str]]:
@@ -63,12 +50,9 @@ def command_table(commands: Sequence[tuple[str, str]]) -> Padding:
 def _going_on(outcome: Mapping[str, Any], ledger: Path) -> list[tuple[str, str]]:
     if outcome["status"] == "done":
         return []
-    command = resume_command(outcome["session_id"], ledger)
-    # A budget that is used up says itself what would do; without it, the resume would pause at once. A reason may quote
-    # a server or a log, so nothing but a budget is taken out of it.
-    _, _, options = (outcome.get("stop_reason") or "").partition(command)
-    budget = _BUDGET.fullmatch(options)
-    return [("go on with this session", command + (budget.group() if budget else ""))]
+    # Where the budget is used up: without a larger one the resume would pause at once.
+    command = resume_command(outcome["session_id"], ledger, outcome.get("budget_needed"))
+    return [("go on with this session", command)]
 
 
 def _playing(outcome: Mapping[str, Any], where: str, trained: Any) -> list[tuple[str, str]]:

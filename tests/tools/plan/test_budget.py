@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from pydantic import ValidationError
@@ -15,12 +14,12 @@ from learning_signal.agents.model.prices import price_of, refuse_unpriced
 from learning_signal.agents.model.specs import SpecError, parse_spec
 from learning_signal.agents.session.observer import SessionControl
 from learning_signal.ledger.read.reader import Reader
+from learning_signal.ledger.wording import amount
 from learning_signal.marl.tasks import make_task
-from learning_signal.tools.plan.budget import Budget, BudgetError, Price, amount, parse_budget, refuse_spent, shortfall
+from learning_signal.tools.plan.budget import Budget, BudgetError, Price, parse_budget, refuse_spent, shortfall
 from learning_signal.tools.plan.cost import round_cost
 from learning_signal.tools.plan.sources import SettingsError, gather, prices_of
 from learning_signal.tools.plan.suitability import Unsuitable
-from learning_signal.tools.round.spending import resume_command
 from learning_signal.viewer.cli.terminal import BAD_INPUT
 from learning_signal.viewer.reports.next_steps import after_session
 from learning_signal.viewer.text import limit_text
@@ -178,8 +177,9 @@ def test_the_command_that_goes_on_survives_a_folder_with_a_space():
     done = {"session_id": "S", "status": "paused", "stop_reason": "Paused on request."}
     (_, shown), *_ = after_session(done, Path("my runs/l.db"))
     assert shlex.split(shown)[-2:] == ["--ledger", "my runs/l.db"]
-    context = SimpleNamespace(session="S", ledger=SimpleNamespace(path=Path("my runs/l.db")))
-    assert resume_command(context) == shown, "two rooms write the same command"
+    paused = done | {"budget_needed": "tokens=300k"}
+    (_, more), *_ = after_session(paused, Path("my runs/l.db"))
+    assert more == f"{shown} --budget tokens=300k"
 
 
 def test_a_limit_stops_only_what_uses_it():
@@ -199,7 +199,7 @@ def test_a_session_pauses_before_the_round_that_does_not_fit_and_goes_on_with_mo
     assert outcome.status == "paused"
     assert f"{STAGE_STEPS} env steps spent, round 1 needs" in outcome.stop_reason
     command = f"python run.py resume {outcome.session_id} --ledger {settings.ledger} --budget env-steps="
-    assert command in outcome.stop_reason
+    assert command in outcome.stop_reason and outcome.stop_reason.endswith(f" --budget {outcome.budget_needed}")
     (_, shown), *_ = after_session(outcome.to_dict(), settings.ledger)
     assert shown.startswith(command) and outcome.stop_reason.endswith(shown), "one command is said, and it goes on"
     assert outcome.budget == {"env_steps": {"spent": STAGE_STEPS, "limit": STAGE_STEPS + price - 1}}

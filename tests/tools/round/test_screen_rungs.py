@@ -19,8 +19,7 @@ from learning_signal.ledger.read.verify import verify
 from learning_signal.marl.gate.recompute import recompute
 from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.tools.base import ToolRefused
-from learning_signal.tools.plan.cost import round_cost
-from learning_signal.tools.plan.rungs import rung_lengths, rung_sizes, screen_env_steps
+from learning_signal.tools.plan.cost import round_cost, rung_lengths, rung_sizes, screen_env_steps
 from learning_signal.tools.plan.suitability import Unsuitable, refuse_unsuitable
 from learning_signal.viewer.reports.explain import render_decision
 from tests.support.rules_chat import Chat

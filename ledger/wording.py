@@ -1,0 +1,53 @@
+"""Amounts and commands in words, for the program that writes a ledger and for all that read it.
+
+This room is the only one that both may import: so a limit and the command that goes on read the same everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from pathlib import Path
+
+LEDGER = Path("runs/ledger.db")
+"""Where the log is unless another place is named."""
+UNITS = {"env_steps": "env steps", "tokens": "tokens", "time": "", "usd": "USD"}
+"""The limits of a budget and their units; time is in seconds."""
+
+
+def amount(name: str, value: float) -> str:
+    """A number of a limit for a reader: ``1.5 M env steps``, ``1 h 30 min``, ``2.50 USD``, ``0.0042 USD``."""
+    if name == "time":
+        minutes, seconds = divmod(math.ceil(value), 60)
+        hours, minutes = divmod(minutes, 60)
+        parts = [f"{hours} h" if hours else "", f"{minutes} min" if minutes else "", f"{seconds} s" if seconds else ""]
+        return " ".join(part for part in parts if part) or "0 s"
+    if name == "usd":
+        return f"{_dollars(value)} USD"
+    return f"{short(value)} {UNITS.get(name, name.replace('_', ' '))}"
+
+
+def short(value: float) -> str:
+    """A count in short: ``950``, ``12.3 k``, ``1.75 M``."""
+    for factor, letter in ((1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.2f}".rstrip("0").rstrip(".") + f" {letter}"
+    return f"{value:g}"
+
+
+def resume_command(session: str, ledger: Path, budget: str | None = None) -> str:
+    """What to type to go on with a session, with a new ``budget`` where the old one is used up."""
+    more = f" --budget {shlex.quote(budget)}" if budget else ""
+    return f"python run.py resume {shlex.quote(session)}{ledger_option(ledger)}{more}"
+
+
+def ledger_option(ledger: Path) -> str:
+    """The option that finds ``ledger`` again, where it is not the default one."""
+    return "" if Path(ledger) == LEDGER else f" --ledger {shlex.quote(str(ledger))}"
+
+
+def _dollars(value: float) -> str:
+    """Cents, and below ten of them two digits: a few tokens cost less than a cent."""
+    if value >= 0.1 or value <= 0:
+        return f"{value:.2f}"
+    return f"{value:.{1 - math.floor(math.log10(value))}f}".rstrip("0")
