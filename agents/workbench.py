@@ -49,7 +49,7 @@ class ToolWorkbench(Workbench):
     and ``on_done`` (the session's cursor; told which submission ended the phase, if one did) are one
     commit. A call whose id is already finished in the ledger is answered from there.
 
-    Nothing is ever raised out of a call, because autogen would then wait for ever: an agent reads one
+    No exception leaves a call, because autogen would then hang: an agent reads one
     sentence that begins with ``ERROR:``. Where the session cannot go on (the ledger fails, the disk is
     full), ``failure`` holds the exception; check it after every step.
     """

@@ -35,7 +35,7 @@ _API_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*_API_KEY")
 
 def refused_variable(name: str, environment: Mapping[str, str]) -> str | None:
     """Why no key is read from the variable ``name``, as one sentence; None where one may be."""
-    declared = [each.strip() for each in environment.get(DECLARED, "").split(",")]
+    declared = [variable.strip() for variable in environment.get(DECLARED, "").split(",")]
     if _API_KEY.fullmatch(name) or name in TOKENS or name in declared:
         return None
     return (

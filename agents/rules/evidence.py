@@ -80,12 +80,12 @@ class View:
 
     @property
     def potential(self) -> str:
-        """The feature, moved so that it is 0 where an episode is best left.
+        """The feature, shifted so that its potential is 0 in the state in which an episode should end.
 
-        Phi counts as 0 once an episode has ended, so an ending pays minus the last Phi: what is above 0 at the good
-        end makes agents put off success for ever, and what is below 0 makes them seek an end that is a failure. So it
-        is 0 at the good end, or at the bad one where endings are failures. A feature without direction, without
-        bounds, or whose name is no word stays as it is.
+        Phi counts as 0 once an episode has ended, so an ending pays minus the last Phi. A potential above 0 in the good
+        state rewards delaying success; a potential below 0 rewards reaching an early failure. So it is 0 in the good
+        state, or in the bad one where episodes end in failure. A feature without direction or bounds, or whose name
+        cannot stand in an expression, is not shifted.
         """
         origin = self.bad if self.ends_badly else self.good
         if not origin or not self.in_expressions or not math.isfinite(origin):

@@ -74,8 +74,8 @@ def _refuse_others(known: dict[str, Any] | None, settings: SessionSettings) -> N
         return
     with Reader.open(settings.ledger) as reader:
         stored = to_resume(reader, reader.session(known["session"]).id, {}, {})
-    found, wanted = (each.model_dump(exclude=_SAME_IN_ALL) for each in (stored, settings))
-    other = [name for name in wanted if found[name] != wanted[name]]
+    before, now = (one.model_dump(exclude=_SAME_IN_ALL) for one in (stored, settings))
+    other = [name for name in now if before[name] != now[name]]
     if other:
         raise StudyError(
             f"Session {known['session']} of this study was begun with another {other[0]}, or changed since, expected "

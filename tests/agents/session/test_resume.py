@@ -271,7 +271,7 @@ def test_abort_before_the_session_has_started(tmp_path):
 
 def test_a_done_session_is_not_resumed(tmp_path):
     settings = tiny_settings(tmp_path)
-    run(settings)
+    assert run(settings).status == "done"
     with pytest.raises(LedgerError, match="is done"):
         resume(settings)
 
