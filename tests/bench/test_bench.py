@@ -21,6 +21,7 @@ from learning_signal.marl.segments.records import Evaluation
 from learning_signal.marl.segments.segment import SegmentResult, SegmentStore
 from learning_signal.marl.segments.training import run_segment
 from learning_signal.marl.settings import LearnerSettings
+from tests.support.places import ROOT
 
 EASY = "Foraging-8x8-2p-2f-coop-v3"
 
@@ -60,6 +61,14 @@ class _Here:
         future: Future = Future()
         future.set_result(run_segment(spec, self.store))
         return future
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "bench").glob("[a-z]*.py")))
+def test_every_benchmark_says_what_it_measures(name: str, monkeypatch, capsys) -> None:
+    module = importlib.import_module(f"bench.{name}")
+    with pytest.raises(SystemExit) as ended:
+        output_of(module, ["--help"], monkeypatch, capsys)
+    assert ended.value.code == 0 and "usage: " in capsys.readouterr().out
 
 
 # --- bench.tasks and bench.reference_loop ---
