@@ -14,6 +14,8 @@ WIDTH, HEIGHT = 420, 280
 LEFT, TOP, GAP, BOTTOM, LEGEND = 56, 44, 48, 46, 120
 FONT = 'font-family="system-ui, sans-serif" font-size="12"'
 
+STUDY_STEPS = (1, 2, 2.5, 5, 10, 20)
+"""Round steps of an axis, times a power of ten."""
 BandPoint = tuple[float, float, float | None, float | None]
 """Env steps, mean, and the interval's ends, which a single run does not have."""
 
@@ -51,13 +53,15 @@ def _axis(points: Sequence[BandPoint], max_return: float) -> tuple[float, float]
     values = [value for _, mean, low, high in points for value in (mean, low, high) if value is not None]
     lowest = min(values) if any(mean < 0 for _, mean, _, _ in points) else 0.0
     highest = min(max_return, max([*values, 0.0]))
-    return (lowest, max_return) if highest <= lowest else round_axis(lowest, highest)
+    return (lowest, max_return) if highest <= lowest else round_axis(lowest, highest, STUDY_STEPS)
 
 
-def round_axis(lowest: float, highest: float) -> tuple[float, float]:
+def round_axis(
+    lowest: float, highest: float, steps: Sequence[float] = (1, 2, 2.5, 3, 5, 10, 20)
+) -> tuple[float, float]:
     """Four round steps that hold ``lowest`` and ``highest``, the greater of the two: (least, largest)."""
     power = 10.0 ** math.floor(math.log10((highest - lowest) / 4))
-    for step in (factor * power for factor in (1, 2, 2.5, 3, 5, 10, 20)):
+    for step in (factor * power for factor in steps):
         bottom = math.floor(1.02 * lowest / step) * step
         if bottom + 4 * step >= 1.02 * highest:
             break
