@@ -25,12 +25,18 @@ from learning_signal.tools.contracts import Decision
 from learning_signal.tools.plan.cost import round_cost
 from learning_signal.tools.roles import Role
 from learning_signal.tools.round.briefs import brief
-from learning_signal.tools.round.decisions import allowed_actions, record_decision
-from learning_signal.tools.round.evidence import record_no_diagnosis
+from learning_signal.tools.round.decisions import allowed_actions, decide
+from learning_signal.tools.round.record import (
+    record_end_of_round,
+    record_no_diagnosis,
+    record_phase,
+    record_round,
+    record_verdict,
+)
 from learning_signal.tools.round.speculation import settle, speculate
 from learning_signal.tools.round.spending import afford
-from learning_signal.tools.round.verdicts import computed_verdict, record_verdict
-from learning_signal.tools.state import HistoryRow, Phase, Regression, Round, Trigger, VerdictRecord
+from learning_signal.tools.round.verdicts import computed_verdict, verdict_record
+from learning_signal.tools.state import Phase, Regression, Trigger
 
 ANSWER_LIMIT = 2000
 """Characters of an answer to a question that the Coordinator is shown."""
@@ -45,11 +51,7 @@ class Deliberation:
 
     def open_round(self, stage: str, why_now: Trigger, regression: Regression | None = None) -> None:
         """Begin the next round; one that only undoes a failed promotion goes straight to the Coordinator."""
-        state = self.context.state
-        state.round_number += 1
-        state.refinement, state.stages_without = 0, 0
-        state.round = Round(number=state.round_number, stage=stage, why_now=why_now, regression=regression)
-        self.context.event("need", f"round {state.round_number}: {why_now.reason}: {why_now.text}")
+        record_round(self.context, stage, why_now, regression)
         if regression is not None:
             self._enter("coordinator")
         elif self.context.settings.deliberation.critic:
@@ -181,7 +183,7 @@ class Deliberation:
     def _end_phase(self) -> None:
         """Move on after a submission. The order of phases is decided here and in ``_give_up``."""
         context, state = self.context, self.context.state
-        state.round.records[state.phase] = _record(state.agent_state)
+        record_phase(context, state.phase, _record(state.agent_state))
         if state.phase == "critic":
             self._enter("generator")
         elif state.phase == "generator":
@@ -205,21 +207,13 @@ class Deliberation:
         if state.phase == "validator":
             reading = f"(none: {reason})"
             try:
-                verdict = computed_verdict(context).model_copy(update={"reading": reading})
+                verdict = computed_verdict(context)
             except ToolRefused:
-                verdict = VerdictRecord(
-                    id=context.row_id(f"V{state.round_number}.{state.refinement}"),
-                    refinement=state.refinement,
-                    candidate=None,
-                    outcome="inconclusive",
-                    measure=None,
-                    reason="No comparison was made.",
-                    reading=reading,
-                )
-            record_verdict(context, verdict, None)
+                verdict = verdict_record(context, None, None, None, "No comparison was made.")
+            record_verdict(context, verdict.model_copy(update={"reading": reading}), None)
         if state.phase == "coordinator":
             action = "roll_back" if "roll_back" in allowed_actions(context) else "keep"
-            record_decision(context, Decision(action=action, candidate=None, reason=reason, decided_by="code"))
+            decide(context, Decision(action=action, candidate=None, reason=reason, decided_by="code"))
             self._close_round()
         else:
             self._enter("coordinator")
@@ -234,21 +228,10 @@ class Deliberation:
 
     def _close_round(self) -> None:
         context, state = self.context, self.context.state
-        decision, verdicts = context.round.decision, context.round.verdicts
-        candidate = decision.candidate or (verdicts[-1].candidate if verdicts else None)
-        shaping = state.head.shaping if candidate is None else context.round.candidate(candidate).shaping
-        state.history.append(
-            HistoryRow(
-                round=state.round_number,
-                action=decision.action,
-                candidate=candidate,
-                shaping_text=shaping.describe(),
-                outcome=verdicts[-1].outcome if verdicts else None,
-                reason=decision.reason,
-            )
-        )
+        decision = context.round.decision
         settle(context)
-        state.round, state.brief, state.agent_state, state.ended_by = None, None, None, None
+        record_end_of_round(context, decision)
+        state.brief, state.agent_state, state.ended_by = None, None, None
         state.step, state.refinement = 0, 0
         at_the_end = state.round_number >= context.settings.rounds or state.stages >= context.settings.most_stages
         undone_at_the_end = decision.action == "roll_back" and at_the_end

@@ -8,11 +8,12 @@ from typing import Any
 
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.segments.segment import round_up
+from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.marl.tasks.base import TaskSpec
 from learning_signal.tools.contracts import Candidate
 from learning_signal.tools.plan.cost import rung_lengths
 from learning_signal.tools.plan.settings import SessionSettings
-from learning_signal.tools.state import Head, Round, SessionState, VerdictRecord
+from learning_signal.tools.state import CONTROL, Head, Round, SessionState, VerdictRecord
 from learning_signal.tools.trainer import Trainer
 
 
@@ -85,14 +86,23 @@ class SessionContext:
         """Env steps of the main run between two deliberations, in whole rollouts."""
         return round_up(self.settings.run, self.settings.stage_steps)
 
-    def candidate_id(self, name: str | None) -> str | None:
-        """The ledger's id of a candidate of this round; ``KeyError`` if no proposal has it."""
-        if name is None:
+    @property
+    def next_comparison(self) -> str:
+        """What the next comparison of the session will be called."""
+        return f"C{self.state.comparisons + 1}"
+
+    def shaping_of(self, arm: str) -> ShapingConfig:
+        """The shaping of an arm of this round; ``KeyError`` if it is neither the control nor a candidate."""
+        return self.head.shaping if arm == CONTROL else self.round.candidate(arm).shaping
+
+    def candidate_id(self, arm: str | None) -> str | None:
+        """The ledger's id of an arm's candidate, None for the control; ``KeyError`` if no proposal has it."""
+        if arm is None or arm == CONTROL:
             return None
         for refinement, proposal in enumerate(self.round.proposals):
-            if any(candidate.name == name for candidate in proposal.candidates):
-                return self.row_id(f"P{self.round.number}.{refinement}/{name}")
-        raise KeyError(name)
+            if any(candidate.name == arm for candidate in proposal.candidates):
+                return self.row_id(f"P{self.round.number}.{refinement}/{arm}")
+        raise KeyError(arm)
 
     def row_id(self, name: str) -> str:
         """The ledger's id of something the agents call ``name``, e.g. ``B3``."""

@@ -172,3 +172,10 @@ class Decision(Frozen):
     candidate: str | None
     reason: str
     decided_by: str
+
+    @property
+    def promoted(self) -> str:
+        """The candidate of a promotion; ``RuntimeError`` where it names none."""
+        if self.candidate is None:
+            raise RuntimeError("found a promotion of no candidate, expected the name of one")
+        return self.candidate

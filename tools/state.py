@@ -12,6 +12,10 @@ from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.contracts import Action, Candidate, Decision, Diagnosis, Outcome, Proposal, Purpose
 from learning_signal.tools.plan.budget import Budget, Price
 
+CONTROL = "control"
+"""The arm that keeps the shaping of HEAD; every other arm is a candidate's name."""
+Fate = Literal["promoted", "passed", "failed", "inconclusive", "screened out", "not compared", "rolled back"]
+"""What became of a candidate; ``passed`` is one that passed and was not promoted, or is not decided on yet."""
 Phase = Literal["stage", "critic", "generator", "validator", "coordinator", "report", "done"]
 
 
@@ -44,14 +48,14 @@ class Tried(Frozen):
     round: int
     candidate: str
     shaping: ShapingConfig
-    outcome: Literal["passed", "failed", "inconclusive", "screened out", "not compared", "rolled back"]
+    outcome: Fate
     measure: MeasureName | None
     difference: float | None
     reason: str
 
 
 class VerdictRecord(Frozen):
-    """A verdict as computed, with the Validator's reading."""
+    """A verdict of a refinement: as computed, and with the Validator's reading once that is submitted."""
 
     id: str
     refinement: int
@@ -59,9 +63,11 @@ class VerdictRecord(Frozen):
     outcome: Outcome
     measure: MeasureName | None
     reason: str
-    reading: str
+    reading: str = ""
     p: float | None = None
     difference: float | None = None
+    comparison: str | None = None
+    """The confirmation it rests on; None where nothing could be compared."""
 
 
 class Screen(Frozen):
@@ -86,19 +92,6 @@ class Screen(Frozen):
     @field_serializer("differences", "notes")
     def _as_pairs(self, given: dict[str, Any]) -> list[tuple[str, Any]]:
         return list(given.items())  # stored JSON sorts the keys of an object, and a resume would lose the ranking
-
-
-class Confirmation(Frozen):
-    """The computed verdict of a confirmation, before the Validator has read it out."""
-
-    comparison: str
-    refinement: int
-    candidate: str
-    outcome: Outcome
-    measure: MeasureName
-    reason: str
-    p: float | None
-    difference: float | None
 
 
 class Probation(Frozen):
@@ -155,7 +148,8 @@ class Round(BaseModel):
     proposals: list[Proposal] = []
     branches: list[Branch] = []
     screens: list[Screen] = []
-    confirmations: list[Confirmation] = []
+    confirmations: list[VerdictRecord] = []
+    """As computed, before the Validator has read them out."""
     verdicts: list[VerdictRecord] = []
     speculated: list[str] | None = None
     """Segments of the control that were begun while the agents talked; None before that, or without it."""

@@ -80,13 +80,11 @@ def outcome_of(
             "reason": tried.reason,
         }
         decision = taken.get(tried.round)
-        if tried.outcome != "passed":
-            rejected.append(entry)
-        elif decision is None:
-            continue  # stopped between the verdict and the decision: neither yet
-        elif decision.action == "promote":
+        if tried.outcome == "promoted":
             promoted.append(entry)
-        else:
+        elif tried.outcome != "passed":
+            rejected.append(entry)
+        elif decision is not None:  # stopped between the verdict and the decision, it is neither yet
             rejected.append(entry | {"reason": decision.reason})
     return SessionOutcome(
         session_id=session,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from learning_signal.agents.deliberation import Deliberation
-from learning_signal.ledger.write.clock import now
 from learning_signal.marl.gate.stage import StageLabel
 from learning_signal.marl.segments.segment import SegmentResult
-from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.plan.cost import round_cost
 from learning_signal.tools.round.briefs import head_card, stage_of
 from learning_signal.tools.round.probation import judge_probation
+from learning_signal.tools.round.record import record_stage
 from learning_signal.tools.round.trigger import no_trigger, standing_of, trigger
 from learning_signal.tools.state import Head, Trigger
 
@@ -18,22 +17,13 @@ from learning_signal.tools.state import Head, Trigger
 def conclude_stage(context: SessionContext, deliberation: Deliberation, result: SegmentResult) -> None:
     """Take in the segment of a stage and decide what follows, all in one transaction."""
     state = context.state
-    before, shaping = state.head, state.head.shaping if state.head else ShapingConfig.none()
+    before = state.head
     with context.ledger.transaction("stage"):
-        state.head = Head(segment=result.id, env_steps=result.end_env_steps, shaping=shaping)
-        state.stages, state.stages_without = state.stages + 1, state.stages_without + 1
-        context.ledger.add(
-            "main_run",
-            session_id=context.session,
-            segment_id=result.id,
-            round=state.round_number or None,
-            reason="stage",
-            at=now(),
-        )
-        card, label = head_card(context, state.head), stage_of(context)
+        record_stage(context, result)
+        card, label = head_card(context, context.head), stage_of(context)
         context.event(
             "stage",
-            f"{label}: {state.head.env_steps:,} env steps, sparse return {card['sparse_return']}, "
+            f"{label}: {context.head.env_steps:,} env steps, sparse return {card['sparse_return']}, "
             f"progress {card['progress']}",
             ref=("segments", result.id),
         )

@@ -14,18 +14,17 @@ from learning_signal.tools.base import Answer, Tool, ToolRefused, rounded
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import LaunchBranch, Purpose, ReadBranch
 from learning_signal.tools.round.evidence import find_branch
+from learning_signal.tools.round.record import record_branch
 from learning_signal.tools.round.spending import afford_segments
-from learning_signal.tools.state import Branch
+from learning_signal.tools.state import CONTROL, Branch
 from learning_signal.tools.trainer import final_evaluation
-
-CONTROL = "control"
 
 
 def branch_tools(context: SessionContext) -> dict[str, Tool]:
     """The tools that launch and read branches."""
 
     async def launch_branch(arguments: LaunchBranch) -> Answer:
-        shaping = _shaping_of_arm(context, arguments.arm)
+        _refuse_unknown(context, arguments.arm)
         _refuse_early_confirmation(context, arguments)
         existing = find_arm(context, arguments.purpose, arguments.arm)
         rung = present_rung(context) if arguments.purpose == "screen" else 0
@@ -36,7 +35,7 @@ def branch_tools(context: SessionContext) -> dict[str, Tool]:
                 f"Found {arguments.arm}, which an earlier rung of the screen dropped, expected one of "
                 f"{', '.join(expected)}: launch one that goes on."
             )
-        specs = arm_specs(context, shaping, arguments.purpose, context.state.refinement, rung)
+        specs = arm_specs(context, context.shaping_of(arguments.arm), arguments.purpose, context.state.refinement, rung)
         afford_segments(context, f"the {arguments.purpose} of {arguments.arm}", specs)
         branch = Branch(
             name=existing.name if existing else f"B{context.state.branches + 1}",
@@ -46,7 +45,7 @@ def branch_tools(context: SessionContext) -> dict[str, Tool]:
             rung=rung,
             segments=tuple(context.trainer.launch(spec, arguments.purpose, arguments.arm) for spec in specs),
         )
-        return Answer(_launched(context, branch), lambda: _record_branch(context, branch))
+        return Answer(_launched(context, branch), lambda: record_branch(context, branch))
 
     async def read_branch(arguments: ReadBranch) -> Answer:
         branch = find_branch(context, arguments.branch)
@@ -125,8 +124,7 @@ def ensure_running(context: SessionContext, branch: Branch) -> None:
     missing = [segment for segment in branch.segments if not context.trainer.known(segment)]
     if not missing:
         return
-    shaping = context.head.shaping if branch.arm == CONTROL else context.round.candidate(branch.arm).shaping
-    for spec in arm_specs(context, shaping, branch.purpose, branch.refinement, branch.rung):
+    for spec in arm_specs(context, context.shaping_of(branch.arm), branch.purpose, branch.refinement, branch.rung):
         context.trainer.launch(spec, branch.purpose, branch.arm)
 
 
@@ -138,13 +136,10 @@ def find_arm(context: SessionContext, purpose: Purpose, arm: str) -> Branch | No
     return None
 
 
-def _shaping_of_arm(context: SessionContext, arm: str) -> ShapingConfig:
-    if arm == CONTROL:
-        return context.head.shaping
-    names = [candidate.name for candidate in context.round.proposals[-1].candidates]
-    if arm not in names:
-        raise ToolRefused(f"Found the arm {arm!r}, expected one of {', '.join([CONTROL, *names])}: launch one of them.")
-    return context.round.candidate(arm).shaping
+def _refuse_unknown(context: SessionContext, arm: str) -> None:
+    arms = [CONTROL, *(candidate.name for candidate in context.round.proposals[-1].candidates)]
+    if arm not in arms:
+        raise ToolRefused(f"Found the arm {arm!r}, expected one of {', '.join(arms)}: launch one of them.")
 
 
 def needs_screen(context: SessionContext) -> bool:
@@ -188,37 +183,6 @@ def _launched(context: SessionContext, branch: Branch) -> str:
             "env_steps_each": steps,
         }
     )
-
-
-def _record_branch(context: SessionContext, branch: Branch) -> None:
-    identity = context.row_id(branch.name)
-    rung = f", rung {branch.rung + 1} of {len(context.rungs)}" if branch.rung else ""
-    seq = context.event(
-        "branch",
-        f"{branch.name}: {branch.purpose} {branch.arm} on {len(branch.segments)} seeds{rung}",
-        agent="validator",
-        ref=("branches", identity),
-    )
-    if branch.rung:
-        context.round.branches = [branch if each.name == branch.name else each for each in context.round.branches]
-    else:
-        context.ledger.add(
-            "branches",
-            id=identity,
-            session_id=context.session,
-            round=context.round.number,
-            refinement=branch.refinement,
-            purpose=branch.purpose,
-            arm=branch.arm,
-            candidate_id=None if branch.arm == CONTROL else context.candidate_id(branch.arm),
-            event_seq=seq,
-        )
-        context.state.branches += 1
-        context.round.branches.append(branch)
-    for position, segment in enumerate(branch.segments, branch.rung * len(branch.segments)):
-        context.ledger.add(
-            "branch_segments", branch_id=identity, position=position, session_id=context.session, segment_id=segment
-        )
 
 
 async def _reading(context: SessionContext, branch: Branch) -> dict[str, Any]:

@@ -217,7 +217,9 @@ def _coordinator(context: SessionContext) -> dict[str, Any]:
         "proposals": [
             [_candidate(candidate) for candidate in proposal.candidates] for proposal in context.round.proposals
         ],
-        "verdicts": [verdict.model_dump(mode="json", exclude={"id"}) for verdict in context.round.verdicts],
+        "verdicts": [
+            verdict.model_dump(mode="json", exclude={"id", "comparison"}) for verdict in context.round.verdicts
+        ],
         "probation": None
         if regression is None
         else {

@@ -7,24 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from learning_signal.marl.errors import SegmentFailed
-from learning_signal.marl.gate.confirmation import Verdict, judge
+from learning_signal.marl.gate.confirmation import judge
 from learning_signal.marl.gate.measure import Measure, later_half, later_half_mean
-from learning_signal.marl.gate.screening import ScreenResult, rank_screen
+from learning_signal.marl.gate.screening import rank_screen
 from learning_signal.marl.segments.segment import SegmentResult
-from learning_signal.marl.segments.version import code_version
 from learning_signal.tools.base import Answer, Tool, ToolRefused, rounded
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import CompareBranches, Purpose
-from learning_signal.tools.round.branches import (
-    CONTROL,
-    chosen,
-    ensure_running,
-    find_arm,
-    needs_screen,
-    present_rung,
-    rung_arms,
-)
-from learning_signal.tools.state import Branch, Confirmation, Screen
+from learning_signal.tools.round.branches import chosen, ensure_running, find_arm, needs_screen, present_rung, rung_arms
+from learning_signal.tools.round.record import record_confirmation, record_screen
+from learning_signal.tools.round.verdicts import verdict_record
+from learning_signal.tools.state import CONTROL, Branch, Screen
 
 
 def comparison_tools(context: SessionContext) -> dict[str, Tool]:
@@ -105,7 +98,7 @@ async def _compare_screen(context: SessionContext) -> Answer:
     candidates = {arm: measures for arm, (measures, _) in measured.items() if arm != CONTROL}
     result = rank_screen(measured[CONTROL][0], candidates, context.task.largest_return, context.settings.gate, rung)
     screen = Screen(
-        comparison=f"C{context.state.comparisons + 1}",
+        comparison=context.next_comparison,
         refinement=context.state.refinement,
         chosen=result.chosen,
         measure=result.measure,
@@ -120,8 +113,7 @@ async def _compare_screen(context: SessionContext) -> Answer:
     )
 
     def apply() -> None:
-        _record_comparison(context, screen.comparison, "screen", None, measured, result, {"rung": rung})
-        context.round.screens.append(screen)
+        record_screen(context, screen, _sources(measured), result)
 
     return Answer(_screen_text(context, screen), apply)
 
@@ -177,19 +169,10 @@ async def _compare_confirmation(context: SessionContext) -> Answer:
         context.settings.confirmations,
     )
     known = next((each for each in context.round.confirmations if each.refinement == context.state.refinement), None)
-    confirmation = known or Confirmation(
-        comparison=f"C{context.state.comparisons + 1}",
-        refinement=context.state.refinement,
-        candidate=name,
-        outcome=verdict.outcome,
-        measure=verdict.measure,
-        reason=verdict.reason,
-        p=verdict.p,
-        difference=verdict.mean_difference,
-    )
+    comparison = context.next_comparison if known is None or known.comparison is None else known.comparison
     text = json.dumps(
         {
-            "comparison": confirmation.comparison,
+            "comparison": comparison,
             "purpose": "confirm",
             "candidate": name,
             "outcome": verdict.outcome,
@@ -204,43 +187,12 @@ async def _compare_confirmation(context: SessionContext) -> Answer:
     )
 
     def apply() -> None:
-        shared = {"confirmations": context.settings.confirmations}
-        _record_comparison(context, confirmation.comparison, "confirm", name, measured, verdict, shared)
-        context.round.confirmations.append(confirmation)
+        confirmed = verdict_record(context, verdict, name, comparison)
+        record_confirmation(context, comparison, confirmed, _sources(measured), verdict)
 
     return Answer(text, None if known else apply)
 
 
-def _record_comparison(
-    context: SessionContext,
-    name: str,
-    purpose: str,
-    candidate: str | None,
-    measured: Mapping[str, tuple[list[Measure], list[dict[str, Any]]]],
-    result: ScreenResult | Verdict,
-    beside: dict[str, int],
-) -> None:
-    """Write a comparison: the arms' segments, evaluations and measures, what else it rests on, and what it gave."""
-    identity = context.row_id(name)
-    seq = context.event("comparison", f"{name} {purpose}: {result.reason}", ref=("comparisons", identity))
-    context.ledger.add(
-        "comparisons",
-        id=identity,
-        session_id=context.session,
-        round=context.round.number,
-        refinement=context.state.refinement,
-        purpose=purpose,
-        candidate_id=context.candidate_id(candidate),
-        event_seq=seq,
-        inputs={
-            "max_return": context.task.max_return,
-            "progress_declared": context.task.progress is not None,
-            "order": list(measured),
-            "arms": {arm: sources for arm, (_, sources) in measured.items()},
-            **beside,
-        },
-        result=result.model_dump(mode="json"),
-        settings=context.settings.gate.model_dump(mode="json"),
-        code_version=code_version(),
-    )
-    context.state.comparisons += 1
+def _sources(measured: Mapping[str, tuple[list[Measure], list[dict[str, Any]]]]) -> dict[str, list[dict[str, Any]]]:
+    """By arm, where each seed's measure came from."""
+    return {arm: sources for arm, (_, sources) in measured.items()}

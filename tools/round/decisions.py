@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 
-from learning_signal.ledger.write.clock import now
 from learning_signal.tools.base import Answer, Tool, ToolRefused
 from learning_signal.tools.context import HumanQuestion, SessionContext
 from learning_signal.tools.contracts import Action, Ask, Decision, Keep, Promote, RollBack
-from learning_signal.tools.round.branches import CONTROL
-from learning_signal.tools.state import Branch, Head, Probation
+from learning_signal.tools.round.record import record_decision, record_question
+from learning_signal.tools.state import CONTROL, Branch, Head
 
 
 def decision_tools(context: SessionContext) -> dict[str, Tool]:
@@ -28,21 +27,7 @@ def decision_tools(context: SessionContext) -> dict[str, Tool]:
         answer = await context.ask_agent(arguments.agent, arguments.question)
 
         def apply() -> None:
-            context.round.questions += 1
-            for source, target, kind, text in (
-                ("coordinator", arguments.agent, "question", arguments.question),
-                (arguments.agent, "coordinator", "answer", answer),
-            ):
-                seq = context.event("message", text[:160], agent=source)
-                context.ledger.add(
-                    "messages",
-                    event_seq=seq,
-                    session_id=context.session,
-                    source=source,
-                    target=target,
-                    type=kind,
-                    body=text,
-                )
+            record_question(context, arguments.agent, arguments.question, answer)
 
         return Answer(json.dumps({"agent": arguments.agent, "answer": answer}), apply)
 
@@ -126,59 +111,9 @@ def allowed_actions(context: SessionContext) -> list[Action]:
     return ["promote", "keep"] if context.round.promotable is not None else ["keep"]
 
 
-def record_decision(context: SessionContext, decision: Decision) -> None:
-    """Write a decision and move HEAD accordingly. Nothing else moves HEAD inside a round."""
-    before = context.head
-    after = _head_after(context, decision)
-    regression = context.round.regression
-    verdict = context.round.verdicts[-1] if context.round.verdicts else None
-    candidate = context.candidate_id(decision.candidate or (verdict.candidate if verdict else None))
-    identity = context.row_id(f"R{context.round.number}")
-    subject = decision.candidate or (regression.candidate if regression else None)
-    seq = context.event(
-        "decision",
-        f"{decision.action}{f' {subject}' if subject else ''}: {decision.reason}",
-        agent=decision.decided_by if decision.decided_by != "code" else None,
-        ref=("decisions", identity),
-    )
-    context.ledger.add_decision(
-        context.session,
-        id=identity,
-        round=context.round.number,
-        event_seq=seq,
-        action=decision.action,
-        candidate_id=candidate,
-        verdict_id=verdict.id if verdict else None,
-        comparison_id=context.row_id(regression.comparison) if regression else None,
-        segment_from=before.segment,
-        segment_to=after.segment,
-        shaping_from=before.shaping.model_dump(mode="json"),
-        shaping_to=after.shaping.model_dump(mode="json"),
-        decided_by=decision.decided_by,
-        reason=decision.reason,
-    )
-    if after.segment != before.segment:
-        context.ledger.add(
-            "main_run",
-            session_id=context.session,
-            segment_id=after.segment,
-            round=context.round.number,
-            reason=decision.action,
-            at=now(),
-        )
-    context.round.decision = decision
-    context.state.head = after
-    if decision.action == "promote":
-        promoted = _promoted(decision)
-        context.state.probation = Probation(round=context.round.number, candidate=promoted, parent=before)
-    elif regression is not None and decision.action == "roll_back":
-        context.state.probation = None
-        context.state.tried = [
-            tried.model_copy(update={"outcome": "rolled back", "reason": regression.reason})
-            if (tried.round, tried.candidate) == (regression.round, regression.candidate)
-            else tried
-            for tried in context.state.tried
-        ]
+def decide(context: SessionContext, decision: Decision) -> None:
+    """Take a decision: write it and move HEAD accordingly. Nothing else moves HEAD inside a round."""
+    record_decision(context, decision, _head_after(context, decision))
 
 
 def _decided(context: SessionContext, decision: Decision, approval: str | None = None) -> Answer:
@@ -190,7 +125,7 @@ def _decided(context: SessionContext, decision: Decision, approval: str | None =
                 agent="human",
                 status="ok" if approval == "approved" else "refused",
             )
-        record_decision(context, decision)
+        decide(context, decision)
 
     return Answer(json.dumps({"decided": decision.action, "decided_by": decision.decided_by}), apply)
 
@@ -201,24 +136,14 @@ def _head_after(context: SessionContext, decision: Decision) -> Head:
         if context.round.regression is None:
             raise RuntimeError("found a roll-back without a regression, expected a failed probation before it")
         return context.round.regression.parent
-    shaping = context.head.shaping
-    arm = CONTROL
-    if decision.action == "promote":
-        arm = _promoted(decision)
-        shaping = context.round.candidate(arm).shaping
+    arm = decision.promoted if decision.action == "promote" else CONTROL
+    shaping = context.shaping_of(arm)
     branch = _confirmed(context, arm)
     if branch is None or context.trainer.status(branch.segments[0]) != "done":
         # A kept shaping whose control was not (or not wholly) trained: the next stage goes on from here.
         return Head(segment=context.head.segment, env_steps=context.head.env_steps, shaping=shaping)
     result = context.trainer.stored(branch.segments[0])
     return Head(segment=result.id, env_steps=result.end_env_steps, shaping=shaping)
-
-
-def _promoted(decision: Decision) -> str:
-    """The candidate of a promotion."""
-    if decision.candidate is None:
-        raise RuntimeError("found a promotion of no candidate, expected the name of one")
-    return decision.candidate
 
 
 def _confirmed(context: SessionContext, arm: str) -> Branch | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from learning_signal.marl.segments.segment import SegmentResult
 from learning_signal.tools.base import Answer, Tool, ToolRefused, rounded
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Diagnosis, QueryMetrics, SummarizeTrajectories
+from learning_signal.tools.round.record import record_diagnosis, record_summary
 from learning_signal.tools.state import Branch
 
 EVALUATION_METRICS = {
@@ -66,7 +66,7 @@ def evidence_tools(context: SessionContext) -> dict[str, Tool]:
 
         def apply() -> None:
             if arguments.source == "main":
-                context.round.evidence_summary = json.dumps(body)
+                record_summary(context, body)
 
         return Answer(text, apply)
 
@@ -79,12 +79,7 @@ def evidence_tools(context: SessionContext) -> dict[str, Tool]:
                 "query_metrics and summarize_trajectories returned in an earlier step."
             )
 
-        def apply() -> None:
-            title = f"{arguments.stage}: {arguments.failures[0].description}"
-            _record_diagnosis(context, arguments.model_dump(mode="json"), title, "critic")
-            context.round.diagnosis = arguments
-
-        return Answer(json.dumps({"accepted": True}), apply)
+        return Answer(json.dumps({"accepted": True}), lambda: record_diagnosis(context, arguments))
 
     return {
         "query_metrics": Tool(
@@ -112,27 +107,6 @@ def evidence_tools(context: SessionContext) -> dict[str, Tool]:
             ends_phase=True,
         ),
     }
-
-
-def record_no_diagnosis(context: SessionContext) -> None:
-    """What stands in the ledger in place of a diagnosis where the Critic is left out; the round itself has none."""
-    absent = {"stage": context.round.stage, "failures": [], "advice": "(none: the Critic is left out of this session)"}
-    _record_diagnosis(context, absent, f"{context.round.stage}: the Critic is left out, nobody looked for causes", None)
-
-
-def _record_diagnosis(context: SessionContext, body: dict[str, Any], title: str, agent: str | None) -> None:
-    identity = context.row_id(f"D{context.round.number}")
-    seq = context.event("diagnosis", title, agent=agent, ref=("diagnoses", identity))
-    context.ledger.add(
-        "diagnoses",
-        id=identity,
-        session_id=context.session,
-        round=context.round.number,
-        event_seq=seq,
-        stage=body["stage"],
-        body=body,
-    )
-    context.round.diagnosis_id = identity
 
 
 def find_branch(context: SessionContext, name: str) -> Branch:

@@ -8,6 +8,7 @@ from learning_signal.marl.shaping import ShapingConfig, ShapingError, check, nea
 from learning_signal.tools.base import Answer, Tool, ToolRefused
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Candidate, CandidateDraft, Proposal, ProposalDraft
+from learning_signal.tools.round.record import record_proposal
 
 
 def proposal_tools(context: SessionContext) -> dict[str, Tool]:
@@ -39,7 +40,8 @@ def proposal_tools(context: SessionContext) -> dict[str, Tool]:
             raise ToolRefused(sentence, code="candidates", refused=list(refusals))
         proposal = Proposal(candidates=tuple(accepted))
         return Answer(
-            json.dumps({"accepted": [candidate.name for candidate in accepted]}), lambda: _record(context, proposal)
+            json.dumps({"accepted": [candidate.name for candidate in accepted]}),
+            lambda: record_proposal(context, proposal),
         )
 
     return {
@@ -81,35 +83,3 @@ def _refuse_known(context: SessionContext, shaping: ShapingConfig, accepted: lis
     for name, other in known:
         if nearly_equal(shaping, other, context.task, context.head.env_steps):
             raise ToolRefused(f"it is equal or nearly equal to {name}, expected a new one: change terms or strength.")
-
-
-def _record(context: SessionContext, proposal: Proposal) -> None:
-    number, refinement = context.round.number, context.state.refinement
-    identity = context.row_id(f"P{number}.{refinement}")
-    names = ", ".join(candidate.name for candidate in proposal.candidates)
-    seq = context.event("proposal", f"proposes {names}", agent="generator", ref=("proposals", identity))
-    context.ledger.add(
-        "proposals",
-        id=identity,
-        session_id=context.session,
-        round=number,
-        refinement=refinement,
-        diagnosis_id=context.round.diagnosis_id,
-        event_seq=seq,
-        body=proposal.model_dump(mode="json"),
-    )
-    for candidate in proposal.candidates:
-        context.ledger.add(
-            "candidates",
-            id=f"{identity}/{candidate.name}",
-            session_id=context.session,
-            proposal_id=identity,
-            name=candidate.name,
-            shaping=candidate.shaping.model_dump(mode="json"),
-            shaping_hash=candidate.shaping.hash(),
-            rationale=candidate.rationale,
-            forecast_metric=candidate.forecast.measure,
-            forecast_change=candidate.forecast.change,
-            forecast_probability=candidate.forecast.probability,
-        )
-    context.round.proposals.append(proposal)

@@ -7,7 +7,9 @@ from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.segments.segment import SegmentSpec
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Purpose
-from learning_signal.tools.round.branches import CONTROL, arm_specs
+from learning_signal.tools.round.branches import arm_specs
+from learning_signal.tools.round.record import record_speculation
+from learning_signal.tools.state import CONTROL
 
 UNUSED = "The round ended without this segment, so it was withdrawn."
 
@@ -26,10 +28,10 @@ def speculate(context: SessionContext) -> None:
     if context.round.speculated is None:
         with context.ledger.transaction("speculation"):
             steps = short(sum(spec.env_steps for _, spec in wanted))
-            context.event("speculation", f"the control is trained meanwhile: {len(wanted)} segments, {steps} env steps")
+            title = f"the control is trained meanwhile: {len(wanted)} segments, {steps} env steps"
+            record_speculation(context, [spec.id for _, spec in wanted], title)
             for purpose, spec in wanted:
                 context.trainer.note_start(spec, purpose, CONTROL)
-            context.round.speculated = [spec.id for _, spec in wanted]
             context.ledger.save_cursor(context.session, context.state.model_dump(mode="json"))
     for purpose, spec in wanted:
         context.trainer.launch(spec, purpose, CONTROL, urgent=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from learning_signal.tools.base import Tool
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.roles import Role
@@ -21,15 +23,16 @@ TOOL_NAMES: dict[Role, tuple[str, ...]] = {
 """Role -> its tools, in the order they are usually used."""
 
 
+_MAKERS: dict[Role, tuple[Callable[[SessionContext], dict[str, Tool]], ...]] = {
+    "critic": (evidence_tools,),
+    "generator": (evidence_tools, proposal_tools),
+    "validator": (branch_tools, comparison_tools, evidence_tools, verdict_tools),
+    "coordinator": (evidence_tools, decision_tools),
+}
+
+
 def toolbox(context: SessionContext, role: Role) -> tuple[Tool, ...]:
     """The tools of one role over this session's context."""
-    every = {
-        **evidence_tools(context),
-        **proposal_tools(context),
-        **branch_tools(context),
-        **comparison_tools(context),
-        **verdict_tools(context),
-        **decision_tools(context),
-    }
+    made = {name: tool for make in _MAKERS[role] for name, tool in make(context).items()}
     left_out = () if context.settings.deliberation.behaviour else ("summarize_trajectories",)
-    return tuple(every[name] for name in TOOL_NAMES[role] if name not in left_out)
+    return tuple(made[name] for name in TOOL_NAMES[role] if name not in left_out)

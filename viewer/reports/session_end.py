@@ -69,7 +69,7 @@ def _changes(changes: list[tuple[str, Mapping[str, Any]]]) -> Table:
             words.append(f"\n{shorten(why, 300 if whole else 2 * ONE_LINE)}", "dim")
         outcome = change.get("outcome")
         label = outcome_text(fate)
-        if outcome and outcome not in ("pass", "passed"):
+        if outcome and outcome not in ("pass", "passed", fate):
             label = Text.assemble(label, " (", outcome_text(outcome), ")")
         table.add_row(f"round {change.get('round', MISSING)}", styled(change.get("candidate")), label, words)
     return table

@@ -16,7 +16,7 @@ from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.base import ToolRefused
 from learning_signal.tools.context import HumanAnswer, HumanQuestion
 from learning_signal.tools.contracts import Decision
-from learning_signal.tools.round.decisions import allowed_actions, record_decision
+from learning_signal.tools.round.decisions import allowed_actions, decide
 from learning_signal.tools.round.probation import judge_probation
 from learning_signal.tools.state import Head, Regression
 from tests.support.scripted_session import SESSION, SETTINGS, ScriptedSession
@@ -207,7 +207,7 @@ def test_decisions_are_a_chain(opened: Opening) -> None:
 def test_a_decision_by_code_is_no_agents_event(opened: Opening) -> None:
     with opened({}) as session:
         decision = Decision(action="keep", candidate=None, reason="Nobody decided.", decided_by="code")
-        record_decision(session.context, decision)
+        decide(session.context, decision)
         assert session.rows("decisions")[0]["decided_by"] == "code"
         assert session.rows("events")[-1]["agent"] is None
         assert session.context.round.decision == decision

@@ -16,7 +16,8 @@ from learning_signal.marl.gate.recompute import recompute
 from learning_signal.marl.gate.screening import rank_screen
 from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.tools.base import ToolRefused
-from learning_signal.tools.round.verdicts import computed_verdict, record_verdict
+from learning_signal.tools.round.record import record_verdict
+from learning_signal.tools.round.verdicts import computed_verdict
 from learning_signal.tools.state import VerdictRecord
 from tests.support.scripted_session import SESSION, SETTINGS, ScriptedSession
 from tests.support.trainer_double import Launched, Score, by_arm

@@ -1,0 +1,51 @@
+"""What became of a candidate: one vocabulary (`tools.state.Fate`), computed when its refinement is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from learning_signal.marl.gate.measure import words
+from learning_signal.tools.contracts import Candidate
+from learning_signal.tools.state import Fate, Screen, Tried, VerdictRecord
+
+_JUDGED: dict[str, Fate] = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive"}
+
+
+def fate_of(number: int, candidate: Candidate, verdict: VerdictRecord, screen: Screen | None) -> Tried:
+    """What became of one candidate of the refinement that ``verdict`` closes; ``screen`` is the last rung it was in."""
+    name, measure, difference = candidate.name, None, None
+    outcome: Fate
+    if name == verdict.candidate:
+        outcome = _JUDGED[verdict.outcome]
+        measure, difference, reason = verdict.measure, verdict.difference, verdict.reason
+    elif screen is None:
+        outcome, reason = "not compared", "no comparison was made"
+    else:
+        measure, difference = screen.measure, screen.differences[name]
+        if name == screen.chosen:
+            outcome, reason = "not compared", "it led the screen, but no confirmation was judged"
+        elif difference is None:
+            outcome, reason = "screened out", screen.notes[name]
+        else:
+            leader, best = next(iter(screen.differences.items()))
+            outcome = "screened out"
+            reason = f"behind {leader} in the screen: {difference:+.3g} against {best:+.3g} of {words(measure)}"
+    return Tried(
+        round=number,
+        candidate=name,
+        shaping=candidate.shaping,
+        outcome=outcome,
+        measure=measure,
+        difference=difference,
+        reason=reason,
+    )
+
+
+def with_fate(
+    tried: Sequence[Tried], number: int, candidate: str, fate: Fate, reason: str | None = None
+) -> list[Tried]:
+    """``tried`` with another fate for a candidate of round ``number``, and another reason where one is given."""
+    changed = {"outcome": fate} | ({} if reason is None else {"reason": reason})
+    return [
+        one.model_copy(update=changed) if (one.round, one.candidate) == (number, candidate) else one for one in tried
+    ]

@@ -1,0 +1,350 @@
+"""The facts of a round, each written once: its rows in the ledger and its place in the session's state.
+
+One call, one fact: a row and the `Round` (or `SessionState`) it belongs to change together here, and nowhere else, so
+that what ``verify`` checks and what a resume goes on from cannot differ. Every function belongs in a transaction.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from learning_signal.ledger.write.clock import now
+from learning_signal.marl.gate.confirmation import Verdict
+from learning_signal.marl.gate.probation import ProbationVerdict
+from learning_signal.marl.gate.screening import ScreenResult
+from learning_signal.marl.segments.segment import SegmentResult
+from learning_signal.marl.segments.version import code_version
+from learning_signal.marl.shaping import ShapingConfig
+from learning_signal.tools.context import SessionContext
+from learning_signal.tools.contracts import Decision, Diagnosis, Proposal
+from learning_signal.tools.roles import Role
+from learning_signal.tools.round.fates import fate_of, with_fate
+from learning_signal.tools.state import (
+    Branch,
+    Head,
+    HistoryRow,
+    Probation,
+    Regression,
+    Round,
+    Screen,
+    Trigger,
+    VerdictRecord,
+)
+
+
+def record_stage(context: SessionContext, result: SegmentResult) -> None:
+    """A stage of the main run has ended: HEAD moves to its end and keeps its shaping."""
+    state = context.state
+    shaping = state.head.shaping if state.head else ShapingConfig.none()
+    _move_head(context, Head(segment=result.id, env_steps=result.end_env_steps, shaping=shaping), "stage")
+    state.stages, state.stages_without = state.stages + 1, state.stages_without + 1
+
+
+def record_round(context: SessionContext, stage: str, why_now: Trigger, regression: Regression | None) -> None:
+    """The next round begins."""
+    state = context.state
+    state.round_number += 1
+    state.refinement, state.stages_without = 0, 0
+    state.round = Round(number=state.round_number, stage=stage, why_now=why_now, regression=regression)
+    context.event("need", f"round {state.round_number}: {why_now.reason}: {why_now.text}")
+
+
+def record_summary(context: SessionContext, body: Mapping[str, Any]) -> None:
+    """The trajectory summary of the main run that the Generator will be shown."""
+    context.round.evidence_summary = json.dumps(body)
+
+
+def record_diagnosis(context: SessionContext, diagnosis: Diagnosis) -> None:
+    """What the Critic found."""
+    title = f"{diagnosis.stage}: {diagnosis.failures[0].description}"
+    _add_diagnosis(context, diagnosis.model_dump(mode="json"), title, "critic")
+    context.round.diagnosis = diagnosis
+
+
+def record_no_diagnosis(context: SessionContext) -> None:
+    """What stands in the ledger in place of a diagnosis where the Critic is left out; the round itself has none."""
+    absent = {"stage": context.round.stage, "failures": [], "advice": "(none: the Critic is left out of this session)"}
+    _add_diagnosis(context, absent, f"{context.round.stage}: the Critic is left out, nobody looked for causes", None)
+
+
+def _add_diagnosis(context: SessionContext, body: dict[str, Any], title: str, agent: str | None) -> None:
+    identity = context.row_id(f"D{context.round.number}")
+    seq = context.event("diagnosis", title, agent=agent, ref=("diagnoses", identity))
+    context.ledger.add(
+        "diagnoses",
+        id=identity,
+        session_id=context.session,
+        round=context.round.number,
+        event_seq=seq,
+        stage=body["stage"],
+        body=body,
+    )
+    context.round.diagnosis_id = identity
+
+
+def record_proposal(context: SessionContext, proposal: Proposal) -> None:
+    """The accepted candidates of the present refinement."""
+    number, refinement = context.round.number, context.state.refinement
+    identity = context.row_id(f"P{number}.{refinement}")
+    names = ", ".join(candidate.name for candidate in proposal.candidates)
+    seq = context.event("proposal", f"proposes {names}", agent="generator", ref=("proposals", identity))
+    context.ledger.add(
+        "proposals",
+        id=identity,
+        session_id=context.session,
+        round=number,
+        refinement=refinement,
+        diagnosis_id=context.round.diagnosis_id,
+        event_seq=seq,
+        body=proposal.model_dump(mode="json"),
+    )
+    for candidate in proposal.candidates:
+        context.ledger.add(
+            "candidates",
+            id=f"{identity}/{candidate.name}",
+            session_id=context.session,
+            proposal_id=identity,
+            name=candidate.name,
+            shaping=candidate.shaping.model_dump(mode="json"),
+            shaping_hash=candidate.shaping.hash(),
+            rationale=candidate.rationale,
+            forecast_metric=candidate.forecast.measure,
+            forecast_change=candidate.forecast.change,
+            forecast_probability=candidate.forecast.probability,
+        )
+    context.round.proposals.append(proposal)
+
+
+def record_speculation(context: SessionContext, segments: Sequence[str], title: str) -> None:
+    """The control's segments that are trained while the agents talk."""
+    context.event("speculation", title)
+    context.round.speculated = list(segments)
+
+
+def record_branch(context: SessionContext, branch: Branch) -> None:
+    """A branch is launched, or (in a later rung of a screen) continued."""
+    identity = context.row_id(branch.name)
+    rung = f", rung {branch.rung + 1} of {len(context.rungs)}" if branch.rung else ""
+    seq = context.event(
+        "branch",
+        f"{branch.name}: {branch.purpose} {branch.arm} on {len(branch.segments)} seeds{rung}",
+        agent="validator",
+        ref=("branches", identity),
+    )
+    if branch.rung:
+        context.round.branches = [branch if each.name == branch.name else each for each in context.round.branches]
+    else:
+        context.ledger.add(
+            "branches",
+            id=identity,
+            session_id=context.session,
+            round=context.round.number,
+            refinement=branch.refinement,
+            purpose=branch.purpose,
+            arm=branch.arm,
+            candidate_id=context.candidate_id(branch.arm),
+            event_seq=seq,
+        )
+        context.state.branches += 1
+        context.round.branches.append(branch)
+    for position, segment in enumerate(branch.segments, branch.rung * len(branch.segments)):
+        context.ledger.add(
+            "branch_segments", branch_id=identity, position=position, session_id=context.session, segment_id=segment
+        )
+
+
+def record_screen(
+    context: SessionContext, screen: Screen, arms: Mapping[str, list[dict[str, Any]]], result: ScreenResult
+) -> None:
+    """A rung of a screen is ranked; ``arms`` are the control's and candidates' measures with their sources, by seed."""
+    event = "comparison", f"{screen.comparison} screen: {result.reason}"
+    inputs = _inputs(context, arms, rung=screen.rung)
+    _add_comparison(context, screen.comparison, "screen", None, inputs, result, event)
+    context.round.screens.append(screen)
+
+
+def record_confirmation(
+    context: SessionContext,
+    name: str,
+    confirmed: VerdictRecord,
+    arms: Mapping[str, list[dict[str, Any]]],
+    verdict: Verdict,
+) -> None:
+    """A confirmation is judged in the comparison ``name``; what the Validator may report is ``confirmed``."""
+    event = "comparison", f"{name} confirm: {verdict.reason}"
+    inputs = _inputs(context, arms, confirmations=context.settings.confirmations)
+    _add_comparison(context, name, "confirm", confirmed.candidate, inputs, verdict, event)
+    context.round.confirmations.append(confirmed)
+
+
+def record_probation(
+    context: SessionContext, arms: Mapping[str, dict[str, Any]] | None = None, result: ProbationVerdict | None = None
+) -> str | None:
+    """A promotion's probation is over; returns the name of the comparison, None where nothing was judged."""
+    trial, context.state.probation = context.state.probation, None
+    if trial is None or arms is None or result is None:
+        return None
+    name, status = context.next_comparison, "ok" if result.outcome == "held" else "error"
+    event = "probation", f"{trial.candidate} {result.reason}"
+    inputs = {"max_return": context.task.max_return, "arms": dict(arms)}
+    _add_comparison(context, name, "probation", None, inputs, result, event, status, trial.round)
+    return name
+
+
+def _inputs(context: SessionContext, arms: Mapping[str, list[dict[str, Any]]], **beside: int) -> dict[str, Any]:
+    """What a screen or a confirmation rests on."""
+    return {
+        "max_return": context.task.max_return,
+        "progress_declared": context.task.progress is not None,
+        "order": list(arms),
+        "arms": dict(arms),
+        **beside,
+    }
+
+
+def _add_comparison(
+    context: SessionContext,
+    name: str,
+    purpose: str,
+    candidate: str | None,
+    inputs: dict[str, Any],
+    result: ScreenResult | Verdict | ProbationVerdict,
+    event: tuple[str, str],
+    status: str = "ok",
+    round_: int | None = None,
+) -> None:
+    """Write a comparison of the present round, unless another is given."""
+    identity = context.row_id(name)
+    seq = context.event(*event, status=status, ref=("comparisons", identity))
+    context.ledger.add(
+        "comparisons",
+        id=identity,
+        session_id=context.session,
+        round=context.round.number if round_ is None else round_,
+        refinement=context.state.refinement if round_ is None else 0,
+        purpose=purpose,
+        candidate_id=context.candidate_id(candidate),
+        event_seq=seq,
+        inputs=inputs,
+        result=result.model_dump(mode="json"),
+        settings=context.settings.gate.model_dump(mode="json"),
+        code_version=code_version(),
+    )
+    context.state.comparisons += 1
+
+
+def record_verdict(context: SessionContext, verdict: VerdictRecord, agent: str | None) -> None:
+    """A refinement's verdict, and what became of every candidate of this refinement."""
+    seq = context.event(
+        "verdict", f"{verdict.candidate or 'no candidate'}: {verdict.reason}", agent=agent, ref=("verdicts", verdict.id)
+    )
+    context.ledger.add(
+        "verdicts",
+        id=verdict.id,
+        session_id=context.session,
+        round=context.round.number,
+        refinement=verdict.refinement,
+        candidate_id=context.candidate_id(verdict.candidate),
+        comparison_id=verdict.comparison and context.row_id(verdict.comparison),
+        event_seq=seq,
+        outcome=verdict.outcome,
+        rule=verdict.measure,
+        reason=verdict.reason,
+        reading=verdict.reading,
+    )
+    context.round.verdicts.append(verdict)
+    screens = [each for each in context.round.screens if each.refinement == verdict.refinement]
+    for candidate in context.round.proposals[-1].candidates:
+        last = next((each for each in reversed(screens) if candidate.name in each.differences), None)
+        context.state.tried.append(fate_of(context.round.number, candidate, verdict, last))
+
+
+def record_phase(context: SessionContext, role: Role, text: str) -> None:
+    """What was said in a phase that has ended, so that its agent can be asked about it."""
+    context.round.records[role] = text
+
+
+def record_question(context: SessionContext, role: Role, question: str, answer: str) -> None:
+    """A question of the Coordinator to ``role``, and the answer."""
+    context.round.questions += 1
+    said = ("coordinator", role, "question", question), (role, "coordinator", "answer", answer)
+    for source, target, kind, text in said:
+        seq = context.event("message", text[:160], agent=source)
+        context.ledger.add(
+            "messages", event_seq=seq, session_id=context.session, source=source, target=target, type=kind, body=text
+        )
+
+
+def record_decision(context: SessionContext, decision: Decision, after: Head) -> None:
+    """A decision, which moves HEAD to ``after``."""
+    before, regression = context.head, context.round.regression
+    verdict = context.round.verdicts[-1] if context.round.verdicts else None
+    identity = context.row_id(f"R{context.round.number}")
+    subject = decision.candidate or (regression.candidate if regression else None)
+    seq = context.event(
+        "decision",
+        f"{decision.action}{f' {subject}' if subject else ''}: {decision.reason}",
+        agent=decision.decided_by if decision.decided_by != "code" else None,
+        ref=("decisions", identity),
+    )
+    context.ledger.add_decision(
+        context.session,
+        id=identity,
+        round=context.round.number,
+        event_seq=seq,
+        action=decision.action,
+        candidate_id=context.candidate_id(decision.candidate or (verdict.candidate if verdict else None)),
+        verdict_id=verdict.id if verdict else None,
+        comparison_id=context.row_id(regression.comparison) if regression else None,
+        segment_from=before.segment,
+        segment_to=after.segment,
+        shaping_from=before.shaping.model_dump(mode="json"),
+        shaping_to=after.shaping.model_dump(mode="json"),
+        decided_by=decision.decided_by,
+        reason=decision.reason,
+    )
+    _move_head(context, after, decision.action)
+    context.round.decision = decision
+    if decision.action == "promote":
+        number, promoted = context.round.number, decision.promoted
+        context.state.probation = Probation(round=number, candidate=promoted, parent=before)
+        context.state.tried = with_fate(context.state.tried, number, promoted, "promoted")
+    elif regression is not None and decision.action == "roll_back":
+        context.state.probation = None
+        undone = regression.round, regression.candidate
+        context.state.tried = with_fate(context.state.tried, *undone, "rolled back", regression.reason)
+
+
+def _move_head(context: SessionContext, after: Head, reason: str) -> None:
+    """HEAD points to ``after``; a segment that is new to it joins the main run."""
+    state = context.state
+    if state.head is None or after.segment != state.head.segment:
+        context.ledger.add(
+            "main_run",
+            session_id=context.session,
+            segment_id=after.segment,
+            round=state.round_number or None,
+            reason=reason,
+            at=now(),
+        )
+    state.head = after
+
+
+def record_end_of_round(context: SessionContext, decision: Decision) -> None:
+    """The round is over: what the agents of later rounds are told of it."""
+    state, verdicts = context.state, context.round.verdicts
+    candidate = decision.candidate or (verdicts[-1].candidate if verdicts else None)
+    shaping = context.head.shaping if candidate is None else context.round.candidate(candidate).shaping
+    state.history.append(
+        HistoryRow(
+            round=state.round_number,
+            action=decision.action,
+            candidate=candidate,
+            shaping_text=shaping.describe(),
+            outcome=verdicts[-1].outcome if verdicts else None,
+            reason=decision.reason,
+        )
+    )
+    state.round = None
