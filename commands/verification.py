@@ -11,11 +11,12 @@ def log_verify(ledger: Ledger = LEDGER, as_json: AsJson = False) -> int:
     from learning_signal.ledger.read.reader import Reader
     from learning_signal.ledger.read.verify import verify
     from learning_signal.marl.gate.recompute import recompute
+    from learning_signal.tools.plan.settings import session_rules
     from learning_signal.viewer.reports.log import plain_data, render_findings
 
     log_to(err)
     with Reader.open(ledger) as reader:
-        findings = verify(reader, recompute)
+        findings = verify(reader, recompute, session_rules)
     if as_json:
         show_json(plain_data(findings))
     else:

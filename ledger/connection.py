@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from learning_signal.ledger.errors import LedgerError, sentence
-from learning_signal.ledger.schema import APPLICATION_ID, VERSION
+from learning_signal.ledger.schema import APPLICATION_ID, SINCE_RECORDED, VERSION
 
 if TYPE_CHECKING:  # it loads numpy where it finds it: a reader must not wait for that
     from sqlite_utils import Database
 
 BUSY_SECONDS = 10.0
 """How long a write waits for another session that is writing to the same ledger."""
+OLDEST_READABLE = 1
+"""The first schema version that is read as it stands, without being migrated."""
 OLDEST_SQLITE = (3, 37, 0)
 """The first SQLite with STRICT tables."""
 
@@ -79,13 +81,15 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     try:
         location = f"file:{quote(os.path.abspath(path))}?mode=ro"
         connection = sqlite3.connect(location, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
-        connection.execute("PRAGMA query_only = ON")
         found = refuse_strangers(connection, path, empty_is_fine=False)
-        if found < VERSION:
+        if found < OLDEST_READABLE:
             raise LedgerError(
-                f"The ledger {path} has version {found}, this program reads version {VERSION}; "
-                "start or resume a session on it once, which brings it up to date."
+                f"The ledger {path} has version {found}, this program reads versions {OLDEST_READABLE} to "
+                f"{VERSION}; start or resume a session on it once, which brings it up to date."
             )
+        if found < VERSION:
+            _show_as_newest(connection)
+        connection.execute("PRAGMA query_only = ON")
         return connection
     except sqlite3.Error as error:
         if connection is not None:
@@ -95,6 +99,15 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         if connection is not None:
             connection.close()
         raise
+
+
+def _show_as_newest(connection: sqlite3.Connection) -> None:
+    """Hide the tables of the first version behind temporary views with the columns that they lack."""
+    for table, columns in SINCE_RECORDED.items():
+        more = ", ".join(f"{value} AS {name}" for name, value in columns.items())
+        connection.execute(
+            f"CREATE TEMP VIEW {table} AS SELECT {table}.rowid AS rowid, {table}.*, {more} FROM main.{table}"
+        )
 
 
 def _refuse_directory(path: Path) -> None:

@@ -9,7 +9,8 @@ from functools import cache
 
 from sqlite_utils import Database, Migrations
 
-from learning_signal.ledger.schema import APPLICATION_ID, FIRST
+from learning_signal.ledger.errors import LedgerError
+from learning_signal.ledger.schema import APPLICATION_ID, FIRST, RECORDED, SINCE_RECORDED, VERSION
 
 APPEND_ONLY = (
     "bodies",
@@ -58,7 +59,7 @@ COMPLETED_LATER = {
 }
 """Tables whose rows are written pending and completed once, with the columns that completion may set."""
 
-SESSION_CHANGES = (
+FIRST_SESSION_CHANGES = (
     "status",
     "stop_reason",
     "code_version",
@@ -69,7 +70,8 @@ SESSION_CHANGES = (
     "ended_at",
     "wall_seconds",
 )
-"""Columns of a session that may change until it is done."""
+SESSION_CHANGES = (*FIRST_SESSION_CHANGES, "budget", "lost_main", "lost_twin")
+"""Columns of a session that may change until it is done; the first version had fewer."""
 
 INDEXES = (
     "CREATE INDEX sessions_by_start ON sessions (started_at)",
@@ -106,13 +108,29 @@ def m001_first(db: Database) -> None:
     # Not executescript: sqlite3's commits, and sqlite-utils' takes 100 ms for this text.
     for statement in (*_statements(FIRST), *INDEXES, *FULL_TEXT):
         db.execute(statement)
-    for statement in _guards(db):
-        db.execute(statement)
+    for table in (*APPEND_ONLY, *COMPLETED_LATER, "sessions", "cursors"):
+        for statement in _guards(db, table, FIRST_SESSION_CHANGES).values():
+            db.execute(statement)
 
 
-def version() -> int:
-    """The newest schema version this program knows; stored as ``PRAGMA user_version``."""
-    return len(migrations._migrations)
+@migrations()
+def m002_recorded(db: Database) -> None:
+    """What readers took from configurations, cursors and events has columns of its own, filled for old rows."""
+    stored = db.triggers_dict
+    for table, columns in RECORDED.items():
+        for name, sql in _guards(db, table, FIRST_SESSION_CHANGES).items():
+            if stored.get(name) != sql:
+                raise LedgerError(
+                    f"The trigger {name} of this ledger is missing or changed, so rows could have been rewritten, and "
+                    "a migration would hide that; see what 'log verify' finds, and write to another ledger."
+                )
+            db.execute(f"DROP TRIGGER {name}")
+        for name, declaration in columns.items():
+            db.execute(f"ALTER TABLE {table} ADD COLUMN {name} {declaration}")
+        changes = ", ".join(f"{name} = {value}" for name, value in SINCE_RECORDED[table].items())
+        db.execute(f"UPDATE {table} SET {changes}")
+        for statement in _guards(db, table, SESSION_CHANGES).values():
+            db.execute(statement)
 
 
 def apply(db: Database) -> None:
@@ -122,7 +140,7 @@ def apply(db: Database) -> None:
     try:
         migrations.apply(db)
         db.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        db.conn.execute(f"PRAGMA user_version = {version()}")
+        db.conn.execute(f"PRAGMA user_version = {VERSION}")
         db.conn.execute("COMMIT")
     except BaseException:
         db.rollback()
@@ -140,37 +158,34 @@ def _statements(script: str) -> list[str]:
     return statements
 
 
-def _guards(db: Database) -> list[str]:
-    """The triggers that refuse to change or delete what is final."""
-    refuse = "BEGIN SELECT RAISE(ABORT, '{}'); END"
-    statements = []
-    for table in (*APPEND_ONLY, *COMPLETED_LATER, "sessions", "cursors"):
-        message = f"{table} rows are never deleted"
-        statements.append(f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} {refuse.format(message)}")
-    for table in APPEND_ONLY:
-        message = f"{table} rows are final"
-        statements.append(f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} {refuse.format(message)}")
-    for table, open_columns in (*COMPLETED_LATER.items(), ("sessions", SESSION_CHANGES)):
+def _guards(db: Database, table: str, session_changes: tuple[str, ...]) -> dict[str, str]:
+    """The triggers, by name, that refuse to change or delete what is final in ``table``."""
+    conditions = {f"{table}_no_delete": ("DELETE", "", f"{table} rows are never deleted")}
+    if table in APPEND_ONLY:
+        conditions[f"{table}_no_update"] = ("UPDATE", "", f"{table} rows are final")
+    open_columns = session_changes if table == "sessions" else COMPLETED_LATER.get(table)
+    if open_columns is not None:
         fixed = ", ".join(column.name for column in db.table(table).columns if column.name not in open_columns)
         message = f"{table}: only {', '.join(open_columns)} may be set later"
-        statements.append(f"CREATE TRIGGER {table}_fixed BEFORE UPDATE OF {fixed} ON {table} {refuse.format(message)}")
-    for table in COMPLETED_LATER:
-        message = f"this row of {table} is final, or would stay pending"
-        when = "WHEN OLD.status <> 'pending' OR NEW.status = 'pending'"
-        statements.append(f"CREATE TRIGGER {table}_final BEFORE UPDATE ON {table} {when} {refuse.format(message)}")
-    statements.append(
-        "CREATE TRIGGER sessions_final BEFORE UPDATE ON sessions WHEN OLD.status = 'done' "
-        + refuse.format("this session is done")
-    )
-    return statements
+        conditions[f"{table}_fixed"] = (f"UPDATE OF {fixed}", "", message)
+    if table in COMPLETED_LATER:
+        when = "WHEN OLD.status <> 'pending' OR NEW.status = 'pending' "
+        conditions[f"{table}_final"] = ("UPDATE", when, f"this row of {table} is final, or would stay pending")
+    if table == "sessions":
+        conditions["sessions_final"] = ("UPDATE", "WHEN OLD.status = 'done' ", "this session is done")
+    return {
+        name: f"CREATE TRIGGER {name} BEFORE {event} ON {table} {when}BEGIN SELECT RAISE(ABORT, '{message}'); END"
+        for name, (event, when, message) in conditions.items()
+    }
 
 
 @cache
-def expected_triggers() -> dict[str, str]:
-    """The name and SQL of every trigger that a ledger of the newest version has."""
+def expected_triggers(schema_version: int) -> dict[str, str]:
+    """The name and SQL of every trigger that a ledger of this version has."""
     db = Database(memory=True)
     try:
-        apply(db)
+        later = [migration.name for migration in migrations.pending(db)][schema_version:]
+        migrations.apply(db, stop_before=later)
         return db.triggers_dict
     finally:
         db.close()

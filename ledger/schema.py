@@ -4,7 +4,7 @@ from __future__ import annotations
 
 APPLICATION_ID = 0x4D4C6564
 """``PRAGMA application_id`` of every ledger, so that another program's database is never taken for one."""
-VERSION = 1
+VERSION = 2
 """``PRAGMA user_version`` of a ledger that has every migration. Known here, a reader need not load the migrations."""
 
 FIRST = """
@@ -42,7 +42,7 @@ CREATE TABLE agents (                          -- who speaks in a session, and b
     role TEXT NOT NULL CHECK (role IN ('critic', 'generator', 'validator', 'coordinator')),
     spec TEXT NOT NULL,                        -- backend spec as given, e.g. ollama/qwen3:8b
     source TEXT NOT NULL,                      -- command line, environment, config file or default
-    prompt TEXT NOT NULL REFERENCES bodies(hash),      -- the role's system prompt template
+    prompt TEXT NOT NULL REFERENCES bodies(hash),      -- the role's system prompt as it was sent
     tools TEXT NOT NULL REFERENCES bodies(hash),       -- JSON schemas of the role's tools
     since TEXT NOT NULL,                       -- a resume may bring another backend: one row per change
     PRIMARY KEY (session_id, role, since)
@@ -57,11 +57,12 @@ CREATE TABLE events (                          -- the one ordered story of a ses
     seq INTEGER PRIMARY KEY,
     session_id TEXT NOT NULL REFERENCES sessions(id),
     round INTEGER,                             -- None outside a round
-    phase TEXT,                                -- stage, critic, generator, validator, coordinator, probation
+    phase TEXT,                                -- of a round: critic, generator, validator, coordinator; else
+                                               -- stage, report; of a segment its purpose: main, screen ...
     agent TEXT,                                -- role that acted, 'human', or None (code)
     kind TEXT NOT NULL,                        -- session, stage, message, llm_call, tool_call, segment,
                                                -- branch, diagnosis, proposal, comparison, verdict,
-                                               -- decision, approval, probation, refusal, error
+                                               -- decision, approval, probation, need, speculation, error
     status TEXT NOT NULL CHECK (status IN ('pending', 'ok', 'error', 'refused', 'interrupted')),
     title TEXT NOT NULL,                       -- one line for a person
     ref_table TEXT,
@@ -278,3 +279,42 @@ CREATE TABLE decisions (
     UNIQUE (session_id, number)
 ) STRICT;
 """
+
+CONFIGURED_TASK = "$.run.task"
+"""Where a configuration, ours or a stranger's, names the task that a resume would run."""
+
+RECORDED = {
+    "sessions": {
+        "gate_mode": "TEXT",  # how confirmations are judged; None where nothing is
+        "budget": "TEXT",  # JSON: the limits in force by name, as resumes have changed them; None where there are none
+        # env steps of pieces that were lost with their workers: of the main run, of the twin
+        "lost_main": "INTEGER NOT NULL DEFAULT 0",
+        "lost_twin": "INTEGER NOT NULL DEFAULT 0",
+    },
+    # what it was first trained for; None for one that the session did not say it of
+    "segments": {"purpose": "TEXT CHECK (purpose IN ('main', 'screen', 'confirm', 'twin'))"},
+}
+"""The columns of the second version, by table."""
+
+
+def _of_json(text: str, path: str) -> str:
+    return f"CASE WHEN json_valid({text}) THEN json_extract({text}, '{path}') END"
+
+
+_CONFIG = "(SELECT body FROM bodies WHERE hash = sessions.config)"
+_STATE = "(SELECT state FROM cursors WHERE session_id = sessions.id)"
+
+SINCE_RECORDED = {
+    "sessions": {
+        "gate_mode": f"coalesce({_of_json(_CONFIG, '$.gate.mode')}, {_of_json(_CONFIG, '$.gate.rule')})",
+        "budget": _of_json(_STATE, "$.budget"),
+        "lost_main": f"coalesce({_of_json(_STATE, '$.lost.main')}, 0)",
+        "lost_twin": f"coalesce({_of_json(_STATE, '$.lost.twin')}, 0)",
+    },
+    "segments": {
+        "purpose": "(SELECT CASE WHEN phase IN ('main', 'screen', 'confirm', 'twin') THEN phase END FROM events "
+        "WHERE events.session_id = segments.session_id AND kind = 'segment' AND ref_table = 'segments' "
+        "AND ref_id = segments.id ORDER BY seq LIMIT 1)"
+    },
+}
+"""What those columns hold for rows of the first version, as SQL over its tables: how that one stored them."""

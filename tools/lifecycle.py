@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar
 
 from loguru import logger
@@ -32,8 +33,17 @@ class Settings(Protocol):
         """All of them, as JSON data."""
 
 
-def begin(ledger: Ledger, settings: Settings, kind: str = "run") -> str:
-    """Add the row of a new session, inside the caller's transaction; returns its id."""
+def begin(
+    ledger: Ledger,
+    settings: Settings,
+    kind: str = "run",
+    gate_mode: str | None = None,
+    budget: Mapping[str, float] | None = None,
+) -> str:
+    """Add the row of a new session, inside the caller's transaction; returns its id.
+
+    ``gate_mode`` and ``budget`` (limits by name) are those of a session with agents.
+    """
     return ledger.begin_session(
         kind=kind,
         task=settings.run.task,
@@ -41,6 +51,8 @@ def begin(ledger: Ledger, settings: Settings, kind: str = "run") -> str:
         seed=settings.seed,
         config=settings.model_dump(mode="json"),
         code_version=code_version(),
+        gate_mode=gate_mode,
+        budget=budget,
     )
 
 

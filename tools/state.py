@@ -212,8 +212,6 @@ class SessionState(BaseModel):
     """The limits in force: those of the settings, as resumes have changed them."""
     prices: dict[str, Price] = {}
     """Prices that resumes gave; they go before those of the settings."""
-    lost: dict[str, int] = {}
-    """Env steps of pieces of the main run (``main``) and the twin that were lost with their workers."""
     branches: int = 0
     comparisons: int = 0
     evidence: int = 0

@@ -142,6 +142,7 @@ class Trainer:
                 shaping=spec.shaping.model_dump(mode="json"),
                 seed=spec.seed,
                 env_steps=spec.env_steps,
+                purpose=purpose,
                 status="pending",
                 reused=int(self.store.has(spec.id)),
                 started_at=now(),

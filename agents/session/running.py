@@ -178,8 +178,7 @@ class RunningSession:
         try:
             return await self.trainer.result(spec.id)
         except SegmentFailed as failure:
-            self.state.lost[purpose] = self.state.lost.get(purpose, 0) + failure.env_steps
-            self.ledger.save_cursor(self.identity, self.state.model_dump(mode="json"))
+            self.ledger.add_lost(self.identity, purpose, failure.env_steps)
             raise SessionError(f"The {purpose} run stopped: {failure}") from failure
 
     async def _report(self, context: SessionContext) -> None:

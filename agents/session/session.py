@@ -52,7 +52,7 @@ async def run_session(
     settings = settings.model_copy(update={"store": settings.store.resolve()})  # a resume may start in another folder
     with Ledger.open(settings.ledger, secrets_of(settings)) as ledger:
         with ledger.transaction("session-start"):
-            identity = lifecycle.begin(ledger, settings)
+            identity = lifecycle.begin(ledger, settings, gate_mode=settings.gate.mode, budget=settings.budget.limits())
             ledger.event(identity, "session", f"session {identity} on {settings.run.task} begins")
             ledger.save_cursor(identity, SessionState(budget=settings.budget).model_dump(mode="json"))
         session = RunningSession(settings, ledger, identity, observer, control or SessionControl(), executor)
@@ -104,6 +104,7 @@ async def resume_session(
             refuse_unpriced(settings, state.budget)
             changed = f" with a budget of {state.budget.describe()}" if budget else ""
             ledger.event(row.id, "session", f"session {row.id} goes on{changed}")
+            ledger.set_budget(row.id, state.budget.limits())
             ledger.save_cursor(row.id, state.model_dump(mode="json"))
         return await RunningSession(settings, ledger, row.id, observer, control or SessionControl(), executor).run()
 

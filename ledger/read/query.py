@@ -69,8 +69,10 @@ class Query:
 
     def read(self, table: str, row: dict[str, Any]) -> dict[str, Any]:
         """Return a row with its body columns replaced by the bodies."""
-        bodies = {key["from"] for key in self.rows(f"PRAGMA foreign_key_list({table})") if key["table"] == "bodies"}
-        return {name: self.body(value) if name in bodies else value for name, value in row.items()}
+        keys = self.rows(f"PRAGMA main.foreign_key_list({table})")  # main: an old ledger has a view in front of it
+        bodies = {key["from"] for key in keys if key["table"] == "bodies"}
+        stored = {name: value for name, value in row.items() if name != "rowid"}
+        return {name: self.body(value) if name in bodies else value for name, value in stored.items()}
 
     def _session_ids(self) -> list[str]:
         return [row["id"] for row in self.rows("SELECT id FROM sessions ORDER BY started_at DESC, id DESC")]

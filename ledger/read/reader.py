@@ -24,6 +24,7 @@ from learning_signal.ledger.read.records import (
     SessionRow,
     VerdictRow,
 )
+from learning_signal.ledger.schema import CONFIGURED_TASK
 
 
 class Reader(Query):
@@ -63,19 +64,15 @@ class Reader(Query):
             "SELECT (SELECT max(round) FROM events WHERE session_id = ?1) rounds, "
             f"(SELECT {training.token_sum('tokens_in')} FROM llm_calls WHERE session_id = ?1) tokens_in, "
             f"(SELECT {training.token_sum('tokens_out')} FROM llm_calls WHERE session_id = ?1) tokens_out, "
-            "(SELECT json_extract(state, '$.budget') FROM cursors WHERE session_id = ?1) budget, "
-            "(SELECT json_extract(body, '$.run.task') FROM bodies WHERE hash = ?2 AND json_valid(body)) task, "
-            "(SELECT coalesce(json_extract(body, '$.gate.mode'), json_extract(body, '$.gate.rule')) FROM bodies "
-            "WHERE hash = ?2 AND json_valid(body)) gate_mode",
+            f"(SELECT json_extract(body, '{CONFIGURED_TASK}') FROM bodies WHERE hash = ?2 AND json_valid(body)) task",
             (session_id, row["config"]),
         )
-        row = {name: value for name, value in row.items() if name not in ("config", "run_token")}
-        row["status"] = _true_status(row)
+        stored = {field.name: row[field.name] for field in fields(SessionRow) if field.name in row}
         if isinstance(more["task"], str):  # what a resume would train, whatever the column beside it says
-            row["task"] = more["task"]
+            stored["task"] = more["task"]
         counted: dict[str, Any] = training.env_steps(self, session_id)
         return SessionRow(
-            **row,
+            **stored | {"status": _true_status(row), "budget": self._limits(row)},
             **counted,
             rounds=more["rounds"] or 0,
             promoted=actions.get("promote", 0),
@@ -83,9 +80,18 @@ class Reader(Query):
             rolled_back=actions.get("roll_back", 0),
             tokens_in=training.whole(more["tokens_in"]),
             tokens_out=training.whole(more["tokens_out"]),
-            gate_mode=more["gate_mode"],
-            budget={name: limit for name, limit in json.loads(more["budget"] or "{}").items() if limit is not None},
         )
+
+    def _limits(self, session: dict[str, Any]) -> dict[str, float]:
+        """The limits in force, of a row of sessions."""
+        try:
+            limits = json.loads(session["budget"] or "{}")
+            return {name: limit for name, limit in limits.items() if limit is not None}
+        except (ValueError, AttributeError) as error:
+            raise LedgerError(
+                f"The budget of session {session['id']} in the ledger {self.path} is not a JSON object of limits; "
+                "run verify to see what else is damaged."
+            ) from error
 
     def config(self, session: str = "latest") -> dict[str, Any]:
         """The whole configuration a session was started with."""

@@ -113,6 +113,8 @@ class SegmentRow:
     env_steps: int
     start_env_steps: int | None
     end_env_steps: int | None
+    purpose: str | None
+    """What it was first trained for: main, screen, confirm or twin; None where the session did not say."""
     status: str
     reason: str | None
     reused: bool | None

@@ -10,9 +10,6 @@ from typing import Any
 from learning_signal.ledger.read.query import Query
 from learning_signal.ledger.read.records import AgentCosts, Costs, EvaluationRow, MainRunRow, SegmentRow
 
-_TWIN = "SELECT ref_id FROM events WHERE session_id = ?1 AND phase = 'twin' AND ref_table = 'segments'"
-"""The segments of the sparse twin: a comparison of the whole session, neither main run nor branch."""
-
 
 def env_steps(reader: Query, session: str) -> dict[str, int]:
     """The env steps computed for each purpose, and those an earlier session had computed.
@@ -23,18 +20,16 @@ def env_steps(reader: Query, session: str) -> dict[str, int]:
         "WITH used AS (SELECT CASE status WHEN 'ok' THEN env_steps ELSE coalesce(trained, 0) END env_steps, "
         "coalesce(reused, 0) reused, CASE "
         "WHEN id IN (SELECT segment_id FROM main_run WHERE session_id = ?1) THEN 'main' "
-        f"WHEN id IN ({_TWIN}) THEN 'twin' ELSE 'branches' END purpose "
+        "WHEN purpose = 'twin' THEN 'twin' ELSE 'branches' END counted_for "
         "FROM segments WHERE session_id = ?1 AND status IN ('ok', 'error')) "
-        "SELECT total(env_steps) FILTER (WHERE NOT reused AND purpose = 'main') main, "
-        "total(env_steps) FILTER (WHERE NOT reused AND purpose = 'branches') branches, "
-        "total(env_steps) FILTER (WHERE NOT reused AND purpose = 'twin') twin, "
+        "SELECT total(env_steps) FILTER (WHERE NOT reused AND counted_for = 'main') main, "
+        "total(env_steps) FILTER (WHERE NOT reused AND counted_for = 'branches') branches, "
+        "total(env_steps) FILTER (WHERE NOT reused AND counted_for = 'twin') twin, "
         "total(env_steps) FILTER (WHERE reused) reused FROM used",
         (session,),
     )
-    for lost in reader.rows(
-        "SELECT key, value FROM cursors, json_each(state, '$.lost') WHERE session_id = ?", (session,)
-    ):
-        row[lost["key"]] += lost["value"]
+    for lost in reader.rows("SELECT lost_main main, lost_twin twin FROM sessions WHERE id = ?", (session,)):
+        row |= {name: row[name] + value for name, value in lost.items()}
     return {f"env_steps_{name}": int(value) for name, value in row.items()}
 
 

@@ -12,6 +12,7 @@ from learning_signal.ledger.migrations import expected_triggers
 from learning_signal.ledger.read.explain import later_half
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import ComparisonRow, EvaluationRow, Finding, SegmentRow
+from learning_signal.ledger.schema import CONFIGURED_TASK
 from learning_signal.ledger.write.chain import RESTS_ON, decision_hash
 
 Recompute = Callable[[str, dict[str, Any], dict[str, Any]], dict[str, Any]]
@@ -20,18 +21,24 @@ Recompute = Callable[[str, dict[str, Any], dict[str, Any]], dict[str, Any]]
 Where an arm of ``inputs`` names one evaluation (a probation), its episodes are added to it, as
 ``sparse_returns`` and ``progress``."""
 
+SessionRules = Callable[[dict[str, Any]], dict[str, dict[str, Any]]]
+"""The configuration of a session -> what each of its comparisons must say.
+
+``settings``: those of the gate by name; by purpose: what must be among the comparison's ``inputs``."""
+
 RELATIVE, ABSOLUTE = 1e-9, 1e-12
 """Numbers that differ by less are equal: another machine may sum in another order."""
 
 
-def verify(reader: Reader, recompute: Recompute | None = None) -> list[Finding]:
+def verify(reader: Reader, recompute: Recompute | None = None, rules: SessionRules | None = None) -> list[Finding]:
     """Return what is wrong with the ledger; an empty list says that everything was checked and agrees.
 
     Args:
         recompute: the gate's own statistics; without it only their inputs are checked.
+        rules: what the comparisons of a session must say; without it they are not compared with its configuration.
     """
     findings = _database(reader) + _guards(reader) + _bodies(reader) + _ids(reader) + _tasks(reader)
-    for check in (_decisions, _verdicts, _evaluations, lambda each: _comparisons(each, recompute)):
+    for check in (_decisions, _verdicts, _evaluations, lambda each: _comparisons(each, recompute, rules)):
         try:
             findings += check(reader)
         except (LedgerError, ValueError, KeyError) as error:  # a damaged body may stop a check, not the others
@@ -49,12 +56,13 @@ def _database(reader: Reader) -> list[Finding]:
 
 
 def _guards(reader: Reader) -> list[Finding]:
+    (version,) = (row["user_version"] for row in reader.rows("PRAGMA user_version"))
     found = {
         row["name"]: row["sql"] for row in reader.rows("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
     }
     return [
         Finding("trigger", name, "is missing or changed: rows could have been rewritten")
-        for name, sql in expected_triggers().items()
+        for name, sql in expected_triggers(version).items()
         if found.get(name) != sql
     ]
 
@@ -75,7 +83,7 @@ def _bodies(reader: Reader) -> list[Finding]:
 
 def _tasks(reader: Reader) -> list[Finding]:
     rows = reader.rows(
-        "SELECT sessions.id, task, json_extract(body, '$.run.task') stored FROM sessions "
+        f"SELECT sessions.id, task, json_extract(body, '{CONFIGURED_TASK}') stored FROM sessions "
         "JOIN bodies ON hash = config AND json_valid(body)"
     )
     return [
@@ -146,7 +154,7 @@ def _evaluations(reader: Reader) -> list[Finding]:
     return findings
 
 
-def _comparisons(reader: Reader, recompute: Recompute | None) -> list[Finding]:
+def _comparisons(reader: Reader, recompute: Recompute | None, rules: SessionRules | None) -> list[Finding]:
     findings = []
     for session in reader.sessions(limit=None):
         evaluations = {
@@ -155,10 +163,9 @@ def _comparisons(reader: Reader, recompute: Recompute | None) -> list[Finding]:
         measured: dict[tuple[str, str], list[EvaluationRow]] = {}
         for each in evaluations.values():
             measured.setdefault((each.segment_id, each.episode_set), []).append(each)
-        config, segments = reader.config(session.id), reader.segments(session.id)
-        gate = config.get("gate") or {}
+        segments, expected = reader.segments(session.id), rules(reader.config(session.id)) if rules else {}
         for comparison in reader.comparisons(session.id):
-            findings += _settings(comparison, gate) + _family(comparison, config)
+            findings += _configured(comparison, expected)
             findings += _branches(reader, comparison) + _pairs(comparison, segments)
             findings += _inputs(comparison, evaluations, measured)
             if recompute is not None:
@@ -166,24 +173,17 @@ def _comparisons(reader: Reader, recompute: Recompute | None) -> list[Finding]:
     return findings
 
 
-def _settings(comparison: ComparisonRow, gate: dict[str, Any]) -> list[Finding]:
-    """Whether a comparison was made with the gate that the session was configured with."""
-    return [
-        Finding("comparisons", comparison.id, f"its {name} is {found}, the session's is {expected}")
-        for name, expected in gate.items()
-        if (found := comparison.settings.get(name)) != expected
+def _configured(comparison: ComparisonRow, expected: dict[str, dict[str, Any]]) -> list[Finding]:
+    """Whether a comparison was made with the gate, and for as many confirmations, as its session was configured."""
+    pairs = [
+        *((name, comparison.settings.get(name), value) for name, value in expected.get("settings", {}).items()),
+        *((name, comparison.inputs.get(name), value) for name, value in expected.get(comparison.purpose, {}).items()),
     ]
-
-
-def _family(comparison: ComparisonRow, config: dict[str, Any]) -> list[Finding]:
-    """Whether ``family_alpha``, where there is one, was shared by all confirmations that the session can make."""
-    if comparison.purpose != "confirm" or (config.get("gate") or {}).get("family_alpha") is None:
-        return []
-    expected, found = config["rounds"] * (1 + config["deliberation"]["refinements"]), comparison.inputs["confirmations"]
-    if found == expected:
-        return []
-    problem = f"shares family_alpha by {found} confirmations, the session can make {expected}"
-    return [Finding("comparisons", comparison.id, problem)]
+    return [
+        Finding("comparisons", comparison.id, f"its {name} is {found}, the session's is {value}")
+        for name, found, value in pairs
+        if found != value
+    ]
 
 
 def _branches(reader: Reader, comparison: ComparisonRow) -> list[Finding]:
@@ -198,7 +198,9 @@ def _branches(reader: Reader, comparison: ComparisonRow) -> list[Finding]:
         (comparison.session_id, comparison.round, comparison.refinement, purpose),
     ):
         launched.setdefault(row["arm"], []).append(row["segment_id"])
-    seeds, rung = comparison.settings[f"{purpose}_seeds"], comparison.inputs.get("rung", 0)
+    # Whether these are as many as the gate asks for, it says itself when it computes anew.
+    seeds = max(len(measured) for measured in comparison.inputs["arms"].values())
+    rung = comparison.inputs.get("rung", 0)
     return [
         Finding("comparisons", comparison.id, f"compares other segments of {arm} than its branch has")
         for arm, measured in comparison.inputs["arms"].items()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
+from learning_signal.ledger.canonical import canonical_json
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.ids import new_session_id, refuse_strange_id
 from learning_signal.ledger.liveness import process_lives
@@ -27,9 +29,13 @@ class SessionWriter(RowWriter):
         config: Any,
         code_version: str,
         kind: str = "run",
+        gate_mode: str | None = None,
+        budget: Mapping[str, float] | None = None,
         id: str | None = None,
     ) -> str:
         """Add a running session of this process and return its id (a new one when ``id`` is None).
+
+        ``gate_mode`` says how confirmations are judged, ``budget`` what the session may use at most, by name.
 
         Outside of the ledger it is noted as this user's, see ``ledger.origin``.
         """
@@ -47,6 +53,8 @@ class SessionWriter(RowWriter):
                 seed=seed,
                 config=config,
                 code_version=code_version,
+                gate_mode=gate_mode,
+                budget=canonical_json(budget) if budget else None,
                 host=socket.gethostname(),
                 pid=os.getpid(),
                 run_token=token,
@@ -102,6 +110,19 @@ class SessionWriter(RowWriter):
                 f"this is {code_version}: its branches would not be comparable; "
                 "return to that version, or start a new session."
             )
+
+    def set_budget(self, session_id: str, limits: Mapping[str, float]) -> None:
+        """Write what the session may use at most from now on, by name."""
+        self.complete("sessions", session_id, budget=canonical_json(limits) if limits else None)
+
+    def add_lost(self, session_id: str, purpose: Literal["main", "twin"], env_steps: int) -> None:
+        """Count env steps that were trained for the main run or the twin and lost with their worker."""
+        with self.transaction("lost"):
+            row = self.row("sessions", session_id)
+            if row is None:
+                raise LedgerError(f"The ledger {self.path} has no session {session_id}; give one that it has.")
+            column = f"lost_{purpose}"
+            self.complete("sessions", session_id, **{column: row[column] + env_steps})
 
     def interrupt_pending(self, session_id: str) -> int:
         """Mark what a killed process left pending as interrupted; return how many rows.

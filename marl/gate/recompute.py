@@ -51,6 +51,7 @@ def _result(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]
     }
     if purpose in ("screen", "confirm"):
         _refuse_other_episodes(inputs, "screen" if purpose == "screen" else gate.judge.confirms_on)
+        _refuse_other_number(arms, gate.screen_seeds if purpose == "screen" else gate.confirm_seeds)
     if "control" not in arms:
         raise ValueError(f"found the arms {', '.join(arms)}, expected control among them")
     control = arms.pop("control")
@@ -79,6 +80,13 @@ def _refuse_other_episodes(inputs: Mapping[str, Any], expected: Purpose) -> None
         for index, seed in enumerate(seeds):
             if (found := seed.get("episode_set", expected)) != expected:
                 raise ValueError(f"found {arm}, seed {index + 1}, measured on {found} episodes, expected {expected}")
+
+
+def _refuse_other_number(arms: Mapping[str, list[Measure]], expected: int) -> None:
+    """``ValueError`` where an arm has more or fewer seeds than the gate asks for."""
+    for arm, seeds in arms.items():
+        if len(seeds) != expected:
+            raise ValueError(f"found {len(seeds)} seeds of {arm}, expected {expected}")
 
 
 def _probation(inputs: Mapping[str, Any], gate: GateSettings) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from learning_signal.ledger.read.verify import verify
 from learning_signal.ledger.schema import VERSION
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.gate.recompute import recompute
+from learning_signal.tools.plan.settings import session_rules
 from tests.support.ledger_samples import SAMPLE_ID, write_sample_session
 from tests.support.places import ROOT
 
@@ -341,11 +342,11 @@ def test_migrating_twice_changes_nothing_and_a_fresh_ledger_is_up_to_date(tmp_pa
     first = schema(path)
     with Ledger.open(path) as ledger:
         migrations.apply(ledger._db)
-        assert ledger.rows("PRAGMA user_version")[0]["user_version"] == migrations.version()
+        assert ledger.rows("PRAGMA user_version")[0]["user_version"] == VERSION
         assert ledger.rows("PRAGMA foreign_keys")[0]["foreign_keys"] == 1
         assert ledger.rows("PRAGMA journal_mode")[0]["journal_mode"] == "wal"
     assert schema(path) == first
-    assert count_applied(path) == migrations.version() == VERSION
+    assert count_applied(path) == VERSION
 
 
 def count_applied(path: Path) -> int:
@@ -364,7 +365,7 @@ def test_a_migration_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_ledger_of_a_newer_version_is_refused_and_left_alone(ledger: Ledger, session: str) -> None:
-    path, newer = ledger.path, migrations.version() + 1
+    path, newer = ledger.path, VERSION + 1
     ledger.close()
     raw = sqlite3.connect(path)
     raw.execute(f"PRAGMA user_version = {newer}")
@@ -748,8 +749,8 @@ def test_a_session_row_counts_every_env_step_once(sample: Reader) -> None:
 def test_the_twin_is_neither_main_run_nor_branch(written: Ledger) -> None:
     sample = Reader.open(written.path)
     before = sample.costs()
-    written.add("segments", session_id=SAMPLE_ID, id="t", shaping={}, seed=0, env_steps=5, status="ok", reused=0)
-    written.event(SAMPLE_ID, "segment", "twin: done", phase="twin", ref=("segments", "t"))
+    segment = {"shaping": {}, "seed": 0, "env_steps": 5, "status": "ok", "reused": 0}
+    written.add("segments", session_id=SAMPLE_ID, id="t", purpose="twin", **segment)
     after = sample.costs()
     assert (after.env_steps_twin, after.env_steps_branches) == (5, before.env_steps_branches)
 
@@ -975,7 +976,7 @@ def test_evidence_is_found_anywhere_in_a_diagnosis() -> None:
 
 def test_a_sound_ledger_has_no_findings(sample: Reader) -> None:
     assert verify(sample) == []
-    assert verify(sample, recompute) == []
+    assert verify(sample, recompute, session_rules) == []
 
 
 def tamper(path: Path, *statements: str) -> None:
@@ -1031,7 +1032,7 @@ def test_a_statistic_exchanged_with_all_its_hashes_is_found_by_computing_it_agai
     )
     with Reader.open(written.path) as reader:
         assert verify(reader) == []  # a screen is in no decision's hash: only the statistics can tell
-        findings = verify(reader, recompute)
+        findings = verify(reader, recompute, session_rules)
     assert [(each.table, each.row) for each in findings] == [("comparisons", row["id"])]
     assert findings[0].problem.startswith("arms[0].mean_difference is 0.5, computed again it is 0.03")
 

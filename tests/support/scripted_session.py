@@ -20,7 +20,7 @@ from learning_signal.marl.tasks import make_task
 from learning_signal.tools.base import Tool
 from learning_signal.tools.context import HumanAnswer, HumanQuestion, SessionContext
 from learning_signal.tools.contracts import Candidate
-from learning_signal.tools.plan.settings import DeliberationSettings, SessionSettings
+from learning_signal.tools.plan.settings import DeliberationSettings, SessionSettings, session_rules
 from learning_signal.tools.round.toolbox import TOOL_NAMES, toolbox
 from learning_signal.tools.state import Head, Regression, Round, SessionState
 from learning_signal.tools.trainer import Trainer
@@ -212,7 +212,7 @@ class ScriptedSession:
     def findings(self) -> list[Finding]:
         """What a verification with the gate's own statistics finds."""
         with Reader.open(self.ledger.path) as reader:
-            return verify(reader, recompute)
+            return verify(reader, recompute, session_rules)
 
 
 def draft(potential: str, weight: float = -1.0, **fields: Any) -> dict[str, Any]:

@@ -114,9 +114,29 @@ class SessionSettings(Frozen):
     @property
     def confirmations(self) -> int:
         """Most confirmations of the whole session: what ``gate.family_alpha`` is shared by."""
-        return self.rounds * (1 + self.deliberation.refinements)
+        return most_confirmations(self.rounds, self.deliberation.refinements)
 
     @property
     def most_stages(self) -> int:
         """``stages``, or four for every round: rounds are to begin when they are needed, not because time is up."""
         return 4 * self.rounds if self.stages is None else self.stages
+
+
+def most_confirmations(rounds: int, refinements: int) -> int:
+    """Confirmations of a session that confirms one candidate in every round and in every refinement of it."""
+    return rounds * (1 + refinements)
+
+
+def session_rules(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What each comparison of a session must say, from its stored configuration of this or an earlier version.
+
+    ``settings`` of the gate by name; for a ``confirm`` how many confirmations share ``family_alpha``, if there is one.
+    For ``ledger.read.verify``. A training run without agents compares nothing and gets {}.
+    """
+    gate = config.get("gate")
+    if not gate:
+        return {}
+    if gate.get("family_alpha") is None:
+        return {"settings": gate}
+    confirmations = most_confirmations(config["rounds"], config["deliberation"]["refinements"])
+    return {"settings": gate, "confirm": {"confirmations": confirmations}}

@@ -42,8 +42,7 @@ def session_curve(reader: Reader, session: str) -> SessionCurve:
     """
     row = reader.session(session)
     moves, used = reader.main_run(row.id), reader.segments(row.id)
-    twin = {event.ref_id for event in reader.events(row.id, kind="segment") if event.phase == "twin"}
-    counted = [segment for segment in used.values() if segment.id not in twin]
+    counted = [segment for segment in used.values() if segment.purpose != "twin"]
     points: list[tuple[float, float]] = []
     stages, reached = [], 0.0
     for move in moves:

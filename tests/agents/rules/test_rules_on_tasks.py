@@ -10,6 +10,7 @@ from learning_signal.ledger.read.verify import verify
 from learning_signal.marl.gate.recompute import recompute
 from learning_signal.marl.shaping import Potential, ShapingConfig
 from learning_signal.marl.tasks import make_task
+from learning_signal.tools.plan.settings import session_rules
 from tests.support.session_helpers import RUN, tiny_settings
 from tests.support.session_helpers import run_inline as run
 
@@ -29,7 +30,7 @@ def test_a_session_promotes_a_potential_that_rises_to_0_at_its_good_end(task, tm
     outcome = run(settings)
     assert outcome.status == "done" and len(outcome.promoted) == 1
     with Reader.open(settings.ledger) as reader:
-        assert verify(reader, recompute) == []
+        assert verify(reader, recompute, session_rules) == []
         shaping = ShapingConfig.model_validate(reader.cursor(reader.session_id("latest"))["head"]["shaping"])
     best, middle, worst = (
         {

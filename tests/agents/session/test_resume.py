@@ -23,6 +23,7 @@ from learning_signal.ledger.read.verify import verify
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.gate.recompute import recompute
 from learning_signal.tools.context import HumanAnswer
+from learning_signal.tools.plan.settings import session_rules
 from tests.support.killed_session import outermost
 from tests.support.places import ROOT
 from tests.support.session_helpers import Recorder, story, synthetic_workers, tiny_settings
@@ -71,7 +72,7 @@ def same_as(whole, ledger: Path) -> None:
     for part, value in expected.items():
         assert resumed[part] == value, part
     with Reader.open(ledger) as reader:
-        assert verify(reader, recompute) == []
+        assert verify(reader, recompute, session_rules) == []
         assert reader.rows("SELECT * FROM events WHERE status = 'pending'") == []
         assert reader.rows("SELECT call_id FROM tool_calls WHERE status = 'ok' GROUP BY 1 HAVING count(*) > 1") == []
 

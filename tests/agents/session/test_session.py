@@ -14,6 +14,7 @@ from learning_signal.marl.gate.recompute import recompute
 from learning_signal.marl.segments.segment import SegmentStore
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.context import HumanAnswer
+from learning_signal.tools.plan.settings import session_rules
 from tests.support.session_helpers import RUN, Recorder, story, tiny_settings
 from tests.support.session_helpers import run_inline as run
 from tests.support.synthetic_training import STAGE_STEPS
@@ -44,7 +45,7 @@ EVERY_TABLE = (
 def sound(ledger) -> None:
     """Every hash, chain and statistic of the ledger is as computed anew."""
     with Reader.open(ledger) as reader:
-        assert verify(reader, recompute) == []
+        assert verify(reader, recompute, session_rules) == []
 
 
 def test_with_rules_and_real_training_from_end_to_end(tmp_path):

@@ -11,7 +11,7 @@ from learning_signal.agents.session.session import run_session
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
 from learning_signal.marl.gate.recompute import recompute
-from learning_signal.tools.plan.settings import DeliberationSettings
+from learning_signal.tools.plan.settings import DeliberationSettings, session_rules
 from tests.support.scripted_server import call, serving, text
 from tests.support.session_helpers import Recorder, synthetic_workers, tiny_settings
 from tests.support.session_helpers import resume_inline as resume
@@ -22,7 +22,7 @@ from tests.support.synthetic_training import InlinePool
 def sound(ledger) -> None:
     """Every hash, chain and statistic of the ledger is as computed anew."""
     with Reader.open(ledger) as reader:
-        assert verify(reader, recompute) == []
+        assert verify(reader, recompute, session_rules) == []
 
 
 # what goes wrong in training ----------------------------------------------------------------------

@@ -15,6 +15,7 @@ from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
 from learning_signal.marl.gate.recompute import recompute
 from learning_signal.marl.gate.settings import GateSettings
+from learning_signal.tools.plan.settings import session_rules
 from learning_signal.tools.plan.sources import SettingsError, gather
 from learning_signal.tools.plan.suitability import Unsuitable, refuse_unsuitable
 from tests.support.scripted_session import SETTINGS, ScriptedSession
@@ -49,7 +50,7 @@ def after(session: ScriptedSession, purpose: str, column: str, change) -> list[s
         database.execute("INSERT OR IGNORE INTO bodies (hash, body) VALUES (?, ?)", (content_hash(text), text))
         database.execute(f"UPDATE comparisons SET {column} = ? WHERE purpose = ?", (content_hash(text), purpose))
     with Reader.open(session.ledger.path) as reader:
-        return [each.problem for each in verify(reader, recompute) if each.table == "comparisons"]
+        return [each.problem for each in verify(reader, recompute, session_rules) if each.table == "comparisons"]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,9 @@ def test_arms_that_are_no_pairs_are_found(tmp_path, column, value, found):
                 (value,) = database.execute("SELECT shaping FROM segments WHERE id = ?", (other,)).fetchone()
             database.execute(f"UPDATE segments SET {column} = ? WHERE id = ?", (value, segment))
         with Reader.open(session.ledger.path) as reader:
-            assert found in [each.problem for each in verify(reader, recompute) if each.table == "comparisons"]
+            assert found in [
+                each.problem for each in verify(reader, recompute, session_rules) if each.table == "comparisons"
+            ]
 
 
 @pytest.mark.parametrize("gate", [SETTINGS.gate, SINGLE, ALWAYS, FAMILY], ids=["paired", "single", "always", "family"])
@@ -124,8 +127,10 @@ def test_a_share_of_the_family_that_fits_its_own_numbers_is_still_not_the_sessio
             database.execute("INSERT OR IGNORE INTO bodies (hash, body) VALUES (?, ?)", (content_hash(text), text))
             database.execute("UPDATE comparisons SET result = ? WHERE purpose = 'confirm'", (content_hash(text),))
         with Reader.open(session.ledger.path) as reader:
-            (found,) = [each.problem for each in verify(reader, recompute) if each.table == "comparisons"]
-        assert found == "shares family_alpha by 1 confirmations, the session can make 4"
+            (found,) = [
+                each.problem for each in verify(reader, recompute, session_rules) if each.table == "comparisons"
+            ]
+        assert found == "its confirmations is 1, the session's is 4"
 
 
 @pytest.mark.parametrize(
@@ -186,6 +191,15 @@ def test_a_confirmation_on_other_episodes_than_its_judge_s_is_refused(tmp_path, 
         for seed in inputs["arms"]["c1"]:
             seed["episode_set"] = wrong
         with pytest.raises(ValueError, match=f"found c1, seed 1, measured on {wrong} episodes, expected {right}"):
+            recompute("confirm", inputs, settings)
+
+
+def test_a_comparison_of_fewer_seeds_than_the_gate_asks_for_is_refused(tmp_path):
+    with judged(tmp_path, SETTINGS.gate) as session:
+        inputs, settings = body(session, "confirm", "inputs"), body(session, "confirm", "settings")
+        for seeds in inputs["arms"].values():
+            seeds.pop()
+        with pytest.raises(ValueError, match="found 4 seeds of c(ontrol|1), expected 5"):
             recompute("confirm", inputs, settings)
 
 

@@ -20,6 +20,7 @@ from learning_signal.marl.gate.recompute import recompute
 from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.tools.base import ToolRefused
 from learning_signal.tools.plan.cost import round_cost, rung_lengths, rung_sizes, screen_env_steps
+from learning_signal.tools.plan.settings import session_rules
 from learning_signal.tools.plan.suitability import Unsuitable, refuse_unsuitable
 from learning_signal.viewer.reports.explain import render_decision
 from tests.support.rules_chat import Chat
@@ -226,7 +227,7 @@ def test_a_whole_session_under_each_gate_is_verified_and_explained(tmp_path, mon
     outcome = asyncio.run(run_session(settings, observer=Recorder(), judge=settings.gate.judge))
     assert outcome.status == "done"
     with Reader.open(settings.ledger) as reader:
-        assert verify(reader, recompute) == []
+        assert verify(reader, recompute, session_rules) == []
         screens = [each for each in reader.comparisons(outcome.session_id) if each.purpose == "screen"]
         assert len(screens) == (2 if "screen_halvings" in gate else 1)
         console = Console(width=100, record=True, file=StringIO())

@@ -14,7 +14,7 @@ from learning_signal.ledger.read.verify import verify
 from learning_signal.marl.errors import SegmentImpossible
 from learning_signal.marl.gate.recompute import recompute
 from learning_signal.marl.shaping import ShapingConfig
-from learning_signal.tools.plan.settings import DeliberationSettings
+from learning_signal.tools.plan.settings import DeliberationSettings, session_rules
 from learning_signal.tools.round.speculation import settle
 from learning_signal.tools.round.spending import spent_so_far
 from learning_signal.tools.trainer import Trainer
@@ -119,7 +119,7 @@ def test_what_nobody_uses_is_withdrawn_and_costs_nothing(pools, tmp_path, monkey
         "5 of 7 speculated segments were not used; 5 segments that had not begun were withdrawn"
     )
     with Reader.open(settings.ledger) as reader:
-        assert verify(reader, recompute) == []
+        assert verify(reader, recompute, session_rules) == []
 
 
 def test_what_was_computed_for_nothing_is_counted(inline, tmp_path, monkeypatch):

@@ -29,6 +29,7 @@ from learning_signal.marl.shaping import ShapingConfig, check
 from learning_signal.marl.shaping.random import draw_for, perturb
 from learning_signal.marl.tasks import make_task
 from learning_signal.run import run as command
+from learning_signal.tools.plan.settings import session_rules
 from learning_signal.tools.plan.suitability import Unsuitable
 from learning_signal.tools.study.arms import Member, exploited
 from learning_signal.tools.study.cell import CellResult, Point
@@ -126,7 +127,7 @@ def test_every_arm_trains_exactly_the_same_env_steps_and_what_arms_share_is_comp
     assert by_cell["supervised", 0]["promotions"] >= 1
     assert by_cell["clones", 0]["shaping_text"] == "no shaping"
     with Reader.open(settings.folder / "ledger.db") as reader:
-        assert verify(reader, recompute) == []
+        assert verify(reader, recompute, session_rules) == []
 
     computed = pool.computed.copy()
     again, _ = run(settings)

@@ -25,6 +25,7 @@ from learning_signal.marl.segments.segment import SegmentStore
 from learning_signal.marl.segments.version import code_version
 from learning_signal.marl.settings import EvaluationSettings, LearnerSettings, RunSettings
 from learning_signal.marl.shaping import ShapingConfig, ShapingError
+from learning_signal.tools.plan.settings import session_rules
 from learning_signal.tools.training.policies import ExportError, export_policy
 from learning_signal.tools.training.run import InProcess, train
 from learning_signal.tools.training.settings import (
@@ -131,7 +132,7 @@ def test_a_run_is_a_chain_of_segments_in_the_ledger(finished):
         assert [each.id for each in reader.lineage()] == [each.id for each in results]
         assert reader.lineage()[0].shaping == SHAPING.canonical()
         assert {row["name"] for row in reader.rows("SELECT name FROM metrics")} >= {"sparse_return", "entropy"}
-        assert verify(reader, recompute) == []
+        assert verify(reader, recompute, session_rules) == []
 
 
 def test_how_it_is_cut_into_segments_changes_nothing(finished, tmp_path):
@@ -163,7 +164,7 @@ def test_a_pause_is_gone_on_with_by_the_same_settings(finished, tmp_path):
     assert third.session_id != first.session_id
     assert (third.env_steps_reused, third.env_steps_per_second) == (1000, None)
     with Reader.open(settings.ledger) as reader:
-        assert len(reader.main_run(first.session_id)) == 3 and verify(reader, recompute) == []
+        assert len(reader.main_run(first.session_id)) == 3 and verify(reader, recompute, session_rules) == []
 
 
 def test_an_abort_stops_in_the_middle_of_a_segment_and_loses_only_that(tmp_path):
