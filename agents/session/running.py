@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext, suppress
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -173,7 +173,7 @@ class RunningSession:
         afford_segments(context, "the next stage", [spec])
         conclude_stage(context, deliberation, await self._main_segment(spec))
 
-    async def _main_segment(self, spec: SegmentSpec, purpose: str = "main") -> SegmentResult:
+    async def _main_segment(self, spec: SegmentSpec, purpose: Literal["main", "twin"] = "main") -> SegmentResult:
         self.trainer.launch(spec, purpose, purpose)
         try:
             return await self.trainer.result(spec.id)

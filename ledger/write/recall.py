@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from learning_signal.ledger.write.writer import Ledger
+from learning_signal.ledger.write.rows import RowWriter
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,7 @@ class FinishedCall:
     evidence_id: str | None
 
 
-def recall_reply(ledger: Ledger, session_id: str, request_hash: str) -> str | None:
+def recall_reply(ledger: RowWriter, session_id: str, request_hash: str) -> str | None:
     """The reply (JSON) this session got to the request, or None if it never got one."""
     rows = ledger.rows(
         "SELECT bodies.body FROM llm_calls JOIN bodies ON bodies.hash = llm_calls.reply "
@@ -31,7 +29,7 @@ def recall_reply(ledger: Ledger, session_id: str, request_hash: str) -> str | No
     return rows[0]["body"] if rows else None
 
 
-def recall_call(ledger: Ledger, session_id: str, call_id: str) -> FinishedCall | None:
+def recall_call(ledger: RowWriter, session_id: str, call_id: str) -> FinishedCall | None:
     """The finished tool call with this id, or None. An interrupted call has not happened."""
     rows = ledger.rows(
         "SELECT name, status, bodies.body AS result, evidence_id FROM tool_calls "

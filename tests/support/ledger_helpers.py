@@ -1,0 +1,36 @@
+"""What the tests of the ledger share: a session that begins, times that have passed, counts, and a forger."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from learning_signal.ledger.write.writer import Ledger
+
+
+def begin(ledger: Ledger, **more: object) -> str:
+    row = {"task": "spread", "algorithm": "mappo", "seed": 0, "config": {"rounds": 2}, "code_version": "0"}
+    return ledger.begin_session(**row | more)
+
+
+def seconds_ago(seconds: float) -> str:
+    return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat(timespec="microseconds")
+
+
+def count(ledger: Ledger, table: str) -> int:
+    return ledger.rows(f"SELECT count(*) n FROM {table}")[0]["n"]
+
+
+def tamper(path: Path, *statements: str) -> None:
+    """Change a ledger the way someone with SQLite at hand would: triggers dropped, then put back."""
+    raw = sqlite3.connect(path)
+    triggers = raw.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+    for name, _ in triggers:
+        raw.execute(f"DROP TRIGGER {name}")
+    for statement in statements:
+        assert raw.execute(statement).rowcount > 0
+    for _, sql in triggers:
+        raw.execute(sql)
+    raw.commit()
+    raw.close()
