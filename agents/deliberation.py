@@ -27,8 +27,8 @@ from learning_signal.tools.roles import Role
 from learning_signal.tools.round.briefs import brief
 from learning_signal.tools.round.decisions import allowed_actions, decide
 from learning_signal.tools.round.record import (
+    record_diagnosis,
     record_end_of_round,
-    record_no_diagnosis,
     record_phase,
     record_round,
     record_verdict,
@@ -57,7 +57,7 @@ class Deliberation:
         elif self.context.settings.deliberation.critic:
             self._enter("critic")
         else:
-            record_no_diagnosis(self.context)
+            record_diagnosis(self.context, None)
             self._enter("generator")
 
     async def step(self) -> None:

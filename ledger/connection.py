@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from learning_signal.ledger.errors import LedgerError, sentence
-from learning_signal.ledger.schema import APPLICATION_ID, SINCE_RECORDED, VERSION
+from learning_signal.ledger.schema import APPLICATION_ID, RECORDED_SINCE, SINCE_RECORDED, VERSION
 
 if TYPE_CHECKING:  # it loads numpy where it finds it: a reader must not wait for that
     from sqlite_utils import Database
@@ -87,7 +87,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
                 f"The ledger {path} has version {found}, this program reads versions {OLDEST_READABLE} to "
                 f"{VERSION}; start or resume a session on it once, which brings it up to date."
             )
-        if found < VERSION:
+        if found < RECORDED_SINCE:
             _show_as_newest(connection)
         connection.execute("PRAGMA query_only = ON")
         return connection

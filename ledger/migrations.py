@@ -10,7 +10,7 @@ from functools import cache
 from sqlite_utils import Database, Migrations
 
 from learning_signal.ledger.errors import LedgerError
-from learning_signal.ledger.schema import APPLICATION_ID, FIRST, RECORDED, SINCE_RECORDED, VERSION
+from learning_signal.ledger.schema import APPLICATION_ID, FATES, FIRST, RECORDED, SINCE_RECORDED, VERSION
 
 APPEND_ONLY = (
     "bodies",
@@ -29,6 +29,8 @@ APPEND_ONLY = (
     "verdicts",
     "decisions",
 )
+APPEND_ONLY_SINCE = ("fates",)
+"""The same of tables that later versions added."""
 
 COMPLETED_LATER = {
     "events": ("status", "title", "ref_table", "ref_id", "ended_at"),
@@ -133,6 +135,13 @@ def m002_recorded(db: Database) -> None:
             db.execute(statement)
 
 
+@migrations()
+def m003_fates(db: Database) -> None:
+    """What became of each candidate has a table; the fates in older rows are computed by the reader."""
+    for statement in (*_statements(FATES), *_guards(db, "fates", SESSION_CHANGES).values()):
+        db.execute(statement)
+
+
 def apply(db: Database) -> None:
     """Bring ``db`` to the newest version, in one transaction; nothing happens when it is there already."""
     # BEGIN IMMEDIATE: of two processes that create the same ledger, the second waits and then finds it done.
@@ -161,7 +170,7 @@ def _statements(script: str) -> list[str]:
 def _guards(db: Database, table: str, session_changes: tuple[str, ...]) -> dict[str, str]:
     """The triggers, by name, that refuse to change or delete what is final in ``table``."""
     conditions = {f"{table}_no_delete": ("DELETE", "", f"{table} rows are never deleted")}
-    if table in APPEND_ONLY:
+    if table in (*APPEND_ONLY, *APPEND_ONLY_SINCE):
         conditions[f"{table}_no_update"] = ("UPDATE", "", f"{table} rows are final")
     open_columns = session_changes if table == "sessions" else COMPLETED_LATER.get(table)
     if open_columns is not None:

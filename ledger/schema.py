@@ -4,7 +4,7 @@ from __future__ import annotations
 
 APPLICATION_ID = 0x4D4C6564
 """``PRAGMA application_id`` of every ledger, so that another program's database is never taken for one."""
-VERSION = 2
+VERSION = 3
 """``PRAGMA user_version`` of a ledger that has every migration. Known here, a reader need not load the migrations."""
 
 FIRST = """
@@ -295,6 +295,21 @@ RECORDED = {
     "segments": {"purpose": "TEXT CHECK (purpose IN ('main', 'screen', 'confirm', 'twin'))"},
 }
 """The columns of the second version, by table."""
+RECORDED_SINCE = 2
+
+FATES = """
+CREATE TABLE fates (                           -- what became of a candidate; the last round's row holds
+    candidate_id TEXT NOT NULL REFERENCES candidates(id),
+    round INTEGER NOT NULL,                    -- at whose end it became so
+    session_id TEXT NOT NULL REFERENCES sessions(id),
+    fate TEXT NOT NULL CHECK (fate IN
+        ('promoted', 'passed', 'failed', 'inconclusive', 'screened out', 'not compared', 'rolled back')),
+    reason TEXT NOT NULL,                      -- one sentence
+    PRIMARY KEY (candidate_id, round)
+) STRICT;
+CREATE INDEX fates_by_session ON fates (session_id);
+"""
+"""The table of the third version. Readers compute what it holds where it is missing."""
 
 
 def _of_json(text: str, path: str) -> str:

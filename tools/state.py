@@ -46,6 +46,7 @@ class Tried(Frozen):
     """A shaping this session has tested, and what became of it."""
 
     round: int
+    refinement: int
     candidate: str
     shaping: ShapingConfig
     outcome: Fate

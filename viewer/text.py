@@ -47,6 +47,7 @@ OUTCOME_STYLES = {
     "branch failed": _BAD,
     "inconclusive": _OPEN,
     "screened out": _OPEN,
+    "not compared": _OPEN,
     "not screened": _OPEN,
     "paused": _OPEN,
     "interrupted": _OPEN,

@@ -174,12 +174,20 @@ def _candidates(
             "SELECT candidate_id FROM decisions WHERE session_id = ? AND action = 'promote'", (session,)
         )
     }
-    candidates = []
+    stored, candidates = _stored_fates(reader, session), []
     for row in rows:
-        fate, detail = _fate(row, promoted, branches, comparisons, verdicts)
+        fate, detail = stored.get(row["id"]) or _fate(row, promoted, branches, comparisons, verdicts)
         del row["session_id"]
         candidates.append(CandidateRow(**row | {"shaping": reader.json(row["shaping"])}, fate=fate, detail=detail))
     return candidates
+
+
+def _stored_fates(reader: Reader, session: str) -> dict[str, tuple[str, str | None]]:
+    """By candidate id, its last fate and why; empty in a ledger of version 1."""
+    if not reader.rows("SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'fates'"):
+        return {}
+    rows = reader.rows("SELECT * FROM fates WHERE session_id = ? ORDER BY round", (session,))
+    return {row["candidate_id"]: (row["fate"], row["reason"]) for row in rows}
 
 
 def _fate(
@@ -189,6 +197,7 @@ def _fate(
     comparisons: list[ComparisonRow],
     verdicts: list[VerdictRow],
 ) -> tuple[str, str | None]:
+    """The fate of a candidate that has none stored: of version 1, or of a round that is not over."""
     verdict = next((each for each in reversed(verdicts) if each.candidate_id == candidate["id"]), None)
     if candidate["id"] in promoted:
         return "promoted", verdict.reason if verdict else None

@@ -285,7 +285,11 @@ class CandidateRow:
     forecast_change: float
     forecast_probability: float
     fate: str
-    """promoted, passed, failed, inconclusive, screened out, branch failed, or not screened."""
+    """promoted, passed, failed, inconclusive, screened out, not compared, or rolled back.
+
+    Of a round that is not over, or of a ledger of version 1, it is computed: branch failed and not screened are
+    told apart there, and rolled back is not known.
+    """
     detail: str | None
     """Why, in one sentence, where the ledger has one."""
 

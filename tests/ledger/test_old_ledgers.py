@@ -134,3 +134,18 @@ def test_what_was_changed_before_the_migration_is_found_before_and_after_it(old,
     assert table in {each.table for each in found}
     Ledger.open(old).close()
     assert everything(old)["findings"] == found
+
+
+def test_a_ledger_without_stored_fates_computes_them_and_gets_the_table_from_a_writer(old):
+    Ledger.open(old).close()
+    before = everything(old)
+    raw = sqlite3.connect(old)
+    raw.execute("DROP TABLE fates")
+    with Reader.open(old) as reader:  # a third version must have its guards
+        assert [each.row for each in verify(reader)] == ["fates_no_delete", "fates_no_update"]
+    raw.execute("DELETE FROM _sqlite_migrations WHERE name = 'm003_fates'")
+    raw.execute("PRAGMA user_version = 2")
+    raw.commit()
+    assert everything(old) == before and {one.fate for one in before["chain"].candidates} >= {"promoted"}
+    Ledger.open(old).close()
+    assert version(old) == VERSION and everything(old) == before

@@ -1,12 +1,13 @@
-"""What became of a candidate: one vocabulary (`tools.state.Fate`), computed when its refinement is judged."""
+"""What became of a round and of its candidates, in one vocabulary (`tools.state.Fate`)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from learning_signal.marl.gate.measure import words
-from learning_signal.tools.contracts import Candidate
-from learning_signal.tools.state import Fate, Screen, Tried, VerdictRecord
+from learning_signal.marl.shaping import ShapingConfig
+from learning_signal.tools.contracts import Candidate, Decision
+from learning_signal.tools.state import Fate, HistoryRow, Round, Screen, Tried, VerdictRecord
 
 _JUDGED: dict[str, Fate] = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive"}
 
@@ -32,6 +33,7 @@ def fate_of(number: int, candidate: Candidate, verdict: VerdictRecord, screen: S
             reason = f"behind {leader} in the screen: {difference:+.3g} against {best:+.3g} of {words(measure)}"
     return Tried(
         round=number,
+        refinement=verdict.refinement,
         candidate=name,
         shaping=candidate.shaping,
         outcome=outcome,
@@ -49,3 +51,18 @@ def with_fate(
     return [
         one.model_copy(update=changed) if (one.round, one.candidate) == (number, candidate) else one for one in tried
     ]
+
+
+def history_row(ended: Round, decision: Decision, in_force: ShapingConfig) -> HistoryRow:
+    """What the agents of later rounds are told of a round that ended with ``decision``."""
+    verdict = ended.verdicts[-1] if ended.verdicts else None
+    candidate = decision.candidate or (verdict.candidate if verdict else None)
+    shaping = in_force if candidate is None else ended.candidate(candidate).shaping
+    return HistoryRow(
+        round=ended.number,
+        action=decision.action,
+        candidate=candidate,
+        shaping_text=shaping.describe(),
+        outcome=verdict.outcome if verdict else None,
+        reason=decision.reason,
+    )

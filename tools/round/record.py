@@ -20,18 +20,8 @@ from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Decision, Diagnosis, Proposal
 from learning_signal.tools.roles import Role
-from learning_signal.tools.round.fates import fate_of, with_fate
-from learning_signal.tools.state import (
-    Branch,
-    Head,
-    HistoryRow,
-    Probation,
-    Regression,
-    Round,
-    Screen,
-    Trigger,
-    VerdictRecord,
-)
+from learning_signal.tools.round.fates import fate_of, history_row, with_fate
+from learning_signal.tools.state import Branch, Head, Probation, Regression, Round, Screen, Trigger, VerdictRecord
 
 
 def record_stage(context: SessionContext, result: SegmentResult) -> None:
@@ -56,20 +46,14 @@ def record_summary(context: SessionContext, body: Mapping[str, Any]) -> None:
     context.round.evidence_summary = json.dumps(body)
 
 
-def record_diagnosis(context: SessionContext, diagnosis: Diagnosis) -> None:
-    """What the Critic found."""
-    title = f"{diagnosis.stage}: {diagnosis.failures[0].description}"
-    _add_diagnosis(context, diagnosis.model_dump(mode="json"), title, "critic")
-    context.round.diagnosis = diagnosis
-
-
-def record_no_diagnosis(context: SessionContext) -> None:
-    """What stands in the ledger in place of a diagnosis where the Critic is left out; the round itself has none."""
-    absent = {"stage": context.round.stage, "failures": [], "advice": "(none: the Critic is left out of this session)"}
-    _add_diagnosis(context, absent, f"{context.round.stage}: the Critic is left out, nobody looked for causes", None)
-
-
-def _add_diagnosis(context: SessionContext, body: dict[str, Any], title: str, agent: str | None) -> None:
+def record_diagnosis(context: SessionContext, diagnosis: Diagnosis | None) -> None:
+    """What the Critic found; None where it is left out: the ledger says so, and the round has no diagnosis."""
+    stage, agent = context.round.stage, None if diagnosis is None else "critic"
+    if diagnosis is None:
+        body = {"stage": stage, "failures": [], "advice": "(none: the Critic is left out of this session)"}
+        title = f"{stage}: the Critic is left out, nobody looked for causes"
+    else:
+        body, title = diagnosis.model_dump(mode="json"), f"{diagnosis.stage}: {diagnosis.failures[0].description}"
     identity = context.row_id(f"D{context.round.number}")
     seq = context.event("diagnosis", title, agent=agent, ref=("diagnoses", identity))
     context.ledger.add(
@@ -81,7 +65,7 @@ def _add_diagnosis(context: SessionContext, body: dict[str, Any], title: str, ag
         stage=body["stage"],
         body=body,
     )
-    context.round.diagnosis_id = identity
+    context.round.diagnosis_id, context.round.diagnosis = identity, diagnosis
 
 
 def record_proposal(context: SessionContext, proposal: Proposal) -> None:
@@ -315,6 +299,7 @@ def record_decision(context: SessionContext, decision: Decision, after: Head) ->
         context.state.probation = None
         undone = regression.round, regression.candidate
         context.state.tried = with_fate(context.state.tried, *undone, "rolled back", regression.reason)
+        _add_fates(context, *undone)
 
 
 def _move_head(context: SessionContext, after: Head, reason: str) -> None:
@@ -334,17 +319,21 @@ def _move_head(context: SessionContext, after: Head, reason: str) -> None:
 
 def record_end_of_round(context: SessionContext, decision: Decision) -> None:
     """The round is over: what the agents of later rounds are told of it."""
-    state, verdicts = context.state, context.round.verdicts
-    candidate = decision.candidate or (verdicts[-1].candidate if verdicts else None)
-    shaping = context.head.shaping if candidate is None else context.round.candidate(candidate).shaping
-    state.history.append(
-        HistoryRow(
-            round=state.round_number,
-            action=decision.action,
-            candidate=candidate,
-            shaping_text=shaping.describe(),
-            outcome=verdicts[-1].outcome if verdicts else None,
-            reason=decision.reason,
-        )
-    )
+    state = context.state
+    state.history.append(history_row(context.round, decision, context.head.shaping))
+    _add_fates(context, state.round_number)
     state.round = None
+
+
+def _add_fates(context: SessionContext, number: int, candidate: str | None = None) -> None:
+    """Write what became of the candidates of round ``number``, or of one of them, by the end of the present round."""
+    for tried in context.state.tried:
+        if tried.round == number and candidate in (None, tried.candidate):
+            context.ledger.add(
+                "fates",
+                candidate_id=context.row_id(f"P{number}.{tried.refinement}/{tried.candidate}"),
+                round=context.state.round_number,
+                session_id=context.session,
+                fate=tried.outcome,
+                reason=tried.reason,
+            )

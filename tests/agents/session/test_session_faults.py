@@ -8,6 +8,7 @@ import json
 import pytest
 
 from learning_signal.agents.session.session import run_session
+from learning_signal.ledger.read.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
 from learning_signal.marl.gate.recompute import recompute
@@ -51,6 +52,17 @@ def test_a_promotion_that_regresses_is_rolled_back(tmp_path, monkeypatch, rounds
     assert outcome.promoted == []
     undone = next(each for each in outcome.rejected if each["round"] == 1 and each["outcome"] == "rolled back")
     assert undone["reason"] == probations[0].result["reason"]
+    with Reader.open(settings.ledger) as reader:  # what the report says and what the ledger explains is one thing
+        explained = {
+            (number, one.name): (one.fate, one.detail)
+            for number in range(1, rounds + 1)
+            for one in explain(reader, f"{outcome.session_id}/R{number}").candidates
+        }
+        states = reader.cursor(outcome.session_id)["tried"]
+        of = (f"{outcome.session_id}/P1.0/{undone['candidate']}",)
+        fates = reader.rows("SELECT fate FROM fates WHERE candidate_id = ? ORDER BY round", of)
+    assert explained == {(one["round"], one["candidate"]): (one["outcome"], one["reason"]) for one in states}
+    assert [row["fate"] for row in fates] == ["promoted", "rolled back"], "what it was at first is not overwritten"
     sound(settings.ledger)
 
 
