@@ -285,11 +285,8 @@ class CandidateRow:
     forecast_change: float
     forecast_probability: float
     fate: str
-    """promoted, passed, failed, inconclusive, screened out, not compared, or rolled back.
-
-    Of a round that is not over, or of a ledger of version 1, it is computed: branch failed and not screened are
-    told apart there, and rolled back is not known.
-    """
+    """promoted, passed, failed, inconclusive, screened out, not compared or rolled back; while none is stored it is
+    computed, and may be branch failed or not screened."""
     detail: str | None
     """Why, in one sentence, where the ledger has one."""
 
