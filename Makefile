@@ -37,6 +37,8 @@ clean: ## remove the virtual environment and caches (runs/ is kept: it holds you
 # The target is pip: a virtual environment that broke off half-way has python, but no pip, and is made again.
 $(VENV)/bin/pip:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "error: $(PYTHON) is Python %d.%d, expected 3.11 or newer: install one and run make PYTHON=python3.11 ..." % v[:2])'
+	@case "$$(uname -sm)" in "Darwin x86_64") \
+		echo "error: Found a Mac with an Intel processor, expected Apple silicon or Linux: torch 2.4, which this needs, does not exist for Intel Macs." >&2; exit 1;; esac
 	$(PYTHON) -m venv --clear $(VENV)
 
 # torch goes first and pinned: "torch==2.13.0" takes a CPU build (2.13.0+cpu) where an index or a wheel folder offers

@@ -10,6 +10,8 @@ import os
 import re
 import sys
 
+if sys.platform == "win32":
+    sys.exit("error: Found Windows, expected Linux or macOS: run this program in WSL (Windows Subsystem for Linux).")
 if __name__ == "__main__" and not sys.flags.safe_path:
     # Python puts the folder of a script before everything else: its agents/ and tools/ would hide a user's.
     del sys.path[0]
@@ -19,6 +21,7 @@ try:
 
     from learning_signal.commands import backends, environments, policies, session, study, training, verification
     from learning_signal.viewer.cli import log_commands
+    from learning_signal.viewer.cli.streams import prepare_streams
     from learning_signal.viewer.cli.terminal import (
         BAD_INPUT,
         STOPPED,
@@ -27,6 +30,7 @@ try:
         for_a_user,
         log_to,
         show_traceback,
+        silence,
         tell,
     )
 except ModuleNotFoundError as missing:
@@ -85,6 +89,7 @@ log_app.command("verify")(verification.log_verify)
 
 def run(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    prepare_streams()
     try:
         result = app(args=arguments, standalone_mode=False, prog_name=NAME)
         return result if isinstance(result, int) else 0
@@ -99,7 +104,7 @@ def run(arguments: list[str] | None = None) -> int:
         return STOPPED
     except BrokenPipeError:
         # The reader of a pipe, such as head, has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence()
         return 0
     except Exception as error:
         sentence = for_a_user(error)

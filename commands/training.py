@@ -11,6 +11,7 @@ import typer
 from learning_signal.commands.running import train_chain
 from learning_signal.viewer.cli import options
 from learning_signal.viewer.cli.options import AsJson, Plain, Verbose, option, whole
+from learning_signal.viewer.cli.terminal import out, show_json
 
 
 def train(
@@ -33,13 +34,14 @@ def train(
     tensorboard: Annotated[Path | None, option("Also write the curves for TensorBoard there.", "FOLDER")] = None,
     ledger: options.LedgerSetting = None,
     store: options.Store = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")] = False,
     as_json: AsJson = False,
     plain: Plain = False,
     verbose: Verbose = False,
 ) -> int:
     """Train without agents, under one shaping. The same command goes on where an interrupted run stopped."""
     from learning_signal.tools.plan.sources import gather, one_task, refuse_wrong_run
-    from learning_signal.tools.training.settings import TrainingSettings, read_shaping
+    from learning_signal.tools.training.settings import TrainingSettings, plan, read_shaping
 
     set_here = {
         "task": one_task(task, env),
@@ -55,4 +57,12 @@ def train(
     common = gather(set_here, os.environ, config).settings({}, {})
     refuse_wrong_run(common.run)
     settings = TrainingSettings.of(common, env_steps=steps, segment_steps=segment_steps, shaping=read_shaping(shaping))
+    if dry_run:
+        planned = plan(settings)
+        if as_json:
+            return show_json(planned)
+        from learning_signal.viewer.reports.plan import render_plan
+
+        out.print(render_plan(planned))
+        return 0
     return train_chain(settings, None, tensorboard, as_json=as_json, plain=plain, verbose=verbose)

@@ -44,8 +44,10 @@ def start_process(target: Callable[..., None], arguments: tuple[Any, ...], name:
 
 
 def follow_parent() -> None:
-    """Called inside such a process: ignore SIGINT, which the parent handles, and exit when the parent does."""
+    """Called inside such a process: ignore SIGINT and SIGHUP, which the parent handles; exit when the parent does."""
+    # A terminal sends both to every process that it started.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, name="leave-with-parent", daemon=True).start()
 
 

@@ -36,9 +36,9 @@ OUTCOME_STYLES = {
     "ok": _GOOD,
     "fail": _BAD,
     "failed": _BAD,
-    "keep": _BAD,
-    "kept": _BAD,
-    "roll_back": _BAD,
+    "keep": _OPEN,
+    "kept": _OPEN,
+    "roll back": _BAD,
     "rolled back": _BAD,
     "regressed": _BAD,
     "error": _BAD,
@@ -105,7 +105,8 @@ def agent_text(agent: str | None) -> Text:
 
 def outcome_text(outcome: str | None) -> Text:
     """An outcome, action or status in its colour."""
-    return styled(None if outcome is None else outcome.replace("_", " "), OUTCOME_STYLES.get(outcome or "", ""))
+    word = None if outcome is None else outcome.replace("_", " ")
+    return styled(word, OUTCOME_STYLES.get(word or "", ""))
 
 
 def number(value: float | None, digits: int = 3, *, sign: bool = False) -> str:

@@ -466,7 +466,7 @@ def test_the_second_interrupt_aborts(capsys, fake_session):
     fake_session(work)
     assert run.run(["session"]) == 130
     time.sleep(ABORT_SECONDS + 0.2)  # a timer that was not cancelled would end the process here
-    assert "Stopping at once" in capsys.readouterr().out
+    assert "Ctrl-C: stopping at once" in capsys.readouterr().out
 
 
 def test_a_session_that_ignores_the_second_interrupt_is_ended_within_two_seconds():

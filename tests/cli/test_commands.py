@@ -220,7 +220,7 @@ def test_ctrl_c_pauses_or_stops_and_the_same_command_goes_on(capsys, monkeypatch
     assert run.run(arguments) == EXIT_CODES[status]
     text = capsys.readouterr().out
     session = re.search(rf"Training (\S+) {status}", text).group(1)
-    assert "Pausing after the running step" in text and f"python run.py resume {session}" in text
+    assert "Ctrl-C: pausing after the running step" in text and f"python run.py resume {session}" in text
     with Reader.open("runs/ledger.db") as reader:
         assert reader.session().env_steps_main == (4000 if status == "paused" else 0)
     assert result(capsys, *arguments)["session_id"] == session

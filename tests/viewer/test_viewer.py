@@ -274,8 +274,12 @@ def test_pending_and_quiet_events_are_not_shown():
 
 def test_outcomes_have_colours():
     assert "green" in tone("verdict", "ok", "pass for c1") and "red" in tone("verdict", "ok", "fail on progress")
-    assert "yellow" in tone("verdict", "ok", "inconclusive") and "red" in tone("decision", "ok", "keep")
+    assert "yellow" in tone("verdict", "ok", "inconclusive") and "yellow" in tone("decision", "ok", "keep")
     assert "green" in tone("decision", "ok", "promote c1") and "red" in tone("decision", "ok", "roll_back c1")
+    assert "red" in tone("decision", "ok", "rolled back R1, which was promoted")
+    # The event's own outcome counts, whatever its title says first.
+    assert "yellow" in tone("decision", "ok", "promote-c1 is not promoted: keep", "keep")
+    assert "red" in tone("decision", "ok", "the promoted c1 goes", "roll_back")
 
 
 def test_progress_lines_come_at_most_every_few_seconds():

@@ -19,7 +19,8 @@ from learning_signal.marl.gate.statistics import interval
 from learning_signal.marl.segments.segment import SegmentSpec, round_up
 from learning_signal.marl.segments.version import code_version
 from learning_signal.marl.settings import Count, Frozen, RunSettings
-from learning_signal.marl.shaping import ShapingConfig, ShapingError
+from learning_signal.marl.shaping import ShapingConfig, ShapingError, check
+from learning_signal.marl.tasks import make_task
 from learning_signal.tools.consent import (
     NOTHING_SAID,
     Consent,
@@ -89,6 +90,31 @@ class TrainingSettings(Frozen):
                 SegmentSpec(run=self.run, parent=parent, shaping=self.shaping, env_steps=steps, seed=self.seed)
             )
         return specs
+
+
+def plan(settings: TrainingSettings) -> dict[str, Any]:
+    """What a run with these settings would do, as plain data; nothing is trained and no file is written.
+
+    Raises what `train` does for an unknown task, a shaping that does not fit it and a learner that cannot learn it.
+    """
+    task = make_task(settings.run.task, 1).spec
+    settings.run.learner.refuse(task)
+    if not settings.shaping.is_none:
+        check(settings.shaping, task)
+    settings = settings.model_copy(update={"store": settings.store.resolve()})
+    return {
+        "task": task.name,
+        "algorithm": settings.run.learner.algorithm,
+        "seed": settings.seed,
+        "shaping": settings.shaping.describe(),
+        "env_steps": round_up(settings.run, settings.env_steps),
+        "segments": len(settings.chain()),
+        "goes_on_with": unfinished(settings),
+        "device": settings.run.learner.device,
+        "executor": settings.executor.kind,
+        "ledger": str(settings.ledger),
+        "store": str(settings.store),
+    }
 
 
 @dataclass(frozen=True)

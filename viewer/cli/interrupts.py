@@ -1,4 +1,7 @@
-"""Ctrl-C: the first pauses after the running step, the second stops at once. Both leave a session that resumes."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first pauses after the running step, the second stops at once.
+
+Both leave a session that resumes. SIGTERM is what docker stop and a cluster's pre-emption send, SIGHUP a closed ssh.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,13 @@ from typing import Any, NoReturn
 from rich.text import Text
 
 from learning_signal.ledger.wording import resume_command
-from learning_signal.viewer.cli.terminal import STOPPED, err, log_to
+from learning_signal.viewer.cli.terminal import STOPPED, err, log_to, silence
 
 ABORT_SECONDS = 1.5
 """A second Ctrl-C ends the process after this long, whatever it is doing; what was committed is kept."""
+
+SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
+"""The signals that pause, and what they are called."""
 
 
 def watch(
@@ -35,7 +41,9 @@ def watch(
     interrupts = Interrupts(control, view, ledger, again)
 
     async def body() -> Any:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupts.interrupt)
+        for number, name in SIGNALS.items():
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup has SIGHUP ignored: it stays so
+                asyncio.get_running_loop().add_signal_handler(number, interrupts.interrupt, name)
         return await work(view, control)
 
     log_to(view.console, verbose)
@@ -55,15 +63,15 @@ class Interrupts:
         self._count = 0
         self._timer: threading.Timer | None = None
 
-    def interrupt(self) -> None:
-        """One more Ctrl-C."""
+    def interrupt(self, name: str) -> None:
+        """One more of `SIGNALS`, by its name."""
         self._count += 1
         command = self._again or resume_command(self._view.session or "latest", self._ledger)
         if self._count == 1:
-            self._say(f"Pausing after the running step; Ctrl-C again stops at once. Go on later with: {command}")
+            self._say(f"{name}: pausing after the running step; again, it stops at once. Go on later with: {command}")
             self._control.request_pause()
         elif self._count == 2:
-            self._say(f"Stopping at once. Go on later with: {command}")
+            self._say(f"{name}: stopping at once. Go on later with: {command}")
             self._timer = threading.Timer(ABORT_SECONDS, self._leave)
             self._timer.daemon = True
             self._timer.start()
@@ -75,7 +83,10 @@ class Interrupts:
             self._timer.cancel()
 
     def _say(self, text: str) -> None:
-        self._view.say(Text(text, "bold yellow"))
+        try:
+            self._view.say(Text(text, "bold yellow"))
+        except OSError:
+            silence()  # the terminal went away with SIGHUP: what follows has nobody to read it
 
     def _leave(self) -> NoReturn:
         self._view.stop()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from learning_signal.viewer.cli.options import LEDGER, AsJson, ByAgent, ByKind, ByRound, Ledger, Session, whole
 from learning_signal.viewer.cli.terminal import err, log_to, out, show_json
+
+if TYPE_CHECKING:
+    from learning_signal.ledger.read.records import EventRow
 
 
 def log_list(
@@ -57,11 +61,25 @@ def log_show(
     with Reader.open(ledger) as reader:
         row = reader.session(session)
         events = reader.events(row.id, agent=agent, round=round, kind=kind)
+        if not events:
+            refuse_unknown(f"session {row.id}", reader.events(row.id), agent=agent, round=round, kind=kind)
         entries = [reader.entry(event.seq) for event in events] if full else None
     if as_json:
         return show_json(plain_data(entries if full else events))
     out.print(render_events(row, events, entries))
     return 0
+
+
+def refuse_unknown(place: str, events: Sequence[EventRow], **filters: str | int | None) -> None:
+    """``LedgerError`` where a filter names what no event of ``place`` has; one that is None filters nothing."""
+    from learning_signal.ledger.errors import LedgerError
+
+    for name, value in filters.items():
+        there = sorted({getattr(event, name) for event in events} - {None})
+        if value is not None and value not in there:
+            raise LedgerError(
+                f"Found --{name} {value}, expected one that {place} has: {', '.join(map(str, there)) or 'it has none'}."
+            )
 
 
 def log_search(
@@ -82,6 +100,8 @@ def log_search(
     with Reader.open(ledger) as reader:
         chosen = reader.session(session).id if session else None
         hits = search(reader, text, session=chosen, agent=agent, round=round, kind=kind, limit=limit)
+        if chosen is not None and not hits:
+            refuse_unknown(f"session {chosen}", reader.events(chosen), agent=agent, round=round, kind=kind)
     if as_json:
         return show_json(plain_data(hits))
     out.print(render_hits(text, hits))

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.segment import Segment
 from rich.text import Text
 
+from learning_signal.viewer.cli.streams import prepare_streams
 from learning_signal.viewer.text import clean, visible
 
 BAD_INPUT = 2
@@ -45,8 +46,14 @@ def console(stream: Any) -> Console:
     return SafeConsole(stderr=stream is sys.stderr, highlight=False, width=width)
 
 
+prepare_streams()
 out = console(sys.stdout)
 err = console(sys.stderr)
+
+
+def silence() -> None:
+    """Send standard output nowhere from now on: nobody reads it any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_json(data: Any) -> int:

@@ -44,15 +44,15 @@ _WORDS = re.compile(
 )
 
 
-def tone(kind: str, status: str, title: str) -> str:
-    """The style of an event's title, from its status and the first outcome word in it."""
+def tone(kind: str, status: str, title: str, outcome: str | None = None) -> str:
+    """The style of an event's title, from its status and ``outcome``; without one, from the first such word in it."""
     if status in ("error", "refused"):
         return "red"
     if status == "interrupted":
         return "yellow"
     if kind in _MARKS:
-        word = _WORDS.search(title.lower())
-        return OUTCOME_STYLES.get(word.group(1).replace(" ", "_"), "") if word else ""
+        word = outcome or ((found := _WORDS.search(title.lower())) and found.group(1)) or ""
+        return OUTCOME_STYLES.get(word.replace("_", " "), "")
     quiet, loud = ("tool_call", "llm_call", "segment", "speculation"), ("stage", "session")
     return "dim" if kind in quiet else "bold" if kind in loud else ""
 
@@ -88,14 +88,15 @@ def spoken(row: Mapping[str, Any], entry: Entry | None) -> Text | None:
 
 def _words(row: Mapping[str, Any], entry: Entry | None) -> Text | None:
     kind, status = row["kind"], row["status"]
-    title = Text(shorten(row["title"], SPOKEN_LIMIT), tone(kind, status, row["title"]))
+    reference = entry.reference if entry is not None else None
+    outcome = None if reference is None else reference.get("outcome") or reference.get("action")
+    title = Text(shorten(row["title"], SPOKEN_LIMIT), tone(kind, status, row["title"], outcome))
     if status in ("error", "refused"):
         return Text("✗ ", "red").append_text(title)
     if kind == "message" and entry is not None and entry.messages:
         return Text("\n").join([_message(each) for each in entry.messages])
     if kind == "tool_call" and entry is not None and entry.tool_calls:
         return _call(entry.tool_calls[-1])
-    reference = entry.reference if entry is not None else None
     if reference is not None and kind == "diagnosis":
         return diagnosis_text(reference["stage"], json.loads(reference["body"]))
     if reference is not None and kind == "proposal":
