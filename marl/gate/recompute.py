@@ -49,11 +49,11 @@ def _result(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]
         arm: [Measure(sparse_return=seed["sparse_return"], progress=seed["progress"]) for seed in seeds]
         for arm, seeds in ((arm, inputs["arms"][arm]) for arm in inputs.get("order", inputs["arms"]))
     }
+    if "control" not in arms:
+        raise ValueError(f"found the arms {', '.join(arms)}, expected control among them")
     if purpose in ("screen", "confirm"):
         _refuse_other_episodes(inputs, "screen" if purpose == "screen" else gate.judge.confirms_on)
         _refuse_other_number(arms, gate.screen_seeds if purpose == "screen" else gate.confirm_seeds)
-    if "control" not in arms:
-        raise ValueError(f"found the arms {', '.join(arms)}, expected control among them")
     control = arms.pop("control")
     if purpose == "screen":
         return rank_screen(control, arms, inputs["max_return"], gate, inputs.get("rung", 0)).model_dump(mode="json")

@@ -329,7 +329,8 @@ def test_statistics_are_recomputed_from_their_inputs():
     settings = gate.model_dump(mode="json")
     verdict = judge([0.0] * 5, [0.0] * 5, values["control"], values["c1"], 25.0, gate)
     assert recompute("confirm", inputs, settings) == verdict.model_dump(mode="json") and verdict.outcome == "pass"
-    measures = {arm: [Measure(**each) for each in row] for arm, row in arms.items()}
+    inputs["arms"] = {arm: row[: gate.screen_seeds] for arm, row in arms.items()}
+    measures = {arm: [Measure(**each) for each in row] for arm, row in inputs["arms"].items()}
     screen = rank_screen(measures["control"], {"c1": measures["c1"]}, 25.0, gate)
     assert recompute("screen", inputs, settings) == screen.model_dump(mode="json")
     before, after = [1.0, 2.0, 3.0], [1.0, 1.5, 3.5]

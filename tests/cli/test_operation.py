@@ -131,11 +131,12 @@ def test_a_session_whose_terminal_goes_away_pauses(tmp_path):
         os.chdir(tmp_path)
         os.execve(sys.executable, [sys.executable, "-c", code], os.environ | {"PYTHONPATH": str(ROOT)})
     seen = b""
-    while b"ready" not in seen:
+    while b"ready\r\n" not in seen:  # the whole line, or the child may still be writing it
         seen += os.read(terminal, 1024)
     os.close(terminal)
-    os.waitpid(child, 0)
-    assert (tmp_path / "code").read_text() == "4", seen
+    _, status = os.waitpid(child, 0)
+    assert (tmp_path / "code").exists(), (status, seen)
+    assert (tmp_path / "code").read_text() == "4"
 
 
 def test_workers_leave_what_a_terminal_sends_to_the_session():
