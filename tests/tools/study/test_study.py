@@ -95,8 +95,8 @@ def pool(monkeypatch):
     return CountingPool
 
 
-def study(folder, arms, seeds=2, env_steps=STEPS, tasks=None):
-    base = tiny_settings(folder)
+def study(folder, arms, seeds=2, env_steps=STEPS, tasks=None, **changes):
+    base = tiny_settings(folder, **changes)
     return study_settings(arms, tasks or [base], seeds, str(env_steps), folder / "study")
 
 
@@ -111,7 +111,8 @@ def cells(found):
 
 
 def test_every_arm_trains_exactly_the_same_env_steps_and_what_arms_share_is_computed_once(tmp_path, pool):
-    settings = study(tmp_path, ",".join(ARMS), seeds=1)
+    # Longer branches and stages: fewer rounds show the same.
+    settings = study(tmp_path, ",".join(ARMS), seeds=1, stage_steps=1_000, branch_steps=800)
     found, watcher = run(settings)
     for cell in found["cells"]:
         assert cell["outcome"] == "done", cell["reason"]
@@ -187,7 +188,7 @@ def test_a_session_with_the_gate_off_goes_on_in_its_study_alone(tmp_path, pool, 
 
 def test_with_the_gate_off_nothing_is_rolled_back(tmp_path, pool, monkeypatch):
     monkeypatch.setenv("SYNTHETIC_WORLD", "regresses")
-    found = cells(run(study(tmp_path, "supervised,always,usual", seeds=1))[0])
+    found = cells(run(study(tmp_path, "supervised,always,usual", seeds=1, env_steps=7_000))[0])
     assert found["supervised", 0]["rollbacks"] >= 1
     assert found["always", 0]["promotions"] >= 1
     assert found["always", 0]["rollbacks"] == found["usual", 0]["rollbacks"] == 0
