@@ -136,7 +136,7 @@ def shortfall(
             continue
         about = "about " if name != "env_steps" else ""
         wants = f"{what} needs {about}{amount(name, need)}" if need else f"nothing is left for {what}"
-        said = f"The budget of {amount(name, limit)} does not go further: {amount(name, spent[name])} spent, {wants}"
+        said = f"The budget of {amount(name, limit)} is too small: {amount(name, spent[name])} spent, {wants}"
         more = max(need, (a_round or {}).get(name, 0.0))
         return said, f"{name.replace('_', '-')}={_enough(name, max(spent[name] + more, limit * 1.1))}"
     return None

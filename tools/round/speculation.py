@@ -28,7 +28,7 @@ def speculate(context: SessionContext) -> None:
     if context.round.speculated is None:
         with context.ledger.transaction("speculation"):
             steps = short(sum(spec.env_steps for _, spec in wanted))
-            title = f"the control is trained meanwhile: {len(wanted)} segments, {steps} env steps"
+            title = f"the control starts early: {len(wanted)} segments, {steps} env steps"
             record_speculation(context, [spec.id for _, spec in wanted], title)
             for purpose, spec in wanted:
                 context.trainer.note_start(spec, purpose, CONTROL)

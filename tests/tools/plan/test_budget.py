@@ -137,9 +137,7 @@ def test_a_limit_below_what_is_spent_is_refused():
 def test_what_fits_exactly_is_begun_and_one_more_is_not():
     assert shortfall(Budget(env_steps=1000), SPENT, {"env_steps": 100}, "it") is None
     said, enough = shortfall(Budget(env_steps=1000), SPENT, {"env_steps": 101}, "the next stage")
-    assert said == (
-        "The budget of 1 k env steps does not go further: 900 env steps spent, the next stage needs 101 env steps"
-    )
+    assert said == ("The budget of 1 k env steps is too small: 900 env steps spent, the next stage needs 101 env steps")
     assert parse_budget(enough)["env_steps"] >= 1001
 
 
@@ -233,7 +231,7 @@ def test_the_command_line_pauses_says_how_to_go_on_and_goes_on(synthetic, tmp_pa
     tiny = [*small, "--store", str(tmp_path / "s"), *place]
     assert command.run(["session", *tiny, "--budget", "env-steps=100k"]) == 4
     shown = " ".join(capsys.readouterr().out.split())
-    assert "The budget of 100 k env steps does not go further: 0 env steps spent, the next stage needs" in shown
+    assert "The budget of 100 k env steps is too small: 0 env steps spent, the next stage needs" in shown
     assert "Budget: 0 env steps of 100 k env steps" in shown
     assert command.run(["resume", "latest", *place, "--budget", "env-steps=0"]) == BAD_INPUT
     assert "expected more than 0" in capsys.readouterr().err

@@ -188,7 +188,7 @@ def test_what_an_ended_process_left_behind_does_not_weigh_on_the_budget_of_later
 def test_a_single_candidate_needs_no_screen(inline, tmp_path):
     settings = tiny_settings(tmp_path, deliberation=DeliberationSettings(candidates=1, refinements=0))
     run(settings)
-    assert events(settings.ledger, "speculation")[0] == "the control is trained meanwhile: 5 segments, 2 k env steps"
+    assert events(settings.ledger, "speculation")[0] == "the control starts early: 5 segments, 2 k env steps"
 
 
 @pytest.mark.parametrize("urgent", [False, True])
