@@ -66,7 +66,7 @@ class Trainer:
     def withdraw(self, segment: str, reason: str) -> bool:
         """Take back a pending segment that this process is not computing, for good; False where it is.
 
-        A segment that an earlier process began counts if it was stored; how much of it was trained is unknown otherwise.
+        A segment that an earlier process began counts if it was stored; otherwise what it trained is unknown.
         """
         known = segment in self._tasks
         if known and not self.pool.withdraw(segment):
