@@ -17,7 +17,7 @@ from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.executors.base import Executor
 from learning_signal.marl.executors.choice import refuse_unreachable
 from learning_signal.marl.gate.judges import PAIRED, Judge
-from learning_signal.marl.segments.version import code_version
+from learning_signal.marl.segments.version import code_version, libraries
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools import lifecycle
 from learning_signal.tools.consent import NOTHING_SAID, Consent, admit
@@ -53,7 +53,7 @@ async def run_session(
     with Ledger.open(settings.ledger, secrets_of(settings)) as ledger:
         with ledger.transaction("session-start"):
             identity = lifecycle.begin(ledger, settings, gate_mode=settings.gate.mode, budget=settings.budget.limits())
-            ledger.event(identity, "session", f"session {identity} on {settings.run.task} begins")
+            ledger.event(identity, "session", f"session {identity} on {settings.run.task} begins; {libraries()}")
             ledger.save_cursor(identity, SessionState(budget=settings.budget).model_dump(mode="json"))
         session = RunningSession(settings, ledger, identity, observer, control or SessionControl(), executor)
         session.say(remarks(settings, task))
@@ -103,7 +103,7 @@ async def resume_session(
             settings = settings.model_copy(update={"prices": settings.prices | state.prices})
             refuse_unpriced(settings, state.budget)
             changed = f" with a budget of {state.budget.describe()}" if budget else ""
-            ledger.event(row.id, "session", f"session {row.id} goes on{changed}")
+            ledger.event(row.id, "session", f"session {row.id} goes on{changed}; {libraries()}")
             ledger.set_budget(row.id, state.budget.limits())
             ledger.save_cursor(row.id, state.model_dump(mode="json"))
         return await RunningSession(settings, ledger, row.id, observer, control or SessionControl(), executor).run()

@@ -55,7 +55,8 @@ def load_checkpoint(path: Path, learner: Learner) -> Position:
         stored = payload["learner"]
     except (OSError, EOFError, RuntimeError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
         raise CheckpointError(
-            f"The checkpoint {path} cannot be read ({type(error).__name__}); delete its segment to train it again."
+            f"The checkpoint {path} cannot be read by torch {torch.__version__} ({type(error).__name__}): use "
+            "the torch that wrote it (the log says which), or delete its segment to train it again."
         ) from error
     if found != (FORMAT, learner.settings.algorithm):
         raise CheckpointError(

@@ -26,6 +26,11 @@ def code_version() -> str:
     return hash_of_sources(ROOT, all_sources(ROOT))
 
 
+def libraries() -> str:
+    """The versions of what training computes with, in words: ``torch 2.13.0, NumPy 2.4.6``."""
+    return f"torch {version('torch')}, NumPy {version('numpy')}"
+
+
 @cache
 def training_version() -> str:
     """The same of `training_sources`, and of the versions of torch and NumPy."""

@@ -16,7 +16,7 @@ from learning_signal.marl.errors import SegmentFailed, SegmentImpossible, Segmen
 from learning_signal.marl.executors.base import Executor, ExecutorError
 from learning_signal.marl.executors.choice import open_executor, refuse_unreachable
 from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, SegmentStore, TrainingStatus
-from learning_signal.marl.segments.version import code_version
+from learning_signal.marl.segments.version import code_version, libraries
 from learning_signal.marl.shaping import check
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools import lifecycle
@@ -79,7 +79,9 @@ async def train(
                 ledger.resume_session(session, code_version())
                 words = "goes on"
             text = settings.shaping.describe()
-            ledger.event(session, "session", f"training {session} on {settings.run.task} {words}: {text}")
+            ledger.event(
+                session, "session", f"training {session} on {settings.run.task} {words}: {text}; {libraries()}"
+            )
         return await _Run(settings, ledger, session, observer, control, on_segment).to_the_end()
 
 

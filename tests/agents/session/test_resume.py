@@ -16,12 +16,14 @@ from pathlib import Path
 import pytest
 
 import learning_signal.tools.lifecycle
+from learning_signal.agents.session import session as session_entries
 from learning_signal.agents.session.session import SessionControl, run_session
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.gate.recompute import recompute
+from learning_signal.marl.segments.version import libraries
 from learning_signal.tools.context import HumanAnswer
 from learning_signal.tools.plan.settings import session_rules
 from tests.support.killed_session import outermost
@@ -128,6 +130,20 @@ def test_paused_and_resumed_several_times(whole, tmp_path):
         assert resume(settings, observer=observer, control=control).status == "paused"
     assert resume(settings).status == "done"
     same_as(whole, settings.ledger)
+
+
+def test_the_log_says_which_torch_trains_from_where_on(tmp_path, monkeypatch):
+    """Segments of another torch have other ids, so nothing is mixed up silently; a reader is told why."""
+    settings, control = tiny_settings(tmp_path), SessionControl()
+    control.request_pause()
+    assert run(settings, control=control).status == "paused"
+    monkeypatch.setattr(session_entries, "libraries", lambda: "torch 99.0, NumPy 9.9")
+    assert resume(settings).status == "done"
+    with Reader.open(settings.ledger) as reader:
+        titles = [event.title for event in reader.events(kind="session")]
+    begins, goes_on = (next(title for title in titles if word in title) for word in (" begins; ", " goes on; "))
+    assert begins.endswith(libraries()) and libraries().startswith("torch 2") and "NumPy" in libraries()
+    assert goes_on.endswith("torch 99.0, NumPy 9.9")
 
 
 def test_pause_ends_after_the_running_step(whole, tmp_path):

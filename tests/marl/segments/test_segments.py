@@ -491,7 +491,7 @@ def test_checkpoints_refuse_other_learners(tmp_path):
     with pytest.raises(CheckpointError, match="use the task, algorithm, memory and hidden layers"):
         load_checkpoint(path, make_learner(Cue(1).spec, mappo, 0))
     torch.save({"format": 1}, path)
-    with pytest.raises(CheckpointError, match=r"cannot be read \(KeyError\)"):
+    with pytest.raises(CheckpointError, match=r"cannot be read by torch .* \(KeyError\)"):
         load_checkpoint(path, other)
 
 
