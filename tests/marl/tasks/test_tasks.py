@@ -117,10 +117,17 @@ def worst_deviation(agents, seeds, policy):
 @pytest.mark.parametrize(
     ("kind", "agents", "count"),
     [
-        *((kind, agents, 40) for kind in ("random", "squeeze", "covering") for agents in (2, 3)),
-        *((kind, 5, 20) for kind in ("random", "squeeze", "covering")),
-        ("covering", 1, 20),
-        ("squeeze", 18, 2),
+        *((kind, agents, 6) for kind in ("random", "squeeze", "covering") for agents in (2, 3)),
+        *((kind, 5, 4) for kind in ("random", "squeeze", "covering")),
+        ("covering", 1, 4),
+        ("squeeze", 18, 1),
+        *(
+            pytest.param(kind, agents, 20 if agents == 5 else 40, marks=pytest.mark.slow)
+            for kind in ("random", "squeeze", "covering")
+            for agents in (2, 3, 5)
+        ),
+        pytest.param("covering", 1, 20, marks=pytest.mark.slow),
+        pytest.param("squeeze", 18, 2, marks=pytest.mark.slow),
     ],
 )
 def test_spread_equals_the_reference_step_for_step(monkeypatch, kind, agents, count):
