@@ -218,9 +218,10 @@ def test_verdicts_survive_json_without_nan():
         assert Verdict.model_validate_json(text) == verdict
 
 
+@pytest.mark.parametrize("repetitions", [150, pytest.param(500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["normal", "mostly zero", "progress"])
-def test_false_promotions_stay_at_alpha_when_nothing_is_better(kind):
-    rng, promoted, repetitions = np.random.default_rng(7), 0, 500
+def test_false_promotions_stay_at_alpha_when_nothing_is_better(kind, repetitions):
+    rng, promoted = np.random.default_rng(7), 0
     for _ in range(repetitions):
         if kind == "progress":
             arms = rng.normal(0.2, 0.05, (2, 5))

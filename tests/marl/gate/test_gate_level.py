@@ -64,7 +64,7 @@ def test_an_arm_may_not_choose_what_is_judged():
 def test_a_better_candidate_never_gets_a_worse_verdict():
     order = ("fail", "inconclusive", "pass")
     rng = np.random.default_rng(0)
-    for _ in range(15):
+    for _ in range(6):
         control, candidate = rng.normal(12, 1, (2, 5))
         ranks, sizes = [], []
         for shift in np.linspace(-3, 3, 13):
@@ -77,7 +77,7 @@ def test_a_better_candidate_never_gets_a_worse_verdict():
 
 def test_a_stricter_alpha_or_delta_never_passes_more():
     rng = np.random.default_rng(1)
-    for _ in range(60):
+    for _ in range(25):
         control, candidate = rng.normal(12, 1, 7), rng.normal(13, 1, 7)
         loose = judge(control, candidate, None, None, MAX_RETURN, GateSettings(confirm_seeds=7, alpha=0.2))
         for stricter in (GateSettings(confirm_seeds=7), GateSettings(confirm_seeds=7, alpha=0.2, delta=0.04)):
@@ -90,10 +90,11 @@ def clones(rng, names, seeds):
     return {name: [Measure(sparse_return=value, progress=None) for value in rng.normal(12, 2, seeds)] for name in names}
 
 
+@pytest.mark.parametrize("trials", [280, pytest.param(400, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("halvings", [0, 2])
-def test_a_screen_of_clones_chooses_each_as_often_and_leaves_the_confirmation_its_level(halvings):
+def test_a_screen_of_clones_chooses_each_as_often_and_leaves_the_confirmation_its_level(halvings, trials):
     settings = GateSettings(screen_halvings=halvings)
-    rng, names, trials = np.random.default_rng(halvings), tuple("abcdefgh"), 400
+    rng, names = np.random.default_rng(halvings), tuple("abcdefgh")
     wins, passed, reused = dict.fromkeys(names, 0), 0, 0
     for _ in range(trials):
         rung, left = 0, names
@@ -137,15 +138,16 @@ def test_a_screen_finds_the_better_one_rung_by_rung():
 # --- the family ---
 
 
+@pytest.mark.parametrize("sessions", [50, pytest.param(150, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("rounds", "refinements", "seeds"), [(1, 0, 5), (2, 1, 6)])
-def test_the_family_alpha_bounds_any_false_promotion_of_a_session(rounds, refinements, seeds):
+def test_the_family_alpha_bounds_any_false_promotion_of_a_session(rounds, refinements, seeds, sessions):
     gate = GateSettings(family_alpha=0.1, alpha=0.1, confirm_seeds=seeds)
     settings = SessionSettings.model_validate(
         {"gate": gate.model_dump(), "rounds": rounds, "deliberation": {"refinements": refinements}}
     )
     assert settings.confirmations == rounds * (1 + refinements)
     assert gate.shared_alpha(settings.confirmations) * settings.confirmations == pytest.approx(0.1)
-    rng, sessions, each_alone, promoted = np.random.default_rng(rounds), 150, 0, 0
+    rng, each_alone, promoted = np.random.default_rng(rounds), 0, 0
     for _ in range(sessions):
         data = rng.normal(12, 2, (settings.confirmations, 2, seeds))
         promoted += any(
