@@ -51,6 +51,7 @@ from tests.support.session_helpers import tiny_settings
 from tests.support.synthetic_training import InlinePool, train
 
 STEPS = 14_000
+SHORT = 6_000
 SPREAD = make_task("spread", 1).spec
 
 
@@ -110,9 +111,12 @@ def cells(found):
     return {(cell["arm"], cell["seed"]): cell for cell in found["cells"]}
 
 
-def test_every_arm_trains_exactly_the_same_env_steps_and_what_arms_share_is_computed_once(tmp_path, pool):
+@pytest.mark.parametrize(
+    "arms", ["supervised,usual,twin,static,clones", pytest.param(",".join(ARMS), marks=pytest.mark.slow)]
+)
+def test_every_arm_trains_exactly_the_same_env_steps_and_what_arms_share_is_computed_once(tmp_path, pool, arms):
     # Longer branches and stages: fewer rounds show the same.
-    settings = study(tmp_path, ",".join(ARMS), seeds=1, stage_steps=1_000, branch_steps=800)
+    settings = study(tmp_path, arms, seeds=1, stage_steps=1_000, branch_steps=800)
     found, watcher = run(settings)
     for cell in found["cells"]:
         assert cell["outcome"] == "done", cell["reason"]
@@ -121,7 +125,7 @@ def test_every_arm_trains_exactly_the_same_env_steps_and_what_arms_share_is_comp
         assert (cell["promotions"] is None) == (cell["arm"] not in SESSION_ARMS)
         positions = [point["env_steps"] for point in cell["curve"]]
         assert positions == sorted(positions)
-    assert watcher.done == STEPS * len(ARMS)
+    assert watcher.done == STEPS * len(found["cells"]) == STEPS * len(arms.split(","))
     assert set(pool.computed.values()) == {1}  # the first stage, above all, belongs to every session and the twin
     by_cell = cells(found)
     assert by_cell["supervised", 0]["final"] > by_cell["twin", 0]["final"]  # in this world every shaping helps
@@ -136,9 +140,9 @@ def test_every_arm_trains_exactly_the_same_env_steps_and_what_arms_share_is_comp
 
 
 def test_a_study_that_was_paused_goes_on_and_ends_like_one_that_was_not(tmp_path, pool):
-    whole, _ = run(study(tmp_path / "whole", "supervised,twin,clones", seeds=1))
+    whole, _ = run(study(tmp_path / "whole", "supervised,twin,clones", seeds=1, env_steps=SHORT))
     CountingPool.computed = Counter()
-    parts = study(tmp_path / "parts", "supervised,twin,clones", seeds=1)
+    parts = study(tmp_path / "parts", "supervised,twin,clones", seeds=1, env_steps=SHORT)
     first, _ = run(parts, pause_after=1)
     assert {cell["outcome"] for cell in first["cells"]} == {"done", "stopped"}
     assert all(cell["final"] is None for cell in first["cells"] if cell["outcome"] == "stopped")
@@ -170,7 +174,7 @@ def test_the_arms_that_are_sessions_differ_as_they_say(tmp_path):
 
 
 def test_a_session_with_the_gate_off_goes_on_in_its_study_alone(tmp_path, pool, capsys):
-    settings = study(tmp_path, "always", seeds=1)
+    settings = study(tmp_path, "always", seeds=1, env_steps=SHORT)
     found, _ = run(settings)
     session, ledger = found["cells"][0]["session"], settings.folder / "ledger.db"
     with pytest.raises(Unsuitable, match="Found gate.mode 'always', which promotes without a test"):
@@ -181,7 +185,7 @@ def test_a_session_with_the_gate_off_goes_on_in_its_study_alone(tmp_path, pool, 
     assert "controls of a study" in " ".join(capsys.readouterr().err.split())
     # A configuration cannot take the gate out of an arm that has one.
     base = tiny_settings(tmp_path / "other", gate=GateSettings(mode="always", confirm_seeds=1))
-    other = study_settings("supervised", [base], 1, "14k", tmp_path / "other")
+    other = study_settings("supervised", [base], 1, str(SHORT), tmp_path / "other")
     (cell,) = run(other)[0]["cells"]
     assert cell["outcome"] == "failed" and "promotes without a test" in cell["reason"]
 
@@ -227,7 +231,7 @@ def test_branches_that_nobody_waited_for_count(tmp_path, pool):
 
 
 def test_without_the_critic_nobody_diagnoses_and_without_behaviour_nobody_summarises(tmp_path, pool):
-    settings = study(tmp_path, "supervised,critic-off,evidence-off", seeds=1)
+    settings = study(tmp_path, "supervised,critic-off,evidence-off", seeds=1, env_steps=SHORT)
     found = cells(run(settings)[0])
     with Reader.open(settings.folder / "ledger.db") as reader:
 
