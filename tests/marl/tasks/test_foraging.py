@@ -150,7 +150,7 @@ def test_foraging_equals_the_reference_step_for_step(name):
 
 
 def test_crowds_swap_places_and_share_cells_as_in_the_reference():
-    found = sum((compare(name, 6, random_policy(3), seed=3) for name in CROWDED), Counter())
+    found = sum((compare(name, 3, random_policy(3), seed=3) for name in CROWDED), Counter())
     assert not differing(found)
     assert found["swaps"] > 10 and found["shared cells"] > 10
 
@@ -303,18 +303,19 @@ def test_comparison_notices_another_beginning(monkeypatch):
             assert differences(our_starts("Foraging-6x6-2p-2f-v3", 6000), theirs)[notices] > 6.0
 
 
+@pytest.mark.parametrize("count", [800, pytest.param(3000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", PUBLISHED + CROWDED)
-def test_beginnings_keep_the_rules(name):
+def test_beginnings_keep_the_rules(name, count):
     game = parse_id(name)
     board = Board(game.size)
-    cells, levels, foods = spawn(game, board, episode_seeds(4, 0, 3000))
+    cells, levels, foods = spawn(game, board, episode_seeds(4, 0, count))
     assert cells.min() >= 0 and cells.max() < board.cells and set(np.unique(levels)) == {1, 2}
     heaviest = np.sort(levels, axis=0)[:3].sum(axis=0)
     there = foods < board.absent * LEVELS
     weight = np.where(there, foods % LEVELS, heaviest)
     assert (weight == heaviest).all() if game.coop else ((weight >= 1) & (weight <= heaviest)).all()
     assert (np.diff(foods, axis=0) >= 0).all()
-    for index in range(3000):
+    for index in range(count):
         food = foods[there[:, index], index] // LEVELS
         assert len(set(cells[:, index]) | set(food)) == game.players + len(food)
         assert board.inside[food].all() and board.apart[np.ix_(food, food)][~np.eye(len(food), dtype=bool)].all()
