@@ -16,7 +16,7 @@ session: $(VENV)/installed ## run a supervised session offline, about 3 minutes 
 
 # Rewriting the assertions of the tests takes seconds in every process: they are kept as bytecode.
 test: export PYTHONDONTWRITEBYTECODE =
-test: $(VENV)/installed-dev ## run the tests, about a minute (CI=true adds the slow ones; options: ROOM=ledger PYTEST_ARGS="-k gate")
+test: $(VENV)/installed-dev ## run the tests, 2 to 3 minutes on two cores (CI=true adds the slow ones; options: ROOM=ledger PYTEST_ARGS="-k gate")
 	$(VENV)/bin/python -m pytest -q $(PYTEST_ARGS) $(if $(ROOM),tests/$(ROOM))
 
 bench: $(VENV)/installed-dev ## run every measurement of bench/, several hours (most of it gate, branch_length and learning)
