@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,7 +13,12 @@ from tests.support.places import ROOT
 
 
 def would_do(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["make", "--dry-run", *arguments], cwd=folder, capture_output=True, text=True, timeout=30)
+    """What a make of its own prints: one that was started by `make test` would add the folders it enters."""
+    of_outer = ("MAKELEVEL", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "ROOM", "PYTEST_ARGS")
+    alone = {name: value for name, value in os.environ.items() if name not in of_outer}
+    done = subprocess.run(
+        ["make", "--dry-run", *arguments], cwd=folder, env=alone, capture_output=True, text=True, timeout=30
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
