@@ -52,7 +52,8 @@ def play(
     from learning_signal.tools.consent import Consent
     from learning_signal.tools.plan.sources import SettingsError
     from learning_signal.tools.training.policies import play_heuristic, play_policy
-    from learning_signal.viewer.reports.playing import bar, render_play
+    from learning_signal.viewer.live.bar import bar
+    from learning_signal.viewer.reports.playing import render_play
 
     played, other = (task, policy) if heuristic else (policy, task)
     if played is None or other is not None:

@@ -41,8 +41,9 @@ def train_chain(
     from learning_signal.marl.segments.segment import round_up
     from learning_signal.tools.training.run import train as run_training
     from learning_signal.viewer.cli.interrupts import watch
-    from learning_signal.viewer.live.training import TrainingView, render_training
+    from learning_signal.viewer.live.training import TrainingView
     from learning_signal.viewer.reports.next_steps import after_training
+    from learning_signal.viewer.reports.training_end import render_training
 
     curves = None
     if tensorboard is not None:
@@ -76,7 +77,8 @@ def compare(settings: Any, planned: Mapping[str, Any], *, as_json: bool, plain: 
     from learning_signal.agents.session.study import run_study
     from learning_signal.tools.study.study import write_whole
     from learning_signal.viewer.cli.interrupts import watch
-    from learning_signal.viewer.live.study import StudyView, render_study
+    from learning_signal.viewer.live.study import StudyView
+    from learning_signal.viewer.reports.study_end import render_study
     from learning_signal.viewer.reports.study_plot import draw
 
     shown = err if as_json else out

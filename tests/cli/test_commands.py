@@ -20,7 +20,8 @@ from rich.text import Text
 from learning_signal import run
 from learning_signal.commands.running import EXIT_CODES
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.viewer.live.training import TrainingView, render_training
+from learning_signal.viewer.live.training import TrainingView
+from learning_signal.viewer.reports.training_end import render_training
 from tests.cli.test_cli import _own_folder, refused  # noqa: F401 - the fixture is used by its being here
 from tests.support.ledger_samples import SAMPLE_ID, write_sample_session
 
@@ -388,15 +389,17 @@ def test_the_bar_shows_steps_rate_and_measures():
     assert re.search(r"300 of 1,000 env steps, [\d,]+/s, return 1.5, progress 0.5", text), text
 
 
-def test_without_a_terminal_there_is_a_line_every_few_seconds(monkeypatch):
+@pytest.mark.parametrize(("every", "shown"), [(0.0, ["  100", "  200"]), (1e9, [])])
+def test_without_a_terminal_there_is_a_line_every_few_seconds(every, shown):
     console = screen(terminal=False)
-    with TrainingView(console, "spread", 1000, plain=True) as view:
+    with TrainingView(console, "spread", 1000, plain=True, every=every) as view:
         view.progress(100, {"sparse_return": None, "progress": None})
-        monkeypatch.setattr("learning_signal.viewer.live.training.EVERY_SECONDS", 0.0)
         view.progress(200, {"sparse_return": None, "progress": None})
-    lines = console.file.getvalue().splitlines()
-    assert lines[0] == "spread" and len(lines) == 2
-    assert lines[1].startswith("  200 of 1,000 env steps") and lines[1].endswith("return -")
+        view.stop()
+    heading, *lines = console.file.getvalue().splitlines() or [None]
+    assert heading == ("spread" if shown else None)
+    assert [line.partition(" of 1,000 env steps")[0] for line in lines] == shown
+    assert all(line.endswith("return -") for line in lines)
 
 
 @pytest.mark.parametrize(("rate", "time"), [(1234.5, "Time     2.0 s, 1,234 env steps/s"), (None, "Time     2.0 s")])

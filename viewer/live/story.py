@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from rich.text import Text
 
 from learning_signal.ledger.read.records import Entry
-from learning_signal.viewer.text import (
-    AGENT_STYLES,
-    MISSING,
-    OUTCOME_STYLES,
-    agent_text,
-    clean,
-    number,
-    outcome_text,
-    shaping_text,
-    shorten,
-)
-
-SPOKEN_LIMIT = 600
-"""Characters of one thing said that are shown as it is said; the log has all of it."""
+from learning_signal.viewer.events import MARKS, SPOKEN_LIMIT, call_arguments, diagnosis_text, parsed, tone
+from learning_signal.viewer.text import AGENT_STYLES, MISSING, agent_text, clean, number, shaping_text, shorten
 
 _QUIET = {"llm_call", "segment", "branch"}
 _TOLD_BY_ITS_EVENT = {
@@ -37,24 +24,6 @@ _TOLD_BY_ITS_EVENT = {
     "roll_back",
 }
 """Tools whose success shows as what came of it: the diagnosis, the comparison, the question and its answer ..."""
-_MARKS = {"comparison": "≷", "verdict": "▣", "probation": "▣", "decision": "◆", "approval": "◇"}
-_WORDS = re.compile(
-    r"\b(pass(?:ed)?|promoted?|held|approved|fail(?:ed)?|keep|kept|roll(?:ed)?[ _]back|regressed|rejected|inconclusive)"
-    r"\b"
-)
-
-
-def tone(kind: str, status: str, title: str, outcome: str | None = None) -> str:
-    """The style of an event's title, from its status and ``outcome``; without one, from the first such word in it."""
-    if status in ("error", "refused"):
-        return "red"
-    if status == "interrupted":
-        return "yellow"
-    if kind in _MARKS:
-        word = outcome or ((found := _WORDS.search(title.lower())) and found.group(1)) or ""
-        return OUTCOME_STYLES.get(word.replace("_", " "), "")
-    quiet, loud = ("tool_call", "llm_call", "segment", "speculation"), ("stage", "session")
-    return "dim" if kind in quiet else "bold" if kind in loud else ""
 
 
 def worth_a_line(row: Mapping[str, Any]) -> bool:
@@ -101,8 +70,8 @@ def _words(row: Mapping[str, Any], entry: Entry | None) -> Text | None:
         return diagnosis_text(reference["stage"], json.loads(reference["body"]))
     if reference is not None and kind == "proposal":
         return _proposal(json.loads(reference["body"]))
-    if kind in _MARKS:
-        title = Text(f"{_MARKS[kind]} ", title.style).append_text(title)
+    if kind in MARKS:
+        title = Text(f"{MARKS[kind]} ", title.style).append_text(title)
     if reference is not None and kind == "verdict" and reference.get("reading"):
         title.append(f"\n{shorten(reference['reading'], SPOKEN_LIMIT)}", "default")
     return title
@@ -136,17 +105,6 @@ def _message(message: Mapping[str, Any]) -> Text:
     return text
 
 
-def diagnosis_text(stage: str, body: Mapping[str, Any], limit: int = SPOKEN_LIMIT) -> Text:
-    """A diagnosis: the stage, what fails with the evidence cited, and the advice, each at most ``limit`` characters."""
-    text = Text.assemble("diagnosis: ", (clean(stage), "bold"))
-    for failure in body.get("failures", ()):
-        cited = ", ".join(clean(str(each)) for each in failure.get("evidence", ()))
-        text.append(f"\n- {shorten(failure.get('description', MISSING), limit)}").append(f" [{cited}]", "dim")
-    if body.get("advice"):
-        text.append("\nadvice: ", "dim").append(shorten(body["advice"], limit))
-    return text
-
-
 def _proposal(body: Mapping[str, Any]) -> Text:
     lines = [Text("proposes")]
     for each in (each for each in body.get("candidates", ()) if isinstance(each, Mapping)):
@@ -162,25 +120,3 @@ def _proposal(body: Mapping[str, Any]) -> Text:
         if each.get("rationale"):
             lines.append(Text(f"    {shorten(each['rationale'], 300)}"))
     return Text("\n").join(lines)
-
-
-def verdict_text(outcome: str, reason: str) -> Text:
-    """A verdict's sentence behind its outcome, which is not said twice."""
-    words = clean(reason)
-    return Text.assemble(outcome_text(outcome), words[len(outcome) :] if words.startswith(outcome) else f": {words}")
-
-
-def parsed(text: str | None) -> Any:
-    """JSON text as data, or the text itself where it is none."""
-    try:
-        return None if text is None else json.loads(text)
-    except json.JSONDecodeError:
-        return text
-
-
-def call_arguments(arguments: Any, limit: int) -> str:
-    """The arguments of a tool call as ``name=value``, at most ``limit`` characters."""
-    if not isinstance(arguments, dict):
-        return shorten(str(arguments), limit)
-    shown = (f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in arguments.items())
-    return shorten(", ".join(shown), limit)

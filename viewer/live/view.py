@@ -16,6 +16,7 @@ from rich.text import Text
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import Entry
 from learning_signal.viewer.live.approval import Approver
+from learning_signal.viewer.live.base import EVERY_SECONDS, View
 from learning_signal.viewer.live.board import WIDTH, Board, arm_table, header
 from learning_signal.viewer.live.story import spoken, worth_a_line
 from learning_signal.viewer.text import agent_text, clean
@@ -58,11 +59,11 @@ def _answer_pair(approved: bool, reason: str) -> tuple[bool, str]:
     return approved, reason
 
 
-class LiveView:
-    """The live view of a terminal: what is said scrolls by, below it the main run and the branches in training.
+class SessionView(View):
+    """What both views of a session do with what they are told.
 
-    A context manager. ``event`` is called from one thread, the other observer calls may come from any. What was said is
-    read from ``ledger``; ``answer`` makes the record `ask_human` returns.
+    ``event`` is called from one thread, the other observer calls may come from any. What was said is read from
+    ``ledger``; ``answer`` makes the record `ask_human` returns.
     """
 
     def __init__(
@@ -71,29 +72,13 @@ class LiveView:
         heading: str,
         ledger: Path | None = None,
         answer: Callable[[bool, str], Any] = _answer_pair,
-        refresh: float = 4.0,
+        every: float = EVERY_SECONDS,
     ) -> None:
-        self.console = console
+        super().__init__(console, heading, every=every)
         self.board = Board()
-        self._heading = heading
         self._lock = threading.Lock()
         self._approver = Approver(console, answer)
         self._details = Details(ledger)
-        self._live = Live(
-            get_renderable=self._render,
-            console=console,
-            refresh_per_second=refresh,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-
-    def __enter__(self) -> LiveView:
-        self._live.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.stop()
 
     @property
     def session(self) -> str | None:
@@ -101,12 +86,12 @@ class LiveView:
         return self.board.session
 
     def stop(self) -> None:
-        """Remove the live area and give the terminal back; may be called twice."""
-        self._live.stop()
+        """Give the terminal back and close the ledger; may be called twice."""
+        super().stop()
         self._details.close()
 
     def event(self, row: Mapping[str, Any]) -> None:
-        """Print what a committed event says, above the live area."""
+        """Print what a committed event says."""
         with self._lock:
             self.board.event(row)
         line = self._details.line(row)
@@ -116,25 +101,51 @@ class LiveView:
     def progress(
         self, segment_id: str, purpose: str, arm: str, done: int, total: int, latest: Mapping[str, Any]
     ) -> None:
-        """Move the bar of an arm."""
+        """Note how far an arm has come."""
         with self._lock:
             self.board.progress(segment_id, purpose, arm, done, total, latest)
 
     def stage(self, info: Mapping[str, Any]) -> None:
-        """Show where the main run stands."""
+        """Note where the main run stands."""
         with self._lock:
             self.board.stand(info)
 
     def ask_human(self, question: Any) -> Any:
-        """Put a promotion to the person at the terminal; blocks until there is an answer."""
+        """Put a promotion to the person at standard input; blocks until there is an answer."""
+        return self._approver.ask(question)
+
+
+class LiveView(SessionView):
+    """The live view of a terminal: what is said scrolls by, below it the main run and the branches in training."""
+
+    def __init__(
+        self,
+        console: Console,
+        heading: str,
+        ledger: Path | None = None,
+        answer: Callable[[bool, str], Any] = _answer_pair,
+        refresh: float = 4.0,
+    ) -> None:
+        super().__init__(console, heading, ledger, answer)
+        self._display = self._live = Live(
+            get_renderable=self._render,
+            console=console,
+            refresh_per_second=refresh,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def ask_human(self, question: Any) -> Any:
+        """Put a promotion to the person at the terminal, without the live area; blocks until there is an answer."""
         self._live.stop()
         try:
-            return self._approver.ask(question)
+            return super().ask_human(question)
         finally:
             self._live.start(refresh=True)
 
     def say(self, line: Text) -> None:
-        """Print one line (or wrapped lines with a hanging indent) above the live area."""
+        """Print one line (or wrapped lines with a hanging indent) above the live area, which has the heading."""
         self.console.print(_hanging(line, min(WIDTH, self.console.width)))
 
     def _render(self) -> RenderableType:
@@ -152,7 +163,7 @@ class LiveView:
         return Group(*lines)
 
 
-class PlainView:
+class PlainView(SessionView):
     """The view of a pipe or a CI log: one line per event, no control codes, progress every few seconds."""
 
     def __init__(
@@ -161,73 +172,24 @@ class PlainView:
         heading: str,
         ledger: Path | None = None,
         answer: Callable[[bool, str], Any] = _answer_pair,
-        every: float = 5.0,
+        every: float = EVERY_SECONDS,
     ) -> None:
-        self.console = console
-        self.board = Board()
-        self._heading = heading
-        self._every = every
-        self._lock = threading.Lock()
-        self._approver = Approver(console, answer)
-        self._details = Details(ledger)
-        self._last = time.monotonic()
-
-    def __enter__(self) -> PlainView:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.stop()
-
-    @property
-    def session(self) -> str | None:
-        """Id of the session, once it is known."""
-        return self.board.session
-
-    def stop(self) -> None:
-        """Close the ledger; may be called twice."""
-        self._details.close()
-
-    def event(self, row: Mapping[str, Any]) -> None:
-        """Write what a committed event says."""
-        with self._lock:
-            self.board.event(row)
-        line = self._details.line(row)
-        if line is not None:
-            self.say(line)
+        super().__init__(console, heading, ledger, answer, every=every)
 
     def progress(
         self, segment_id: str, purpose: str, arm: str, done: int, total: int, latest: Mapping[str, Any]
     ) -> None:
-        """Write one line on the arms in training, at most once in ``every`` seconds."""
+        """Note how far an arm has come, and write one line on the arms in training when that is due."""
+        super().progress(segment_id, purpose, arm, done, total, latest)
         with self._lock:
-            self.board.progress(segment_id, purpose, arm, done, total, latest)
-            now = time.monotonic()
-            if now - self._last < self._every:
-                return
-            self._last = now
-            parts = [
-                f"{each.purpose} {each.name} {each.share:.0%}".replace("main main", "main")
-                for each in self.board.arms.values()
-                if each.share < 1
-            ]
+            arms = [each for each in self.board.arms.values() if each.share < 1] if self.due() else []
+            parts = [f"{each.purpose} {each.name} {each.share:.0%}".replace("main main", "main") for each in arms]
         if parts:
             self.say(Text(f"    training    {clean(', '.join(parts))}"))
 
-    def stage(self, info: Mapping[str, Any]) -> None:
-        """Note where the main run stands; the line about it is that of the stage's event."""
-        with self._lock:
-            self.board.stand(info)
-
-    def ask_human(self, question: Any) -> Any:
-        """Put a promotion to whoever feeds standard input; blocks until there is an answer."""
-        return self._approver.ask(question)
-
     def say(self, line: Text) -> None:
-        """Write one line, whatever its length; the first one below the heading."""
-        if self._heading:
-            heading, self._heading = self._heading, ""
-            self.say(Text(clean(heading)))
-        self.console.print(Text("; ").join(line.split("\n")), soft_wrap=True)
+        """Write what is said on one line."""
+        super().say(Text("; ").join(line.split("\n")))
 
 
 def _hanging(line: Text, width: int) -> Text:

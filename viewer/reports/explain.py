@@ -20,7 +20,7 @@ from learning_signal.ledger.read.records import (
     EvidenceRow,
     VerdictRow,
 )
-from learning_signal.viewer.live.story import call_arguments, diagnosis_text, parsed, verdict_text
+from learning_signal.viewer.events import call_arguments, diagnosis_text, parsed, verdict_text
 from learning_signal.viewer.text import (
     MISSING,
     agent_text,

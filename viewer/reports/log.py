@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from learning_signal.ledger.read.records import Entry, EventRow, Finding, SearchHit, SessionRow
-from learning_signal.viewer.live.story import tone
+from learning_signal.viewer.events import tone
 from learning_signal.viewer.text import (
     MISSING,
     OUTCOME_STYLES,

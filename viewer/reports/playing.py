@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console, Group
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -33,12 +31,3 @@ def render_play(played: Mapping[str, Any]) -> Group:
     for name, path in played["animations"].items():
         places.add_row(Text(f"{clean(name)} episode", "bold"), styled(str(path)))
     return Group(table, Text(), places)
-
-
-@contextmanager
-def bar(console: Console, what: str) -> Iterator[Any]:
-    """A progress bar that is gone at the end; gives a function ``(done, total)``. Nothing is shown in a pipe."""
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=40), TimeRemainingColumn(compact=True))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)

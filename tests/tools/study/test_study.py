@@ -44,7 +44,7 @@ from learning_signal.tools.study.study import (
     session_settings,
     study_settings,
 )
-from learning_signal.viewer.live.study import render_study
+from learning_signal.viewer.reports.study_end import render_study
 from learning_signal.viewer.reports.study_plot import draw
 from tests.support.rules_chat import Chat, generator_brief
 from tests.support.session_helpers import tiny_settings
