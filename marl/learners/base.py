@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from learning_signal.marl.learners.networks import Adam, Network
 from learning_signal.marl.learners.policy import Choose, Policy
 from learning_signal.marl.learners.recurrent import RecurrentNetwork
-from learning_signal.marl.learners.rollout import Cut, Rollout
+from learning_signal.marl.learners.rollout import Rollout
 from learning_signal.marl.settings import LearnerSettings
 from learning_signal.marl.tasks.base import TaskSpec
 
@@ -53,12 +53,29 @@ class Learner(Protocol):
         ...
 
 
+class Seen(Protocol):
+    """States as networks see them, such as those of a rollout."""
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """``[..., A_g, O_g + A_g]`` per group: what actors see."""
+        ...
+
+    @property
+    def states(self) -> Tensor:
+        """``[..., S]``: the joint states."""
+        ...
+
+
+SomeNetwork = TypeVar("SomeNetwork", bound=Network | RecurrentNetwork, covariant=True)
+
+
 @dataclass(frozen=True)
-class Part:
+class Part(Generic[SomeNetwork]):
     """One network of a learner with its optimiser: what it sees, and for whom its outputs are."""
 
     name: str
-    network: Network | RecurrentNetwork
+    network: SomeNetwork
     optimiser: Adam
     group: int | None
     """The group whose inputs it sees; None for the joint state."""
@@ -70,7 +87,7 @@ class Part:
         """A name for what it sees, the same for all parts that see the same."""
         return "states" if self.group is None else f"inputs_{self.group}"
 
-    def inputs(self, seen: Rollout | Cut) -> Tensor:
+    def inputs(self, seen: Seen) -> Tensor:
         """What it sees: ``[..., S]``, or ``[..., A_g, O_g + A_g]``."""
         return seen.states if self.group is None else seen.inputs[self.group]
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -82,7 +83,7 @@ class Network:
         """New buffers for batches of ``rows``; with ``gradients``, also those that ``backward`` needs."""
         like = self.parameters
         hidden = tuple(like.new_empty(rows, units) for units in self.hidden)
-        hidden_gradients = ()
+        hidden_gradients: tuple[Tensor, ...] = ()
         if gradients:
             # When the gradient of a layer is computed, the activations of the layer above are no longer needed: where
             # they fit, they give their memory. What fits into the cache is what a small network's speed depends on.
@@ -149,6 +150,15 @@ def _layers(flat: Tensor, shapes: list[tuple[int, int]], units: list[int]) -> tu
     return tuple(weights), tuple(biases)
 
 
+class Trainable(Protocol):
+    """What an optimiser moves."""
+
+    parameters: Tensor
+    """``[P]``, flat."""
+    gradient: Tensor
+    """``[P]``: of the loss with respect to them."""
+
+
 class Adam:
     """Adam (Kingma & Ba 2015, algorithm 1) on one flat parameter vector: one fused operation per step.
 
@@ -156,7 +166,7 @@ class Adam:
     left the cache by then.
     """
 
-    def __init__(self, network: Network, learning_rate: float, epsilon: float = 1e-4) -> None:
+    def __init__(self, network: Trainable, learning_rate: float, epsilon: float = 1e-4) -> None:
         """``epsilon`` is large for Adam, so that the tiny gradients of a task that does not pay move little."""
         self.network, self.learning_rate, self.epsilon = network, learning_rate, epsilon
         self.first_moment = torch.zeros_like(network.parameters)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -60,6 +61,22 @@ class Inputs:
             target[...] = observations[:, where, : target.shape[-1]]
 
 
+class Actor(Protocol):
+    """What a `Player` asks of a network. Memory and workspace are the network's own: it gets back what it gave."""
+
+    def workspace(self, rows: int) -> Any:
+        """Buffers for batches of ``rows``; None where it needs none."""
+        ...
+
+    def memory(self, rows: int) -> Tensor | None:
+        """What ``rows`` agents remember before their first step; None where it remembers nothing."""
+        ...
+
+    def step(self, inputs: Tensor, memory: Any, workspace: Any, out: Tensor | None = None) -> Tensor:
+        """Outputs ``[outputs, rows]`` of ``inputs [rows, inputs]``; ``memory`` is brought up to date."""
+        ...
+
+
 class Policy:
     """One actor per group of a task's agents."""
 
@@ -82,9 +99,10 @@ class Player:
         """Nothing is remembered yet."""
         self.policy, self.environments = policy, environments
         spec = policy.spec
+        self._actors: tuple[Actor, ...] = policy.actors
         self._rows = [environments * len(group.agents) for group in spec.groups]
-        self._workspaces = [actor.workspace(rows) for actor, rows in zip(policy.actors, self._rows, strict=True)]
-        self._memories = [actor.memory(rows) for actor, rows in zip(policy.actors, self._rows, strict=True)]
+        self._workspaces = [actor.workspace(rows) for actor, rows in zip(self._actors, self._rows, strict=True)]
+        self._memories = [actor.memory(rows) for actor, rows in zip(self._actors, self._rows, strict=True)]
         shape = (environments, spec.agents)
         self._actions = torch.zeros(*shape, spec.actions) if spec.continuous else torch.zeros(shape, dtype=torch.int64)
 
@@ -98,7 +116,7 @@ class Player:
         outputs of each actor, ``[outputs, E * A_g]``.
         """
         policy = self.policy
-        for index, (actor, where, rows) in enumerate(zip(policy.actors, policy.places, self._rows, strict=True)):
+        for index, (actor, where, rows) in enumerate(zip(self._actors, policy.places, self._rows, strict=True)):
             outputs = actor.step(
                 inputs[index].reshape(rows, -1).to(policy.device),
                 self._memories[index],

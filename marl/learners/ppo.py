@@ -48,6 +48,9 @@ follows it until it no longer explores. One reward of 1 in a rollout of thousand
 """
 
 
+AnyPart = Part[Network | RecurrentNetwork]
+
+
 class PolicyGradientLearner:
     """MAPPO or IPPO: actors, critics, their optimisers and the value normaliser (a ``Learner``).
 
@@ -55,7 +58,7 @@ class PolicyGradientLearner:
     ``memory="gru"`` all that see observations are recurrent; the joint state needs no memory.
     """
 
-    keeps = ()
+    keeps: tuple[str, ...] = ()
 
     def __init__(self, spec: TaskSpec, settings: LearnerSettings, seed: int) -> None:
         """New networks whose initial weights depend on ``seed`` alone."""
@@ -64,7 +67,7 @@ class PolicyGradientLearner:
         generator = torch.Generator().manual_seed(derive(seed, "initial weights"))
         distribution = distribution_of(spec)
 
-        def part(name: str, group: int | None, inputs: int, outputs: int, where: slice | list[int]) -> Part:
+        def part(name: str, group: int | None, inputs: int, outputs: int, where: slice | list[int]) -> AnyPart:
             make = RecurrentNetwork if self.recurrent and group is not None else Network
             network = make(
                 inputs, settings.hidden, outputs, output_gain=0.01, generator=generator, device=settings.device
@@ -184,7 +187,7 @@ class PolicyGradientLearner:
         """One Adam step of every network on ``batch``, a part of each column; statistics ``[6]``."""
         settings, norms = self.settings, self.settings.max_gradient_norm
         actor_statistics, critic_losses = torch.zeros(5, device=settings.device), []
-        for actor in self.actors:
+        for actor, group in zip(self.actors, self.spec.groups, strict=True):
             outputs, backward = self._forward(actor, batch)
             gradient, statistics = policy_gradient(
                 self.policy.distribution,
@@ -197,7 +200,7 @@ class PolicyGradientLearner:
                 self._rows(actor, batch["alive"]) if "alive" in batch else None,
             )
             backward(gradient)
-            weight = len(self.spec.groups[actor.group].agents) / self.spec.agents
+            weight = len(group.agents) / self.spec.agents
             actor_statistics += weight * torch.cat([statistics, actor.descend(norms)[None]])
         for critic in self.critics:
             values, backward = self._forward(critic, batch)
@@ -212,17 +215,17 @@ class PolicyGradientLearner:
             critic_losses.append(loss)
         return torch.cat([actor_statistics, torch.stack(critic_losses).mean()[None]])
 
-    def _forward(self, part: Part, batch: dict[str, Tensor]) -> tuple[Tensor, Callable[[Tensor], None]]:
+    def _forward(self, part: AnyPart, batch: dict[str, Tensor]) -> tuple[Tensor, Callable[[Tensor], None]]:
         """Outputs ``[outputs, rows]`` of a network for ``batch``, and what sets its gradient from theirs."""
         network, inputs = part.network, batch[part.sees]
         if isinstance(network, RecurrentNetwork):
             starts = batch["starts"].repeat_interleave(inputs.shape[2], dim=1)
             return network.unroll(inputs.flatten(1, 2), starts), network.backward
         inputs = inputs.flatten(0, -2)
-        workspace = self._workspace(part, len(inputs))
+        workspace = self._workspace(part.name, network, len(inputs))
         return network.forward(inputs, workspace), lambda gradient: network.backward(inputs, workspace, gradient)
 
-    def _rows(self, part: Part, column: Tensor) -> Tensor:
+    def _rows(self, part: AnyPart, column: Tensor) -> Tensor:
         """What ``column`` holds of the agents that a network serves, one row per row of its outputs."""
         leading = 1 + self.recurrent
         return column[(slice(None),) * leading + (part.places,)].flatten(0, leading)
@@ -244,34 +247,37 @@ class PolicyGradientLearner:
         values = torch.zeros(steps + 1, environments, agents, device=self.settings.device)
         successors = torch.zeros(steps, environments, agents, device=self.settings.device)
         for critic in self.critics:
-            if isinstance(critic.network, RecurrentNetwork):
-                self._predict_in_order(critic, rollout, values, successors)
+            network = critic.network
+            if isinstance(network, RecurrentNetwork):
+                self._predict_in_order(critic, network, rollout, values, successors)
                 continue
-            values[:, :, critic.places] = self._values(critic, rollout)
+            values[:, :, critic.places] = self._values(critic, network, rollout)
             successors[:, :, critic.places] = values[1:, :, critic.places]
             for cut in rollout.cuts:
-                self._replace(successors, critic, cut, self._values(critic, cut))
+                self._replace(successors, critic, cut, self._values(critic, network, cut))
         return values[:-1], successors
 
-    def _replace(self, successors: Tensor, critic: Part, cut: Cut, values: Tensor) -> None:
+    def _replace(self, successors: Tensor, critic: AnyPart, cut: Cut, values: Tensor) -> None:
         """Put the ``values [K, A_g]`` of a cut's states in their places."""
         served = np.arange(self.spec.agents)[critic.places]
         successors[cut.step, cut.environments[:, None], served] = values
 
-    def _values(self, critic: Part, seen: Rollout | Cut) -> Tensor:
+    def _values(self, critic: AnyPart, network: Network, seen: Rollout | Cut) -> Tensor:
         """Normalised values ``[..., agents]`` by a critic without memory."""
         inputs = critic.inputs(seen).to(self.settings.device)
-        rows = inputs.view(-1, critic.network.inputs)
+        rows = inputs.view(-1, network.inputs)
         # Cuts come in every size: buffers kept for each would add up.
         fresh = isinstance(seen, Cut)
-        workspace = critic.network.workspace(len(rows)) if fresh else self._workspace(critic, len(rows))
-        values = critic.network.forward(rows, workspace)
+        workspace = network.workspace(len(rows)) if fresh else self._workspace(critic.name, network, len(rows))
+        values = network.forward(rows, workspace)
         leading = inputs.shape[: -1 if critic.group is None else -2]
         return values.t().reshape(*leading, -1)
 
-    def _predict_in_order(self, critic: Part, rollout: Rollout, values: Tensor, successors: Tensor) -> None:
+    def _predict_in_order(
+        self, critic: AnyPart, network: RecurrentNetwork, rollout: Rollout, values: Tensor, successors: Tensor
+    ) -> None:
         """Fill in the values by a critic with memory, step by step."""
-        network, inputs = critic.network, critic.inputs(rollout).to(self.settings.device)
+        inputs = critic.inputs(rollout).to(self.settings.device)
         agents = inputs.shape[2]
         memory = network.memory(inputs.shape[1] * agents)
         remembered = memory.view(inputs.shape[1], agents, -1)
@@ -284,14 +290,14 @@ class PolicyGradientLearner:
             values[t, :, critic.places] = network.step(inputs[t].flatten(0, 1), memory).view(-1, agents)
             if t in cuts:
                 before = remembered[cuts[t].environments].flatten(0, 1)
-                successor = cuts[t].inputs[critic.group].to(memory.device).flatten(0, 1)
+                successor = critic.inputs(cuts[t]).to(memory.device).flatten(0, 1)
                 after_cuts[t] = network.step(successor, before).view(-1, agents)
         successors[:, :, critic.places] = values[1:, :, critic.places]
         for t, predicted in after_cuts.items():
             self._replace(successors, critic, cuts[t], predicted)
 
-    def _workspace(self, part: Part, rows: int) -> Workspace:
-        if (part.name, rows) not in self._workspaces:
+    def _workspace(self, name: str, network: Network, rows: int) -> Workspace:
+        if (name, rows) not in self._workspaces:
             with torch.inference_mode(False):  # ordinary tensors, to be used anywhere
-                self._workspaces[part.name, rows] = part.network.workspace(rows, gradients=True)
-        return self._workspaces[part.name, rows]
+                self._workspaces[name, rows] = network.workspace(rows, gradients=True)
+        return self._workspaces[name, rows]

@@ -115,6 +115,7 @@ class RecurrentNetwork:
     def backward(self, output_gradient: Tensor) -> None:
         """Set ``gradient`` from ``output_gradient [outputs, T * rows]`` of the last ``unroll``, back through time."""
         views, gradients, past, size = self.layers, self.layer_gradients, self._unrolled, self.hidden[1]
+        assert past is not None, "every backward follows an unroll of its own"
         self._unrolled = None
         torch.mm(past.after.flatten(0, 1).t(), output_gradient.t(), out=gradients["output"])
         torch.sum(output_gradient, 1, out=gradients["output_bias"])

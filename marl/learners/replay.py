@@ -114,7 +114,9 @@ class Replay:
         self.added = 0
         """Rollouts that were ever added."""
 
-        per_state = {f"observations_{k}": (len(one.agents), one.observation_size) for k, one in enumerate(spec.groups)}
+        per_state: dict[str, tuple[int, ...]] = {
+            f"observations_{k}": (len(one.agents), one.observation_size) for k, one in enumerate(spec.groups)
+        }
         per_state["states"] = (spec.state_size,)
         if spec.agents_leave:
             per_state["alive"] = (spec.agents,)

@@ -68,6 +68,8 @@ class Rollout:
     """``[T, E]`` bool."""
     alive: np.ndarray | None
     """``[T + 1, E, A]`` bool: who acts; None where nobody leaves early. Entry ``t + 1`` is after any reset."""
+    rewards: Tensor
+    """``[T, E, A]`` float32: team reward plus shaping, computed when the rollout is complete."""
     features: dict[str, np.ndarray] = field(default_factory=dict)
     """``[T + 1, E]`` or ``[T + 1, E, A]`` float32, those that were asked for; entry ``t + 1`` is after any reset."""
     cuts: list[Cut] = field(default_factory=list)
@@ -75,8 +77,6 @@ class Rollout:
     """The compiled shaping of its rewards; None without shaping."""
     env_steps: int = 0
     """The run's position before it."""
-    rewards: Tensor | None = None
-    """``[T, E, A]`` float32: team reward plus shaping, set when the rollout is complete."""
 
     @property
     def ended(self) -> np.ndarray:
@@ -128,6 +128,7 @@ class Collector:
             terminated=np.zeros((steps, environments), bool),
             truncated=np.zeros((steps, environments), bool),
             alive=np.ones((steps + 1, environments, agents), bool) if spec.agents_leave else None,
+            rewards=torch.zeros(steps, environments, agents),
             potential=potential,
         )
         self._states = self.rollout.states.numpy()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from learning_signal.marl.learners.base import Part, copies, refuse_divergence, restore
-from learning_signal.marl.learners.distributions import Categorical
+from learning_signal.marl.learners.distributions import Categorical, Distribution
 from learning_signal.marl.learners.networks import Adam, Network, Workspace
 from learning_signal.marl.learners.policy import Choose, Policy, greedy, input_size, places
 from learning_signal.marl.learners.replay import Batch, Moment, Replay
@@ -52,7 +52,7 @@ def epsilon_greedy(epsilon: float) -> Choose:
     if epsilon == 0:
         return greedy
 
-    def choose(distribution: Values, outputs: Tensor, uniforms: Tensor) -> Tensor:
+    def choose(distribution: Distribution, outputs: Tensor, uniforms: Tensor) -> Tensor:
         draws, count = uniforms[:, 0], len(outputs)
         # Rounding may lift the largest quotients to 1.
         random = (draws * (count / epsilon)).to(torch.int64).clamp_(max=count - 1)
@@ -88,7 +88,7 @@ def monotonic_mix(values: Tensor, weights: Tensor) -> Tensor:
 class Pair:
     """A network that learns, the target network that follows it, and the buffers of both for one batch."""
 
-    part: Part
+    part: Part[Network]
     target: Network
     workspace: Workspace
     target_workspace: Workspace
@@ -169,7 +169,7 @@ class ValueDecompositionLearner:
         # 1. Targets: the reward, and what the successor is worth where there is one.
         values_after = torch.empty(batch.actions.shape, device=self.settings.device)
         for one in self.agents:
-            inputs = batch.after.inputs[one.part.group].flatten(0, 1)
+            inputs = one.part.inputs(batch.after).flatten(0, 1)
             online = one.part.network.forward(inputs, one.workspace)
             best = double_q(online, one.target.forward(inputs, one.target_workspace))
             values_after[:, one.part.places] = best.view(len(values_after), -1)
@@ -185,7 +185,7 @@ class ValueDecompositionLearner:
         # 2. Values of the actions that were taken.
         values = torch.empty_like(values_after)
         for one in self.agents:
-            outputs = one.part.network.forward(batch.before.inputs[one.part.group].flatten(0, 1), one.workspace)
+            outputs = one.part.network.forward(one.part.inputs(batch.before).flatten(0, 1), one.workspace)
             taken = batch.actions[:, one.part.places]
             values[:, one.part.places] = outputs.gather(0, taken.reshape(1, -1)).view(taken.shape)
         weights = None
@@ -205,7 +205,7 @@ class ValueDecompositionLearner:
             taken = batch.actions[:, one.part.places].reshape(1, -1)
             gradient = torch.zeros_like(one.workspace.outputs)
             gradient.scatter_(0, taken, of_values[:, one.part.places].reshape(1, -1))
-            inputs = batch.before.inputs[one.part.group].flatten(0, 1)
+            inputs = one.part.inputs(batch.before).flatten(0, 1)
             one.part.network.backward(inputs, one.workspace, gradient)
             norms.append(one.part.descend(self.settings.max_gradient_norm))
         if self.mixer is not None:
