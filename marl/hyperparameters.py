@@ -50,7 +50,8 @@ tells the order at the end there, when every arm is as good.
 def recommended(task: str, learner: Mapping[str, Any]) -> dict[str, Any]:
     """Learner settings for ``task`` (named as for ``marl.tasks.make_task``): those in ``learner``, completed."""
     family, learns_values = _family(task), learner.get("algorithm") in ("qmix", "vdn")
-    settings: dict[str, Any] = {"foreign": FOREIGN, "foraging": FORAGING, "warehouse": WAREHOUSE}.get(family, {})
+    families: dict[str, dict[str, Any]] = {"foreign": FOREIGN, "foraging": FORAGING, "warehouse": WAREHOUSE}
+    settings = families.get(family, {})
     if family == "foraging" and learns_values:
         settings = settings | RARE_REWARDS
     elif family == "foraging" and "-2s-" in task and learner.get("memory", "gru") == "gru":

@@ -61,10 +61,10 @@ def summarize_actions(record: BehaviourRecord, spec: TaskSpec) -> ActionSummary:
         idle = tuple(None if share is None else share.get(word) for share in shares)
     oscillation = tuple(_oscillation(record.actions[:, :, i], acted[:, :, i]) for i in everyone)
     pairs = [
-        _divergence(list(shares[i].values()), list(shares[j].values()))
+        _divergence(list(one.values()), list(other.values()))
         for group in spec.groups
-        for i, j in combinations(group.agents, 2)
-        if shares[i] is not None and shares[j] is not None
+        for one, other in combinations([shares[i] for i in group.agents], 2)
+        if one is not None and other is not None
     ]
     return ActionSummary(
         shares=shares,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ from learning_signal.marl.tasks import make_task as make_known_task
 from learning_signal.marl.tasks.base import Group, Task, TaskSpec
 
 WEIGHTS, DESCRIPTION = "policy.safetensors", "policy.json"
-FORMAT = 1
+FORMAT: Final = 1
 
 
 class PolicyFileError(ValueError):
@@ -238,7 +238,7 @@ class LoadedPolicy:
                 f"{spec.agents} agents x {spec.observation_size}: give it the observations of that task."
             )
         environments = len(observations)
-        if self._player is None:
+        if self._player is None or self._inputs is None:
             self._player, self._inputs = Player(self.policy, environments), Inputs(spec, (environments,))
         elif self._player.environments != environments:
             raise PolicyFileError(

@@ -14,7 +14,7 @@ from learning_signal.marl.policies.files import LoadedPolicy
 from learning_signal.marl.randomness import derive, episode_seeds
 from learning_signal.marl.settings import Frozen
 from learning_signal.marl.tasks import make_task as make_known_task
-from learning_signal.marl.tasks.base import Task
+from learning_signal.marl.tasks.base import Task, declared_progress
 from learning_signal.marl.tasks.picture import Picture, animate
 
 BATCH = 64
@@ -201,7 +201,7 @@ def _play_batch(task: Task, policy: LoadedPolicy | None, seeds: np.ndarray, tell
         returns[active] += reward[active]
         lengths += active
         if progress is not None:
-            progress[active] += task.progress()[active]
+            progress[active] += declared_progress(task)[active]
         ended = terminated | truncated
         active &= ~ended
         tell(t + 1)

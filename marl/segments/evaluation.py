@@ -13,7 +13,7 @@ from learning_signal.marl.learners.policy import Inputs, Player, Policy, greedy,
 from learning_signal.marl.randomness import derive, episode_seeds, uniforms
 from learning_signal.marl.segments.records import SETS, BehaviourRecord, Evaluation
 from learning_signal.marl.settings import RunSettings
-from learning_signal.marl.tasks.base import Task, TaskSpec
+from learning_signal.marl.tasks.base import Task, TaskSpec, declared_progress
 
 
 class NotFinite(RuntimeError):
@@ -103,7 +103,7 @@ class Evaluator:
             returns[active] += reward[active]
             lengths += active
             if progress is not None:
-                progress[active] += task.progress()[active]
+                progress[active] += declared_progress(task)[active]
             if recorder:
                 recorder.transition(t, actions, acting, reward, active)
             acting = alive
@@ -172,7 +172,7 @@ class _Recorder:
         for name, buffer in self.features.items():
             buffer[t, rows] = current[name][: self.episodes][rows]
         if self.progress is not None:
-            self.progress[t, rows] = self.task.progress()[: self.episodes][rows]
+            self.progress[t, rows] = declared_progress(self.task)[: self.episodes][rows]
 
     def transition(
         self, t: int, actions: np.ndarray, acting: np.ndarray | None, reward: np.ndarray, active: np.ndarray

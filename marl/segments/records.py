@@ -63,9 +63,9 @@ class BehaviourRecord:
         """Write to ``path`` (npz, compressed: a record of long episodes is large and mostly repeats itself)."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("task", "features")}
         arrays = {name: array for name, array in arrays.items() if array is not None}
-        features = {f"feature:{name}": array for name, array in self.features.items()}
+        arrays |= {f"feature:{name}": array for name, array in self.features.items()}
         with path.open("wb") as file:
-            np.savez_compressed(file, task=np.array(self.task), **arrays, **features)
+            np.savez_compressed(file, task=np.array(self.task), **arrays)
 
     @classmethod
     def load(cls, path: Path) -> BehaviourRecord:

@@ -122,6 +122,7 @@ class RunningSegment:
         ``began`` is the value of ``time.perf_counter`` at its begin.
         """
         spec, end = self.spec, self.position
+        assert self.behaviour is not None, "the last update is evaluated and recorded"
         with store.writing(spec.id) as folder:
             save_checkpoint(folder / "checkpoint.pt", self.learner, end)
             self.behaviour.save(folder / "behaviour.npz")

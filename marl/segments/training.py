@@ -86,6 +86,7 @@ def _advance(running: RunningSegment, collector: Collector, timings: Timings) ->
     learner, env_steps, generator = running.learner, running.position.env_steps, running.generator()
     choose = learner.behaviour(env_steps)
     rollout = collector.collect(learner.policy, choose, env_steps, running.episodes, generator, timings)
+    learned: dict[str, float | None] | Diverged
     now = time.perf_counter()
     try:
         with flushed_denormals():

@@ -162,3 +162,10 @@ class Task(Protocol):
     def draw(self, environment: int) -> Picture:
         """What one environment looks like now."""
         ...
+
+
+def declared_progress(task: Task) -> np.ndarray:
+    """``progress`` of a task whose specification declares it."""
+    progress = task.progress()
+    assert progress is not None, f"{task.spec.name} declares progress"
+    return progress

@@ -241,7 +241,8 @@ class Foraging:
         corner = np.maximum(self._place - sight, 0)
         food_seen = (np.abs(self._food_place[:, None] - self._place[:, :, None]) <= sight).all(axis=0)
         gap = self._place[:, self._self_first] - corner[:, :, None]
-        agent_seen = ((gap >= 0) & (gap <= 2 * sight)).all(axis=0)
+        near = (gap >= 0) & (gap <= 2 * sight)
+        agent_seen = near[0] & near[1]
 
         agent = self._cell * LEVELS + self._level.astype(np.int64)
         listed = (

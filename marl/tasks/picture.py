@@ -140,7 +140,9 @@ def _indexed(image: Image.Image, shapes: bool) -> Image.Image:
 
     # Pillow's own look-up in a given palette is approximate: white paper would turn grey.
     place = np.array([1 << 16, 1 << 8, 1], np.int32)
-    seen = np.array([colour for _, colour in image.getcolors(image.width * image.height)])
+    colours = image.getcolors(image.width * image.height)
+    assert colours is not None, "no image has more colours than pixels"
+    seen = np.array([colour for _, colour in colours])
     nearest = np.empty(1 << 24, np.uint8)  # by colour; only those that are seen are filled in, and only they are read
     nearest[seen @ place] = np.square(seen[:, None] - _PALETTE).sum(axis=2).argmin(axis=1)
     indexed = Image.fromarray(nearest[np.asarray(image, np.int32) @ place])

@@ -76,8 +76,9 @@ class Batch:
     def heuristic(self) -> np.ndarray:
         """Joint actions ``[n, A]`` int64 or ``[n, A, D]`` float32."""
         shape = (len(self._members), self._agents)
-        continuous = self.layout.continuous
-        actions = np.zeros((*shape, self.layout.actions), np.float32) if continuous else np.zeros(shape, np.int64)
+        actions: np.ndarray = np.zeros(shape, np.int64)
+        if self.layout.continuous:
+            actions = np.zeros((*shape, self.layout.actions), np.float32)
         for member, row in zip(self._members, actions, strict=True):
             member.heuristic(row)
         return actions

@@ -138,6 +138,7 @@ class CheckedEpisode:
     def _action(self, space: spaces.Space) -> Any:
         if isinstance(space, spaces.Discrete):
             return int(space.start + self._generator.integers(space.n))
+        assert isinstance(space, spaces.Box), "its layout could not be surveyed otherwise"
         return self._generator.uniform(space.low, space.high).astype(space.dtype)
 
     def _answer(self, parts: dict[str, dict], acting: list, step: int) -> None:
@@ -145,7 +146,9 @@ class CheckedEpisode:
         self._keys(parts, acting, f"step {step}")
         self._observations(parts["observations"], acting, step)
         for agent, reward in parts["rewards"].items():
-            right = isinstance(reward, (numbers.Real, np.number, np.ndarray)) and np.ndim(reward) == 0
+            right = (
+                reward.ndim == 0 if isinstance(reward, np.ndarray) else isinstance(reward, (numbers.Real, np.number))
+            )
             report.expect(
                 right and not isinstance(reward, (bool, np.bool_)) and np.isfinite(reward),
                 "reward values",

@@ -211,8 +211,8 @@ def source_version(name: str) -> str:
     try:
         package, found = find_spec(module_name.partition(".")[0]), find_spec(module_name)
     except (ImportError, ValueError):
-        found = None
-    if found is None or found.origin is None or not os.path.isfile(found.origin):
+        package = found = None
+    if package is None or found is None or found.origin is None or not os.path.isfile(found.origin):
         raise UnknownTask(f"There is no source of {module_name!r}, expected a Python file: check its spelling.")
     return _hash_of_sources(found.origin, tuple(package.submodule_search_locations or ()))
 

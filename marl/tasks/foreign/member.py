@@ -101,7 +101,7 @@ class Member:
             values = np.asarray(values, np.float64)
         except (TypeError, ValueError) as error:
             raise self._wrong(what, f"is a {type(values).__name__}", "numbers", "return numbers") from error
-        shape = () if feature.scope == "team" else (len(self._names),)
+        shape: tuple[int, ...] = () if feature.scope == "team" else (len(self._names),)
         if values.shape != shape:
             wanted = "one number" if feature.scope == "team" else f"{shape[0]} numbers, one per possible agent"
             raise self._wrong(what, f"has shape {values.shape}", wanted, "return that, or change its scope")
@@ -128,7 +128,7 @@ class Member:
             if agent not in chosen:
                 raise self._wrong("heuristic", f"has no action for {agent}", "one per env.agents", "add it")
             ours = self.layout.agents[place].encode(chosen[agent])
-            if self.layout.continuous:
+            if isinstance(ours, np.ndarray):
                 actions[place, : ours.size] = ours
             else:
                 actions[place] = ours
@@ -140,15 +140,15 @@ class Member:
         """
         if not self.source.takes("render_mode"):
             return None
-        now = (self._episode, self._moment[1])
+        now, before = (self._episode, self._moment[1]), self._drawn
         try:
             # Seeds would not do: the same one may be played again with other actions.
-            stale = self._drawn is None or self._drawn[0] != now[0] or self._drawn > now
-            if self._twin is None or (stale and self.source.task.new_each_episode):
+            reached = before[1] if before is not None and before[0] == now[0] and before <= now else None
+            if self._twin is None or (reached is None and self.source.task.new_each_episode):
                 self._twin = self.source.make(render_mode="rgb_array")
-            if stale:
+            if reached is None:
                 self._twin.reset(seed=self._moment[0])
-            for step in range(0 if stale else self._drawn[1], now[1]):
+            for step in range(reached or 0, now[1]):
                 self._twin.step(self._joint(self._played[step], list(self._twin.agents)))
             self._drawn = now
             image = self._twin.render()

@@ -179,7 +179,9 @@ def _serve(connection: Connection, name: str, count: int) -> None:
     """A worker process: make ``count`` copies, say so, then answer until the pipe closes or the parent is gone."""
     follow_parent()
     batch: Batch | None = None
-    method, given, named = "__init__", (), {}
+    method, given = "__init__", ()
+    named: dict[str, Any] = {}
+    answer: tuple[str, Any]
     while True:
         try:
             if batch is None:

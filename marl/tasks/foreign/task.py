@@ -78,6 +78,7 @@ class Foreign:
         """
         self._check(actions)
         step = self._copies.step(actions)
+        assert step.alive is not None, "copies always tell"
         self._alive, self._ended = step.alive.copy(), step.terminated | step.truncated
         return step
 
