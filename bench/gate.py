@@ -35,9 +35,9 @@ from statistics import fmean, median
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from bench._gate_table import Report, Row, plain, table, written
-from bench._readme import put
-from bench._trials import (
+from bench.support.gate_table import Report, Row, plain, table, written
+from bench.support.readme import put
+from bench.support.trials import (
     BAD,
     CASES,
     CLONE,

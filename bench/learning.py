@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bench._plot import Curve, Point, draw
-from bench._readme import put
+from bench.support.plot import Curve, Point, draw
+from bench.support.readme import put
 from learning_signal.marl.executors.local import WorkerPool
 from learning_signal.marl.gate.statistics import interval
 from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, rollout_size

@@ -41,9 +41,9 @@ RARE_REWARDS = {"environments": 16, "discount": 0.97, "q_learning": {"exploratio
 policy has been found (as long as EPyMARL's tuned agents explore there). On 8x8-2p-2f-coop VDN reached 0.95 at 500 k."""
 
 LENGTHS = {"Foraging-8x8-2p-2f-coop-v3": {"stage_steps": 25_000, "branch_steps": 25_000}}
-"""Stages and branches of a session; elsewhere the general ones, measured on `spread` by `bench.horizon`. This task is
-learnt within 250 k env steps. At 25 k the gate finds a shaping that helps (`bench.gate`: 20 of 20); no short branch
-tells the order at the end there, when every arm is as good.
+"""Stages and branches of a session; elsewhere the general ones, measured on `spread` by `bench.branch_length`. This
+task is learnt within 250 k env steps. At 25 k the gate finds a shaping that helps (`bench.gate`: 20 of 20); no short
+branch tells the order at the end there, when every arm is as good.
 """
 
 

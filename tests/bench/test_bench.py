@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from bench import learning, memory, reference_loop, tasks
-from bench._plot import Curve, Point, draw
-from bench._readme import put
 from bench.learning import Row, Sizes
+from bench.support.plot import Curve, Point, draw
+from bench.support.readme import put
 from learning_signal.marl.segments.records import Evaluation
 from learning_signal.marl.segments.segment import SegmentResult, SegmentStore
 from learning_signal.marl.segments.training import run_segment

@@ -12,8 +12,9 @@ import pytest
 
 from bench import branch_length
 from bench import gate as bench_gate
-from bench._readme import put
-from bench._trials import (
+from bench.support import branch_order
+from bench.support.readme import put
+from bench.support.trials import (
     BAD,
     CASES,
     CLONE,
@@ -188,9 +189,7 @@ def test_only_what_stands_between_the_markers_is_replaced(tmp_path) -> None:
 # --- the branch_length, on drawn runs ---
 
 
-def runs(
-    field: branch_length.Field, noise: float, turn: bool, seed: int = 0
-) -> list[dict[str, list[branch_length.Run]]]:
+def runs(field: branch_order.Field, noise: float, turn: bool, seed: int = 0) -> list[dict[str, list[branch_order.Run]]]:
     """Arms whose sparse returns keep their order, or with ``turn`` reverse it after two units."""
     rng, table = np.random.default_rng(seed), []
     marks = [field.unit * quarter // 16 for quarter in range(1, 17)] + [field.unit * q // 4 for q in range(5, 41)]
@@ -198,7 +197,7 @@ def runs(
         table.append(
             {
                 name: [
-                    branch_length.Run(
+                    branch_order.Run(
                         tuple(
                             Evaluation(
                                 env_steps=mark,
@@ -228,8 +227,8 @@ def runs(
 
 
 def test_an_order_that_lasts_is_predicted_by_the_shortest_branch() -> None:
-    field = branch_length.FIELDS["spread"]
-    rows = branch_length.rows(field, runs(field, 0.0, turn=False), resamples=50)
+    field = branch_order.FIELDS["spread"]
+    rows = branch_order.rows(field, runs(field, 0.0, turn=False), resamples=50)
     assert [row.branch_steps for row in rows] == [32_000, 64_000, 128_000, 256_000]
     assert all(row.rho == pytest.approx((1.0, 1.0)) and row.tau == pytest.approx(1.0) for row in rows)
     assert [row.recommended for row in rows] == [True, False, False, False]
@@ -238,27 +237,27 @@ def test_an_order_that_lasts_is_predicted_by_the_shortest_branch() -> None:
 
 def test_an_order_that_turns_is_not_predicted() -> None:
     """Negative control."""
-    field = branch_length.FIELDS["spread"]
-    rows = branch_length.rows(field, runs(field, 0.0, turn=True), resamples=50)
+    field = branch_order.FIELDS["spread"]
+    rows = branch_order.rows(field, runs(field, 0.0, turn=True), resamples=50)
     assert rows[0].rho[1] == pytest.approx(-1.0) and rows[0].same_side == 0.0
     assert not any(row.recommended for row in rows)
 
 
 def test_a_branch_length_that_is_mostly_noise_is_not_recommended() -> None:
-    field = branch_length.FIELDS["spread"]
-    rows = branch_length.rows(field, runs(field, 0.8, turn=False), resamples=200)
+    field = branch_order.FIELDS["spread"]
+    rows = branch_order.rows(field, runs(field, 0.8, turn=False), resamples=200)
     assert rows[0].rho[1] < rows[3].rho[1] and not rows[0].recommended
 
 
 def test_rank_correlation_of_a_constant_is_unknown() -> None:
-    assert np.isnan(branch_length.spearman(np.ones(3), np.arange(3.0)))
-    assert branch_length.spearman(np.array([1.0, 5.0, 9.0]), np.array([0.0, 2.0, 7.0])) == pytest.approx(1.0)
+    assert np.isnan(branch_order.spearman(np.ones(3), np.arange(3.0)))
+    assert branch_order.spearman(np.array([1.0, 5.0, 9.0]), np.array([0.0, 2.0, 7.0])) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("task", list(CASES))
 def test_each_parent_s_own_shaping_is_among_those_compared(task: str) -> None:
-    field = branch_length.FIELDS[task]
-    assert [branch_length._control(field, parent) for parent in field.parents] == [0, 1 if task == "spread" else 0]
+    field = branch_order.FIELDS[task]
+    assert [branch_order.control_of(field, parent) for parent in field.parents] == [0, 1 if task == "spread" else 0]
     assert len({config.hash() for config in field.shapings.values()}) == 8
 
 

@@ -8,7 +8,7 @@ from datetime import date
 
 from rich.table import Table
 
-from bench._trials import Case, share_interval
+from bench.support.trials import Case, share_interval
 
 
 @dataclass(frozen=True)
