@@ -6,15 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field
 
+from learning_signal.marl.gate.judges import Outcome, Purpose
 from learning_signal.marl.gate.measure import MeasureName
 from learning_signal.marl.gate.stage import StageLabel
 from learning_signal.marl.settings import Frozen
 from learning_signal.marl.shaping import ShapingConfig, Term
 from learning_signal.marl.shaping.config import MAX_BETA, MAX_TERMS
 
-Outcome = Literal["pass", "fail", "inconclusive"]
 Action = Literal["promote", "keep", "roll_back"]
-Purpose = Literal["screen", "confirm"]
 Sentence = Annotated[str, Field(min_length=1, max_length=1000)]
 Text = Annotated[str, Field(min_length=1, max_length=4000)]
 EvidenceId = Annotated[str, Field(pattern=r"^E[0-9]{1,9}$")]

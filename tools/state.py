@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
 
+from learning_signal.marl.gate.judges import Outcome, Purpose
 from learning_signal.marl.gate.measure import MeasureName
 from learning_signal.marl.settings import Frozen
 from learning_signal.marl.shaping import ShapingConfig
-from learning_signal.tools.contracts import Action, Candidate, Decision, Diagnosis, Outcome, Proposal, Purpose
+from learning_signal.tools.contracts import Action, Candidate, Decision, Diagnosis, Proposal
 from learning_signal.tools.plan.budget import Budget, Price
 
 CONTROL = "control"

@@ -8,11 +8,11 @@ looks back after a promotion. Everything is a pure function of the numbers given
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from learning_signal.marl.gate.judges import Control
+from learning_signal.marl.gate.judges import Control, Outcome
 from learning_signal.marl.gate.measure import MeasureName, Values, failure, words
 from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.marl.gate.statistics import interval, paired_permutation_p
@@ -22,7 +22,7 @@ from learning_signal.marl.settings import Frozen
 class Verdict(Frozen):
     """The outcome of a confirmation and every number it rests on; ``None``: could not be computed."""
 
-    outcome: Literal["pass", "fail", "inconclusive"]
+    outcome: Outcome
     measure: MeasureName
     """The measure that was judged; ``differences`` to ``delta`` are in its units."""
     below_floor: bool | None

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from learning_signal.marl.errors import SegmentFailed
+from learning_signal.marl.gate.judges import Purpose
 from learning_signal.marl.randomness import derive
 from learning_signal.marl.segments.segment import SegmentSpec
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.base import Answer, Tool, ToolRefused, rounded
 from learning_signal.tools.context import SessionContext
-from learning_signal.tools.contracts import LaunchBranch, Purpose, ReadBranch
+from learning_signal.tools.contracts import LaunchBranch, ReadBranch
 from learning_signal.tools.round.evidence import find_branch
 from learning_signal.tools.round.record import record_branch
 from learning_signal.tools.round.spending import afford_segments

@@ -8,12 +8,13 @@ from typing import Any
 
 from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.gate.confirmation import judge
+from learning_signal.marl.gate.judges import Purpose
 from learning_signal.marl.gate.measure import Measure, later_half, later_half_mean
 from learning_signal.marl.gate.screening import rank_screen
 from learning_signal.marl.segments.segment import SegmentResult
 from learning_signal.tools.base import Answer, Tool, ToolRefused, rounded
 from learning_signal.tools.context import SessionContext
-from learning_signal.tools.contracts import CompareBranches, Purpose
+from learning_signal.tools.contracts import CompareBranches
 from learning_signal.tools.round.branches import chosen, ensure_running, find_arm, needs_screen, present_rung, rung_arms
 from learning_signal.tools.round.record import record_confirmation, record_screen
 from learning_signal.tools.round.verdicts import verdict_record
