@@ -65,7 +65,7 @@ def session(
     refuse_wrong_run(settings.run)
 
     if dry_run:
-        from learning_signal.agents.session.outcome import plan
+        from learning_signal.agents.session.plan import plan
 
         planned = plan(settings)
         if as_json:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from bench.session import attributed
-from learning_signal.agents.session.outcome import plan
+from learning_signal.agents.session.plan import plan
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
 from learning_signal.marl.gate.recompute import recompute

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 import learning_signal.agents.session.running
-from learning_signal.agents.session.outcome import plan
+from learning_signal.agents.session.plan import plan
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools.plan.settings import SessionSettings

@@ -218,7 +218,7 @@ def test_a_comparison_of_an_earlier_version_is_computed_again_with_fewer_setting
 
 @pytest.mark.parametrize("gate", [SINGLE, ALWAYS])
 def test_a_session_refuses_a_gate_that_tests_nothing(tmp_path, gate):
-    from learning_signal.agents.session.outcome import plan
+    from learning_signal.agents.session.plan import plan
     from learning_signal.agents.session.session import run_session
     from learning_signal.marl.tasks import make_task
 

@@ -1,0 +1,66 @@
+"""What a session would do at most, before anything runs: what ``--dry-run`` prints."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from learning_signal.agents.model.keys import read_key
+from learning_signal.agents.model.prices import refuse_unpriced
+from learning_signal.agents.model.specs import parse_spec
+from learning_signal.marl.segments.segment import round_up
+from learning_signal.marl.tasks import make_task
+from learning_signal.tools.plan.cost import round_cost
+from learning_signal.tools.plan.settings import SessionSettings
+from learning_signal.tools.plan.suitability import refuse_unsuitable, remarks
+
+
+def plan(settings: SessionSettings) -> dict[str, Any]:
+    """What a session with these settings would do at most, without running anything.
+
+    Raises ``SpecError`` where a backend's key is missing, or its price under a budget in USD, and ``Unsuitable`` where
+    no session is possible on the task.
+    """
+    for spec in settings.agents.values():
+        read_key(parse_spec(spec), os.environ)
+    task = make_task(settings.run.task, 1).spec
+    refuse_unsuitable(settings, task)
+    refuse_unpriced(settings, settings.budget)
+    gate, talk = settings.gate, settings.deliberation
+    branch_steps = round_up(settings.run, settings.branch_steps)
+    screen = round_up(settings.run, int(settings.branch_steps * gate.screen_fraction))
+    stage = round_up(settings.run, settings.stage_steps)
+    price = round_cost(settings, task)
+    main = stage * settings.most_stages
+    branches = price.most * settings.rounds  # also those the main run goes on from
+    twin = main + branches if settings.twin else 0  # as many env steps as everything else together
+    return {
+        "task": task.name,
+        "algorithm": settings.run.learner.algorithm,
+        "seed": settings.seed,
+        "rounds": settings.rounds,
+        "stages": settings.most_stages,
+        "candidates": talk.candidates,
+        "refinements": talk.refinements,
+        "env_steps": {
+            "stage": stage,
+            "screening_branch": screen,
+            "confirmation_branch": branch_steps,
+            "round": price.first,
+            "round_with_refinements": price.most,
+            "main_run_at_most": main,
+            "branches_at_most": branches,
+            "sparse_twin_at_most": twin,
+            "total_at_most": main + branches + twin,
+        },
+        "a_round_begins": settings.trigger.model_dump(mode="json"),
+        "budget": {"time_seconds" if name == "time" else name: each for name, each in settings.budget.limits().items()},
+        "gate": gate.model_dump(mode="json"),
+        "agents": [
+            {"role": role, "backend": spec, "from": settings.agent_sources.get(role, "default")}
+            for role, spec in settings.agents.items()
+        ],
+        "ledger": str(settings.ledger),
+        "store": str(settings.store),
+        "remarks": [{"remark": remark} for remark in remarks(settings, task)],
+    }
