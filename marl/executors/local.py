@@ -20,7 +20,7 @@ from pathlib import Path
 
 from loguru import logger
 
-from learning_signal.marl.errors import SegmentImpossible, failure_of, sentence
+from learning_signal.marl.errors import SegmentFailed, SegmentImpossible, failure_of, sentence
 from learning_signal.marl.executors.jobs import ATTEMPTS, Job, Jobs
 from learning_signal.marl.executors.worker import start_worker
 from learning_signal.marl.processes import available_cores, cause_of_death
@@ -116,7 +116,7 @@ class WorkerPool:
         with self._lock:
             jobs = self._jobs.clear()
             busy = [worker for worker in self._workers if worker.job is not None]
-            jobs += [worker.job for worker in busy]
+            jobs += [worker.job for worker in self._workers if worker.job is not None]
             for worker in busy:
                 worker.job = None
             if busy:
@@ -180,11 +180,11 @@ class WorkerPool:
         if kind == "done" and job is not None:
             self._jobs.settle(job, content, None)
         elif kind == "failed" and job is not None:
-            error, details = content
+            failure, details = content
             if details:
                 logger.debug("segment {} failed in its worker:\n{}", job.spec.id, details)
-            job.done_env_steps = max(job.done_env_steps, error.env_steps)
-            self._jobs.settle(job, None, failure_of(error, job.spec.id, job.env_steps))
+            job.done_env_steps = max(job.done_env_steps, failure.env_steps)
+            self._jobs.settle(job, None, failure_of(failure, job.spec.id, job.env_steps))
 
     def _hear(self, job: Job | None, progress: TrainingStatus) -> None:
         if job is None:
@@ -209,7 +209,8 @@ class WorkerPool:
                 self._failed_starts = 0  # workers can be started, after all
             else:
                 self._failed_starts, self._start_failure = self._failed_starts + 1, cause
-            job, failed = worker.job, []
+            job = worker.job
+            failed: list[tuple[Job, SegmentFailed]] = []
             if job is not None:
                 job.deaths.append(cause)
                 job.lose()
@@ -218,8 +219,7 @@ class WorkerPool:
                 else:
                     failed.append((job, job.died()))
             if not self._closed:
-                for left in self._replace_missing():
-                    failed.append((left, SegmentImpossible(self._broken, env_steps=left.env_steps)))
+                failed += self._replace_missing()
             self._hand_out()
         logger.warning("a worker died ({})", cause)
         for job, error in failed:
@@ -244,10 +244,10 @@ class WorkerPool:
         any_worker = worker.fresh or self._failed_starts >= _FAILED_STARTS
         return self._jobs.take(lambda job: any_worker or not job.deaths)
 
-    def _replace_missing(self) -> list[Job]:
+    def _replace_missing(self) -> list[tuple[Job, SegmentImpossible]]:
         """Start what is missing; where starts keep failing, go on with fewer, and give up when none is left.
 
-        Returns the jobs that nobody is left to compute.
+        Returns the jobs that nobody is left to compute, each with its failure.
         """
         while len(self._workers) < self.worker_count and self._failed_starts < _FAILED_STARTS:
             try:
@@ -261,7 +261,7 @@ class WorkerPool:
             f"No worker can be started: {self._failed_starts} in a row failed ({self._start_failure}) before "
             "they were ready; read the errors above, put them right and resume."
         )
-        return self._jobs.clear()
+        return [(job, SegmentImpossible(self._broken, env_steps=job.env_steps)) for job in self._jobs.clear()]
 
     def _stop(self, workers: list[_Worker]) -> None:
         """Terminate workers and forget them; those that ignore it are killed."""

@@ -214,27 +214,27 @@ class RayExecutor:
 
     def _take_in(self, job: Job, found: Answer, files: Files) -> tuple[SegmentResult | None, Exception | None]:
         """The result, its files stored, or what went wrong with the segment."""
-        kind, content = found
-        if kind == "failed":
-            error, details = content
+        if found[0] == "failed":
+            failure, details = found[1]
             if details:
                 logger.debug("segment {} failed in its worker:\n{}", job.spec.id, details)
-            job.done_env_steps = max(job.done_env_steps, error.env_steps)
-            return None, failure_of(error, job.spec.id, job.env_steps)
+            job.done_env_steps = max(job.done_env_steps, failure.env_steps)
+            return None, failure_of(failure, job.spec.id, job.env_steps)
+        result = found[1]
         try:
             if files:
                 with self._store.writing(job.spec.id) as folder:
-                    for name, content_of_file in files.items():
-                        inside(folder, name).write_bytes(content_of_file)
+                    for name, content in files.items():
+                        inside(folder, name).write_bytes(content.data)
         except OSError as error:
             return None, failure_of(error, job.spec.id, job.env_steps)
-        if self._shared and isinstance(content, SegmentResult) and not self._appears(job.spec.id):
+        if self._shared and isinstance(result, SegmentResult) and not self._appears(job.spec.id):
             return None, SegmentImpossible(
                 f"A worker stored segment {job.spec.id}, but it is not in {self._shared} here: mount the same folder "
                 "on every machine, or share objects instead.",
                 env_steps=job.env_steps,
             )
-        return content, None
+        return result, None
 
     def _appears(self, segment: str) -> bool:
         """Whether a segment is in the shared store; a network's file system may take a while to show it."""

@@ -187,7 +187,8 @@ def _closed_to_strangers() -> Iterator[None]:
     """A cluster started inside accepts only clients with its token, which this process holds until it leaves."""
     from ray import _raylet
 
-    if not hasattr(_raylet, "AuthenticationTokenLoader"):
+    core: Any = _raylet  # its stub knows only a part of it
+    if not hasattr(core, "AuthenticationTokenLoader"):
         raise ExecutorError(
             "Found a Ray older than 2.52, expected one that keeps strangers out of a cluster which is started here: "
             "run pip install -U 'learning-signal[ray]', or give the address of a cluster."
@@ -195,8 +196,8 @@ def _closed_to_strangers() -> Iterator[None]:
 
     def read_again() -> None:
         # Ray keeps both for the whole process; in this order, because threads of it may still be ending.
-        _raylet.Config.initialize("")
-        _raylet.AuthenticationTokenLoader.instance().reset_cache()
+        core.Config.initialize("")
+        core.AuthenticationTokenLoader.instance().reset_cache()
 
     ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     before = {name: os.environ[name] for name in ours if name in os.environ}

@@ -52,9 +52,9 @@ def compute(
     ``pickled`` is the spec; ``checkpoint`` are the bytes of the parent's checkpoint, None where it has no parent or
     lies in the shared store.
     """
-    function, broken = _load(runner, preload)
-    if broken is not None:
-        return broken, {}
+    loaded = _load(runner, preload)
+    if isinstance(loaded, tuple):
+        return loaded, {}
     try:
         spec = pickle.loads(pickled)
     except Exception as error:
@@ -64,14 +64,14 @@ def compute(
         inbox.put.remote(attempt, progress)
 
     if store_root is not None:
-        return answer(function, spec, expected_id, SegmentStore(Path(store_root)), tell), {}
+        return answer(loaded, spec, expected_id, SegmentStore(Path(store_root)), tell), {}
     try:
         with tempfile.TemporaryDirectory(prefix="segments-") as folder:
             store = SegmentStore(Path(folder))
             if checkpoint is not None:
                 store.path(spec.parent).mkdir()
-                store.checkpoint_path(spec.parent).write_bytes(checkpoint)
-            found = answer(function, spec, expected_id, store, tell)
+                store.checkpoint_path(spec.parent).write_bytes(checkpoint.data)
+            found = answer(loaded, spec, expected_id, store, tell)
             return found, files_of(store, expected_id)
     except (OSError, MemoryError) as error:
         return ("failed", (failure_of(error, expected_id), traceback.format_exc())), {}

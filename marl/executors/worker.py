@@ -10,13 +10,16 @@ from importlib import import_module
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Literal
 
 from learning_signal.marl.errors import SegmentFailed, SegmentImpossible, failure_of, sentence
 from learning_signal.marl.processes import follow_parent, start_process
-from learning_signal.marl.segments.segment import SegmentSpec, SegmentStore, TrainingStatus
+from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, SegmentStore, TrainingStatus
 
-Answer = tuple[str, object]
-"""``("done", SegmentResult)`` or ``("failed", (SegmentFailed, traceback))``."""
+Answer = tuple[Literal["done"], SegmentResult] | tuple[Literal["failed"], tuple[SegmentFailed, str]]
+"""The result, or what went wrong and its traceback."""
+Runner = Callable[..., SegmentResult]
+"""Called as ``runner(spec, store, progress=...)``."""
 
 _PROGRESS_SECONDS = 0.1
 
@@ -34,7 +37,7 @@ def _work(connection: Connection, store_root: str, runner: str, preload: tuple[s
     """Receive specs, run them, send progress and results, until the pipe closes or the parent is gone."""
     follow_parent()
     store = SegmentStore(Path(store_root))
-    function, broken = load(runner, preload)
+    loaded = load(runner, preload)
 
     def tell(progress: TrainingStatus) -> None:
         connection.send(("progress", progress))
@@ -48,30 +51,30 @@ def _work(connection: Connection, store_root: str, runner: str, preload: tuple[s
         except Exception as error:
             reply = changed(f"a segment cannot be read: {sentence(error)}", traceback.format_exc())
         else:
-            reply = broken or answer(function, spec, expected_id, store, tell)
+            reply = loaded if isinstance(loaded, tuple) else answer(loaded, spec, expected_id, store, tell)
         try:
             connection.send(reply)
         except OSError:
             return
 
 
-def load(runner: str, preload: tuple[str, ...]) -> tuple[Callable | None, Answer | None]:
+def load(runner: str, preload: tuple[str, ...]) -> Runner | Answer:
     """The function ``module:function``, or the answer to every segment where it cannot be loaded."""
     try:
         for name in preload:
             import_module(name)
         module, _, attribute = runner.partition(":")
-        function = getattr(import_module(module), attribute)
+        function: Runner = getattr(import_module(module), attribute)
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(1)
-        return function, None
+        return function
     except Exception as error:
         reason = f"The worker could not load {runner} ({sentence(error)}); repair that and resume."
-        return None, ("failed", (SegmentImpossible(reason), traceback.format_exc()))
+        return "failed", (SegmentImpossible(reason), traceback.format_exc())
 
 
 def answer(
-    function: Callable, spec: SegmentSpec, expected_id: str, store: SegmentStore, tell: Callable[[TrainingStatus], None]
+    function: Runner, spec: SegmentSpec, expected_id: str, store: SegmentStore, tell: Callable[[TrainingStatus], None]
 ) -> Answer:
     """Run one segment; ``tell`` hears of its progress about ten times a second."""
     last, trained = -_PROGRESS_SECONDS, 0
