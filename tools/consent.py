@@ -15,6 +15,7 @@ from typing import Literal
 from learning_signal.ledger.origin import is_ours, remember
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.marl.executors.base import ExecutorSettings
+from learning_signal.marl.tasks.foreign.callables import owner_of
 
 NOT_OURS = "was not begun by you on this machine, or was changed since"
 """Why a session is asked about."""
@@ -66,7 +67,8 @@ class Use:
 def uses_of_task(task: str, consent: Consent, of: str) -> list[Use]:
     """The code that the name of a stored task leads to; ``NotTrusted`` where ``--env`` names another.
 
-    ``of`` says what stored it, as in ``session 20261122-225759-8rr``.
+    So it is where no consent would help, because the module is never that of an environment. ``of`` says what stored
+    it, as in ``session 20261122-225759-8rr``.
     """
     if consent.env is not None and consent.env != task:
         raise NotTrusted(f"Found --env {consent.env}, expected the task of {of}, {task}: say that, or leave --env out.")
@@ -74,7 +76,14 @@ def uses_of_task(task: str, consent: Consent, of: str) -> list[Use]:
         return []
     module = task.partition(":")[0]
     option = None if consent.env == task else f"--env {shlex.quote(task)}"
-    return [Use("execute", f"the module {module}, and in it {task}", option)]
+    use = Use("execute", f"the module {module}, and in it {task}", option)
+    if (owner := owner_of(module)) is not None:
+        raise NotTrusted(
+            f"{_begun(of)} names {task} as its environment, but the module {module} is {owner}'s, expected one that "
+            "defines an environment: nothing was contacted, executed or written, and no option allows it.",
+            _listed(of, [use]),
+        )
+    return [use]
 
 
 def uses_of_store(store: Path, consent: Consent, of: str) -> list[Use]:
@@ -109,12 +118,20 @@ def refuse_unsaid(uses: Sequence[Use], consent: Consent, of: str, why: str) -> N
     unsaid = [use.option for use in uses if use.option is not None]
     if not unsaid:
         return
-    details = [f"{of} would", *(f"  {use}" for use in uses)]
+    details = _listed(of, uses)
     if not consent.trust:
         raise NotTrusted(
-            f"{of[:1].upper()}{of[1:]} {why}, expected your consent to what it would use: say it again "
+            f"{_begun(of)} {why}, expected your consent to what it would use: say it again "
             f"({' '.join(unsaid)}), or give --trust; nothing was contacted, executed or written.",
             details,
         )
     if consent.tell is not None:
         consent.tell(details)
+
+
+def _listed(of: str, uses: Sequence[Use]) -> list[str]:
+    return [f"{of} would", *(f"  {use}" for use in uses)]
+
+
+def _begun(of: str) -> str:
+    return f"{of[:1].upper()}{of[1:]}"

@@ -261,7 +261,7 @@ def exported(task: str | None = None) -> str:
     return "received/"
 
 
-@pytest.mark.parametrize("task", [HOSTILE, f"os:system?command=touch {PWNED}", f"numpy:save?file={PWNED}&arr=1", TASK])
+@pytest.mark.parametrize("task", [f"numpy:save?file={PWNED}&arr=1", TASK])
 def test_a_received_policy_runs_nothing(trained, capsys, task):
     folder = exported(task)
     before = everything(trained)
@@ -269,6 +269,19 @@ def test_a_received_policy_runs_nothing(trained, capsys, task):
     assert f"in it {task}" in text and "execute the module" in text, "it is shown what would be run"
     assert "names an environment that is code, expected your consent" in text and "--trust" in text
     assert everything(trained) == before and not Path(IMPORTED).exists()
+
+
+@pytest.mark.parametrize("task", [HOSTILE, f"os:system?command=touch {PWNED}"])
+@pytest.mark.parametrize("agreed", [[], ["--env"], ["--trust"]])
+def test_no_consent_is_asked_for_a_module_that_is_never_that_of_an_environment(trained, capsys, task, agreed):
+    folder = exported(task)
+    before = everything(trained)
+    said = [*agreed, task] if agreed == ["--env"] else agreed
+    text = says(capsys, "play", folder, "--episodes", "2", *said)
+    assert f"in it {task}" in text and "execute the module" in text, "it is shown what would be run"
+    assert "is Python itself's" in text and "no option allows it" in text
+    assert "say it again" not in text and "--trust" not in text
+    assert everything(trained) == before and not Path(PWNED).exists()
 
 
 def test_a_received_policy_is_played_when_its_environment_is_said_again_or_trusted(trained, capsys):
@@ -281,12 +294,6 @@ def test_a_received_policy_is_played_when_its_environment_is_said_again_or_trust
     assert Path(IMPORTED).exists()
     capsys.readouterr()
     assert f"in it {TASK}" in says(capsys, "play", folder, "--episodes", "2", "--trust", code=0)
-
-
-@pytest.mark.parametrize("agreed", [["--env", HOSTILE], ["--trust"]])
-def test_even_then_a_program_is_no_environment(trained, capsys, agreed):
-    assert "module subprocess is Python itself's" in says(capsys, "play", exported(HOSTILE), "--episodes", "2", *agreed)
-    assert not Path(PWNED).exists()
 
 
 def test_a_shipped_task_in_a_received_policy_needs_no_word(here, capsys):
@@ -304,7 +311,8 @@ def test_a_received_training_run_runs_nothing(trained, elsewhere, capsys, comman
     elsewhere()
     before = everything(trained)
     text = says(capsys, command[0], "latest", *command[1:])
-    assert f"in it {task}" in text and "was not begun by you on this machine" in text
+    why = "was not begun by you on this machine" if task == TASK else "no option allows it"
+    assert f"in it {task}" in text and why in text
     assert everything(trained) == before and not Path(IMPORTED).exists()
 
 

@@ -42,19 +42,26 @@ _WRAPPER = ("pettingzoo.utils.conversions", "parallel_wrapper_fn.<locals>.par_fn
 
 def refuse_module(module: str) -> None:
     """``UnknownTask`` where ``module`` is Python's own or this program's. Nothing of it is imported."""
-    top = module.partition(".")[0]
     if not all(part.isidentifier() for part in module.split(".")):
         raise UnknownTask(f"Found the module {module!r}, expected a name such as package.module: correct it.")
+    if (owner := owner_of(module)) is not None:
+        raise UnknownTask(
+            f"The module {module} is {owner}'s, expected one in the folder you work in or of an installed package: "
+            "name the module that defines your environment."
+        )
+
+
+def owner_of(module: str) -> Literal["Python itself", "this program"] | None:
+    """Whose ``module`` is, where it can never define an environment. Nothing of it is imported."""
+    top = module.partition(".")[0]
     if top in sys.stdlib_module_names or top == "__main__":
-        raise _forbidden(module, "python")
+        return "Python itself"
     try:
         found = find_spec(top)
     except (ImportError, ValueError):
-        return  # as for a module that is not there: its import says it
+        return None  # as for a module that is not there: its import says it
     places = {_place(file) for file in _files(found)} if found is not None else set()
-    for place in ("python", "program"):
-        if place in places:
-            raise _forbidden(module, place)
+    return "Python itself" if "python" in places else "this program" if "program" in places else None
 
 
 def refuse_callable(base: str, thing: Any) -> None:
@@ -84,13 +91,6 @@ _WORDS = {
     "installed": "of an installed package",
     None: "without a source",
 }
-
-
-def _forbidden(module: str, place: Place) -> UnknownTask:
-    return UnknownTask(
-        f"The module {module} is {_WORDS[place].removeprefix('of ')}'s, expected one in the folder you work in or of "
-        "an installed package: name the module that defines your environment."
-    )
 
 
 def _files(found: Any) -> list[str]:
