@@ -1,5 +1,5 @@
 """The command line: parse, wire, print. ``python run.py``, ``python -m learning_signal`` and ``learning-signal`` are
-one program, which calls itself ``run.py`` in all three.
+one program, which calls itself as it was started.
 
 Exit codes: 0 done, 1 the session failed or a check found errors, 2 bad input, 4 paused, 130 stopped by Ctrl-C.
 """
@@ -20,7 +20,9 @@ try:
     from typer.exceptions import TyperException
 
     from learning_signal.commands import backends, environments, policies, session, study, training, verification
+    from learning_signal.ledger.wording import program
     from learning_signal.viewer.cli import log_commands
+    from learning_signal.viewer.cli.options import Version
     from learning_signal.viewer.cli.streams import prepare_streams
     from learning_signal.viewer.cli.terminal import (
         BAD_INPUT,
@@ -43,15 +45,13 @@ except ModuleNotFoundError as missing:
     )
     sys.exit(2)
 
-NAME = "run.py"
-"""What the program calls itself, however it was started: what it prints can be compared and is in the documents."""
-
 app = typer.Typer(
     help="LLM agents repair the reward shaping of a MARL run; only validated changes are promoted.",
     epilog="'python run.py', 'learning-signal' and 'python -m learning_signal' are the same program.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
     session.session,
@@ -72,7 +72,7 @@ READING = {"tasks", "backends", "explain", "log"}
 
 
 @app.callback()
-def prepare(context: typer.Context) -> None:
+def prepare(context: typer.Context, version: Version = False) -> None:
     """Show what is logged as one line, not as loguru would, before anything is loaded that logs."""
     if context.invoked_subcommand not in READING:
         log_to(err)
@@ -91,14 +91,14 @@ def run(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     prepare_streams()
     try:
-        result = app(args=arguments, standalone_mode=False, prog_name=NAME)
+        result = app(args=arguments, standalone_mode=False, prog_name=program())
         return result if isinstance(result, int) else 0
     except TyperException as error:
         message = error.format_message()
         if message.startswith("Usage:"):
             return BAD_INPUT
         message = re.sub(r"[.;]? Did you mean (.+)\?$", r" (did you mean \1?)", message.rstrip("."))
-        return fail(f"{message}; 'python {_command_of(error)} --help' lists what is known.")
+        return fail(f"{message}; '{_command_of(error)} --help' lists what is known.")
     except (KeyboardInterrupt, typer.Abort):
         err.print()
         return STOPPED
@@ -118,7 +118,7 @@ def run(arguments: list[str] | None = None) -> int:
 def _command_of(error: TyperException) -> str:
     """The command whose options or arguments ``error`` is about."""
     context = getattr(error, "ctx", None)
-    return NAME if context is None else context.command_path
+    return program() if context is None else context.command_path
 
 
 def main() -> None:

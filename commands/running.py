@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from learning_signal.ledger.wording import command
 from learning_signal.viewer.cli.terminal import STOPPED, err, out, show_json
 
 EXIT_CODES = {"done": 0, "failed": 1, "paused": 4, "interrupted": STOPPED}
@@ -86,9 +86,9 @@ def compare(settings: Any, planned: Mapping[str, Any], *, as_json: bool, plain: 
     view = StudyView(
         shown, heading, planned["cells"], planned["env_steps_in_all"], plain=plain or as_json or not shown.is_terminal
     )
-    control, command = SessionControl(), shlex.join(["python", "run.py", *sys.argv[1:]])
+    control, typed = SessionControl(), command(*sys.argv[1:])
     report = watch(
-        lambda observer, control: run_study(settings, observer=observer, control=control, command=command),
+        lambda observer, control: run_study(settings, observer=observer, control=control, command=typed),
         view,
         control,
         settings.folder / "ledger.db",

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 import shlex
+import sys
 from pathlib import Path
 
 LEDGER = Path("runs/ledger.db")
 """Where the log is unless another place is named."""
+_PACKAGE = Path(__file__).resolve().parents[1]
 UNITS = {"env_steps": "env steps", "tokens": "tokens", "time": "", "usd": "USD"}
 """The limits of a budget and their units; time is in seconds."""
 
@@ -35,10 +37,24 @@ def short(value: float) -> str:
     return f"{value:g}"
 
 
+def program() -> str:
+    """What to type for this program, as it was started: ``learning-signal`` where that was no file of ours."""
+    started = Path(sys.argv[0])
+    if started.resolve().parent == _PACKAGE:
+        known = {"run.py": f"python {shlex.quote(str(started))}", "__main__.py": "python -m learning_signal"}
+        return known.get(started.name, "learning-signal")
+    return "learning-signal"
+
+
+def command(*words: str) -> str:
+    """What to type to run this program with ``words``, quoted for a shell."""
+    return f"{program()} {shlex.join(words)}"
+
+
 def resume_command(session: str, ledger: Path, budget: str | None = None) -> str:
     """What to type to go on with a session, with a new ``budget`` where the old one is used up."""
     more = f" --budget {shlex.quote(budget)}" if budget else ""
-    return f"python run.py resume {shlex.quote(session)}{ledger_option(ledger)}{more}"
+    return f"{command('resume', session)}{ledger_option(ledger)}{more}"
 
 
 def ledger_option(ledger: Path) -> str:

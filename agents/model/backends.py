@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from learning_signal.agents.model.keys import key_variable, read_key
 from learning_signal.agents.model.pinned import known_model, watch_replies
 from learning_signal.agents.model.specs import EXAMPLES, PROVIDERS, BackendSpec, SpecError, parse_spec, refuse_role
+from learning_signal.ledger.wording import command
 
 if TYPE_CHECKING:  # autogen takes half a second to import: a spec error or the table must not wait for it
     from autogen_core.models import ChatCompletionClient
@@ -69,7 +70,7 @@ def build_client(
     if spec.provider == "replay":
         raise SpecError(
             f"The backend '{spec.text}' is not available in this version; choose 'rules' or a model "
-            f"(python run.py backends lists them)."
+            f"({command('backends')} lists them)."
         )
     if spec.provider == "anthropic":
         return _anthropic_client(spec, key, timeout)

@@ -279,7 +279,7 @@ def _description(path: Path) -> PolicyDescription:
     except FileNotFoundError:
         raise PolicyFileError(
             f"There is no {DESCRIPTION} in {path.parent}, expected a folder with an exported policy: export one "
-            "with 'python run.py export SESSION'."
+            "with the command 'export SESSION'."
         ) from None
     except OSError as error:
         reason = (error.strerror or "it cannot be opened").lower()

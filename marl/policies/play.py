@@ -236,7 +236,7 @@ def film(
     if not np.isclose(total, played.returns[episode], rtol=1e-5, atol=1e-5):
         raise PlayError(
             f"Played again with the same seed and actions, an episode of {task_name} returned {total:g} instead of "
-            f"{played.returns[episode]:g}: 'python run.py check-env' says what its randomness does not come from."
+            f"{played.returns[episode]:g}: the command 'check-env' says what its randomness does not come from."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     animate(pictures, path)

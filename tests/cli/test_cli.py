@@ -402,8 +402,8 @@ def test_the_exit_code_says_how_a_session_ended(capsys, fake_session, status, co
     fake_session(work)
     assert run.run(["session"]) == code
     text = capsys.readouterr().out
-    assert ("python run.py resume s1" in text) == (status != "done")
-    assert "python run.py log show s1 -v" in text
+    assert ("learning-signal resume s1" in text) == (status != "done")
+    assert "learning-signal log show s1 -v" in text
 
 
 def test_with_json_standard_output_is_the_outcome_alone(capsys, fake_session):
@@ -451,7 +451,7 @@ def test_the_first_interrupt_pauses_and_says_how_to_resume(capsys, fake_session)
 
     fake_session(work)
     assert run.run(["session", "--ledger", "mine.db"]) == 4
-    assert "python run.py resume s1 --ledger mine.db" in " ".join(capsys.readouterr().out.split())
+    assert "learning-signal resume s1 --ledger mine.db" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_second_interrupt_aborts(capsys, fake_session):

@@ -133,7 +133,13 @@ def test_train_reports_what_it_came_to_and_what_to_type_next(capsys):
     assert run.run(["train", "--steps", "400", "--config", "c.toml"]) == 0
     text = capsys.readouterr().out
     session = re.search(r"Training (\S+) done", text).group(1)
-    for part in ("95 % interval", "400 of 400 env steps", "no shaping", "runs/ledger.db", f"run.py play {session}"):
+    for part in (
+        "95 % interval",
+        "400 of 400 env steps",
+        "no shaping",
+        "runs/ledger.db",
+        f"learning-signal play {session}",
+    ):
         assert part in text, text
     assert max(map(len, text.splitlines())) <= 100
     assert run.run(["train", "--steps", "400", "--config", "c.toml"]) == 0
@@ -177,10 +183,10 @@ def test_settings_of_train_come_from_where_those_of_a_session_come_from(capsys, 
             ["continuous actions", "mappo or ippo"],
         ),
         (["train", "--ledger", "."], ["The ledger . is a directory"]),
-        (["export"], ["session", "'python run.py export --help'"]),
-        (["play", "latest", "--episodes", "x"], ["'python run.py play --help'"]),
-        (["log", "show", "latest", "--round", "x"], ["'python run.py log show --help'"]),
-        (["trian"], ["No such command 'trian' (did you mean 'train'?); 'python run.py --help'"]),
+        (["export"], ["session", "'learning-signal export --help'"]),
+        (["play", "latest", "--episodes", "x"], ["'learning-signal play --help'"]),
+        (["log", "show", "latest", "--round", "x"], ["'learning-signal log show --help'"]),
+        (["trian"], ["No such command 'trian' (did you mean 'train'?); 'learning-signal --help'"]),
         (["play", "--heuristic", "--task", "spread", "--sampled"], ["--sampled with --heuristic"]),
         (["play", "--heuristic", "--task", "spread", "--seed", "-1"], ["the seed -1", "0 or more"]),
         (["check-env", "tests.support.foreign_environments:Walk", "--episodes", "0"], ["0 episodes", "at least 2"]),
@@ -222,7 +228,7 @@ def test_ctrl_c_pauses_or_stops_and_the_same_command_goes_on(capsys, monkeypatch
     assert run.run(arguments) == EXIT_CODES[status]
     text = capsys.readouterr().out
     session = re.search(rf"Training (\S+) {status}", text).group(1)
-    assert "Ctrl-C: pausing after the running step" in text and f"python run.py resume {session}" in text
+    assert "Ctrl-C: pausing after the running step" in text and f"learning-signal resume {session}" in text
     with Reader.open("runs/ledger.db") as reader:
         assert reader.session().env_steps_main == (4000 if status == "paused" else 0)
     assert result(capsys, *arguments)["session_id"] == session

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 import textwrap
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from learning_signal import run
+from learning_signal.ledger.wording import command, resume_command
 from tests.support.places import ROOT
 
 CONSOLE = "import sys; del sys.path[0]; from learning_signal.run import main; main()"
 """What the console script does; Python puts its folder first, which holds nothing of ours."""
 WAYS = {"script": [str(ROOT / "run.py")], "module": ["-m", "learning_signal"], "console": ["-c", CONSOLE]}
+NAMES = {"script": f"python {ROOT / 'run.py'}", "module": "python -m learning_signal", "console": "learning-signal"}
+"""What the program calls itself."""
 PROJECT = {
     "agents/__init__.py": "WHOSE = 'the user'",
     "agents/mine.py": "LENGTH = 4",
@@ -77,16 +83,59 @@ def started(way: str, *arguments: str, folder: Path, **variables: str) -> subpro
 
 
 @pytest.mark.parametrize("arguments", [["explain", "--help"], ["log", "list"], ["trian"], ["play", "--episodes", "x"]])
-def test_every_way_in_is_the_same_program(tmp_path, arguments):
-    said = {way: started(way, *arguments, folder=tmp_path) for way in WAYS}
-    results = {(done.returncode, done.stdout, done.stderr) for done in said.values()}
-    assert len(results) == 1, said
-    code, out, errors = results.pop()
-    if arguments[-1] == "--help":
-        assert code == 0 and "Usage: run.py explain" in out
-    else:
-        assert code == 2 and errors.startswith("error: ")
-        assert ("python run.py" in errors) == (arguments[0] != "log")
+def test_every_way_in_is_the_same_program_and_calls_itself_as_it_was_started(tmp_path, arguments):
+    said = {way: started(way, *arguments, folder=tmp_path, COLUMNS="300") for way in WAYS}
+    for way, done in said.items():
+        if arguments[-1] == "--help":
+            assert done.returncode == 0 and f"Usage: {NAMES[way]} explain" in done.stdout
+        else:
+            assert done.returncode == 2 and done.stderr.startswith("error: ")
+            assert (NAMES[way] in done.stderr) == (arguments[0] != "log")
+    nameless = {
+        (done.returncode, done.stdout.replace(NAMES[way], ""), done.stderr.replace(NAMES[way], ""))
+        for way, done in said.items()
+    }
+    assert len(nameless) == 1, said
+
+
+@pytest.mark.parametrize(
+    ("started", "name"),
+    [
+        ("run.py", "python run.py"),
+        ("./run.py", "python run.py"),
+        (str(ROOT / "__main__.py"), "python -m learning_signal"),
+        ("/usr/local/bin/learning-signal", "learning-signal"),
+        ("elsewhere/run.py", "learning-signal"),
+        ("", "learning-signal"),
+    ],
+)
+def test_a_hint_names_the_program_as_it_was_started(monkeypatch, started, name):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", [started])
+    assert command("resume", "a b") == f"{name} resume 'a b'"
+    assert resume_command("s1", Path("my log.db"), "tokens=2k") == (
+        f"{name} resume s1 --ledger 'my log.db' --budget tokens=2k"
+    )
+
+
+@pytest.mark.parametrize("arguments", [[], ["log"], ["log", "show"], ["check-env"]])
+def test_h_is_help_everywhere(capsys, arguments):
+    assert run.run([*arguments, "-h"]) == 0
+    short = capsys.readouterr().out
+    assert run.run([*arguments, "--help"]) == 0
+    assert short == capsys.readouterr().out and short.startswith("Usage:")
+
+
+def test_version_says_what_runs_without_loading_it(tmp_path):
+    code = (
+        "import sys\nfrom learning_signal.run import run\ncode = run(['--version'])\n"
+        "print(code, [name for name in ('torch', 'autogen_core', 'numpy') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout == (
+        f"learning-signal {version('learning-signal')}, Python {platform.python_version()}, torch {version('torch')}\n"
+        "0 []\n"
+    )
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from learning_signal.ledger.origin import STATE_VARIABLE
+from learning_signal.ledger.wording import command
 from learning_signal.marl.errors import SegmentImpossible
 from learning_signal.marl.executors.base import ExecutorSettings
 from learning_signal.marl.gate.judges import judge_of, known_mode
@@ -236,8 +236,7 @@ def refuse_wrong_run(run: RunSettings) -> None:
         errors = [finding for finding in check_environment(run.task, episodes=2) if finding.level == "error"]
         if errors:
             found = errors[0].message.removesuffix(".")
-            command = f"python run.py check-env {shlex.quote(run.task)}"
-            raise SettingsError(f"{found}; {command} tells whether that is all.")
+            raise SettingsError(f"{found}; {command('check-env', run.task)} tells whether that is all.")
     if run.learner.device == "cuda":
         from learning_signal.marl.segments.running import refuse_missing_device
 

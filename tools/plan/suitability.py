@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from learning_signal.ledger.wording import command
 from learning_signal.marl.gate.judges import PAIRED, Judge
 from learning_signal.marl.segments.segment import rollout_size
 from learning_signal.marl.tasks.base import TaskSpec
@@ -22,7 +23,7 @@ def refuse_unsuitable(settings: SessionSettings, task: TaskSpec, judge: Judge = 
     if task.max_return is None:
         raise Unsuitable(
             f"Task {task.name} declares no max_return, and the gate's thresholds are fractions of it: declare the "
-            "largest sparse return of an episode, or train without agents (python run.py train)."
+            f"largest sparse return of an episode, or train without agents ({command('train')})."
         )
     if not task.max_return > 0:
         raise Unsuitable(
@@ -32,7 +33,7 @@ def refuse_unsuitable(settings: SessionSettings, task: TaskSpec, judge: Judge = 
     if not task.features:
         raise Unsuitable(
             f"Task {task.name} declares no features, and shaping is made of them: declare some, or train without "
-            "agents (python run.py train)."
+            f"agents ({command('train')})."
         )
     steps = settings.run.learner.rollout_steps
     if steps is not None and steps < task.horizon:
@@ -54,7 +55,7 @@ def refuse_untested(found: Judge, expected: Judge = PAIRED) -> None:
     if not found.tests and found is not expected:
         raise Unsuitable(
             f"Found gate.mode {found.mode!r}, which promotes without a test, expected 'paired': the other modes are "
-            "controls of a study (python run.py study)."
+            f"controls of a study ({command('study')})."
         )
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from learning_signal.ledger.origin import is_ours
 from learning_signal.ledger.read.reader import Reader
+from learning_signal.ledger.wording import resume_command
 from learning_signal.marl.paths import inside
 from learning_signal.marl.segments.segment import SegmentStore
 from learning_signal.marl.settings import RunSettings
@@ -51,7 +52,7 @@ def export_policy(ledger: Path, session: str, folder: Path | None = None, consen
     if not moves:
         raise ExportError(
             f"Session {row.id} has trained nothing to its end yet, expected at least one segment: let it go on with "
-            f"'python run.py resume {row.id}'."
+            f"'{resume_command(row.id, ledger)}'."
         )
     try:
         trained = _Trained.model_validate(config)

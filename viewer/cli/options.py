@@ -23,6 +23,18 @@ def option(text: str, metavar: str = "N") -> Any:
     return typer.Option(help=text, metavar=metavar, show_default=False)
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from learning_signal.viewer.cli.versions import versions
+
+        typer.echo(versions())
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option("--version", is_eager=True, callback=_show_version, help="Print the versions: this, Python, torch."),
+]
 Ledger = Annotated[Path, typer.Option(envvar="LEARNING_SIGNAL_LEDGER", help="The SQLite log.")]
 Session = Annotated[str, typer.Argument(help="Session id, its beginning, or 'latest'.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

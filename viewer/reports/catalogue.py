@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from learning_signal.ledger.wording import command
 from learning_signal.viewer.text import MISSING, clean, count, number, outcome_text, styled
 
 
@@ -66,7 +67,7 @@ def render_backends(rows: Sequence[Mapping[str, Any]]) -> Group:
         table.add_column(clean(key).replace("_", " "), overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row.get(key)) for key in keys))
-    return Group(table, Text("Use one with: python run.py session --agent critic=SPEC (or all=SPEC)", "dim"))
+    return Group(table, Text(f"Use one with: {command('session')} --agent critic=SPEC (or all=SPEC)", "dim"))
 
 
 def render_check(spec: str, result: Mapping[str, Any]) -> Text:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from learning_signal.ledger.read.records import Entry, EventRow, Finding, SearchHit, SessionRow
+from learning_signal.ledger.wording import command
 from learning_signal.viewer.events import tone
 from learning_signal.viewer.text import (
     MISSING,
@@ -48,7 +49,7 @@ def plain_data(record: Any) -> Any:
 def render_sessions(rows: Sequence[SessionRow]) -> RenderableType:
     """A table of sessions, newest first."""
     if not rows:
-        return Text("The log has no session yet; start one with: python run.py session")
+        return Text(f"The log has no session yet; start one with: {command('session')}")
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("session", "status"):
         table.add_column(name, no_wrap=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,21 +9,21 @@ from typing import Any
 from rich.padding import Padding
 from rich.table import Table
 
-from learning_signal.ledger.wording import ledger_option, resume_command
+from learning_signal.ledger.wording import command, ledger_option, resume_command
 from learning_signal.viewer.text import styled
 
 
 def after_session(outcome: Mapping[str, Any], ledger: Path) -> list[tuple[str, str]]:
     """Pairs (what it is for, command) for the end of a session."""
-    session_id, where = shlex.quote(outcome["session_id"]), ledger_option(ledger)
+    session_id, where = outcome["session_id"], ledger_option(ledger)
     commands = _going_on(outcome, ledger)
     rounds = [each["round"] for each in (*(outcome.get("promoted") or ()), *(outcome.get("rejected") or ()))]
     for number in sorted(set(rounds))[:2]:
-        commands.append((f"why round {number} ended as it did", f"python run.py explain {session_id}/R{number}{where}"))
-    commands.append(("everything that was said", f"python run.py log show {session_id} -v{where}"))
-    commands.append(("its curve with the decisions, as SVG", f"python run.py log plot {session_id}{where}"))
+        commands.append((f"why round {number} ended as it did", command("explain", f"{session_id}/R{number}") + where))
+    commands.append(("everything that was said", command("log", "show", session_id, "-v") + where))
+    commands.append(("its curve with the decisions, as SVG", command("log", "plot", session_id) + where))
     commands += _playing(outcome, where, outcome.get("after"))
-    commands.append(("another model behind one agent", "python run.py session --agent critic=ollama/qwen3:8b"))
+    commands.append(("another model behind one agent", command("session", "--agent", "critic=ollama/qwen3:8b")))
     return commands
 
 
@@ -34,16 +33,15 @@ def after_training(outcome: Mapping[str, Any], ledger: Path) -> list[tuple[str, 
     commands = _going_on(outcome, ledger)
     commands += _playing(outcome, where, outcome["env_steps"])
     if outcome["env_steps"]:
-        export = f"python run.py export {shlex.quote(outcome['session_id'])}{where}"
-        commands.append(("its weights as safetensors", export))
+        commands.append(("its weights as safetensors", command("export", outcome["session_id"]) + where))
     return commands
 
 
 def command_table(commands: Sequence[tuple[str, str]]) -> Padding:
     """The commands, each with what it is for."""
     table = Table.grid(padding=(0, 2))
-    for purpose, command in commands:
-        table.add_row(styled(command, "cyan"), styled(purpose, "dim"))
+    for purpose, typed in commands:
+        table.add_row(styled(typed, "cyan"), styled(purpose, "dim"))
     return Padding(table, (0, 0, 0, 2), expand=False)
 
 
@@ -51,11 +49,10 @@ def _going_on(outcome: Mapping[str, Any], ledger: Path) -> list[tuple[str, str]]
     if outcome["status"] == "done":
         return []
     # Where the budget is used up: without a larger one the resume would pause at once.
-    command = resume_command(outcome["session_id"], ledger, outcome.get("budget_needed"))
-    return [("go on with this session", command)]
+    typed = resume_command(outcome["session_id"], ledger, outcome.get("budget_needed"))
+    return [("go on with this session", typed)]
 
 
 def _playing(outcome: Mapping[str, Any], where: str, trained: Any) -> list[tuple[str, str]]:
     """Only what has trained something can be played."""
-    command = f"python run.py play {shlex.quote(outcome['session_id'])}{where}"
-    return [("watch its policy", command)] if trained else []
+    return [("watch its policy", command("play", outcome["session_id"]) + where)] if trained else []

@@ -1,6 +1,6 @@
 """Any PettingZoo ``ParallelEnv`` as a task: a batch of copies of it, and what is known or said about them.
 
-An episode is a function of its seed and the joint actions if the environment's is: ``python run.py check-env NAME``
+An episode is a function of its seed and the joint actions if the environment's is: the command ``check-env NAME``
 tells. What leaves early sees zeros, and the others go on; rewards are summed over those that got one.
 """
 

@@ -196,7 +196,7 @@ def test_a_session_pauses_before_the_round_that_does_not_fit_and_goes_on_with_mo
     outcome = run(settings)
     assert outcome.status == "paused"
     assert f"{STAGE_STEPS} env steps spent, round 1 needs" in outcome.stop_reason
-    command = f"python run.py resume {outcome.session_id} --ledger {settings.ledger} --budget env-steps="
+    command = f"learning-signal resume {outcome.session_id} --ledger {settings.ledger} --budget env-steps="
     assert command in outcome.stop_reason and outcome.stop_reason.endswith(f" --budget {outcome.budget_needed}")
     (_, shown), *_ = after_session(outcome.to_dict(), settings.ledger)
     assert shown.startswith(command) and outcome.stop_reason.endswith(shown), "one command is said, and it goes on"

@@ -225,7 +225,7 @@ def test_a_session_refuses_a_gate_that_tests_nothing(tmp_path, gate):
     settings = SETTINGS.model_copy(update={"gate": gate, "ledger": tmp_path / "ledger.db"})
     with pytest.raises(Unsuitable, match="Found gate.mode .*, which promotes without a test, expected 'paired'"):
         asyncio.run(run_session(settings, observer=None))
-    with pytest.raises(Unsuitable, match=r"controls of a study \(python run.py study\)"):
+    with pytest.raises(Unsuitable, match=r"controls of a study \(learning-signal study\)"):
         plan(settings)
     assert not settings.ledger.exists()
     task = make_task("spread", 1).spec
