@@ -13,7 +13,7 @@ from typing import Any
 
 from autogen_agentchat.messages import TextMessage, ThoughtEvent
 from autogen_core import CancellationToken
-from autogen_core.models import SystemMessage, UserMessage
+from autogen_core.models import LLMMessage, SystemMessage, UserMessage
 
 from learning_signal.agents.model.call import CallContext
 from learning_signal.agents.model.faults import BackendError
@@ -36,7 +36,7 @@ from learning_signal.tools.round.record import (
 from learning_signal.tools.round.speculation import settle, speculate
 from learning_signal.tools.round.spending import afford
 from learning_signal.tools.round.verdicts import computed_verdict, verdict_record
-from learning_signal.tools.state import Phase, Regression, Trigger
+from learning_signal.tools.state import Regression, Trigger
 
 ANSWER_LIMIT = 2000
 """Characters of an answer to a question that the Coordinator is shown."""
@@ -68,13 +68,14 @@ class Deliberation:
         """
         state = self.context.state
         self._prepare()
-        agent = self.agents[state.phase]
+        role = state.speaker
+        agent = self.agents[role]
         if state.ended_by is not None:  # interrupted between the submission and the commit: it counts once
             agent.workbench.finished = (state.ended_by, "")
-        self.call_context.round, self.call_context.phase = state.round_number, state.phase
+        self.call_context.round, self.call_context.phase = state.round_number, role
         self.call_context.step = f"{state.refinement}.{state.step}"
         conversation = ToolAgent(
-            state.phase,
+            role,
             model_client=agent.client,
             workbench=agent.workbench,
             system_message=agent.prompt.text,
@@ -91,7 +92,7 @@ class Deliberation:
                 async for item in stream:
                     if isinstance(item, ThoughtEvent):
                         self._think(item.content)
-                    elif isinstance(item, TextMessage) and item.source == state.phase:
+                    elif isinstance(item, TextMessage) and item.source == role:
                         text = item.content
         finally:
             token.cancel()  # a tool still running would otherwise outlive the step
@@ -121,11 +122,11 @@ class Deliberation:
             speculate(context)
         afford(context, "the next step")
 
-    async def answer(self, role: str, question: str) -> str:
+    async def answer(self, role: Role, question: str) -> str:
         """What the agent behind ``role`` says to a question about its phase of this round."""
         agent = self.agents[role]
         record = self.context.round.records[role]
-        messages = [
+        messages: list[LLMMessage] = [
             SystemMessage(content=agent.prompt.text),
             UserMessage(
                 content=f"{record}\n\nQUESTION from the coordinator: {question}\nAnswer in at most five sentences of "
@@ -168,7 +169,7 @@ class Deliberation:
             state.step += 1
             state.agent_state, state.nudge = agent_state, None
             if state.ended_by is not None:
-                self._end_phase()
+                self._end_phase(agent_state)
             elif state.step >= context.settings.deliberation.steps:
                 self._give_up()
             elif text is not None:
@@ -180,10 +181,10 @@ class Deliberation:
                 self._message("session", state.phase, "nudge", state.nudge)
             context.ledger.save_cursor(context.session, state.model_dump(mode="json"))
 
-    def _end_phase(self) -> None:
+    def _end_phase(self, agent_state: Mapping[str, Any]) -> None:
         """Move on after a submission. The order of phases is decided here and in ``_give_up``."""
         context, state = self.context, self.context.state
-        record_phase(context, state.phase, _record(state.agent_state))
+        record_phase(context, state.speaker, _record(agent_state))
         if state.phase == "critic":
             self._enter("generator")
         elif state.phase == "generator":
@@ -218,17 +219,18 @@ class Deliberation:
         else:
             self._enter("coordinator")
 
-    def _enter(self, phase: Phase) -> None:
-        """Start a phase with a fresh conversation."""
+    def _enter(self, role: Role) -> None:
+        """Start the phase of ``role`` with a fresh conversation."""
         state = self.context.state
-        state.phase, state.step, state.agent_state, state.nudge, state.ended_by = phase, 0, None, None, None
-        state.brief = brief(self.context, phase)
-        self.agents[phase].workbench.begin_phase()
-        self._message("session", phase, "task", state.brief)
+        state.phase, state.step, state.agent_state, state.nudge, state.ended_by = role, 0, None, None, None
+        state.brief = brief(self.context, role)
+        self.agents[role].workbench.begin_phase()
+        self._message("session", role, "task", state.brief)
 
     def _close_round(self) -> None:
         context, state = self.context, self.context.state
         decision = context.round.decision
+        assert decision is not None, "whatever closes a round has decided it"
         settle(context)
         record_end_of_round(context, decision)
         state.brief, state.agent_state, state.ended_by = None, None, None

@@ -8,17 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from learning_signal.tools.roles import Role
-
 FOLDER = Path(__file__).resolve().parent.parent / "prompts"
 
-ROLE_VARIABLES: dict[Role, frozenset[str]] = {
+ROLE_VARIABLES: dict[str, frozenset[str]] = {
     "critic": frozenset({"task", "features", "behaviour", "steps"}),
     "generator": frozenset({"task", "features", "limits", "good_rise", "candidates", "steps"}),
     "validator": frozenset({"gate", "steps"}),
     "coordinator": frozenset({"gate", "questions", "steps"}),
 }
-"""What each prompt is filled with.
+"""What the prompt of each role is filled with.
 
 ``task``: the task in words (text). ``features``: the declared features, one Markdown list item each (text).
 ``behaviour``: what ``summarize_trajectories`` tells, or that it is not offered (text).

@@ -170,7 +170,7 @@ def _confirmation(context: SessionContext) -> str:
     """How a confirmation is judged, in words."""
     gate, task = context.settings.gate, context.task
     confirmations, progress = context.settings.confirmations, task.progress is not None
-    return gate.judge.describe(gate, context.branch_steps, task.max_return, confirmations, progress)
+    return gate.judge.describe(gate, context.branch_steps, task.largest_return, confirmations, progress)
 
 
 def _task(task: TaskSpec) -> str:

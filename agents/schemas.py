@@ -6,7 +6,7 @@ import difflib
 import json
 from typing import Any
 
-from autogen_core.tools import ToolSchema
+from autogen_core.tools import ParametersSchema, ToolSchema
 from pydantic import BaseModel, ValidationError
 
 from learning_signal.tools.base import Tool, ToolRefused
@@ -21,7 +21,7 @@ def tool_schema(tool: Tool) -> ToolSchema:
     return {"name": tool.name, "description": tool.description, "parameters": schema}
 
 
-def plain_schema(model: type[BaseModel]) -> dict[str, Any]:
+def plain_schema(model: type[BaseModel]) -> ParametersSchema:
     """The JSON schema of ``model`` with every reference in place and without titles.
 
     Many servers read neither ``$ref`` nor ``$defs``. Raises ``ValueError`` for a model that contains itself.

@@ -110,7 +110,9 @@ def resume(
     from learning_signal.agents.model.specs import ROLES, parse_assignments, parse_spec
 
     assigned = parse_assignments(agent or [])
-    agents = {role: assigned[role if role in assigned else "all"] for role in ROLES if {role, "all"} & set(assigned)}
+    agents: dict[str, str] = {
+        role: assigned[role if role in assigned else "all"] for role in ROLES if {role, "all"} & set(assigned)
+    }
     for spec in agents.values():
         parse_spec(spec)
     from learning_signal.ledger.read.reader import Reader

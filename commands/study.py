@@ -55,7 +55,7 @@ def study(
         "store": store,
     }
     tasks = []
-    names: list[str | None] = [*(task or [None])]
+    names: list[str | None] = list(task) if task else [None]
     for name in names:
         given = gather({**common, "task": name}, os.environ, config)
         backends = resolve_specs(parse_assignments(agent or []), os.environ, given.agents)

@@ -13,6 +13,7 @@ from learning_signal.marl.tasks.base import TaskSpec
 from learning_signal.tools.contracts import Candidate
 from learning_signal.tools.plan.cost import rung_lengths
 from learning_signal.tools.plan.settings import SessionSettings
+from learning_signal.tools.roles import Role
 from learning_signal.tools.state import CONTROL, Head, Round, SessionState, VerdictRecord
 from learning_signal.tools.trainer import Trainer
 
@@ -48,7 +49,7 @@ class SessionContext:
     trainer: Trainer
     ledger: Ledger
     count_tokens: Callable[[str], int]
-    ask_agent: Callable[[str, str], Awaitable[str]]
+    ask_agent: Callable[[Role, str], Awaitable[str]]
     """(role, question) -> answer, for the Coordinator's ``ask``."""
     ask_human: Callable[[HumanQuestion], Awaitable[HumanAnswer]]
 

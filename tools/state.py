@@ -12,6 +12,7 @@ from learning_signal.marl.settings import Frozen
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.contracts import Action, Candidate, Decision, Diagnosis, Proposal
 from learning_signal.tools.plan.budget import Budget, Price
+from learning_signal.tools.roles import Role
 
 CONTROL = "control"
 """The arm that keeps the shaping of HEAD; every other arm is a candidate's name."""
@@ -219,3 +220,12 @@ class SessionState(BaseModel):
     evidence: int = 0
     seen: int = 0
     """Evidence the agents have read: a diagnosis cannot rest on what comes back in the same step."""
+
+    @property
+    def speaker(self) -> Role:
+        """The role whose phase it is; ``RuntimeError`` outside of a round."""
+        match self.phase:
+            case "stage" | "report" | "done":
+                raise RuntimeError(f"in the phase {self.phase} no agent speaks")
+            case role:
+                return role

@@ -12,18 +12,26 @@ from typing import TYPE_CHECKING, Any
 
 from learning_signal.agents.model.keys import key_variable, read_key
 from learning_signal.agents.model.pinned import known_model, watch_replies
-from learning_signal.agents.model.specs import EXAMPLES, PROVIDERS, BackendSpec, SpecError, parse_spec, refuse_role
+from learning_signal.agents.model.specs import (
+    EXAMPLES,
+    PROVIDERS,
+    BackendSpec,
+    Provider,
+    SpecError,
+    parse_spec,
+    refuse_role,
+)
 from learning_signal.ledger.wording import command
 
 if TYPE_CHECKING:  # autogen takes half a second to import: a spec error or the table must not wait for it
-    from autogen_core.models import ChatCompletionClient
+    from autogen_core.models import ChatCompletionClient, ModelInfo
 
 OPENAI_ADDRESS = "https://api.openai.com/v1"
 OLLAMA_ADDRESS = "http://localhost:11434/v1"
 NO_KEY = "no-key"
 """Sent to servers that ask for no key, because the SDK insists on one."""
 
-UNKNOWN_MODEL = {
+UNKNOWN_MODEL: ModelInfo = {
     "vision": False,
     "function_calling": True,
     "json_output": False,
@@ -73,6 +81,7 @@ def build_client(
             f"({command('backends')} lists them)."
         )
     if spec.provider == "anthropic":
+        assert key is not None, "read_key refuses this provider without a key"
         return _anthropic_client(spec, key, timeout)
     return _openai_client(spec, key, timeout, environment)
 
@@ -114,6 +123,8 @@ def _openai_client(
     if spec.parameters.max_tokens is not None:
         # OpenAI's newer models refuse the old name; other servers know only the old one
         options["max_completion_tokens" if official else "max_tokens"] = spec.parameters.max_tokens
+    # Among the options, because autogen's types do not name it: it is handed on to the SDK.
+    options["http_client"] = guarded_client(openai.DefaultAsyncHttpxClient)
     for message in ("Resolved model mismatch", "Finish reason mismatch"):
         warnings.filterwarnings("ignore", message=message)
     client = OpenAIChatCompletionClient(
@@ -123,7 +134,6 @@ def _openai_client(
         model_info=spec.provider == "openai" and known_model("openai", spec.model) or UNKNOWN_MODEL,
         max_retries=0,
         timeout=timeout,
-        http_client=guarded_client(openai.DefaultAsyncHttpxClient),
         include_name_in_message=False,
         **options,
     )
@@ -131,7 +141,7 @@ def _openai_client(
     return client
 
 
-def _anthropic_client(spec: BackendSpec, key: str | None, timeout: float) -> ChatCompletionClient:
+def _anthropic_client(spec: BackendSpec, key: str, timeout: float) -> ChatCompletionClient:
     try:
         version = importlib.metadata.version("anthropic")
         import anthropic
@@ -148,13 +158,13 @@ def _anthropic_client(spec: BackendSpec, key: str | None, timeout: float) -> Cha
     options = _set_parameters(spec, ("temperature", "top_p", "max_tokens"))
     if spec.base_url:
         options["base_url"] = spec.base_url
+    options["http_client"] = guarded_client(anthropic.DefaultAsyncHttpxClient)  # not in autogen's types, as above
     return AnthropicChatCompletionClient(
         model=spec.model,
         api_key=key,
         model_info=known_model("anthropic", spec.model) or UNKNOWN_MODEL,
         max_retries=0,
         timeout=timeout,
-        http_client=guarded_client(anthropic.DefaultAsyncHttpxClient),
         **options,
     )
 
@@ -171,7 +181,7 @@ def _missing(spec: BackendSpec, extra: str) -> SpecError:
     )
 
 
-def _row(provider: str, needs: str, environment: Mapping[str, str]) -> BackendRow:
+def _row(provider: Provider, needs: str, environment: Mapping[str, str]) -> BackendRow:
     example = EXAMPLES[provider]
     package = {"rules": None, "random": None, "replay": None, "anthropic": "anthropic"}.get(provider, "openai")
     installed = provider != "replay" and (package is None or _found(package) and _found("autogen_ext"))

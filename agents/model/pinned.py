@@ -14,10 +14,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # slow to import, as in backends.py
+    from autogen_core.models import ModelInfo
 
 
-def known_model(family: str, name: str) -> Any | None:
+def known_model(family: str, name: str) -> ModelInfo | None:
     """autogen's entry for the model ``name`` of ``family`` (``openai`` or ``anthropic``), or None where it has none.
 
     Raises ``ImportError`` where the packages of that family are not installed.

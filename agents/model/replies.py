@@ -46,7 +46,8 @@ def sanitise(result: CreateResult, tool_names: Sequence[str]) -> CreateResult:
     """
     if result.finish_reason == "length":
         raise TruncatedReply()
-    thought, notes = _without_tags(result.thought), []
+    thought = _without_tags(result.thought)
+    notes: list[str] = []
     if isinstance(result.content, str):
         text, reasoning = split_thinking(result.content)
         if not text.strip():

@@ -22,7 +22,11 @@ class RefusedRedirect(Exception):
     """The server sent the request elsewhere, and it was not sent there. The text says where."""
 
 
-class _Guarded:
+_SdkClient: Any = object
+"""Stands for the SDK's own class, which ``guarded_client`` puts in its place."""
+
+
+class _Guarded(_SdkClient):
     """What ``guarded_client`` adds to an SDK's HTTP client."""
 
     async def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:

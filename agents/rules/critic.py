@@ -73,7 +73,7 @@ def _known_metrics(listing: list[Call]) -> list[str]:
 
 def _last(calls: list[Call]) -> dict[str, Any]:
     """The last result with an evidence id, or an empty object."""
-    found = [call.result for call in calls if call.ok and text(call.result.get("evidence"))]
+    found = [call.answer for call in calls if text(call.answer.get("evidence"))]
     return found[-1] if found else {}
 
 
@@ -81,8 +81,8 @@ def _submit(conversation: Conversation, metrics: dict[str, Any], summary: dict[s
     refused = [call for call in conversation.named("submit_diagnosis") if not call.ok]
     every = [one["evidence"] for one in (metrics, summary) if one]
     if not every:
-        results = [call.result for call in conversation.calls if call.ok]
-        every = [result["evidence"] for result in results if text(result.get("evidence"))]
+        answers = [call.answer for call in conversation.calls]
+        every = [answer["evidence"] for answer in answers if text(answer.get("evidence"))]
     if not every:
         return Answer("Neither query_metrics nor summarize_trajectories gave me evidence, so I cannot diagnose.")
     failures = list(_failures(conversation.brief, metrics, summary))
@@ -107,7 +107,7 @@ def _submit(conversation: Conversation, metrics: dict[str, Any], summary: dict[s
 
 def _failures(brief: dict[str, Any], metrics: dict[str, Any], summary: dict[str, Any]) -> Iterator[Failure]:
     """What goes wrong, most important first."""
-    of_metrics, of_summary = ([text(one.get("evidence"))] if one else [] for one in (metrics, summary))
+    of_metrics, of_summary = ([one["evidence"]] if one else [] for one in (metrics, summary))
     series = _series(metrics)
     yield from _no_signal(brief, series, of_metrics or of_summary)
     yield from _regression(brief, series, of_metrics)
@@ -227,7 +227,8 @@ def _numbers(value: Any) -> list[float]:
         return [one for inner in value.values() for one in _numbers(inner)]
     if isinstance(value, list):
         return [one for inner in value for one in _numbers(inner)]
-    return [] if number(value) is None else [number(value)]
+    one = number(value)
+    return [] if one is None else [one]
 
 
 def _advice(brief: dict[str, Any], known: list[View]) -> str:

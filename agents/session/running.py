@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from importlib import import_module
 from typing import Any, Literal, TypeVar
 
@@ -103,15 +103,15 @@ class RunningSession:
         """Workers and agents for as long as the session runs."""
         loop, settings = asyncio.get_running_loop(), self.settings
 
+        def progressed(status: TrainingStatus) -> None:
+            loop.call_soon_threadsafe(self._progressed, status)
+
         def own() -> Executor:
             return open_executor(
-                settings.store,
-                settings.workers,
-                lambda progress: loop.call_soon_threadsafe(self._progressed, progress),
-                settings.executor,
-                tasks=(settings.run.task,),
+                settings.store, settings.workers, progressed, settings.executor, tasks=(settings.run.task,)
             )
 
+        opened: AbstractContextManager[Executor]
         if self.executor is not None:
             opened = nullcontext(self.executor)
         elif settings.executor.kind == "ray":
@@ -188,7 +188,7 @@ class RunningSession:
         if self.settings.twin and not await self._twin(context):
             return
         folder = inside(self.settings.ledger.parent, self.identity)
-        write_products(folder, self.trainer.store, self.state.head)
+        write_products(folder, self.trainer.store, context.head)
         with self.ledger.transaction("report"):
             self.state.phase = "done"
             context.event("session", f"final policy and shaping are in {folder}")

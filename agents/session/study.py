@@ -249,18 +249,18 @@ class BudgetControl(SessionControl):
     def pausing(self) -> bool:
         """Asked by the session before every step."""
         if self.over is None and self.session is not None:
-            self.over = self._short_of()
+            self.over = self._short_of(self.session)
         return self._stopping() or self.over is not None
 
     @pausing.setter
     def pausing(self, asked: bool) -> None:
         """Only the study pauses its sessions."""
 
-    def _short_of(self) -> str | None:
+    def _short_of(self, session: str) -> str | None:
         """What comes next and does not fit, in words; None where it fits or is paid for already."""
         with Reader.open(self._settings.ledger) as reader:
-            state = SessionState.model_validate(reader.cursor(self.session))
-            left = self._budget - trained_by(reader, self.session)
+            state = SessionState.model_validate(reader.cursor(session))
+            left = self._budget - trained_by(reader, session)
         if state.phase == "stage":
             needed, what = round_up(self._settings.run, self._settings.stage_steps), "a stage"
         elif state.step > 0 or state.phase not in ("critic", "generator"):

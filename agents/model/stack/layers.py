@@ -190,10 +190,17 @@ class Recorder:
         self._attempt = self._attempt + 1 if call.request == self._last_request else 1
         self._last_request = call.request
         sent = [message.model_dump(mode="json") for message in call.messages]
-        place = {"round": context.round, "phase": context.phase, "agent": role}
         stored: dict[str, BodyHash] = {}
         with ledger.transaction("llm call begins"):
-            event = ledger.event(session, "llm_call", f"{role} asks {spec.text}", **place, status="pending")
+            event = ledger.event(
+                session,
+                "llm_call",
+                f"{role} asks {spec.text}",
+                round=context.round,
+                phase=context.phase,
+                agent=role,
+                status="pending",
+            )
             row = ledger.add(
                 "llm_calls",
                 event_seq=event,
