@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.segments.segment import round_up
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.marl.tasks.base import TaskSpec
+from learning_signal.tools.base import ToolRefused
 from learning_signal.tools.contracts import Candidate
 from learning_signal.tools.plan.cost import rung_lengths
 from learning_signal.tools.plan.settings import SessionSettings
 from learning_signal.tools.roles import Role
 from learning_signal.tools.state import CONTROL, Head, Round, SessionState, VerdictRecord
 from learning_signal.tools.trainer import Trainer
+
+Fact = TypeVar("Fact", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,20 @@ class SessionContext:
     def row_id(self, name: str) -> str:
         """The ledger's id of something the agents call ``name``, e.g. ``B3``."""
         return f"{self.session}/{name}"
+
+    def as_kept(self, fact: Fact) -> Fact:
+        """``fact`` as its rows will say it, without what looks like a key: a resume must find what memory has.
+
+        ``ToolRefused`` where a text is too long once that is marked in it.
+        """
+        try:
+            return type(fact).model_validate(self.ledger.redacted(fact.model_dump(mode="json")))
+        except ValidationError as error:
+            field = ".".join(str(part) for part in error.errors()[0]["loc"])
+            raise ToolRefused(
+                f"Found what looks like a key in {field}, and too much text around it to say so: "
+                "leave the key out, or write less."
+            ) from error
 
     def event(
         self, kind: str, title: str, *, status: str = "ok", agent: str | None = None, ref: tuple[str, Any] | None = None

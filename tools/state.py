@@ -1,10 +1,13 @@
-"""Where a session stands: everything a resume needs, saved with every step as one JSON document."""
+"""Where a session stands. What only the session knows is saved with every step as one JSON document, its cursor.
+
+What the rows of the ledger hold is no part of the cursor: a resume reads it back from them (`tools.recall`).
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from learning_signal.marl.gate.judges import Outcome, Purpose
 from learning_signal.marl.gate.measure import MeasureName
@@ -13,6 +16,10 @@ from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.contracts import Action, Candidate, Decision, Diagnosis, Proposal
 from learning_signal.tools.plan.budget import Budget, Price
 from learning_signal.tools.roles import Role
+
+Kept = TypeVar("Kept")
+InRows = Annotated[Kept, Field(exclude=True)]
+"""What rows of the ledger hold, so that the cursor does not. Cursors of earlier versions did: read, it is not used."""
 
 CONTROL = "control"
 """The arm that keeps the shaping of HEAD; every other arm is a candidate's name."""
@@ -90,11 +97,7 @@ class Screen(Frozen):
     @field_validator("differences", "notes", mode="before")
     @classmethod
     def _from_pairs(cls, given: Any) -> dict[str, Any]:
-        return dict(given)
-
-    @field_serializer("differences", "notes")
-    def _as_pairs(self, given: dict[str, Any]) -> list[tuple[str, Any]]:
-        return list(given.items())  # stored JSON sorts the keys of an object, and a resume would lose the ranking
+        return dict(given)  # as pairs they are in the cursors of earlier versions
 
 
 class Probation(Frozen):
@@ -134,32 +137,22 @@ class Trigger(Frozen):
     """The numbers it rests on, in words."""
 
 
-class Round(BaseModel):
-    """The round in progress. Grows by what the tools accept."""
+class RoundFacts(BaseModel):
+    """What has been found, proposed, tested and decided in a round: all of it is in rows of the ledger."""
 
     model_config = ConfigDict(extra="forbid")
 
     number: int
-    stage: str
-    why_now: Trigger | None = None
-    """None in a round that an earlier version opened."""
-    regression: Regression | None = None
-    diagnosis: Diagnosis | None = None
-    diagnosis_id: str | None = None
-    evidence_summary: str | None = None
-    """The last trajectory summary of the main run that the Critic read, as JSON text."""
-    proposals: list[Proposal] = []
-    branches: list[Branch] = []
-    screens: list[Screen] = []
-    confirmations: list[VerdictRecord] = []
+    diagnosis: InRows[Diagnosis | None] = None
+    diagnosis_id: InRows[str | None] = None
+    proposals: InRows[list[Proposal]] = []
+    """One per refinement."""
+    branches: InRows[list[Branch]] = []
+    screens: InRows[list[Screen]] = []
+    confirmations: InRows[list[VerdictRecord]] = []
     """As computed, before the Validator has read them out."""
-    verdicts: list[VerdictRecord] = []
-    speculated: list[str] | None = None
-    """Segments of the control that were begun while the agents talked; None before that, or without it."""
-    questions: int = 0
-    decision: Decision | None = None
-    records: dict[str, str] = {}
-    """Per role, the text of its phase, so that a question to it can be answered."""
+    verdicts: InRows[list[VerdictRecord]] = []
+    decision: InRows[Decision | None] = None
 
     def candidate(self, name: str) -> Candidate:
         """The candidate called ``name``; ``KeyError`` if no proposal of this round has it."""
@@ -176,8 +169,24 @@ class Round(BaseModel):
         return passed[-1] if passed else None
 
 
+class Round(RoundFacts):
+    """The round in progress: its facts, which grow by what the tools accept, and what only the cursor keeps of it."""
+
+    stage: str
+    why_now: Trigger | None = None
+    """None in a round that an earlier version opened."""
+    regression: Regression | None = None
+    evidence_summary: str | None = None
+    """The last trajectory summary of the main run that the Critic read, as JSON text."""
+    speculated: list[str] | None = None
+    """Segments of the control that were begun while the agents talked; None before that, or without it."""
+    questions: int = 0
+    records: dict[str, str] = {}
+    """Per role, the text of its phase, so that a question to it can be answered."""
+
+
 class SessionState(BaseModel):
-    """The session's cursor."""
+    """The session's cursor, and beside it what the rows hold."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -203,8 +212,8 @@ class SessionState(BaseModel):
     head: Head | None = None
     round: Round | None = None
     probation: Probation | None = None
-    tried: list[Tried] = []
-    history: list[HistoryRow] = []
+    tried: InRows[list[Tried]] = []
+    history: InRows[list[HistoryRow]] = []
     before: Head | None = None
     """HEAD at the first deliberation: what the final report compares with."""
     twin: Head | None = None
@@ -215,8 +224,9 @@ class SessionState(BaseModel):
     """The limits in force: those of the settings, as resumes have changed them."""
     prices: dict[str, Price] = {}
     """Prices that resumes gave; they go before those of the settings."""
-    branches: int = 0
-    comparisons: int = 0
+    branches: InRows[int] = 0
+    """Branches of all rounds."""
+    comparisons: InRows[int] = 0
     evidence: int = 0
     seen: int = 0
     """Evidence the agents have read: a diagnosis cannot rest on what comes back in the same step."""

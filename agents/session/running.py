@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
 from importlib import import_module
 from typing import Any, Literal, TypeVar
 
@@ -33,6 +33,7 @@ from learning_signal.tools import lifecycle
 from learning_signal.tools.base import CannotGoOn
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.plan.settings import SessionSettings
+from learning_signal.tools.recall import recalled
 from learning_signal.tools.round.briefs import head_card
 from learning_signal.tools.round.speculation import finish
 from learning_signal.tools.round.spending import OutOfBudget, afford_segments
@@ -60,7 +61,7 @@ class RunningSession:
     ) -> None:
         self.settings, self.ledger, self.identity = settings, ledger, identity
         self.observer, self.control, self.executor = FailSafeObserver(observer), control, executor
-        self.state = stored(SessionState, ledger.load_cursor(identity), identity)
+        self.state = standing(settings, ledger, identity)
         self.ledger.on_commit = self._committed
 
     def say(self, remarks: list[str]) -> None:
@@ -242,10 +243,24 @@ class RunningSession:
         self.observer.stage(info)
 
 
+def standing(settings: SessionSettings, ledger: Ledger, session: str) -> SessionState:
+    """Where a session stands, by its cursor and its rows; ``SessionError`` where this version cannot read them."""
+    cursor = stored(SessionState, ledger.load_cursor(session), session)
+    with Reader.open(ledger.path) as reader, _readable(session):
+        return recalled(reader, session, cursor, settings.gate.screen_seeds)
+
+
 def stored(record: type[Record], data: Any, session: str) -> Record:
     """What a session stored, read back; ``SessionError`` where this version cannot read it."""
-    try:
+    with _readable(session):
         return record.model_validate(data)
+
+
+@contextmanager
+def _readable(session: str) -> Iterator[None]:
+    """Turns what this version cannot read of a session into a ``SessionError``."""
+    try:
+        yield
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])

@@ -11,7 +11,7 @@ from learning_signal.agents.roles import secrets_of
 from learning_signal.agents.session.consent import uses_of_session
 from learning_signal.agents.session.observer import Observer, SessionControl
 from learning_signal.agents.session.outcome import SessionOutcome
-from learning_signal.agents.session.running import RunningSession, stored
+from learning_signal.agents.session.running import RunningSession, standing, stored
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.executors.base import Executor
@@ -97,7 +97,7 @@ async def resume_session(
     with Ledger.open(path, secrets_of(settings)) as ledger:
         with ledger.transaction("session-resume"):
             ledger.resume_session(row.id, code_version())
-            state = stored(SessionState, ledger.load_cursor(row.id), row.id)
+            state = standing(settings, ledger, row.id)
             state.budget = Budget(**state.budget.model_dump() | dict(budget or {}))
             state.prices |= prices or {}
             settings = settings.model_copy(update={"prices": settings.prices | state.prices})

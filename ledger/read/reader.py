@@ -189,8 +189,12 @@ class Reader(Query):
             "SELECT * FROM verdicts WHERE session_id = ?1 AND (?2 IS NULL OR round = ?2) ORDER BY event_seq",
             (self.session_id(session), round),
         )
+        return [self.verdict(row) for row in rows]
+
+    def verdict(self, row: dict[str, Any]) -> VerdictRow:
+        """The record of a row of verdicts."""
         names = [field.name for field in fields(VerdictRow)]
-        return [VerdictRow(**{name: row["rule" if name == "measure" else name] for name in names}) for row in rows]
+        return VerdictRow(**{name: row["rule" if name == "measure" else name] for name in names})
 
     # training -------------------------------------------------------------------------------------
 

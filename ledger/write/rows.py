@@ -68,6 +68,10 @@ class RowWriter:
         """Never write these values from now on."""
         self._redactor.add(values)
 
+    def redacted(self, value: Any) -> Any:
+        """JSON-like ``value`` as its row will say it: without what is a key or looks like one."""
+        return self._redactor.value(plain(value))
+
     # transactions ---------------------------------------------------------------------------------
 
     @contextmanager

@@ -21,6 +21,7 @@ from learning_signal.tools.base import Tool
 from learning_signal.tools.context import HumanAnswer, HumanQuestion, SessionContext
 from learning_signal.tools.contracts import Candidate
 from learning_signal.tools.plan.settings import DeliberationSettings, SessionSettings, session_rules
+from learning_signal.tools.recall import recalled
 from learning_signal.tools.round.toolbox import TOOL_NAMES, toolbox
 from learning_signal.tools.state import Head, Regression, Round, SessionState
 from learning_signal.tools.trainer import Trainer
@@ -119,8 +120,13 @@ class ScriptedSession:
         """What a new process has after a stop or a kill: ledger, cursor and store, and nothing in flight."""
         self.context.trainer.stop()
         self.pool.cancel_all()
-        state = SessionState.model_validate(self.ledger.load_cursor(SESSION))
-        self.context = self._seated(self.context.settings, state)
+        self.context = self._seated(self.context.settings, self.recalled())
+
+    def recalled(self) -> SessionState:
+        """The state that a new process makes of cursor and rows."""
+        cursor = SessionState.model_validate(self.ledger.load_cursor(SESSION))
+        with Reader.open(self.ledger.path) as reader:
+            return recalled(reader, SESSION, cursor, self.context.settings.gate.screen_seeds)
 
     # the agents' part ----------------------------------------------------------------------------
 

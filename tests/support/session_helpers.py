@@ -18,7 +18,9 @@ from learning_signal.marl.executors.local import WorkerPool
 from learning_signal.marl.settings import EvaluationSettings, LearnerSettings, RunSettings
 from learning_signal.tools.context import HumanAnswer
 from learning_signal.tools.plan.settings import DeliberationSettings, SessionSettings
+from learning_signal.tools.recall import recalled
 from learning_signal.tools.roles import ROLES
+from learning_signal.tools.state import SessionState
 from tests.support.synthetic_training import STAGE_STEPS, InlinePool
 
 RUN = RunSettings(
@@ -172,5 +174,12 @@ def story(ledger: Path, session: str = "latest") -> dict[str, Any]:
             "env_steps": (costs.env_steps_main, costs.env_steps_branches, costs.env_steps_twin),
             "counts": counts,
             "head": reader.cursor(identity)["head"],
-            "tried": reader.cursor(identity)["tried"],
+            "tried": state_of(reader, identity).tried,
         }
+
+
+def state_of(reader: Reader, session: str = "latest") -> SessionState:
+    """The state with which a resume of the session would go on."""
+    identity = reader.session_id(session)
+    screen_seeds = SessionSettings.model_validate(reader.config(identity)).gate.screen_seeds
+    return recalled(reader, identity, SessionState.model_validate(reader.cursor(identity)), screen_seeds)

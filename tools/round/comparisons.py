@@ -10,7 +10,7 @@ from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.gate.confirmation import judge
 from learning_signal.marl.gate.judges import Purpose
 from learning_signal.marl.gate.measure import Measure, later_half, later_half_mean
-from learning_signal.marl.gate.screening import rank_screen
+from learning_signal.marl.gate.screening import ScreenResult, rank_screen
 from learning_signal.marl.segments.segment import SegmentResult
 from learning_signal.tools.base import Answer, Tool, ToolRefused, rounded
 from learning_signal.tools.context import SessionContext
@@ -98,25 +98,32 @@ async def _compare_screen(context: SessionContext) -> Answer:
     measured = {arm: await _measures(context, branch, "screen") for arm, branch in arms.items()}
     candidates = {arm: measures for arm, (measures, _) in measured.items() if arm != CONTROL}
     result = rank_screen(measured[CONTROL][0], candidates, context.task.largest_return, context.settings.gate, rung)
-    screen = Screen(
-        comparison=context.next_comparison,
-        refinement=context.state.refinement,
+    screen = screen_of(context.next_comparison, context.state.refinement, rung, result, _sources(measured))
+
+    def apply() -> None:
+        record_screen(context, screen, _sources(measured), result)
+
+    return Answer(_screen_text(context, screen), apply)
+
+
+def screen_of(
+    comparison: str, refinement: int, rung: int, result: ScreenResult, sources: Mapping[str, Sequence[dict[str, Any]]]
+) -> Screen:
+    """A ranked rung of a screen; ``sources`` say by arm where each seed's measure came from, or why it has none."""
+    return Screen(
+        comparison=comparison,
+        refinement=refinement,
         chosen=result.chosen,
         measure=result.measure,
         differences={arm.name: arm.mean_difference for arm in result.arms},
         notes={
-            arm.name: arm.failure + _cause(measured[arm.name][1], measured[CONTROL][1])
+            arm.name: arm.failure + _cause(sources[arm.name], sources[CONTROL])
             for arm in result.arms
             if arm.failure is not None
         },
         rung=rung,
         goes_on=result.goes_on,
     )
-
-    def apply() -> None:
-        record_screen(context, screen, _sources(measured), result)
-
-    return Answer(_screen_text(context, screen), apply)
 
 
 def _cause(*arms: Sequence[dict[str, Any]]) -> str:

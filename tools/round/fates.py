@@ -7,9 +7,19 @@ from collections.abc import Sequence
 from learning_signal.marl.gate.measure import words
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.contracts import Candidate, Decision
-from learning_signal.tools.state import Fate, HistoryRow, Round, Screen, Tried, VerdictRecord
+from learning_signal.tools.state import Fate, HistoryRow, RoundFacts, Screen, Tried, VerdictRecord
 
 _JUDGED: dict[str, Fate] = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive"}
+
+
+def fates_of(facts: RoundFacts, verdict: VerdictRecord) -> list[Tried]:
+    """What became of every candidate of the refinement that ``verdict`` closes, before the decision."""
+    screens = [each for each in facts.screens if each.refinement == verdict.refinement]
+    found = []
+    for candidate in facts.proposals[verdict.refinement].candidates:
+        last = next((each for each in reversed(screens) if candidate.name in each.differences), None)
+        found.append(fate_of(facts.number, candidate, verdict, last))
+    return found
 
 
 def fate_of(number: int, candidate: Candidate, verdict: VerdictRecord, screen: Screen | None) -> Tried:
@@ -53,7 +63,7 @@ def with_fate(
     ]
 
 
-def history_row(ended: Round, decision: Decision, in_force: ShapingConfig) -> HistoryRow:
+def history_row(ended: RoundFacts, decision: Decision, in_force: ShapingConfig) -> HistoryRow:
     """What the agents of later rounds are told of a round that ended with ``decision``."""
     verdict = ended.verdicts[-1] if ended.verdicts else None
     candidate = decision.candidate or (verdict.candidate if verdict else None)

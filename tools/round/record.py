@@ -1,7 +1,7 @@
-"""The facts of a round, each written once: its rows in the ledger and its place in the session's state.
+"""The facts of a round, each stored once: as rows of the ledger. The session's state has them in memory.
 
-One call, one fact: a row and the `Round` (or `SessionState`) it belongs to change together here, and nowhere else, so
-that what ``verify`` checks and what a resume goes on from cannot differ. Every function belongs in a transaction.
+One call, one fact: a row and the `Round` (or `SessionState`) it belongs to change together here, and nowhere else; a
+resume makes the same state of the rows again (`tools.recall`). Every function belongs in a transaction.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Decision, Diagnosis, Proposal
 from learning_signal.tools.roles import Role
-from learning_signal.tools.round.fates import fate_of, history_row, with_fate
+from learning_signal.tools.round.fates import fates_of, history_row, with_fate
 from learning_signal.tools.state import Branch, Head, Probation, Regression, Round, Screen, Trigger, VerdictRecord
 
 
@@ -53,6 +53,7 @@ def record_diagnosis(context: SessionContext, diagnosis: Diagnosis | None) -> No
         body = {"stage": stage, "failures": [], "advice": "(none: the Critic is left out of this session)"}
         title = f"{stage}: the Critic is left out, nobody looked for causes"
     else:
+        diagnosis = context.as_kept(diagnosis)
         body, title = diagnosis.model_dump(mode="json"), f"{diagnosis.stage}: {diagnosis.failures[0].description}"
     identity = context.row_id(f"D{context.round.number}")
     seq = context.event("diagnosis", title, agent=agent, ref=("diagnoses", identity))
@@ -70,6 +71,7 @@ def record_diagnosis(context: SessionContext, diagnosis: Diagnosis | None) -> No
 
 def record_proposal(context: SessionContext, proposal: Proposal) -> None:
     """The accepted candidates of the present refinement."""
+    proposal = context.as_kept(proposal)
     number, refinement = context.round.number, context.state.refinement
     identity = context.row_id(f"P{number}.{refinement}")
     names = ", ".join(candidate.name for candidate in proposal.candidates)
@@ -143,6 +145,7 @@ def record_screen(
     context: SessionContext, screen: Screen, arms: Mapping[str, list[dict[str, Any]]], result: ScreenResult
 ) -> None:
     """A rung of a screen is ranked; ``arms`` are the control's and candidates' measures with their sources, by seed."""
+    screen = context.as_kept(screen)
     event = "comparison", f"{screen.comparison} screen: {result.reason}"
     inputs = _inputs(context, arms, rung=screen.rung)
     _add_comparison(context, screen.comparison, "screen", None, inputs, result, event)
@@ -157,6 +160,7 @@ def record_confirmation(
     verdict: Verdict,
 ) -> None:
     """A confirmation is judged in the comparison ``name``; what the Validator may report is ``confirmed``."""
+    confirmed = context.as_kept(confirmed)
     event = "comparison", f"{name} confirm: {verdict.reason}"
     inputs = _inputs(context, arms, confirmations=context.settings.confirmations)
     _add_comparison(context, name, "confirm", confirmed.candidate, inputs, verdict, event)
@@ -221,6 +225,7 @@ def _add_comparison(
 
 def record_verdict(context: SessionContext, verdict: VerdictRecord, agent: str | None) -> None:
     """A refinement's verdict, and what became of every candidate of this refinement."""
+    verdict = context.as_kept(verdict)
     seq = context.event(
         "verdict", f"{verdict.candidate or 'no candidate'}: {verdict.reason}", agent=agent, ref=("verdicts", verdict.id)
     )
@@ -239,10 +244,7 @@ def record_verdict(context: SessionContext, verdict: VerdictRecord, agent: str |
         reading=verdict.reading,
     )
     context.round.verdicts.append(verdict)
-    screens = [each for each in context.round.screens if each.refinement == verdict.refinement]
-    for candidate in context.round.proposals[-1].candidates:
-        last = next((each for each in reversed(screens) if candidate.name in each.differences), None)
-        context.state.tried.append(fate_of(context.round.number, candidate, verdict, last))
+    context.state.tried.extend(fates_of(context.round, verdict))
 
 
 def record_phase(context: SessionContext, role: Role, text: str) -> None:
@@ -263,6 +265,7 @@ def record_question(context: SessionContext, role: Role, question: str, answer: 
 
 def record_decision(context: SessionContext, decision: Decision, after: Head) -> None:
     """A decision, which moves HEAD to ``after``."""
+    decision = context.as_kept(decision)
     before, regression = context.head, context.round.regression
     verdict = context.round.verdicts[-1] if context.round.verdicts else None
     identity = context.row_id(f"R{context.round.number}")
@@ -319,10 +322,9 @@ def _move_head(context: SessionContext, after: Head, reason: str) -> None:
 
 def record_end_of_round(context: SessionContext, decision: Decision) -> None:
     """The round is over: what the agents of later rounds are told of it."""
-    state = context.state
-    state.history.append(history_row(context.round, decision, context.head.shaping))
-    _add_fates(context, state.round_number)
-    state.round = None
+    context.state.history.append(history_row(context.round, decision, context.head.shaping))
+    _add_fates(context, context.state.round_number)
+    context.state.round = None
 
 
 def _add_fates(context: SessionContext, number: int, candidate: str | None = None) -> None:

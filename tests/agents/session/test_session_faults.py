@@ -14,7 +14,7 @@ from learning_signal.ledger.read.verify import verify
 from learning_signal.marl.gate.recompute import recompute
 from learning_signal.tools.plan.settings import DeliberationSettings, session_rules
 from tests.support.scripted_server import call, serving, text
-from tests.support.session_helpers import Recorder, synthetic_workers, tiny_settings
+from tests.support.session_helpers import Recorder, state_of, synthetic_workers, tiny_settings
 from tests.support.session_helpers import resume_inline as resume
 from tests.support.session_helpers import run_inline as run
 from tests.support.synthetic_training import InlinePool
@@ -58,10 +58,10 @@ def test_a_promotion_that_regresses_is_rolled_back(tmp_path, monkeypatch, rounds
             for number in range(1, rounds + 1)
             for one in explain(reader, f"{outcome.session_id}/R{number}").candidates
         }
-        states = reader.cursor(outcome.session_id)["tried"]
+        states = state_of(reader, outcome.session_id).tried
         of = (f"{outcome.session_id}/P1.0/{undone['candidate']}",)
         fates = reader.rows("SELECT fate FROM fates WHERE candidate_id = ? ORDER BY round", of)
-    assert explained == {(one["round"], one["candidate"]): (one["outcome"], one["reason"]) for one in states}
+    assert explained == {(one.round, one.candidate): (one.outcome, one.reason) for one in states}
     assert [row["fate"] for row in fates] == ["promoted", "rolled back"], "what it was at first is not overwritten"
     sound(settings.ledger)
 

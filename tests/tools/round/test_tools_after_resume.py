@@ -53,6 +53,40 @@ def test_the_ranking_of_a_screen_outlives_a_stop(tmp_path: Path) -> None:
         assert len(reasons) == 2 and all(reason.startswith("behind c3 in the screen") for reason in reasons)
 
 
+@pytest.mark.parametrize(("said", "kept"), [("Bearer abc123def456", "Bearer [redacted]"), ("a bearer of food",) * 2])
+def test_what_looks_like_a_key_is_left_out_of_memory_too(tmp_path: Path, said: str, kept: str) -> None:
+    """A resume reads the rows, which have lost it, and goes on with the texts that the session had."""
+    with ScriptedSession(tmp_path, by_arm({"c1": 0.03})) as session:
+        evidence = session.call("query_metrics", names=["entropy"])["evidence"]
+        failure = {"description": f"{said} is all they say.", "evidence": [evidence]}
+        session.call("submit_diagnosis", stage="exploring", failures=[failure], advice=said)
+        session.call("submit_proposal", candidates=[draft(GOOD, rationale=said)])
+        outcome = session.confirm("c1")["outcome"]
+        session.call("submit_validation", candidate="c1", outcome=outcome, reading=said)
+        session.call("promote", candidate="c1", reason=said)
+        before = session.context.round
+        texts = before.diagnosis.advice, before.candidate("c1").rationale, before.verdicts[0].reading
+        assert (*texts, before.decision.reason) == (kept,) * 4
+        assert before.diagnosis.failures[0].description == f"{kept} is all they say."
+        session.resume()
+        assert session.context.round == before
+
+
+@pytest.mark.parametrize(("length", "fits"), [(1000, False), (990, True)])
+def test_a_text_that_is_too_long_without_its_key_is_refused(tmp_path: Path, length: int, fits: bool) -> None:
+    with ScriptedSession(tmp_path, by_arm({})) as session:
+        evidence = session.call("query_metrics", names=["entropy"])["evidence"]
+        failure = {"description": "Bearer abcd1234 ".ljust(length, "."), "evidence": [evidence]}
+        given = {"stage": "exploring", "failures": [failure], "advice": "Shape."}
+        if fits:
+            assert session.call("submit_diagnosis", **given) == {"accepted": True}
+        else:
+            with pytest.raises(ToolRefused, match="looks like a key in failures.0.description, and too much text"):
+                session.call("submit_diagnosis", **given)
+        assert len(session.rows("diagnoses")) == fits
+        assert (session.context.round.diagnosis is not None) == fits
+
+
 @pytest.mark.parametrize(
     ("tool", "arguments"),
     [

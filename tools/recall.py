@@ -1,0 +1,161 @@
+"""A session that goes on: the facts of its rounds, read back from the rows that `tools.round.record` wrote.
+
+What the cursor keeps beside them is where the session stands: phase and step, the conversation, HEAD and the heads it
+came from (before the first round, on probation, of the twin), and of the round what no row says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import overload
+
+from learning_signal.ledger.errors import LedgerError
+from learning_signal.ledger.read.reader import Reader
+from learning_signal.ledger.read.records import ComparisonRow, DecisionRow, VerdictRow
+from learning_signal.ledger.read.rounds import LaunchedRow, RoundRows, round_rows
+from learning_signal.marl.gate.screening import ScreenResult
+from learning_signal.marl.shaping import ShapingConfig
+from learning_signal.tools.contracts import Decision, Diagnosis, Proposal
+from learning_signal.tools.round.comparisons import screen_of
+from learning_signal.tools.round.fates import fates_of, history_row, with_fate
+from learning_signal.tools.state import Branch, HistoryRow, RoundFacts, Screen, SessionState, Tried, VerdictRecord
+
+
+def recalled(reader: Reader, session: str, cursor: SessionState, screen_seeds: int) -> SessionState:
+    """``cursor`` with what the rows of the session hold; whatever the cursor itself said of that is not used.
+
+    ``session`` is its whole id; ``screen_seeds`` the number of seeds of a screen, by which the rungs of its branches
+    are told apart. Raises pydantic's ``ValidationError`` where a row is not one of this version, ``LedgerError`` where
+    one is missing.
+    """
+    rows = round_rows(reader, session)
+    present = cursor.round
+    now = None if present is None else present.number
+    try:
+        facts = {one.number: _facts(session, one, screen_seeds) for one in rows}
+        tried = _tried(rows, facts)
+        history = [_history_row(facts[one.number], one.decision) for one in rows if one.decision and one.number != now]
+    except LookupError as error:
+        raise LedgerError(
+            f"The ledger {reader.path} lacks a row that others of session {session} rest on (found no {error}): "
+            "see what 'log verify' finds; a session cannot go on without it."
+        ) from error
+    if present is not None:
+        present = present.model_copy(update=dict(facts.get(present.number, RoundFacts(number=present.number))))
+    return cursor.model_copy(
+        update={
+            "round": present,
+            "tried": tried,
+            "history": history,
+            "branches": sum(len(one.branches) for one in rows),
+            "comparisons": sum(len(one.comparisons) for one in rows),
+        }
+    )
+
+
+def _facts(session: str, rows: RoundRows, screen_seeds: int) -> RoundFacts:
+    confirmations = [
+        _confirmation(each, f"{session}/V{rows.number}.{each.refinement}")
+        for each in rows.comparisons
+        if each.purpose == "confirm"
+    ]
+    left_out = rows.diagnosis is None or not rows.diagnosis["failures"]
+    return RoundFacts(
+        number=rows.number,
+        diagnosis=None if left_out else Diagnosis.model_validate(rows.diagnosis),
+        diagnosis_id=rows.diagnosis_id,
+        proposals=[Proposal.model_validate(each) for each in rows.proposals],
+        branches=[_branch(each, screen_seeds) for each in rows.branches],
+        screens=[_screen(each) for each in rows.comparisons if each.purpose == "screen"],
+        confirmations=confirmations,
+        verdicts=[_verdict(each, confirmations) for each in rows.verdicts],
+        decision=rows.decision and _decision(rows.decision),
+    )
+
+
+def _branch(row: LaunchedRow, screen_seeds: int) -> Branch:
+    rung = len(row.segments) // screen_seeds - 1 if row.purpose == "screen" else 0
+    return Branch.model_validate(
+        {
+            "name": _name(row.id),
+            "arm": row.arm,
+            "purpose": row.purpose,
+            "refinement": row.refinement,
+            "segments": row.segments[rung * screen_seeds :],
+            "rung": rung,
+        }
+    )
+
+
+def _screen(row: ComparisonRow) -> Screen:
+    result = ScreenResult.model_validate(row.result)
+    return screen_of(_name(row.id), row.refinement, row.inputs.get("rung", 0), result, row.inputs["arms"])
+
+
+def _confirmation(row: ComparisonRow, verdict: str) -> VerdictRecord:
+    """What a confirmation computed; ``verdict`` is the id under which it is reported."""
+    return VerdictRecord.model_validate(
+        {name: row.result.get(name) for name in ("outcome", "measure", "reason", "p")}
+        | {
+            "id": verdict,
+            "refinement": row.refinement,
+            "candidate": _name(row.candidate_id),
+            "difference": row.result.get("mean_difference"),
+            "comparison": _name(row.id),
+        }
+    )
+
+
+def _verdict(row: VerdictRow, confirmations: Sequence[VerdictRecord]) -> VerdictRecord:
+    comparison = _name(row.comparison_id)
+    judged = next((each for each in confirmations if each.comparison == comparison), None)
+    return VerdictRecord.model_validate(
+        {name: getattr(row, name) for name in ("id", "refinement", "outcome", "measure", "reason", "reading")}
+        | {
+            "candidate": _name(row.candidate_id),
+            "p": judged and judged.p,
+            "difference": judged and judged.difference,
+            "comparison": comparison,
+        }
+    )
+
+
+def _decision(row: DecisionRow) -> Decision:
+    """The row names the candidate of the last verdict too; a decision names the one it promotes."""
+    promoted = _name(row.candidate_id) if row.action == "promote" else None
+    given = {"action": row.action, "candidate": promoted, "reason": row.reason, "decided_by": row.decided_by}
+    return Decision.model_validate(given)
+
+
+def _history_row(facts: RoundFacts, row: DecisionRow) -> HistoryRow:
+    return history_row(facts, _decision(row), ShapingConfig.model_validate(row.shaping_to))
+
+
+def _tried(rows: Sequence[RoundRows], facts: Mapping[int, RoundFacts]) -> list[Tried]:
+    """What became of every candidate: by its verdict, and by the decisions since."""
+    tried: list[Tried] = []
+    promoted: dict[int, str] = {}
+    for one in rows:
+        for verdict in facts[one.number].verdicts:
+            tried += fates_of(facts[one.number], verdict)
+        decision = one.decision
+        if decision is not None and decision.action == "promote":
+            promoted[one.number] = _decision(decision).promoted
+            tried = with_fate(tried, one.number, promoted[one.number], "promoted")
+        elif decision is not None and decision.action == "roll_back":
+            failed = {each.id: each for earlier in rows for each in earlier.comparisons}[decision.comparison_id or ""]
+            tried = with_fate(tried, failed.round, promoted[failed.round], "rolled back", failed.result["reason"])
+    return tried
+
+
+@overload
+def _name(identity: str) -> str: ...
+
+
+@overload
+def _name(identity: None) -> None: ...
+
+
+def _name(identity: str | None) -> str | None:
+    """What the agents call the row with this id."""
+    return None if identity is None else identity.rpartition("/")[2]
