@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from learning_signal.ledger.errors import LedgerError
+from learning_signal.ledger.read.fates import JUDGED, stored_fates
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import (
     BranchRow,
@@ -22,7 +23,6 @@ from learning_signal.ledger.read.records import (
 )
 
 _EVIDENCE_ID = re.compile(r"^E[0-9]+$")
-_FATES = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive"}
 
 
 def explain(reader: Reader, decision: str = "latest") -> DecisionChain:
@@ -174,20 +174,13 @@ def _candidates(
             "SELECT candidate_id FROM decisions WHERE session_id = ? AND action = 'promote'", (session,)
         )
     }
-    stored, candidates = _stored_fates(reader, session), []
+    stored = {one.candidate_id: (one.fate, one.reason) for one in stored_fates(reader, session)}  # the last counts
+    candidates = []
     for row in rows:
         fate, detail = stored.get(row["id"]) or _fate(row, promoted, branches, comparisons, verdicts)
         del row["session_id"]
         candidates.append(CandidateRow(**row | {"shaping": reader.json(row["shaping"])}, fate=fate, detail=detail))
     return candidates
-
-
-def _stored_fates(reader: Reader, session: str) -> dict[str, tuple[str, str | None]]:
-    """By candidate id, its last fate and why; empty in a ledger of version 1."""
-    if not reader.rows("SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'fates'"):
-        return {}
-    rows = reader.rows("SELECT * FROM fates WHERE session_id = ? ORDER BY round", (session,))
-    return {row["candidate_id"]: (row["fate"], row["reason"]) for row in rows}
 
 
 def _fate(
@@ -202,7 +195,7 @@ def _fate(
     if candidate["id"] in promoted:
         return "promoted", verdict.reason if verdict else None
     if verdict is not None:
-        return _FATES[verdict.outcome], verdict.reason
+        return JUDGED[verdict.outcome], verdict.reason
     mine = [each for each in branches if each.candidate_id == candidate["id"]]
     failed = [seed.segment.reason for branch in mine for seed in branch.segments if seed.segment.status == "error"]
     if failed:

@@ -1,4 +1,4 @@
-"""Check a ledger: hashes, the chain of decisions, references and statistics, all computed again."""
+"""Check a ledger: hashes, the chain of decisions, references, fates and statistics, all computed again."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from learning_signal.ledger.canonical import content_hash
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.migrations import expected_triggers
 from learning_signal.ledger.read.explain import later_half
+from learning_signal.ledger.read.fates import check_fates
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import ComparisonRow, EvaluationRow, Finding, SegmentRow
 from learning_signal.ledger.schema import CONFIGURED_TASK
@@ -38,7 +39,7 @@ def verify(reader: Reader, recompute: Recompute | None = None, rules: SessionRul
         rules: what the comparisons of a session must say; without it they are not compared with its configuration.
     """
     findings = _database(reader) + _guards(reader) + _bodies(reader) + _ids(reader) + _tasks(reader)
-    for check in (_decisions, _verdicts, _evaluations, lambda each: _comparisons(each, recompute, rules)):
+    for check in (_decisions, _verdicts, check_fates, _evaluations, lambda each: _comparisons(each, recompute, rules)):
         try:
             findings += check(reader)
         except (LedgerError, ValueError, KeyError) as error:  # a damaged body may stop a check, not the others

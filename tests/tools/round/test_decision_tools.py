@@ -194,16 +194,6 @@ def test_a_failed_probation_can_only_be_rolled_back(opened: Opening) -> None:
         assert [each["reason"] for each in session.rows("main_run")] == ["stage", "promote", "stage", "roll_back"]
 
 
-def test_decisions_are_a_chain(opened: Opening) -> None:
-    with opened({"c1": 0.03}) as session:
-        regressed(session)
-        session.call("roll_back", reason="It regressed.")
-        first, second = session.rows("decisions")
-        assert (first["number"], second["number"]) == (1, 2)
-        assert (first["previous_hash"], second["previous_hash"]) == ("", first["hash"])
-        assert session.findings() == []
-
-
 def test_a_decision_by_code_is_no_agents_event(opened: Opening) -> None:
     with opened({}) as session:
         decision = Decision(action="keep", candidate=None, reason="Nobody decided.", decided_by="code")
@@ -302,6 +292,13 @@ def finished(tmp_path: Path) -> ScriptedSession:
         session.open_round(regression)
         session.call("roll_back", reason=regression.reason)
         yield session
+
+
+def test_decisions_are_a_chain(finished: ScriptedSession) -> None:
+    first, second = finished.rows("decisions")
+    assert (first["number"], second["number"]) == (1, 2)
+    assert (first["previous_hash"], second["previous_hash"]) == ("", first["hash"])
+    assert finished.findings() == []
 
 
 def test_what_was_rolled_back_is_not_tried_again(finished: ScriptedSession) -> None:

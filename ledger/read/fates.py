@@ -1,0 +1,109 @@
+"""What became of each candidate: the stored fates, and whether they follow from the verdicts and decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from learning_signal.ledger.read.reader import Reader
+from learning_signal.ledger.read.records import Finding
+from learning_signal.ledger.read.rounds import RoundRows, round_rows
+
+JUDGED = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive"}
+"""By the outcome of its verdict, the fate of a candidate that no decision has promoted."""
+
+
+@dataclass(frozen=True)
+class FateRow:
+    """What a candidate had become by the end of a round."""
+
+    candidate_id: str
+    round: int
+    fate: str
+    reason: str
+
+
+def stored_fates(reader: Reader, session: str) -> list[FateRow]:
+    """The fates of a session's candidates, round by round; none in a ledger of version 1 or 2."""
+    if not reader.rows("SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'fates'"):
+        return []
+    rows = reader.rows(
+        "SELECT candidate_id, round, fate, reason FROM fates WHERE session_id = ? ORDER BY round, rowid", (session,)
+    )
+    return [FateRow(**row) for row in rows]
+
+
+def check_fates(reader: Reader) -> list[Finding]:
+    """Whether every stored fate is what verdicts and decisions make it, and whether one is missing."""
+    return [finding for session in reader.sessions(limit=None) for finding in _of_session(reader, session.id)]
+
+
+def _of_session(reader: Reader, session: str) -> Iterator[Finding]:
+    stored = {(row.candidate_id, row.round): row for row in stored_fates(reader, session)}
+    if not stored:
+        return
+    rounds = round_rows(reader, session)
+    expected = _expected(rounds, _proposed(reader, session))
+    for (candidate, number), row in stored.items():
+        fate, reason = expected.get((candidate, number), (None, None))
+        if fate is None:
+            problem = f"says that it is {row.fate} since round {number}, of which no verdict or decision is about it"
+            yield Finding("fates", candidate, problem)
+        elif row.fate != fate:
+            yield Finding("fates", candidate, f"says {row.fate}, verdict and decision of round {number} make it {fate}")
+        elif reason is not None and row.reason != reason:
+            yield Finding("fates", candidate, f"says {row.fate} for another reason than round {number} has for it")
+    # The rounds before the first stored fate may be older than the table; those of the last may still be to come.
+    first, last = min(number for _, number in stored), max((one.number for one in rounds if one.decision), default=0)
+    begun = {number for _, number in stored}
+    for candidate, number in sorted(expected.keys() - stored.keys()):
+        if first <= number < last or number in begun:
+            yield Finding("fates", candidate, f"has none of round {number}, expected {expected[candidate, number][0]}")
+
+
+def _proposed(reader: Reader, session: str) -> dict[tuple[int, int], dict[str, str]]:
+    """By round and refinement, the ids of the candidates by name."""
+    proposed: dict[tuple[int, int], dict[str, str]] = {}
+    for row in reader.rows(
+        "SELECT c.id, c.name, p.round, p.refinement FROM candidates c JOIN proposals p ON p.id = c.proposal_id "
+        "WHERE c.session_id = ?",
+        (session,),
+    ):
+        proposed.setdefault((row["round"], row["refinement"]), {})[row["name"]] = row["id"]
+    return proposed
+
+
+def _expected(
+    rounds: Sequence[RoundRows], proposed: Mapping[tuple[int, int], Mapping[str, str]]
+) -> dict[tuple[str, int], tuple[str, str | None]]:
+    """By candidate and round, fate and reason; the reason is None for a candidate that no verdict is about."""
+    expected: dict[tuple[str, int], tuple[str, str | None]] = {}
+    promoted: dict[int, str] = {}
+    for one in rounds:
+        if one.decision is None:
+            continue
+        for verdict in one.verdicts:
+            for name, candidate in proposed[one.number, verdict.refinement].items():
+                if candidate == verdict.candidate_id:
+                    expected[candidate, one.number] = JUDGED[verdict.outcome], verdict.reason
+                else:
+                    expected[candidate, one.number] = _unjudged(one, verdict.refinement, name), None
+        if one.decision.action == "promote" and one.decision.candidate_id is not None:
+            candidate = promoted[one.number] = one.decision.candidate_id
+            expected[candidate, one.number] = "promoted", expected[candidate, one.number][1]
+        elif one.decision.action == "roll_back" and one.decision.comparison_id is not None:
+            failed = {each.id: each for earlier in rounds for each in earlier.comparisons}[one.decision.comparison_id]
+            expected[promoted[failed.round], one.number] = "rolled back", failed.result["reason"]
+    return expected
+
+
+def _unjudged(rows: RoundRows, refinement: int, name: str) -> str:
+    """The fate of a candidate that the verdict of its refinement is not about."""
+    screens = [
+        each.result
+        for each in rows.comparisons
+        if each.purpose == "screen"
+        and each.refinement == refinement
+        and name in [arm["name"] for arm in each.result["arms"]]
+    ]
+    return "screened out" if screens and screens[-1]["chosen"] != name else "not compared"
