@@ -64,7 +64,7 @@ def test_an_arm_may_not_choose_what_is_judged():
 def test_a_better_candidate_never_gets_a_worse_verdict():
     order = ("fail", "inconclusive", "pass")
     rng = np.random.default_rng(0)
-    for _ in range(6):
+    for _ in range(15):
         control, candidate = rng.normal(12, 1, (2, 5))
         ranks, sizes = [], []
         for shift in np.linspace(-3, 3, 13):
@@ -77,7 +77,7 @@ def test_a_better_candidate_never_gets_a_worse_verdict():
 
 def test_a_stricter_alpha_or_delta_never_passes_more():
     rng = np.random.default_rng(1)
-    for _ in range(25):
+    for _ in range(60):
         control, candidate = rng.normal(12, 1, 7), rng.normal(13, 1, 7)
         loose = judge(control, candidate, None, None, MAX_RETURN, GateSettings(confirm_seeds=7, alpha=0.2))
         for stricter in (GateSettings(confirm_seeds=7), GateSettings(confirm_seeds=7, alpha=0.2, delta=0.04)):
