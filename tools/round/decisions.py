@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from learning_signal.tools.base import Answer, Tool, ToolRefused
-from learning_signal.tools.context import HumanQuestion, SessionContext
+from learning_signal.tools.context import HumanAnswer, HumanQuestion, SessionContext
 from learning_signal.tools.contracts import Action, Ask, Decision, Keep, Promote, RollBack
 from learning_signal.tools.round.record import record_decision, record_question
 from learning_signal.tools.state import CONTROL, Branch, Head
@@ -63,7 +63,7 @@ def decision_tools(context: SessionContext) -> dict[str, Tool]:
                 decided_by="human",
                 reason=f"The promotion of {arguments.candidate} was rejected by a person: {reply.reason}",
             )
-        return _decided(context, decision, approval="approved" if reply.approved else "rejected")
+        return _decided(context, decision, reply)
 
     async def keep(arguments: Keep) -> Answer:
         _refuse_unless_allowed(context, "keep")
@@ -116,15 +116,13 @@ def decide(context: SessionContext, decision: Decision) -> None:
     record_decision(context, decision, _head_after(context, decision))
 
 
-def _decided(context: SessionContext, decision: Decision, approval: str | None = None) -> Answer:
+def _decided(context: SessionContext, decision: Decision, reply: HumanAnswer | None = None) -> Answer:
+    """Take the decision; ``reply`` is that of a person who was asked for approval."""
+
     def apply() -> None:
-        if approval is not None:
-            context.event(
-                "approval",
-                f"{approval} by a person: {decision.reason}",
-                agent="human",
-                status="ok" if approval == "approved" else "refused",
-            )
+        if reply is not None:
+            title = f"{'approved' if reply.approved else 'rejected'} by a person: {reply.reason}"
+            context.event("approval", title, agent="human", status="ok" if reply.approved else "refused")
         decide(context, decision)
 
     return Answer(json.dumps({"decided": decision.action, "decided_by": decision.decided_by}), apply)
