@@ -24,7 +24,7 @@ from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.tools.base import Answer, Tool, ToolRefused
 from tests.support import scripted_server as wire
-from tests.support.ledger_samples import SAMPLE_ID
+from tests.support.ledger_helpers import SESSION
 from tests.support.scripted_server import serving
 
 
@@ -56,7 +56,7 @@ class _Submit(_Strict):
 def empty_ledger(tmp_path_factory):
     path = tmp_path_factory.mktemp("empty") / "log.db"
     with Ledger.open(path) as opened:
-        opened.begin_session(id=SAMPLE_ID, task="spread", algorithm="mappo", seed=0, config={}, code_version="test")
+        opened.begin_session(id=SESSION, task="spread", algorithm="mappo", seed=0, config={}, code_version="test")
     return path
 
 
@@ -102,12 +102,12 @@ class _SessionContext:
         def on_done(ended_by):
             self.saved += 1
             self.ended_by = ended_by
-            ledger.save_cursor(SAMPLE_ID, {"evidence": self.evidence, "done": self.done})
+            ledger.save_cursor(SESSION, {"evidence": self.evidence, "done": self.done})
 
         return ToolWorkbench(
             self.tools(),
             ledger=ledger,
-            session_id=SAMPLE_ID,
+            session_id=SESSION,
             agent="critic",
             call_context=CallContext(1, "critic", "0"),
             next_evidence_id=next_evidence_id,
@@ -181,7 +181,7 @@ def test_a_call_is_recorded_applied_and_saved_in_one_commit(ledger):
     assert body(ledger, row["arguments"]) == '{"x": 3}' and body(ledger, row["result"]) == text
     assert row["latency_ms"] >= 9 and row["round"] == 1 and row["agent"] == "critic"
     assert labels == [("tool call begins", ["pending"]), ("tool call ok", ["ok"])]
-    assert ledger.load_cursor(SAMPLE_ID) == {"evidence": 1, "done": ["look 3"]}
+    assert ledger.load_cursor(SESSION) == {"evidence": 1, "done": ["look 3"]}
 
 
 @pytest.mark.parametrize(
@@ -357,7 +357,7 @@ def test_two_tools_of_one_name_are_refused(ledger):
         ToolWorkbench(
             [tool, tool],
             ledger=ledger,
-            session_id=SAMPLE_ID,
+            session_id=SESSION,
             agent="critic",
             call_context=CallContext(),
             next_evidence_id=lambda: "E1",
@@ -486,7 +486,7 @@ def test_a_phase_over_http_resumes_without_asking_or_doing_anything_twice(ledger
             parse_spec(f"openai-api/m@{address}"),
             "critic",
             ledger=ledger,
-            session_id=SAMPLE_ID,
+            session_id=SESSION,
             context=call_context,
             limits=Limits(attempts=1),
             environment={},

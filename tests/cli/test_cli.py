@@ -21,12 +21,11 @@ import pytest
 from learning_signal import run
 from learning_signal.commands.session import session
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.ledger.write.writer import Ledger
 from learning_signal.viewer.cli.interrupts import ABORT_SECONDS
 from learning_signal.viewer.cli.options import LEDGER
 from learning_signal.viewer.cli.terminal import for_a_user
-from tests.support.ledger_samples import SAMPLE_ID, write_sample_session
 from tests.support.places import ROOT
+from tests.support.recorded_ledger import RECORDED_ID, recorded_ledger
 
 
 @pytest.fixture(autouse=True)
@@ -40,10 +39,7 @@ def _own_folder(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory) -> str:
-    path = tmp_path_factory.mktemp("ledger") / "ledger.db"
-    with Ledger.open(path) as writer:
-        write_sample_session(writer)
-    return str(path)
+    return str(recorded_ledger(tmp_path_factory.mktemp("ledger") / "ledger.db"))
 
 
 def refused(capsys, *arguments: str, code: int = 2) -> str:
@@ -136,11 +132,11 @@ def test_a_wrong_environment_variable_is_one_sentence_with_its_name(capsys, monk
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["log", "show", "nosuch"], ["nosuch", SAMPLE_ID]),
-        (["explain", "nosuch/R1"], ["nosuch", SAMPLE_ID]),
-        (["explain", f"{SAMPLE_ID}/R9"], ["R9"]),
+        (["log", "show", "nosuch"], ["nosuch", RECORDED_ID]),
+        (["explain", "nosuch/R1"], ["nosuch", RECORDED_ID]),
+        (["explain", f"{RECORDED_ID}/R9"], ["R9"]),
         (["log", "search", " "], ["nothing to search"]),
-        (["resume", "nosuch"], ["nosuch", SAMPLE_ID]),
+        (["resume", "nosuch"], ["nosuch", RECORDED_ID]),
     ],
 )
 def test_a_wrong_session_or_decision_is_one_sentence_with_the_nearest(capsys, ledger, arguments, parts):
@@ -230,11 +226,11 @@ def test_a_dry_run_writes_nothing(capsys):
 
 def test_the_log_commands_read_a_session(capsys, ledger):
     for arguments, part in (
-        (["log", "list"], SAMPLE_ID),
-        (["log", "show", "--round", "1", "--agent", "critic", "-v"], "idleness 0.61"),
+        (["log", "list"], RECORDED_ID),
+        (["log", "show", "--round", "1", "--agent", "critic", "-v"], '"episodes": 8'),
         (["log", "search", "coverage"], "«coverage»"),
         (["explain", "R1"], "promote c1"),
-        (["explain"], "Round 2"),
+        (["explain"], "Round 4"),
     ):
         assert run.run([*arguments, "--ledger", ledger]) == 0
         text = capsys.readouterr().out
@@ -271,7 +267,7 @@ def test_filters_leave_only_what_they_name(capsys, ledger):
 
 def test_the_ledger_may_come_from_the_environment(capsys, ledger, monkeypatch):
     monkeypatch.setenv("LEARNING_SIGNAL_LEDGER", ledger)
-    assert run.run(["log", "list"]) == 0 and SAMPLE_ID in capsys.readouterr().out
+    assert run.run(["log", "list"]) == 0 and RECORDED_ID in capsys.readouterr().out
 
 
 def test_tasks_and_backends_are_listed(capsys):
@@ -356,7 +352,7 @@ def test_verify_prints_findings_and_fails(capsys, ledger, tmp_path):
     connection.commit()
     connection.close()
     assert run.run(["log", "verify", "--ledger", str(tampered)]) == 1
-    assert f"{SAMPLE_ID}/R1" in capsys.readouterr().out
+    assert f"{RECORDED_ID}/R1" in capsys.readouterr().out
 
 
 # running a session --------------------------------------------------------------------------------------------

@@ -23,7 +23,8 @@ from learning_signal.ledger.read.reader import Reader
 from learning_signal.viewer.live.training import TrainingView
 from learning_signal.viewer.reports.training_end import render_training
 from tests.cli.test_cli import _own_folder, refused  # noqa: F401 - the fixture is used by its being here
-from tests.support.ledger_samples import SAMPLE_ID, write_sample_session
+from tests.support.ledger_helpers import tamper
+from tests.support.recorded_ledger import RECORDED_ID, recorded_ledger
 
 CONFIG = """
 [run.learner]
@@ -287,11 +288,14 @@ def test_the_heuristic_of_a_task_is_played_alone(capsys):
 
 
 def test_a_session_without_training_or_store_is_one_sentence(capsys, tmp_path, trained):
-    from learning_signal.ledger.write.writer import Ledger
-
-    with Ledger.open("l.db") as writer:
-        write_sample_session(writer)
-    assert SAMPLE_ID in refused(capsys, "export", "latest", "--ledger", "l.db")
+    for change, said in (
+        ("UPDATE bodies SET body = json_remove(body, '$.store') WHERE hash = (SELECT config FROM sessions)", "store:"),
+        ("DELETE FROM main_run", "has trained nothing to its end yet"),
+    ):
+        path = recorded_ledger(Path("l.db"))
+        tamper(path, change)
+        sentence = refused(capsys, "export", "latest", "--ledger", "l.db")
+        assert f"Session {RECORDED_ID} " in sentence and said in sentence
     assert "nosuch" in refused(capsys, "play", "nosuch", "--ledger", trained)
 
 

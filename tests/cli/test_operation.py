@@ -15,20 +15,16 @@ from pathlib import Path
 import pytest
 
 from learning_signal import run
-from learning_signal.ledger.write.writer import Ledger
 from learning_signal.viewer.cli.streams import PLAIN
 from learning_signal.viewer.cli.terminal import for_a_user
 from tests.cli.test_cli import _own_folder, fake_session, outcome, refused  # noqa: F401 - fixtures, used by being here
-from tests.support.ledger_samples import SAMPLE_ID, write_sample_session
 from tests.support.places import ROOT
+from tests.support.recorded_ledger import RECORDED_ID, recorded_ledger
 
 
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory) -> str:
-    path = tmp_path_factory.mktemp("ledger") / "ledger.db"
-    with Ledger.open(path) as writer:
-        write_sample_session(writer)
-    return str(path)
+    return str(recorded_ledger(tmp_path_factory.mktemp("ledger") / "ledger.db"))
 
 
 # streams ------------------------------------------------------------------------------------------------------
@@ -70,7 +66,7 @@ def test_a_closed_stream_has_nobody_to_tell(ledger, closed):
     command = f'exec "{sys.executable}" "{ROOT / "run.py"}" log list --ledger "{ledger}" {closed}'
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
-    assert (SAMPLE_ID in done.stdout) == (">&-" not in closed.replace("2>&-", ""))
+    assert (RECORDED_ID in done.stdout) == (">&-" not in closed.replace("2>&-", ""))
 
 
 # signals ------------------------------------------------------------------------------------------------------
@@ -173,7 +169,7 @@ def test_an_error_of_a_user_s_own_package_is_not_taken_for_a_sentence_of_ours(pa
     ("arguments", "parts"),
     [
         (["log", "show", "--agent", "nobody"], ["--agent nobody", "critic", "validator"]),
-        (["log", "show", "--round", "9"], ["--round 9", "1, 2"]),
+        (["log", "show", "--round", "9"], ["--round 9", "1, 2, 3, 4, 5"]),
         (["log", "show", "--kind", "thing"], ["--kind thing", "decision", "tool_call"]),
         (["log", "show", "--agent", "nobody", "--json"], ["--agent nobody"]),
         (["log", "search", "coverage", "--session", "latest", "--agent", "nobody"], ["--agent nobody", "critic"]),
@@ -186,7 +182,7 @@ def test_a_filter_that_fits_nothing_names_what_there_is(capsys, ledger, argument
 
 def test_filters_that_exist_but_do_not_meet_show_nothing(capsys, ledger):
     assert run.run(["log", "show", "--agent", "critic", "--kind", "decision", "--ledger", ledger]) == 0
-    assert SAMPLE_ID in capsys.readouterr().out
+    assert RECORDED_ID in capsys.readouterr().out
 
 
 # train --dry-run ----------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 import shlex
-import shutil
 from functools import cache
 from pathlib import Path
 
@@ -14,14 +13,13 @@ import typer
 
 from learning_signal import run
 from learning_signal.agents.model.specs import ENVIRONMENT_PREFIX, parse_assignments, parse_spec
-from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.randomness import episode_seeds
 from learning_signal.marl.tasks import make_task
 from learning_signal.marl.tasks.foreign.contract import check_environment
 from learning_signal.tools.plan.budget import parse_budget
 from learning_signal.tools.plan.sources import gather
-from tests.support.ledger_samples import write_sample_session
 from tests.support.places import ROOT
+from tests.support.recorded_ledger import RECORDED_ID, recorded_ledger
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {
@@ -33,6 +31,8 @@ CODE = re.findall(r"```\w*\n(.*?)```|(?<!`)`([^`\n]+)`", TEXT, re.S)
 LINES = [line.strip().removeprefix("$ ") for pair in CODE for line in "".join(pair).splitlines()]
 COMMANDS = sorted({line.partition("  ")[0] for line in LINES if line.startswith("python run.py ")})
 MODULES = sorted(set(re.findall(r"python -m (bench\.\w+)", TEXT)))
+SESSIONS = set(re.findall(r"\b2026\d{4}-\d{6}-\w{3}\b", README))
+"""The session of the README's pictures and commands."""
 ROLES = ("critic", "generator", "validator", "coordinator")
 
 
@@ -57,30 +57,20 @@ def test_the_readme_is_short() -> None:
 
 
 def test_picture_output_and_explanation_are_of_one_session() -> None:
-    (session,) = set(re.findall(r"\b2026\d{4}-\d{6}-\w{3}\b", README))
+    (session,) = SESSIONS
     assert session in (ROOT / "docs" / "session.svg").read_text(encoding="utf-8")
 
 
 # commands -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A log of the sessions that the README names."""
-    path = tmp_path_factory.mktemp("log") / "ledger.db"
-    with Ledger.open(path) as ledger:
-        for session in set(re.findall(r"\b2026\d{4}-\d{6}-\w{3}\b", README)):
-            write_sample_session(ledger, session)
-    return path
-
-
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: Path) -> Path:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with what the documents' commands name: a log, a shaping, settings, an environment."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "runs").mkdir()
-    shutil.copy(log, tmp_path / "runs" / "ledger.db")
+    recorded_ledger(tmp_path / "runs" / "ledger.db")
     (tmp_path / "talk.py").write_text(block("docs/environments.md", "python", "ParallelTask("))
     for number, text in enumerate(re.findall(r"```toml\n(.*?)```", TEXT, re.S)):
         (tmp_path / f"block{number}.toml").write_text(text)
@@ -121,7 +111,8 @@ READING = {"explain", "list", "show", "search", "verify", "plot", "tasks"}
 def refused(line: str) -> str | None:
     """Why the program would refuse a command of a document, None where it takes it. Nothing is trained or contacted."""
     line = line.removeprefix("python run.py ")
-    for word, example in (("SESSION", "latest"), ("SPEC", "rules"), ("...", "env-steps=5M")):
+    ours = [(session, RECORDED_ID) for session in SESSIONS]  # the log here is of another session than the README's
+    for word, example in (*ours, ("SESSION", "latest"), ("SPEC", "rules"), ("...", "env-steps=5M")):
         line = line.replace(word, example)
     words = shlex.split(line)
     try:

@@ -1,8 +1,7 @@
-"""Ledgers for the tests of the ledger: an empty one, and one with the sample session in it."""
+"""Ledgers for the tests of the ledger: an empty one, and one with the recorded session in it."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.write.writer import Ledger
 from tests.support.ledger_helpers import begin
-from tests.support.ledger_samples import write_sample_session
+from tests.support.recorded_ledger import recorded_ledger
 
 
 @pytest.fixture
@@ -25,23 +24,20 @@ def session(ledger: Ledger) -> str:
     return begin(ledger)
 
 
-@pytest.fixture(scope="session")
-def sample_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("sample") / "ledger.db"
-    with Ledger.open(path) as ledger:
-        write_sample_session(ledger)
-    return path
-
-
 @pytest.fixture
-def written(sample_file: Path, tmp_path: Path) -> Iterator[Ledger]:
-    """A ledger with the sample session in it."""
-    shutil.copy(sample_file, tmp_path / "ledger.db")
-    with Ledger.open(tmp_path / "ledger.db") as opened:
+def written(tmp_path: Path) -> Iterator[Ledger]:
+    """A ledger with the recorded session in it, to be changed."""
+    with Ledger.open(recorded_ledger(tmp_path / "ledger.db")) as opened:
         yield opened
 
 
+@pytest.fixture(scope="session")
+def recorded_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return recorded_ledger(tmp_path_factory.mktemp("recorded") / "ledger.db")
+
+
 @pytest.fixture
-def sample(sample_file: Path) -> Iterator[Reader]:
-    with Reader.open(sample_file) as reader:
+def recorded(recorded_file: Path) -> Iterator[Reader]:
+    """The recorded session, to be read."""
+    with Reader.open(recorded_file) as reader:
         yield reader

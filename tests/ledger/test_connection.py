@@ -148,6 +148,6 @@ def test_without_a_write_ahead_log_it_works_and_says_so(tmp_path: Path) -> None:
     assert raw.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
-def test_the_reader_cannot_write(sample: Reader) -> None:
+def test_the_reader_cannot_write(recorded: Reader) -> None:
     with pytest.raises(LedgerError, match="cannot be written"):
-        sample.rows("INSERT INTO bodies (hash, body) VALUES ('a', 'b')")
+        recorded.rows("INSERT INTO bodies (hash, body) VALUES ('a', 'b')")

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from learning_signal.ledger.write.writer import Ledger
 
+SESSION = "20261122-154501-k3f"
+"""An id as the program makes them."""
+
 
 def begin(ledger: Ledger, **more: object) -> str:
     row = {"task": "spread", "algorithm": "mappo", "seed": 0, "config": {"rounds": 2}, "code_version": "0"}
@@ -29,7 +32,7 @@ def tamper(path: Path, *statements: str) -> None:
     for name, _ in triggers:
         raw.execute(f"DROP TRIGGER {name}")
     for statement in statements:
-        assert raw.execute(statement).rowcount > 0
+        assert raw.execute(statement).rowcount != 0
     for _, sql in triggers:
         raw.execute(sql)
     raw.commit()

@@ -25,9 +25,8 @@ from learning_signal.tools.recall import recalled
 from learning_signal.tools.round.toolbox import TOOL_NAMES, toolbox
 from learning_signal.tools.state import Head, Regression, Round, SessionState
 from learning_signal.tools.trainer import Trainer
+from tests.support.ledger_helpers import SESSION
 from tests.support.trainer_double import EPISODES, Score, ScriptedPool, ScriptedStore
-
-SESSION = "20261122-154501-k3f"
 
 RUN = RunSettings(
     learner=LearnerSettings(hidden=(8,), environments=8), evaluation=EvaluationSettings(episodes=EPISODES, points=2)

@@ -28,6 +28,8 @@ PLAIN, SHAPED = 1e-5, 2e-4
 STAGE_STEPS = 600
 """Env steps of a stage in the tests: no branch is as long, so a world can tell stages and branches apart."""
 EPISODE_STEPS = 25
+OF_Q_LEARNERS = dict.fromkeys(("epsilon", "td_loss", "joint_value", "replay_env_steps"))
+"""Metrics that a policy gradient does not have."""
 
 
 class InlinePool:
@@ -49,11 +51,15 @@ class InlinePool:
         future: Future = Future()
         try:
             reused = self._store.has(spec.id)
-            result = self._store.load_result(spec.id) if reused else train(spec, self._store, self._on_progress)
+            result = self._store.load_result(spec.id) if reused else self.train_segment(spec, self._store)
             future.set_result(result.model_copy(update={"reused": reused}))
         except SegmentFailed as failure:
             future.set_exception(failure)
         return future
+
+    def train_segment(self, spec, store: SegmentStore) -> SegmentResult:
+        """The result of a segment that is not stored yet; ``SegmentFailed`` where there is none."""
+        return train(spec, store, self._on_progress)
 
     def withdraw(self, segment: str) -> bool:
         """Nothing ever waits."""
@@ -66,8 +72,11 @@ class InlinePool:
         """There is nothing to stop."""
 
 
-def train(spec, store, progress=None) -> SegmentResult:
-    """The result of ``spec``, stored like a real one."""
+def train(spec, store, progress=None, gain: float | None = None) -> SegmentResult:
+    """The result of ``spec``, stored like a real one.
+
+    ``gain`` is the progress gained per env step; None leaves it to the shaping and the world.
+    """
     world = os.environ.get("SYNTHETIC_WORLD", "")
     _misbehave(world, spec, store, progress)
     parent = None if spec.parent is None else store.load_result(spec.parent)
@@ -76,7 +85,8 @@ def train(spec, store, progress=None) -> SegmentResult:
     helps = not spec.shaping.is_none and world != "nothing helps"
     points, size = spec.run.evaluation.points, rollout_size(spec.run)
     noise = np.random.default_rng(spec.seed % 2**32).normal(0, 0.002)
-    final = float(np.clip(skill + spec.env_steps * (SHAPED if helps else PLAIN) + noise, 0, 1))
+    gain = (SHAPED if helps else PLAIN) if gain is None else gain
+    final = float(np.clip(skill + spec.env_steps * gain + noise, 0, 1))
     if world == "regresses" and helps and spec.env_steps == STAGE_STEPS:
         final = 0.0
     evaluations = [
@@ -85,7 +95,7 @@ def train(spec, store, progress=None) -> SegmentResult:
         for name in SETS
     ]
     updates = tuple(
-        {"env_steps": start + position} | {name: final for name in METRICS if name != "env_steps"}
+        dict.fromkeys(METRICS, final) | OF_Q_LEARNERS | {"env_steps": start + position}
         for position in range(size, spec.env_steps + 1, size)
     )
     result = SegmentResult(
@@ -138,10 +148,11 @@ def _evaluation(spec, name: str, env_steps: int, skill: float) -> Evaluation:
 
 
 def _behaviour(spec, skill: float) -> BehaviourRecord:
-    """Random behaviour within the declared bounds."""
+    """Random behaviour within the declared bounds, of a segment's inputs but not of the code's version."""
     task = make_task(spec.run.task, 1).spec
     episodes, steps = spec.run.evaluation.episodes, EPISODE_STEPS
-    rng = np.random.default_rng(int(hashlib.sha256(spec.id.encode()).hexdigest()[:8], 16))
+    inputs = f"{spec.seed} {spec.env_steps} {spec.shaping.hash()} {skill}"
+    rng = np.random.default_rng(int(hashlib.sha256(inputs.encode()).hexdigest()[:8], 16))
     features = {}
     for feature in task.features:
         shape = (steps + 1, episodes) + ((task.agents,) if feature.scope == "agent" else ())

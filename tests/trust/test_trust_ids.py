@@ -19,7 +19,8 @@ from learning_signal.ledger.read.verify import verify
 from learning_signal.ledger.wording import resume_command
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.viewer.reports.next_steps import after_session, after_training
-from tests.support.ledger_samples import SAMPLE_ID, write_sample_session
+from tests.support.recorded_ledger import RECORDED_ID, recorded_ledger
+from tests.support.session_helpers import run_inline, tiny_settings
 
 OTHER_ID = "20261123-101112-abc"
 STRANGE = [
@@ -44,11 +45,12 @@ STRANGE = [
 @pytest.fixture(scope="module")
 def two_sessions(tmp_path_factory) -> Path:
     """A log of two sessions; OTHER_ID is the newer one."""
-    path = tmp_path_factory.mktemp("sample") / "ledger.db"
-    with Ledger.open(path) as writer:
-        write_sample_session(writer)
-        write_sample_session(writer, OTHER_ID)
-    return path
+    settings = tiny_settings(tmp_path_factory.mktemp("two"))
+    recorded_ledger(settings.ledger)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("learning_signal.ledger.write.sessions.new_session_id", lambda: OTHER_ID)
+        run_inline(settings)
+    return settings.ledger
 
 
 @pytest.fixture
@@ -75,7 +77,7 @@ def renamed(two_sessions, tmp_path, monkeypatch):
 
 def test_every_id_that_is_written_is_one():
     assert all(is_session_id(new_session_id()) for _ in range(200))
-    assert is_session_id(SAMPLE_ID) and not any(is_session_id(each) for each in STRANGE)
+    assert is_session_id(RECORDED_ID) and not any(is_session_id(each) for each in STRANGE)
 
 
 def test_no_other_id_is_written(tmp_path):
@@ -83,7 +85,7 @@ def test_no_other_id_is_written(tmp_path):
     with Ledger.open(tmp_path / "l.db") as ledger:
         with pytest.raises(LedgerError, match="expected one such as"):
             ledger.begin_session(id="../x", **row)
-        assert ledger.begin_session(id=SAMPLE_ID, **row) == SAMPLE_ID
+        assert ledger.begin_session(id=RECORDED_ID, **row) == RECORDED_ID
 
 
 @pytest.mark.parametrize("strange", STRANGE)
@@ -103,17 +105,17 @@ def test_the_other_sessions_are_read_and_the_list_says_what_it_leaves_out(rename
     path = renamed("../../ESCAPED")
     assert run.run(["log", "list", "--ledger", path]) == 0
     captured = capsys.readouterr()
-    assert SAMPLE_ID in captured.out and "ESCAPED" not in captured.out
+    assert RECORDED_ID in captured.out and "ESCAPED" not in captured.out
     assert "Left out: 1 session" in captured.err and "'../../ESCAPED'" in captured.err
     assert run.run(["log", "list", "--json", "--ledger", path]) == 0
     captured = capsys.readouterr()
-    assert [each["id"] for each in json.loads(captured.out)] == [SAMPLE_ID] and "ESCAPED" in captured.err
-    assert run.run(["log", "show", SAMPLE_ID, "--ledger", path]) == 0
+    assert [each["id"] for each in json.loads(captured.out)] == [RECORDED_ID] and "ESCAPED" in captured.err
+    assert run.run(["log", "show", RECORDED_ID, "--ledger", path]) == 0
     assert run.run(["log", "show", "2026", "--ledger", path]) == 0, "the beginning of an id"
-    assert run.run(["explain", f"{SAMPLE_ID}/R1", "--ledger", path]) == 0
+    assert run.run(["explain", f"{RECORDED_ID}/R1", "--ledger", path]) == 0
     capsys.readouterr()
     assert run.run(["log", "search", "coverage", "--json", "--ledger", path]) == 0
-    assert {each["event"]["session_id"] for each in json.loads(capsys.readouterr().out)} == {SAMPLE_ID}
+    assert {each["event"]["session_id"] for each in json.loads(capsys.readouterr().out)} == {RECORDED_ID}
     with Reader.open(path) as reader:
         (seq,) = (row["seq"] for row in reader.rows("SELECT max(seq) seq FROM events"))
         with pytest.raises(LedgerError, match="ESCAPED"):
@@ -127,10 +129,10 @@ def test_with_both_ids_in_order_both_are_read(two_sessions, capsys):
     path = str(two_sessions)
     assert run.run(["log", "list", "--ledger", path]) == 0
     captured = capsys.readouterr()
-    assert SAMPLE_ID in captured.out and OTHER_ID in captured.out and captured.err == ""
+    assert RECORDED_ID in captured.out and OTHER_ID in captured.out and captured.err == ""
     assert run.run(["log", "search", "coverage", "--json", "--ledger", path]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert {each["event"]["session_id"] for each in found} == {SAMPLE_ID, OTHER_ID}
+    assert {each["event"]["session_id"] for each in found} == {RECORDED_ID, OTHER_ID}
     with Reader.open(path) as reader:
         assert reader.session().id == OTHER_ID and reader.strange_sessions() == []
         assert explain(reader, f"{OTHER_ID}/R1").decision.session_id == OTHER_ID
@@ -139,7 +141,7 @@ def test_with_both_ids_in_order_both_are_read(two_sessions, capsys):
 def test_a_log_of_strange_sessions_alone(renamed, capsys):
     path = renamed("a b")
     with sqlite3.connect(path) as database:
-        database.execute("UPDATE sessions SET id = '..' WHERE id = ?", (SAMPLE_ID,))
+        database.execute("UPDATE sessions SET id = '..' WHERE id = ?", (RECORDED_ID,))
     assert run.run(["log", "list", "--ledger", path]) == 0
     captured = capsys.readouterr()
     assert "Left out: 2 session" in captured.err and captured.out == ""
@@ -190,8 +192,8 @@ def test_commands_to_paste_are_quoted(name):
 @pytest.mark.parametrize(("needed", "budget"), [(None, ""), ("usd=2.50", " --budget usd=2.50")])
 def test_nothing_is_taken_from_a_reason(said, needed, budget):
     """A reason may quote a server, and what a server says may look like a command."""
-    command = resume_command(SAMPLE_ID, Path("runs/ledger.db"))
-    outcome = {"session_id": SAMPLE_ID, "status": "paused", "stop_reason": f"It stopped; go on with: {command}{said}"}
+    command = resume_command(RECORDED_ID, Path("runs/ledger.db"))
+    outcome = {"session_id": RECORDED_ID, "status": "paused", "stop_reason": f"It stopped; go on with: {command}{said}"}
     outcome["budget_needed"] = needed
     ((_, shown),) = [each for each in after_session(outcome, Path("runs/ledger.db")) if "resume" in each[1]]
     assert shown == command + budget

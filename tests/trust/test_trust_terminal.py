@@ -22,9 +22,8 @@ import learning_signal.viewer.cli.terminal
 import learning_signal.viewer.text
 from learning_signal import run
 from learning_signal.ledger import migrations
-from learning_signal.ledger.write.writer import Ledger
 from learning_signal.viewer.cli.terminal import SafeConsole, show_traceback
-from tests.support.ledger_samples import write_sample_session
+from tests.support.recorded_ledger import recorded_ledger
 
 PAYLOAD = "\x1b]0;OWNED\x07\x1b[31m\x1bc\x9b2J\x9d0;x\x9c\x85\u202e\u2066\x7f\x08\x00\ud83d"
 """A title, a colour, a reset, 8-bit forms, a line break, reversed text, delete, back space, null, half a pair."""
@@ -43,11 +42,8 @@ AS_JSON = tuple([*command, "--json"] for command in COMMANDS)
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("sample") / "ledger.db"
-    with Ledger.open(path) as writer:
-        write_sample_session(writer)
-    return path
+def recorded(tmp_path_factory) -> Path:
+    return recorded_ledger(tmp_path_factory.mktemp("recorded") / "ledger.db")
 
 
 def text_columns() -> list[tuple[str, str]]:
@@ -75,9 +71,9 @@ def texts_of_tables() -> list[tuple[str, list[str]]]:
     return list(tables.items())
 
 
-def spoiled(sample: Path, folder: Path, table: str, *columns: str, keep_json: bool = False) -> str:
+def spoiled(recorded: Path, folder: Path, table: str, *columns: str, keep_json: bool = False) -> str:
     """A copy of the ledger in which every text of these columns begins with the payload."""
-    path = Path(shutil.copy(sample, folder / "spoiled.db"))
+    path = Path(shutil.copy(recorded, folder / "spoiled.db"))
     database = sqlite3.connect(path)
     database.execute("PRAGMA ignore_check_constraints = ON")
     for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
@@ -119,25 +115,25 @@ def printed(capsys, path: str, commands=COMMANDS) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("table", "column"), text_columns())
-def test_no_column_of_a_log_reaches_the_terminal_raw(capsys, sample, tmp_path, table, column):
-    text = printed(capsys, spoiled(sample, tmp_path, table, column), COMMANDS + AS_JSON)
+def test_no_column_of_a_log_reaches_the_terminal_raw(capsys, recorded, tmp_path, table, column):
+    text = printed(capsys, spoiled(recorded, tmp_path, table, column), COMMANDS + AS_JSON)
     assert text and FORBIDDEN.findall(text) == []
 
 
 @pytest.mark.parametrize(("table", "columns"), texts_of_tables())
-def test_no_table_of_a_log_reaches_the_terminal_raw(capsys, sample, tmp_path, table, columns):
-    text = printed(capsys, spoiled(sample, tmp_path, table, *columns))
+def test_no_table_of_a_log_reaches_the_terminal_raw(capsys, recorded, tmp_path, table, columns):
+    text = printed(capsys, spoiled(recorded, tmp_path, table, *columns))
     assert text and FORBIDDEN.findall(text) == []
 
 
 @pytest.mark.parametrize("column", ["id", "hash", "previous_hash", "reason", "session_id"])
-def test_no_column_of_a_decision_reaches_the_terminal_raw(capsys, sample, tmp_path, column):
-    text = printed(capsys, spoiled(sample, tmp_path, "decisions", column), COMMANDS + AS_JSON)
+def test_no_column_of_a_decision_reaches_the_terminal_raw(capsys, recorded, tmp_path, column):
+    text = printed(capsys, spoiled(recorded, tmp_path, "decisions", column), COMMANDS + AS_JSON)
     assert text and FORBIDDEN.findall(text) == []
 
 
-def test_no_text_inside_json_reaches_the_terminal_raw(capsys, sample, tmp_path):
-    text = printed(capsys, spoiled(sample, tmp_path, "bodies", "body", keep_json=True), COMMANDS + AS_JSON)
+def test_no_text_inside_json_reaches_the_terminal_raw(capsys, recorded, tmp_path):
+    text = printed(capsys, spoiled(recorded, tmp_path, "bodies", "body", keep_json=True), COMMANDS + AS_JSON)
     assert "OWNED" in text and FORBIDDEN.findall(text) == []
 
 
@@ -151,10 +147,10 @@ def test_no_text_inside_json_reaches_the_terminal_raw(capsys, sample, tmp_path):
         ("sessions", "stop_reason"),
     ],
 )
-def test_without_cleaning_the_same_columns_do_reach_it(capsys, sample, tmp_path, monkeypatch, table, column):
+def test_without_cleaning_the_same_columns_do_reach_it(capsys, recorded, tmp_path, monkeypatch, table, column):
     """Negative control."""
-    path = spoiled(sample, tmp_path, table, column)
-    if column == "stop_reason":  # the sample has none
+    path = spoiled(recorded, tmp_path, table, column)
+    if column == "stop_reason":  # the recorded session has none
         with sqlite3.connect(path) as database:
             database.execute("UPDATE sessions SET stop_reason = ?", (STORED,))
     monkeypatch.setattr(learning_signal.viewer.cli.terminal, "visible", lambda text: text)

@@ -16,7 +16,7 @@ from learning_signal.agents.model.wire import MOST_TOKENS, believable
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.write.writer import Ledger
 from tests.support import scripted_server as wire
-from tests.support.ledger_samples import SAMPLE_ID, write_sample_session
+from tests.support.recorded_ledger import RECORDED_ID, recorded_ledger
 from tests.support.scripted_server import serving
 
 BEYOND = (2**63 - 1, 2**63, 10**30, MOST_TOKENS + 1, -1, -(10**9), -(2**63))
@@ -32,7 +32,7 @@ def recorded(folder, reply) -> dict:
                 parse_spec(f"openai-api/m@{server.address}?attempts=1"),
                 "critic",
                 ledger=ledger,
-                session_id=SAMPLE_ID,
+                session_id=RECORDED_ID,
                 context=CallContext(1, "critic", "0"),
                 limits=Limits(timeout=5.0, deadline=5.0),
                 environment={},
@@ -45,7 +45,7 @@ def recorded(folder, reply) -> dict:
                 await client.close()
 
     with Ledger.open(folder / "l.db") as ledger:
-        ledger.begin_session(id=SAMPLE_ID, task="t", algorithm="mappo", seed=0, config={}, code_version="0")
+        ledger.begin_session(id=RECORDED_ID, task="t", algorithm="mappo", seed=0, config={}, code_version="0")
         asyncio.run(main(ledger))
         (row,) = ledger.rows("SELECT * FROM llm_calls")
     with Reader.open(folder / "l.db") as reader:
@@ -79,10 +79,9 @@ def test_a_reply_of_no_use_with_impossible_counts_costs_nothing_known(tmp_path, 
 
 def test_a_log_that_holds_such_counts_stays_readable(tmp_path, capsys):
     path = tmp_path / "l.db"
-    with Ledger.open(path) as ledger:
-        write_sample_session(ledger)
-        calls = ledger.rows("SELECT id FROM llm_calls")
+    recorded_ledger(path)
     database = sqlite3.connect(path)
+    calls = database.execute("SELECT id FROM llm_calls").fetchall()
     for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
         database.execute(f"DROP TRIGGER {name}")
     database.execute("UPDATE llm_calls SET tokens_in = 9223372036854775807, tokens_out = 9223372036854775807")

@@ -16,7 +16,6 @@ from rich.console import Console
 from learning_signal.ledger.read.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.search import search
-from learning_signal.ledger.write.writer import Ledger
 from learning_signal.viewer.live.board import Arm, Board
 from learning_signal.viewer.live.story import spoken, tone
 from learning_signal.viewer.live.view import LiveView, PlainView
@@ -36,17 +35,14 @@ from learning_signal.viewer.text import (
     shorten,
     sparkline,
 )
-from tests.support.ledger_samples import SAMPLE_ID, write_sample_session
+from tests.support.recorded_ledger import RECORDED_ID, recorded_ledger
 
 HOSTILE = "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x9b2J [bold]m[/bold] [/] \u202egnp.exe \x08\x00end\rover"
 
 
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("ledger") / "ledger.db"
-    with Ledger.open(path) as writer:
-        write_sample_session(writer)
-    return path
+    return recorded_ledger(tmp_path_factory.mktemp("ledger") / "ledger.db")
 
 
 def shown(renderable, width: int = 100) -> str:
@@ -115,8 +111,9 @@ def test_a_shaping_reads_on_one_line():
 
 def test_sessions_are_listed_with_their_decisions(ledger):
     with Reader.open(ledger) as reader:
-        text = shown(render_sessions(reader.sessions()))
-    assert SAMPLE_ID in text and "1 promoted" in text and "spread" in text and fits(text)
+        text, wide = (shown(render_sessions(reader.sessions()), width) for width in (100, 120))
+    assert RECORDED_ID in text and "2 promoted" in text and "spread" in text and fits(text)
+    assert "2 promoted, 1 kept, 1 rolled back" in wide and "interrupted" in wide
     assert "no session yet" in shown(render_sessions([]))
 
 
@@ -126,14 +123,14 @@ def test_events_are_one_line_each_and_bodies_come_on_request(ledger):
         brief = shown(render_events(row, events, None))
         full = shown(render_events(row, events, [reader.entry(each.seq) for each in events]))
     assert "query_metrics" in brief and "promote c1" in brief and fits(brief) and fits(full)
-    assert "idleness 0.61" not in brief and "idleness 0.61" in full
+    assert '"episodes": 8' not in brief and '"episodes": 8' in full
     assert "No event fits" in shown(render_events(row, [], None))
 
 
 def test_search_hits_show_where_and_what(ledger):
     with Reader.open(ledger) as reader:
         text = shown(render_hits("coverage", search(reader, "coverage")))
-    assert "«coverage»" in text and "generator" in text and SAMPLE_ID in text and fits(text)
+    assert "«coverage»" in text and "generator" in text and RECORDED_ID in text and fits(text)
     assert "Nothing in the log" in shown(render_hits("[zebra]", []))
 
 
@@ -147,25 +144,27 @@ def test_findings(ledger):
 
 
 def test_a_promotion_explains_itself_on_one_screen(ledger):
-    text = explained(ledger, f"{SAMPLE_ID}/R1")
+    text = explained(ledger, f"{RECORDED_ID}/R1")
     order = ["Diagnosis", "Proposals", "Screen", "Confirmation", "Verdict", "Decision", "Afterwards"]
     places = [text.index(f"\n{title}") for title in order]
     assert places == sorted(places)
     for part in (
         "promote c1",
+        "round 1: first: no round has run yet",
         "[E1, E2]",
         "E2 summarize_trajectories",
         "c2 screened out",
-        "c3 branch failed",
-        "+0.035",
+        "c3 screened out",
+        "c3 has no sparse return for seed 1 of 2",
+        "+0.0367",
         "p = 0.0312",
         "delta 0.005",
         "judged on progress",
         "below the competence floor",
-        "All five pairs are better",
-        "approved: worth a try",
+        "It is promoted as evidence of learning, on probation",
+        "human approved by a person: worth a try",
         "no shaping",
-        "-1*coverage_distance (team)",
+        "-1.2*collisions (team)",
         "hash",
         "probation held",
     ):
@@ -175,7 +174,18 @@ def test_a_promotion_explains_itself_on_one_screen(ledger):
 
 def test_a_kept_shaping_explains_itself_without_a_probation(ledger):
     text = explained(ledger, "R2")
-    assert "keep" in text and "shaping stays" in text and "-0.01" in text and "Afterwards" not in text and fits(text)
+    assert "keep" in text and "shaping stays" in text and "Afterwards" not in text and fits(text)
+    words = " ".join(text.split())
+    assert "Earlier verdicts c1: fail on progress: mean difference -0.01952" in words
+    assert "inconclusive on progress" in words
+
+
+def test_a_promotion_that_was_rolled_back_explains_both_rounds(ledger):
+    promotion, undoing = (" ".join(explained(ledger, name).split()) for name in ("R3", "R4"))
+    assert "c1 rolled back" in promotion and "rolled back in round 4: The last promotion did not hold" in promotion
+    assert "progress of both" in promotion
+    assert "none: this round was opened to judge an earlier promotion" in undoing
+    assert "Probation regressed: progress went from" in undoing and "roll back" in undoing
 
 
 def test_evidence_that_does_not_exist_is_named(ledger):
@@ -191,10 +201,8 @@ def test_evidence_that_does_not_exist_is_named(ledger):
 
 @pytest.fixture(scope="module")
 def hostile_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample session with every body and every free text of an agent replaced by hostile text."""
-    path = tmp_path_factory.mktemp("hostile") / "ledger.db"
-    with Ledger.open(path) as writer:
-        write_sample_session(writer)
+    """The recorded session with every body and every free text of an agent replaced by hostile text."""
+    path = recorded_ledger(tmp_path_factory.mktemp("hostile") / "ledger.db")
     connection = sqlite3.connect(path)
     for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
         if not name.startswith("bodies_text"):
@@ -259,9 +267,13 @@ def test_the_plain_view_writes_one_line_per_event_and_no_control_codes(ledger):
             view.event(row)
     text = view.console.file.getvalue()
     assert "\x1b" not in text
-    for part in ("Nobody scores", "diagnosis: exploring", "pass for c1", "promote c1", "held", "→ E1"):
+    for part in ("Nobody scores", "diagnosis: exploring", "c1: pass on progress", "promote c1", "held", "→ E1"):
         assert part in text, part
-    assert len([line for line in text.splitlines() if "verdict" in line or "▣ pass" in line]) == 1
+    verdicts = [line for line in text.splitlines() if "verdict" in line or "▣ c1: pass on progress" in line]
+    assert len(verdicts) == 1, "told by its event, and not by the tool call as well"
+    assert "asks the validator: Would you promote c1?" in text and "◇ approved by a person: worth a try" in text
+    assert "✗ critic called submit_diagnosis - refused: Found evidence id E7" in text
+    assert "✗ screen c3 failed: The worker died" in text
 
 
 def test_pending_and_quiet_events_are_not_shown():

@@ -34,7 +34,7 @@ from learning_signal.agents.model.trial import check
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.write.writer import Ledger
 from tests.support import scripted_server as wire
-from tests.support.ledger_samples import SAMPLE_ID
+from tests.support.ledger_helpers import SESSION
 from tests.support.scripted_server import Reply, serving
 from tests.support.virtual_time import run_in_virtual_time
 
@@ -56,7 +56,7 @@ def empty_ledger(tmp_path_factory):
     """A ledger with one session; copied per test, because making one costs more than a test."""
     path = tmp_path_factory.mktemp("empty") / "log.db"
     with Ledger.open(path) as opened:
-        opened.begin_session(id=SAMPLE_ID, task="spread", algorithm="mappo", seed=0, config={}, code_version="test")
+        opened.begin_session(id=SESSION, task="spread", algorithm="mappo", seed=0, config={}, code_version="test")
     return path
 
 
@@ -75,7 +75,7 @@ async def connected(ledger, *script, parameters="", context=None, environment=No
             spec,
             "critic",
             ledger=ledger,
-            session_id=SAMPLE_ID,
+            session_id=SESSION,
             context=context or CallContext(1, "critic", "0"),
             limits=limits,
             environment={"SOME_MODEL_API_KEY": CANARY} if environment is None else environment,
@@ -246,7 +246,7 @@ def test_a_refused_connection_is_named(ledger):
             address = server.address
         spec = parse_spec(f"openai-api/some-model@{address}")
         client = agent_client(
-            spec, "critic", ledger=ledger, session_id=SAMPLE_ID, context=CallContext(), limits=QUICK, environment={}
+            spec, "critic", ledger=ledger, session_id=SESSION, context=CallContext(), limits=QUICK, environment={}
         )
         with pytest.raises(BackendError, match="cannot be reached at http://127.0.0.1.*start the server") as raised:
             await client.create(ASK)
@@ -467,9 +467,7 @@ def test_a_broken_history_is_repaired():
 def test_the_rules_run_through_the_same_stack(ledger):
     async def main():
         spec = parse_spec("rules")
-        client = agent_client(
-            spec, "critic", ledger=ledger, session_id=SAMPLE_ID, context=CallContext(), environment={}
-        )
+        client = agent_client(spec, "critic", ledger=ledger, session_id=SESSION, context=CallContext(), environment={})
         return await client.create(ASK)
 
     assert asyncio.run(main()).content

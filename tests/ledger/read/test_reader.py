@@ -11,21 +11,21 @@ import pytest
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.write.writer import Ledger
-from tests.support.ledger_helpers import begin, seconds_ago
-from tests.support.ledger_samples import SAMPLE_ID
+from tests.support.ledger_helpers import begin, seconds_ago, tamper
 from tests.support.places import ROOT
+from tests.support.recorded_ledger import RECORDED_ID
 
 
 def test_sessions_are_found_by_prefix_and_strangers_get_the_nearest(written: Ledger) -> None:
-    sample = Reader.open(written.path)
-    assert sample.session("2026").id == sample.session("latest").id == SAMPLE_ID
+    recorded = Reader.open(written.path)
+    assert recorded.session("2026").id == recorded.session("latest").id == RECORDED_ID
     begin(written, id="20261123-101010-abc")
     with pytest.raises(LedgerError, match="fits 2 sessions"):
-        sample.session("2026112")
-    assert sample.session("20261123").id == "20261123-101010-abc"
-    with pytest.raises(LedgerError, match=f"no session '20261122-154501-k3x'; the nearest are {SAMPLE_ID}"):
-        sample.session("20261122-154501-k3x")
-    assert len(sample.sessions(limit=1)) == 1
+        recorded.session("2026112")
+    assert recorded.session("20261123").id == "20261123-101010-abc"
+    with pytest.raises(LedgerError, match=f"no session '20261122-154501-k3x'; the nearest are {RECORDED_ID}"):
+        recorded.session("20261122-154501-k3x")
+    assert len(recorded.sessions(limit=1)) == 1
 
 
 def test_an_empty_ledger_says_so(ledger: Ledger) -> None:
@@ -33,22 +33,29 @@ def test_an_empty_ledger_says_so(ledger: Ledger) -> None:
         reader.session()
 
 
-def test_a_session_row_counts_every_env_step_once(sample: Reader) -> None:
-    row = sample.session()
-    assert (row.rounds, row.promoted, row.kept, row.rolled_back) == (3, 1, 1, 0)
-    # main: s0, the promoted branch, s1, s2; one screen segment was reused and one failed
-    assert (row.env_steps_main, row.env_steps_reused) == (64_000 + 3 * 16_000, 8_000)
-    assert row.env_steps_branches == 6 * 8_000 + 19 * 16_000
-    assert (row.tokens_in, row.tokens_out, row.status) == (850, 120, "running")
+def test_a_session_row_counts_every_env_step_once(recorded: Reader) -> None:
+    row = recorded.session()
+    assert (row.rounds, row.promoted, row.kept, row.rolled_back) == (5, 2, 1, 1)
+    # main: five stages, of which the first was reused, and three branches that HEAD went on from
+    assert (row.env_steps_main, row.env_steps_reused) == (4 * 600 + 3 * 400, 600)
+    # four screens of four arms, of which two share their control and one segment failed halfway; four confirmations,
+    # less those three; and the control of the last round, which started early
+    screens, confirmations, early = 4 * 4 * 2 * 200 - 2 * 200 - 100, 4 * 2 * 5 * 400 - 3 * 400, 2 * 200 + 5 * 400
+    assert row.env_steps_branches == screens + confirmations + early
+    sums = recorded.rows("SELECT sum(tokens_in) tokens_in, sum(tokens_out) tokens_out FROM llm_calls")[0]
+    assert (row.tokens_in, row.tokens_out) == (sums["tokens_in"], sums["tokens_out"])
+    assert row.status == "interrupted"
 
 
 def test_the_twin_is_neither_main_run_nor_branch(written: Ledger) -> None:
-    sample = Reader.open(written.path)
-    before = sample.costs()
-    segment = {"shaping": {}, "seed": 0, "env_steps": 5, "status": "ok", "reused": 0}
-    written.add("segments", session_id=SAMPLE_ID, id="t", purpose="twin", **segment)
-    after = sample.costs()
-    assert (after.env_steps_twin, after.env_steps_branches) == (5, before.env_steps_branches)
+    written.close()
+    with Reader.open(written.path) as reader:
+        before, (last,) = reader.costs(), reader.rows("SELECT id FROM segments ORDER BY rowid DESC LIMIT 1")
+    tamper(written.path, f"UPDATE segments SET purpose = 'twin' WHERE id = '{last['id']}' AND env_steps = 400")
+    with Reader.open(written.path) as reader:
+        after = reader.costs()
+    assert (before.env_steps_twin, after.env_steps_twin) == (0, 400)
+    assert after.env_steps_branches == before.env_steps_branches - 400
 
 
 def test_a_running_session_whose_process_is_gone_is_interrupted(ledger: Ledger) -> None:
@@ -63,12 +70,14 @@ def test_a_running_session_whose_process_is_gone_is_interrupted(ledger: Ledger) 
     assert status == {ours: "interrupted", theirs: "running", stale: "interrupted"}
 
 
-def test_costs_do_not_invent_a_price(sample: Reader) -> None:
-    costs = sample.costs()
+def test_costs_do_not_invent_a_price(recorded: Reader) -> None:
+    costs = recorded.costs()
     assert costs.cost_usd is None
     critic = costs.agents["critic"]
-    assert (critic.llm_calls, critic.failed_calls, critic.tokens_in, critic.tokens_out) == (2, 1, 850, 120)
-    assert costs.compute_seconds == pytest.approx(0.5 * 29)
+    assert (critic.llm_calls, critic.failed_calls, critic.tokens_in, critic.tokens_out) == (10, 1, 9 * 11, 9 * 7)
+    assert critic.cost_usd is None and costs.agents["validator"].cost_usd == 0.0
+    computed = [each for each in recorded.segments().values() if each.status == "ok" and not each.reused]
+    assert costs.compute_seconds == pytest.approx(0.001 * len(computed))
 
 
 def test_costs_without_any_model_call_are_unknown_not_zero(ledger: Ledger, session: str) -> None:
@@ -77,91 +86,101 @@ def test_costs_without_any_model_call_are_unknown_not_zero(ledger: Ledger, sessi
     assert (costs.llm_calls, costs.tokens_in, costs.tokens_out, costs.cost_usd) == (0, None, None, None)
 
 
-def test_events_are_filtered_and_continue_where_one_stopped(sample: Reader) -> None:
-    events = sample.events()
+def test_events_are_filtered_and_continue_where_one_stopped(recorded: Reader) -> None:
+    events = recorded.events()
     assert [event.seq for event in events] == sorted(event.seq for event in events)
-    assert sample.events(after_seq=events[4].seq, limit=2) == events[5:7]
-    chosen = sample.events(agent="critic", round=1, kind="tool_call")
-    assert [event.title for event in chosen] == ["query_metrics", "summarize_trajectories", "submit_diagnosis"]
+    assert recorded.events(after_seq=events[4].seq, limit=2) == events[5:7]
+    chosen = recorded.events(agent="critic", round=1, kind="tool_call")
+    assert [(event.title.partition(" - ")[0], event.status) for event in chosen] == [
+        ("critic called query_metrics", "ok"),
+        ("critic called summarize_trajectories", "ok"),
+        ("critic called submit_diagnosis", "refused"),
+        ("critic called submit_diagnosis", "ok"),
+    ]
 
 
-def test_the_story_has_what_was_said_called_and_answered(sample: Reader) -> None:
-    entries = [sample.entry(event.seq) for event in sample.events(agent="critic", round=1)]
+def test_the_story_has_what_was_said_called_and_answered(recorded: Reader) -> None:
+    entries = [recorded.entry(event.seq) for event in recorded.events(agent="critic", round=1)]
     assert "Nobody scores" in next(entry.messages[0]["body"] for entry in entries if entry.messages)
     calls = [call for entry in entries for call in entry.tool_calls]
     (call,) = (call for call in calls if call["name"] == "summarize_trajectories")
     assert (call["arguments"], call["evidence_id"], json.loads(call["result"])["evidence"]) == ("{}", "E2", "E2")
-    running = sample.entry(sample.events(round=3)[-1].seq)
+    running = recorded.entry(recorded.events(round=5)[-1].seq)
     assert (running.event.status, running.tool_calls[0]["name"]) == ("pending", "query_metrics")
     assert running.tool_calls[0]["result"] is None
 
 
-def test_an_entry_has_every_body(sample: Reader) -> None:
-    failed, fine = sample.events(kind="llm_call")
-    call = sample.entry(failed.seq).llm_calls[0]
-    assert (call["error"], call["reply"]) == ("429 Too Many Requests", None)
-    assert call["context"] == ["You are the critic.", "Diagnose round 1."]
-    assert json.loads(sample.entry(fine.seq).llm_calls[0]["reply"]) == {"content": "Nobody scores."}
-    decision = sample.events(kind="decision")[0]
-    assert sample.entry(decision.seq).reference["action"] == "promote"
+def test_an_entry_has_every_body(recorded: Reader) -> None:
+    failed, fine, *_ = recorded.events(kind="llm_call")
+    call = recorded.entry(failed.seq).llm_calls[0]
+    assert "is limiting the rate of requests (HTTP 429)" in call["error"] and call["reply"] is None
+    prompt, told = call["context"]
+    assert json.loads(prompt)["content"] == next(each.prompt for each in recorded.agents() if each.role == "critic")
+    assert json.loads(told)["content"].startswith("Diagnose this run.")
+    assert json.loads(recorded.entry(fine.seq).llm_calls[0]["reply"])["content"].startswith("Nobody scores")
+    decision = recorded.events(kind="decision")[0]
+    assert recorded.entry(decision.seq).reference["action"] == "promote"
     with pytest.raises(LedgerError, match="no entry 999"):
-        sample.entry(999)
+        recorded.entry(999)
 
 
-def test_the_lineage_of_head_and_its_moves(sample: Reader) -> None:
-    assert [segment.id for segment in sample.lineage()] == ["s0", "confirm1c10", "s1", "s2"]
-    assert [move.reason for move in sample.main_run()] == ["stage", "promote", "stage", "stage"]
-    assert sum(segment.env_steps for segment in sample.lineage()) == sample.lineage()[-1].end_env_steps
+def test_the_lineage_of_head_and_its_moves(recorded: Reader) -> None:
+    moves, lineage = recorded.main_run(), recorded.lineage()
+    assert [move.reason for move in moves] == (
+        ["stage", "promote", "stage", "keep", "stage", "promote", "stage", "roll_back", "stage"]
+    )
+    held = [*moves[:5], moves[8]]  # what was promoted in between was rolled back
+    assert [segment.id for segment in lineage] == [move.segment.id for move in held]
+    assert [segment.parent for segment in lineage] == [None, *(segment.id for segment in lineage[:-1])]
+    assert sum(segment.env_steps for segment in lineage) == lineage[-1].end_env_steps
 
 
-@pytest.mark.parametrize(("trained", "extra"), [(3_000, 3_000), (0, 0), (None, 0)])
+@pytest.mark.parametrize(("trained", "extra"), [(100, 100), (150, 150), (0, 0), (None, 0)])
 def test_a_segment_that_failed_costs_what_it_had_trained(written: Ledger, trained: int | None, extra: int) -> None:
+    path = written.path
+    written.close()
+
     def spent() -> tuple[int, int, int, int]:
-        with Reader.open(written.path) as reader:
-            row, costs = reader.session(SAMPLE_ID), reader.costs(SAMPLE_ID)
-            total = sum(segment.spent for segment in reader.segments(SAMPLE_ID).values())
+        with Reader.open(path) as reader:
+            row, costs = reader.session(RECORDED_ID), reader.costs(RECORDED_ID)
+            total = sum(segment.spent for segment in reader.segments(RECORDED_ID).values())
             assert row.env_steps_branches == costs.env_steps_branches
             return costs.env_steps_main, costs.env_steps_branches, costs.env_steps_reused, total
 
-    before = spent()
-    segment = {"session_id": SAMPLE_ID, "shaping": {}, "seed": 0, "env_steps": 8_000}
-    written.add("segments", id="running", status="pending", started_at="2020-01-01T00:00:00", **segment)
-    assert spent() == before  # negative control: what is still running has cost nothing that is known
-    written.add("segments", id="dead", status="pending", started_at="2020-01-01T00:00:00", **segment)
-    written.complete(
-        "segments",
-        (SAMPLE_ID, "dead"),
-        status="error",
-        reason="the worker died",
-        trained=trained,
-        ended_at="2020-01-01T00:00:01",
-    )
-    main, branches, reused, total = before
+    main, branches, reused, total = spent()
+    tamper(path, "UPDATE segments SET status = 'pending', trained = NULL WHERE status = 'error'")
+    running = main, branches - 100, reused, total - 100
+    assert spent() == running  # negative control: what is still running has cost nothing that is known
+    known = "NULL" if trained is None else str(trained)
+    tamper(path, f"UPDATE segments SET status = 'error', trained = {known} WHERE status = 'pending'")
+    main, branches, reused, total = running
     assert spent() == (main, branches + extra, reused, total + extra)
-    with Reader.open(written.path) as reader:
-        dead = reader.segments(SAMPLE_ID)["dead"]
-        assert (dead.trained, dead.spent, dead.env_steps) == (trained, extra, 8_000)
-        assert reader.segments(SAMPLE_ID)["s1"].spent == 16_000
+    with Reader.open(path) as reader:
+        (dead,) = (each for each in reader.segments(RECORDED_ID).values() if each.status == "error")
+        assert (dead.trained, dead.spent, dead.env_steps) == (trained, extra, 200)
+        assert reader.lineage()[-1].spent == 600
 
 
-def test_metrics_by_name_and_window(sample: Reader) -> None:
+def test_metrics_by_name_and_window(recorded: Reader) -> None:
     def values(name: str, low: int, high: int) -> list[tuple[int, float | None]]:
-        rows = sample.rows(
-            "SELECT env_steps, value FROM metrics WHERE segment_id = 's0' AND name = ? AND env_steps BETWEEN ? AND ? "
+        rows = recorded.rows(
+            "SELECT env_steps, value FROM metrics WHERE segment_id = ? AND name = ? AND env_steps BETWEEN ? AND ? "
             "ORDER BY env_steps",
-            (name, low, high),
+            (recorded.lineage()[0].id, name, low, high),
         )
         return [(row["env_steps"], row["value"]) for row in rows]
 
-    assert values("entropy", 32_000, 48_000) == [(32_000, pytest.approx(1.4)), (48_000, pytest.approx(1.3))]
-    assert {value for _, value in values("sparse_return", 0, 10**9)} == {None}
+    skill = pytest.approx(0.0266, abs=1e-4)
+    assert values("entropy", 300, 600) == [(400, skill), (600, skill)]
+    assert {value for _, value in values("epsilon", 0, 10**9)} == {None}
 
 
-def test_agents_and_config(sample: Reader) -> None:
-    agents = {agent.role: agent for agent in sample.agents()}
-    assert (agents["critic"].spec, agents["critic"].source) == ("openai/gpt-x", "command line")
-    assert agents["generator"].tools[0]["name"] == "submit_diagnosis"
-    assert sample.config()["gate"]["alpha"] == 0.05
+def test_agents_and_config(recorded: Reader) -> None:
+    agents = {agent.role: agent for agent in recorded.agents()}
+    assert (agents["critic"].spec, agents["critic"].source) == ("openai/gpt-4.1?temperature=0", "command line")
+    assert (agents["generator"].spec, agents["generator"].source) == ("rules", "default")
+    assert [tool["name"] for tool in agents["generator"].tools] == ["query_metrics", "submit_proposal"]
+    assert recorded.config()["gate"]["alpha"] == 0.05
 
 
 def test_reading_a_log_imports_neither_torch_nor_autogen() -> None:

@@ -117,7 +117,7 @@ def test_pending_rows_are_completed_once_and_keep_their_identity(written: Ledger
     with pytest.raises(sqlite3.IntegrityError, match="is final"):
         raw.execute(f"UPDATE {table} SET status = 'error' WHERE status <> 'pending'")
     raw.rollback()
-    if table in ("events", "tool_calls"):  # the sample has one of each that is still running
+    if table in ("events", "tool_calls"):  # the recorded session has one of each that is still running
         with pytest.raises(sqlite3.IntegrityError, match="stay pending"):
             raw.execute(f"UPDATE {table} SET status = 'pending' WHERE status = 'pending'")
         with pytest.raises(sqlite3.IntegrityError, match="may be set later"):

@@ -15,8 +15,8 @@ from learning_signal.ledger.errors import LedgerError, SessionTaken
 from learning_signal.ledger.liveness import process_lives
 from learning_signal.ledger.write.writer import Ledger
 from tests.support.ledger_helpers import begin, seconds_ago
-from tests.support.ledger_samples import SAMPLE_ID
 from tests.support.places import ROOT
+from tests.support.recorded_ledger import RECORDED_ID
 
 
 def test_a_session_that_is_done_stays_done(ledger: Ledger, session: str) -> None:
@@ -48,9 +48,9 @@ def test_wall_time_is_summed_over_interruptions(ledger: Ledger, session: str, mo
 
 
 def test_interrupt_pending_leaves_segments_to_be_computed_again(written: Ledger) -> None:
-    session = SAMPLE_ID
+    session = RECORDED_ID
     written.add("segments", session_id=session, id="late", shaping={}, seed=0, env_steps=1, status="pending")
-    assert written.interrupt_pending(session) == 2
+    assert written.interrupt_pending(session) == 2  # the tool call that was cut off, and its event
     assert written.interrupt_pending(session) == 0
     assert written.has("tool_calls", session_id=session, status="interrupted")
     assert written.row("segments", (session, "late"))["status"] == "pending"
@@ -59,10 +59,10 @@ def test_interrupt_pending_leaves_segments_to_be_computed_again(written: Ledger)
 def test_a_resume_marks_what_was_left_pending_in_its_own_transaction(written: Ledger) -> None:
     labels: list[str] = []
     written.on_commit = lambda label, rows: labels.append(label)
-    written.resume_session(SAMPLE_ID, "0123456789abcdef")
+    written.resume_session(RECORDED_ID, written.required_row("sessions", RECORDED_ID)["code_version"])
     assert labels == ["resume session"]
-    assert written.has("tool_calls", session_id=SAMPLE_ID, status="interrupted")
-    assert written.interrupt_pending(SAMPLE_ID) == 0
+    assert written.has("tool_calls", session_id=RECORDED_ID, status="interrupted")
+    assert written.interrupt_pending(RECORDED_ID) == 0
 
 
 @pytest.mark.parametrize(
