@@ -155,7 +155,7 @@ def test_a_promotion_explains_itself_on_one_screen(ledger):
         "E2 summarize_trajectories",
         "c2 screened out",
         "c3 screened out",
-        "c3 has no sparse return for seed 1 of 2",
+        "c3 has no sparse return for seed 1 of 2 (The worker died (signal 9, SIGKILL).)",
         "+0.0367",
         "p = 0.0312",
         "delta 0.005",
@@ -183,7 +183,7 @@ def test_a_kept_shaping_explains_itself_without_a_probation(ledger):
 def test_a_promotion_that_was_rolled_back_explains_both_rounds(ledger):
     promotion, undoing = (" ".join(explained(ledger, name).split()) for name in ("R3", "R4"))
     assert "c1 rolled back" in promotion and "rolled back in round 4: The last promotion did not hold" in promotion
-    assert "progress of both" in promotion
+    assert "judged on sparse return" in promotion and "progress of both" in promotion
     assert "none: this round was opened to judge an earlier promotion" in undoing
     assert "Probation regressed: progress went from" in undoing and "roll back" in undoing
 

@@ -116,15 +116,25 @@ def _candidates(candidates: Sequence[CandidateRow]) -> list[RenderableType]:
 
 def _screen(comparison: ComparisonRow) -> Text:
     result = comparison.result
-    line = Text(f"mean {clean(str(result.get('measure', MISSING)))} against control: ")
+    line = Text(f"mean {clean(_measure(comparison))} against control: ")
     arms = result.get("arms") or ()
     for index, arm in enumerate(arms):
         name = clean(str(arm.get("name", MISSING)))
         line.append(", " if index else "").append(name, "bold" if name == result.get("chosen") else "")
         failure = arm.get("failure")
-        line.append(f" {shorten(failure, 80)}" if failure else f" {number(arm.get('mean_difference'), sign=True)}")
+        cause = _lost(comparison, arm.get("name"))
+        if failure:
+            line.append(f" {shorten(failure + (f' ({cause})' if cause else ''), FOUND)}")
+        else:
+            line.append(f" {number(arm.get('mean_difference'), sign=True)}")
     chosen = [result["chosen"]] if result.get("chosen") else result.get("goes_on") or ["none"]
     return line.append(f" → {clean(', '.join(chosen))} {'go' if len(chosen) > 1 else 'goes'} on")
+
+
+def _lost(comparison: ComparisonRow, arm: str | None) -> str | None:
+    """Why a seed of the arm has no measure, where one has none."""
+    seeds = (comparison.inputs.get("arms") or {}).get(arm) or ()
+    return next((seed["reason"] for seed in seeds if seed.get("reason")), None)
 
 
 def _title(comparison: ComparisonRow) -> str:
@@ -145,7 +155,7 @@ def _comparison(comparison: ComparisonRow) -> list[RenderableType]:
         return [_probation(comparison)]
     if comparison.purpose == "screen":
         return [_screen(comparison)]
-    return [_pairs(comparison), _statistics(comparison.result)]
+    return [_pairs(comparison), _statistics(comparison)]
 
 
 def _pairs(comparison: ComparisonRow) -> Table:
@@ -186,7 +196,8 @@ def _difference(control: float | None, candidate: float | None) -> float | None:
     return None if control is None or candidate is None else candidate - control
 
 
-def _statistics(result: Mapping[str, Any]) -> Text:
+def _statistics(comparison: ComparisonRow) -> Text:
+    result = comparison.result
     if result.get("differences") and result.get("p") is None:
         return Text(f"mean difference {number(result.get('mean_difference'), sign=True)}; nothing was tested")
     interval = result.get("interval")
@@ -199,7 +210,7 @@ def _statistics(result: Mapping[str, Any]) -> Text:
         (number(result.get("p")), "bold"),
         f" over {result.get('n', MISSING)} pairs; ",
         f"passes above delta {number(result.get('delta'))} with p at most {number(result.get('alpha'))}, ",
-        f"judged on {clean(str(result.get('measure', result.get('rule', MISSING))))}",
+        f"judged on {clean(_measure(comparison))}",
     )
     if result.get("below_floor"):
         line.append(" (every arm is below the competence floor)")
