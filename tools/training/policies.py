@@ -65,11 +65,16 @@ def export_policy(ledger: Path, session: str, folder: Path | None = None, consen
     uses = uses_of_task(trained.run.task, consent, f"session {row.id}")
     if not ours:
         refuse_unsaid(uses, consent, f"session {row.id}", NOT_OURS)
-    head = moves[-1].segment
+    head, store = moves[-1].segment, SegmentStore(trained.store)
+    if not store.has(head.id):
+        raise ExportError(
+            f"Session {row.id} kept its policy in the store {store.root}, expected its segment {head.id} there: bring "
+            "the store back to that place, or run the session again."
+        )
     folder = policy_folder(ledger, row.id) if folder is None else folder
     from learning_signal.marl.policies.files import export_segment  # torch, which nothing before this needs
 
-    export_segment(folder, head.id, SegmentStore(trained.store), trained.run, ShapingConfig.parse(head.shaping))
+    export_segment(folder, head.id, store, trained.run, ShapingConfig.parse(head.shaping))
     return folder
 
 
