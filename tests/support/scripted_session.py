@@ -7,23 +7,26 @@ import json
 from pathlib import Path
 from typing import Any
 
+from learning_signal.agents.model.call import CallContext
+from learning_signal.agents.workbench import ToolWorkbench
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import Finding
 from learning_signal.ledger.read.verify import verify
-from learning_signal.ledger.write.clock import now
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.gate.recompute import recompute
 from learning_signal.marl.segments.segment import SegmentResult
+from learning_signal.marl.segments.version import code_version
 from learning_signal.marl.settings import EvaluationSettings, LearnerSettings, RunSettings
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.marl.tasks import make_task
-from learning_signal.tools.base import Tool
+from learning_signal.tools.base import ToolRefused
 from learning_signal.tools.context import HumanAnswer, HumanQuestion, SessionContext
 from learning_signal.tools.contracts import Candidate
 from learning_signal.tools.plan.settings import DeliberationSettings, SessionSettings, session_rules
 from learning_signal.tools.recall import recalled
+from learning_signal.tools.round.record import record_round, record_stage
 from learning_signal.tools.round.toolbox import TOOL_NAMES, toolbox
-from learning_signal.tools.state import Head, Regression, Round, SessionState
+from learning_signal.tools.state import Head, Regression, SessionState, Trigger
 from learning_signal.tools.trainer import Trainer
 from tests.support.ledger_helpers import SESSION
 from tests.support.trainer_double import EPISODES, Score, ScriptedPool, ScriptedStore
@@ -56,7 +59,9 @@ class ScriptedSession:
             algorithm="mappo",
             seed=settings.seed,
             config=settings.model_dump(mode="json"),
-            code_version="0123456789abcdef",
+            code_version=code_version(),
+            gate_mode=settings.gate.mode,
+            budget=settings.budget.limits(),
         )
         self.context = self._seated(settings, SessionState())
         self.train_stage()
@@ -106,14 +111,14 @@ class ScriptedSession:
             return await trainer.result(trainer.launch(spec, "main", "main"))
 
         result = self._runner.run(train())
-        state.head = Head(segment=result.id, env_steps=result.end_env_steps, shaping=head.shaping)
-        self.ledger.add("main_run", session_id=SESSION, segment_id=result.id, round=None, reason="stage", at=now())
+        with self.ledger.transaction("stage"):
+            record_stage(self.context, result)
 
     def open_round(self, regression: Regression | None = None) -> None:
         """Begin the next round."""
-        state = self.context.state
-        state.round_number, state.refinement = state.round_number + 1, 0
-        state.round = Round(number=state.round_number, stage="exploring", regression=regression)
+        why = Trigger(reason="schedule", text="the test asks for it")
+        with self.ledger.transaction("round"):
+            record_round(self.context, "exploring", why, regression)
 
     def resume(self) -> None:
         """What a new process has after a stop or a kill: ledger, cursor and store, and nothing in flight."""
@@ -130,39 +135,34 @@ class ScriptedSession:
     # the agents' part ----------------------------------------------------------------------------
 
     def call(self, name: str, **arguments: Any) -> dict[str, Any]:
-        """Carry out a call as the agents' workbench does; a refusal is raised. The result as parsed JSON."""
-        tool = self.tools()[name]
-        answer = self._runner.run(tool.call(tool.arguments.model_validate(arguments)))
-        self._calls += 1
-        with self.ledger.transaction("tool call"):
-            seq = self.context.event("tool_call", name)
-            if answer.apply is not None:
-                answer.apply()
-            evidence = None
-            if tool.evidence:
-                self.context.state.evidence += 1
-                self.context.state.seen = self.context.state.evidence  # every call here is a step of its own
-                evidence = f"E{self.context.state.evidence}"
-            self.ledger.add(
-                "tool_calls",
-                event_seq=seq,
-                session_id=SESSION,
-                round=self.context.state.round_number,
-                agent="critic",
-                call_id=f"call-{self._calls}",
-                name=name,
-                arguments=json.dumps(arguments),
-                result=answer.text,
-                status="ok",
-                evidence_id=evidence,
-            )
-            self.ledger.save_cursor(SESSION, self.context.state.model_dump(mode="json"))
-        return json.loads(answer.text) | ({"evidence": evidence} if evidence else {})
+        """Carry out a call on the workbench of an agent that has the tool. The result as parsed JSON.
 
-    def tools(self) -> dict[str, Tool]:
-        """Every tool over the present context."""
-        context = self.context
-        return {tool.name: tool for role in TOOL_NAMES for tool in toolbox(context, role)}
+        A refusal is raised again, and so is what keeps the session from going on.
+        """
+        role = next(role for role, names in TOOL_NAMES.items() if name in names)
+        workbench = ToolWorkbench(
+            toolbox(self.context, role),
+            ledger=self.ledger,
+            session_id=SESSION,
+            agent=role,
+            call_context=CallContext(self.context.state.round_number, role, f"0.{self._calls}"),
+            next_evidence_id=self._next_evidence_id,
+        )
+        self._calls += 1
+        result = self._runner.run(workbench.call(name, json.dumps(arguments), None, f"call-{self._calls}"))
+        self.context.state.seen = self.context.state.evidence  # every call here is a step of its own
+        self.ledger.save_cursor(SESSION, self.context.state.model_dump(mode="json"))
+        if workbench.failure is not None:
+            raise workbench.failure
+        text = result.to_text()
+        if result.is_error:
+            sentence, _, fields = text.removeprefix("ERROR: ").partition("\n")
+            raise ToolRefused(sentence, **json.loads(fields or "{}"))
+        return json.loads(text)
+
+    def _next_evidence_id(self) -> str:
+        self.context.state.evidence += 1
+        return f"E{self.context.state.evidence}"
 
     def diagnose(self) -> None:
         """One look at the metrics, and a diagnosis that cites it."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from learning_signal.tools.base import ToolRefused
 from tests.support.scripted_session import ScriptedSession, draft
@@ -96,5 +95,5 @@ def test_a_text_that_is_too_long_without_its_key_is_refused(tmp_path: Path, leng
 )
 def test_absurd_numbers_are_refused_by_their_bounds(tmp_path: Path, tool: str, arguments: dict) -> None:
     with ScriptedSession(tmp_path, by_arm({})) as session:
-        with pytest.raises(ValidationError, match="less than or equal to 1000000000000"):
+        with pytest.raises(ToolRefused, match="less than or equal to 1000000000000"):
             session.call(tool, **arguments)
