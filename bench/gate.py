@@ -53,6 +53,7 @@ from bench.support.trials import (
     usual,
     verdict,
 )
+from learning_signal.ledger.wording import shaping_text
 from learning_signal.marl.executors.local import WorkerPool
 from learning_signal.marl.gate.confirmation import Verdict
 from learning_signal.marl.gate.settings import GateSettings
@@ -142,7 +143,7 @@ def report(case: Case, nulls: Sequence[Null], offers: Sequence[Offer], gate: Gat
             {
                 "parent": parent.name,
                 "env_steps": case.trunk(parent).env_steps,
-                "shaping": parent.shaping.describe(),
+                "shaping": shaping_text(parent.shaping.canonical()),
                 "sparse_return": _mean([each.sparse_return for each in branches]),
                 "progress": _mean([each.progress for each in branches]),
                 "judged_on": dict(Counter(verdicts[index].measure for index in own)),

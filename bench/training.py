@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from learning_signal.ledger.wording import shaping_text
 from learning_signal.marl.learners import Collector, Rollout, Timings, make_learner
 from learning_signal.marl.learners.objectives import generalised_advantages
 from learning_signal.marl.learners.ppo import PolicyGradientLearner
@@ -192,7 +193,8 @@ def main() -> None:
         return
     layers = "-".join(str(units) for units in settings.hidden)
     print(f"{arguments.algorithm} on {arguments.task}, one thread, {layers} tanh, {settings.epochs} epochs x ", end="")
-    print(f"{settings.minibatches} minibatches, {shaping.describe()}, median of {arguments.updates} updates")
+    words = shaping_text(shaping.canonical())
+    print(f"{settings.minibatches} minibatches, {words}, median of {arguments.updates} updates")
     print(f"  {result['env_steps_per_second']:,.0f} env steps/s", end="")
     print(f"  (plain torch {result['plain_env_steps_per_second']:,.0f}: ", end="")
     print(f"{result['env_steps_per_second'] / result['plain_env_steps_per_second']:.2f} times as fast)")

@@ -1,6 +1,6 @@
-"""Amounts and commands in words, for the program that writes a ledger and for all that read it.
+"""Amounts, shapings and commands in words, for the program that writes a ledger and for all that read it.
 
-This room is the only one that both may import: so a limit and the command that goes on read the same everywhere.
+This room is the only one that both may import: so they read the same everywhere.
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 LEDGER = Path("runs/ledger.db")
 """Where the log is unless another place is named."""
@@ -35,6 +37,21 @@ def short(value: float) -> str:
         if value >= factor:
             return f"{value / factor:.2f}".rstrip("0").rstrip(".") + f" {letter}"
     return f"{value:g}"
+
+
+def shaping_text(shaping: Mapping[str, Any]) -> str:
+    """A shaping (its plain data) on one line, such as ``beta 1.0: -1.0*distance (team)``; its numbers are exact."""
+    terms, beta = shaping.get("terms") or (), shaping.get("beta")
+    if not terms or beta == 0:
+        return "no shaping"
+    parts = []
+    for term in terms:
+        potential = str(term.get("potential", "-"))
+        potential = potential if potential.isidentifier() else f"({potential})"
+        parts.append(f"{term.get('weight', '-')}*{potential} ({term.get('scope', '-')})")
+    anneal = shaping.get("anneal")
+    fall = f" falling to 0 over env steps {anneal['start']} to {anneal['end']}" if anneal else ""
+    return f"beta {beta}{fall}: " + " + ".join(parts)
 
 
 def program() -> str:

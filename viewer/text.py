@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.text import Text
 
-from learning_signal.ledger.wording import amount
+from learning_signal.ledger.wording import amount, shaping_text
 
 MISSING = "-"
 AGENT_STYLES = {
@@ -122,13 +122,10 @@ def count(value: int | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as ``8.3 s``, ``3 min 05 s`` or ``2 h 07 min``; a dash where it is None."""
+    """Seconds as ``8.3 s``, from a minute on as a budget has them: ``3 min 5 s``; a dash where it is None."""
     if seconds is None:
         return MISSING
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{seconds:.1f} s" if seconds < 59.95 else limit_text("time", round(seconds))
 
 
 def limit_text(name: str, value: float) -> str:
@@ -173,18 +170,6 @@ def joined(parts: Sequence[Text], separator: str = "  ") -> Text:
     return Text(separator).join([part for part in parts if part.plain])
 
 
-def shaping_text(shaping: Mapping[str, Any] | None) -> str:
-    """A shaping (its plain data) on one line, such as ``beta 1.0: -1.0*distance (team)``."""
-    if shaping is None:
-        return MISSING
-    terms, beta = shaping.get("terms") or (), shaping.get("beta")
-    if not terms or beta == 0:
-        return "no shaping"
-    parts = []
-    for term in terms:
-        potential = clean(str(term.get("potential", MISSING)))
-        potential = potential if potential.isidentifier() else f"({potential})"
-        parts.append(f"{number(term.get('weight'))}*{potential} ({clean(str(term.get('scope', MISSING)))})")
-    anneal = shaping.get("anneal")
-    fall = f" falling to 0 over env steps {count(anneal['start'])} to {count(anneal['end'])}" if anneal else ""
-    return f"beta {number(beta)}{fall}: " + " + ".join(parts)
+def shaping_line(shaping: Mapping[str, Any] | None) -> str:
+    """A shaping (its plain data, whoever wrote it) on one line; a dash where it is None."""
+    return MISSING if shaping is None else clean(shaping_text(shaping))

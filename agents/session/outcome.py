@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from learning_signal.ledger.read.reader import Reader
+from learning_signal.ledger.wording import shaping_text
 from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.paths import inside
 from learning_signal.marl.segments.segment import SegmentStore
@@ -69,7 +70,7 @@ def outcome_of(
         entry = {
             "round": tried.round,
             "candidate": tried.candidate,
-            "shaping_text": tried.shaping.describe(),
+            "shaping_text": shaping_text(tried.shaping.canonical()),
             "outcome": tried.outcome,
             "reason": tried.reason,
         }

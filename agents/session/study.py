@@ -13,6 +13,7 @@ from loguru import logger
 from learning_signal.agents.session.observer import SessionControl, in_thread
 from learning_signal.agents.session.session import resume_session, run_session, to_resume
 from learning_signal.ledger.read.reader import Reader
+from learning_signal.ledger.wording import shaping_text
 from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.executors.base import Executor
 from learning_signal.marl.executors.choice import open_executor
@@ -182,7 +183,7 @@ class _Study:
             final=last.sparse_return,
             final_progress=last.progress,
             curve=tuple(trainee.curve),
-            shaping_text=trainee.shaping.describe(),
+            shaping_text=shaping_text(trainee.shaping.canonical()),
             compute_seconds=trainee.compute_seconds,
             **extra,
         )

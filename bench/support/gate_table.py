@@ -9,6 +9,7 @@ from datetime import date
 from rich.table import Table
 
 from bench.support.trials import Case, share_interval
+from learning_signal.ledger.wording import shaping_text
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,11 @@ def cells(row: Row, workers: int) -> list[str]:
 def caption(found: Report) -> str:
     """Where the trials were, and what was offered."""
     case = found.case
+    good, bad = (shaping_text(each.canonical()) for each in (case.good, case.bad))
+    offered = ", ".join(parent.name for parent in case.parents[: case.offered])
     lines = [
-        f"{case.task}: branches of {case.branch_steps:,} env steps; good is {case.good.describe()}; bad is "
-        f"{case.bad.describe()}; offered at: {', '.join(parent.name for parent in case.parents[: case.offered])}."
+        f"{case.task}: branches of {case.branch_steps:,} env steps; good is {good}; bad is {bad}; "
+        f"offered at: {offered}."
     ]
     for each in found.parents:
         if each["trials"]:
@@ -125,8 +128,8 @@ def plain(found: Report, workers: int) -> dict:
     return {
         "task": case.task,
         "branch_steps": case.branch_steps,
-        "good": case.good.describe(),
-        "bad": case.bad.describe(),
+        "good": shaping_text(case.good.canonical()),
+        "bad": shaping_text(case.bad.canonical()),
         "null_outcomes": found.null_outcomes,
         "parents": found.parents,
         "rows": rows,

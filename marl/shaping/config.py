@@ -141,17 +141,6 @@ class ShapingConfig(_Record):
         """The `short_hash` of ``canonical_json``."""
         return short_hash(self.canonical_json())
 
-    def describe(self) -> str:
-        """One line, such as ``beta 1.0: -1.0*coverage_distance (team)``."""
-        if self.is_none:
-            return "no shaping"
-        parts = []
-        for term in self.terms:
-            text = term.potential if term.potential.isidentifier() else f"({term.potential})"
-            parts.append(f"{term.weight}*{text} ({term.scope})")
-        fall = f" falling to 0 over env steps {self.anneal.start} to {self.anneal.end}" if self.anneal else ""
-        return f"beta {self.beta}{fall}: " + " + ".join(parts)
-
     def to_toml(self) -> str:
         """This config as commented TOML that ``from_toml`` reads back unchanged."""
         lines = [_HEADER, f"# beta: strength, 0 to {MAX_BETA:g}", f"beta = {self.beta!r}"]

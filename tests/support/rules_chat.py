@@ -14,6 +14,7 @@ from autogen_core.models import (
 )
 
 from learning_signal.agents.rules import RulesClient
+from learning_signal.ledger.wording import shaping_text
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.marl.tasks.base import Feature, TaskSpec
 from learning_signal.tools.contracts import Diagnosis, ProposalDraft
@@ -92,7 +93,7 @@ def head(shaping=None, stage="exploring", sparse=0.0, progress=0.04):
         "progress": progress,
         "max_return": 25.0,
         "shaping": shaping.model_dump(mode="json"),
-        "shaping_text": shaping.describe(),
+        "shaping_text": shaping_text(shaping.canonical()),
     }
 
 

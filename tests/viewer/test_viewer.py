@@ -31,7 +31,7 @@ from learning_signal.viewer.text import (
     difference_bar,
     duration,
     number,
-    shaping_text,
+    shaping_line,
     shorten,
     sparkline,
 )
@@ -78,12 +78,13 @@ def test_clean_leaves_no_control_character_of_any_input():
 
 
 def test_missing_is_a_dash_and_never_zero():
-    assert {number(None), count(None), duration(None), shaping_text(None)} == {"-"}
+    assert {number(None), count(None), duration(None), shaping_line(None)} == {"-"}
     assert number(0.0) == "0" and count(0) == "0"
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.04, "0.0 s"), (59.9, "59.9 s"), (185, "3 min 05 s"), (7600, "2 h 06 min")]
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (59.9, "59.9 s"), (59.96, "1 min"), (185, "3 min 5 s"), (7600, "2 h 6 min 40 s")],
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
@@ -101,9 +102,12 @@ def test_small_graphs():
 
 def test_a_shaping_reads_on_one_line():
     term = {"potential": "a*b", "weight": -1.0, "scope": "agent"}
-    text = shaping_text({"beta": 2.0, "anneal": {"start": 0, "end": 5000}, "terms": [term]})
-    assert text == "beta 2 falling to 0 over env steps 0 to 5,000: -1*(a*b) (agent)"
-    assert shaping_text({"beta": 0, "terms": [term]}) == "no shaping"
+    text = shaping_line({"beta": 2.0, "anneal": {"start": 0, "end": 5000}, "terms": [term]})
+    assert text == "beta 2.0 falling to 0 over env steps 0 to 5000: -1.0*(a*b) (agent)"
+    assert shaping_line({"beta": 0, "terms": [term]}) == "no shaping"
+    assert shaping_line({"beta": 2.0, "terms": [{"potential": HOSTILE}]}) == (
+        "beta 2.0: -*(red [bold]m[/bold] [/] gnp.exe end over) (-)"
+    )
 
 
 # the log ------------------------------------------------------------------------------------------------------
@@ -369,7 +373,8 @@ def test_an_event_whose_details_cannot_be_read_is_shown_by_its_title(tmp_path):
 
 
 def question() -> SimpleNamespace:
-    shaping = SimpleNamespace(describe=lambda: "beta 1.0: -1.0*distance (team)")
+    term = {"potential": "distance", "weight": -1.0, "scope": "team"}
+    shaping = SimpleNamespace(canonical=lambda: {"beta": 1.0, "terms": [term]})
     return SimpleNamespace(
         round=2,
         reason="it passed",
@@ -444,7 +449,7 @@ def test_the_report_says_what_changed_what_it_brought_and_what_to_type_next():
         "3.5",
         "400,000",
         "500,000",
-        "3 min 05 s",
+        "3 min 5 s",
         "critic 100 + -",
         "runs/s1/policy.pt",
         "python run.py explain s1/R1",

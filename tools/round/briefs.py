@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from learning_signal.ledger.wording import shaping_text
 from learning_signal.marl.gate.stage import StageLabel, stage_label
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.marl.shaping.config import MAX_BETA, MAX_TERMS, MAX_WEIGHT
@@ -94,7 +95,7 @@ def head_card(context: SessionContext, head: Head) -> dict[str, Any]:
         "progress": rounded(evaluation.mean_progress),
         "max_return": context.task.max_return,
         "shaping": _shaping(head.shaping),
-        "shaping_text": head.shaping.describe(),
+        "shaping_text": shaping_text(head.shaping.canonical()),
     }
 
 
@@ -143,7 +144,7 @@ def _generator(context: SessionContext) -> dict[str, Any]:
                 "round": tried.round,
                 "candidate": tried.candidate,
                 "shaping": _shaping(tried.shaping),
-                "shaping_text": tried.shaping.describe(),
+                "shaping_text": shaping_text(tried.shaping.canonical()),
                 "outcome": tried.outcome,
                 "measure": tried.measure,
                 "difference": rounded(tried.difference),
@@ -175,7 +176,7 @@ def _feedback(context: SessionContext) -> dict[str, Any] | None:
         else [
             {
                 "candidate": name,
-                "shaping_text": context.round.candidate(name).shaping.describe(),
+                "shaping_text": shaping_text(context.round.candidate(name).shaping.canonical()),
                 "difference": rounded(difference),
                 "measure": screen.measure,
             }
@@ -198,7 +199,7 @@ def _validator(context: SessionContext) -> dict[str, Any]:
         "refinement": context.state.refinement,
         "candidates": [_candidate(candidate) for candidate in candidates],
         "control": "control",
-        "control_shaping_text": context.head.shaping.describe(),
+        "control_shaping_text": shaping_text(context.head.shaping.canonical()),
         "screen_needed": len(candidates) > 1,
         "gate": _gate(context),
         "branch_steps": context.branch_steps,
@@ -245,7 +246,7 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
     return {
         "name": candidate.name,
         "shaping": _shaping(candidate.shaping),
-        "shaping_text": candidate.shaping.describe(),
+        "shaping_text": shaping_text(candidate.shaping.canonical()),
         "rationale": candidate.rationale,
         "forecast": candidate.forecast.model_dump(),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from learning_signal.ledger.wording import shaping_text
 from learning_signal.marl.gate.measure import words
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.contracts import Candidate, Decision
@@ -72,7 +73,7 @@ def history_row(ended: RoundFacts, decision: Decision, in_force: ShapingConfig) 
         round=ended.number,
         action=decision.action,
         candidate=candidate,
-        shaping_text=shaping.describe(),
+        shaping_text=shaping_text(shaping.canonical()),
         outcome=verdict.outcome if verdict else None,
         reason=decision.reason,
     )

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from learning_signal.ledger.errors import LedgerError
+from learning_signal.ledger.wording import shaping_text
 from learning_signal.ledger.write.clock import now
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.errors import SegmentFailed, SegmentImpossible, SegmentStopped, failure_of
@@ -78,7 +79,7 @@ async def train(
             else:
                 ledger.resume_session(session, code_version())
                 words = "goes on"
-            text = settings.shaping.describe()
+            text = shaping_text(settings.shaping.canonical())
             ledger.event(
                 session, "session", f"training {session} on {settings.run.task} {words}: {text}; {libraries()}"
             )

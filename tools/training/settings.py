@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import EvaluationRow
+from learning_signal.ledger.wording import shaping_text
 from learning_signal.marl.executors.base import ExecutorSettings
 from learning_signal.marl.gate.statistics import interval
 from learning_signal.marl.segments.segment import SegmentSpec, round_up
@@ -106,7 +107,7 @@ def plan(settings: TrainingSettings) -> dict[str, Any]:
         "task": task.name,
         "algorithm": settings.run.learner.algorithm,
         "seed": settings.seed,
-        "shaping": settings.shaping.describe(),
+        "shaping": shaping_text(settings.shaping.canonical()),
         "env_steps": round_up(settings.run, settings.env_steps),
         "segments": len(settings.chain()),
         "goes_on_with": unfinished(settings),
@@ -226,7 +227,7 @@ def outcome_of(settings: TrainingSettings, session: str) -> TrainingOutcome:
         task=settings.run.task,
         algorithm=settings.run.learner.algorithm,
         seed=settings.seed,
-        shaping_text=settings.shaping.describe(),
+        shaping_text=shaping_text(settings.shaping.canonical()),
         env_steps=(line[-1].end_env_steps or 0) if line else 0,
         total_env_steps=round_up(settings.run, settings.env_steps),
         env_steps_reused=costs.env_steps_reused,

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from learning_signal.viewer.text import clean
+from learning_signal.viewer.text import clean, shaping_line
 
 
 class Approver:
@@ -28,7 +28,7 @@ class Approver:
         show = self._console.print
         show(Text(f"\nRound {question.round}: the Coordinator asks to promote {clean(candidate.name)}", "bold"))
         for label, text in (
-            ("shaping", candidate.shaping.describe()),
+            ("shaping", shaping_line(candidate.shaping.canonical())),
             ("rationale", candidate.rationale),
             ("verdict", verdict.reason),
             ("reading", verdict.reading),

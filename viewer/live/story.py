@@ -10,7 +10,7 @@ from rich.text import Text
 
 from learning_signal.ledger.read.records import Entry
 from learning_signal.viewer.events import MARKS, SPOKEN_LIMIT, call_arguments, diagnosis_text, parsed, tone
-from learning_signal.viewer.text import AGENT_STYLES, MISSING, agent_text, clean, number, shaping_text, shorten
+from learning_signal.viewer.text import AGENT_STYLES, MISSING, agent_text, clean, number, shaping_line, shorten
 
 _QUIET = {"llm_call", "segment", "branch"}
 _TOLD_BY_ITS_EVENT = {
@@ -109,7 +109,7 @@ def _proposal(body: Mapping[str, Any]) -> Text:
     lines = [Text("proposes")]
     for each in (each for each in body.get("candidates", ()) if isinstance(each, Mapping)):
         forecast = each.get("forecast") or {}
-        line = Text.assemble((clean(str(each.get("name", MISSING))), "bold"), f"  {shaping_text(each.get('shaping'))}")
+        line = Text.assemble((clean(str(each.get("name", MISSING))), "bold"), f"  {shaping_line(each.get('shaping'))}")
         if forecast:
             line.append(
                 f"  (expects {clean(str(forecast.get('measure', forecast.get('metric', MISSING)))).replace('_', ' ')} "

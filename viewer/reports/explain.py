@@ -28,7 +28,7 @@ from learning_signal.viewer.text import (
     difference_bar,
     number,
     outcome_text,
-    shaping_text,
+    shaping_line,
     shorten,
     styled,
 )
@@ -103,7 +103,7 @@ def _candidates(candidates: Sequence[CandidateRow]) -> list[RenderableType]:
     table.add_column(no_wrap=True)
     table.add_column(ratio=1)
     for each in candidates:
-        words = Text(shaping_text(each.shaping))
+        words = Text(shaping_line(each.shaping))
         words.append(
             f"  forecast: {clean(each.forecast_metric).replace('_', ' ')} {number(each.forecast_change, sign=True)}, "
             f"{number(each.forecast_probability)} sure",
@@ -240,10 +240,10 @@ def _decision(decision: DecisionRow, approvals: Sequence[EventRow]) -> list[Rend
     ]
     lines += [Text.assemble(agent_text("human"), f" {shorten(each.title, SAID)}") for each in approvals]
     if decision.shaping_from == decision.shaping_to:
-        lines.append(Text(f"shaping stays: {shaping_text(decision.shaping_to)}"))
+        lines.append(Text(f"shaping stays: {shaping_line(decision.shaping_to)}"))
     else:
-        lines.append(Text(f"shaping from: {shaping_text(decision.shaping_from)}", "dim"))
-        lines.append(Text(f"shaping to:   {shaping_text(decision.shaping_to)}"))
+        lines.append(Text(f"shaping from: {shaping_line(decision.shaping_from)}", "dim"))
+        lines.append(Text(f"shaping to:   {shaping_line(decision.shaping_to)}"))
     after = f", after {clean(decision.previous_hash)[:12]}" if decision.previous_hash else ", the first of its session"
     lines.append(Text(f"hash {clean(decision.hash)[:12]}{after}", "dim"))
     return lines

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from learning_signal.ledger.wording import shaping_text
 from learning_signal.marl.shaping import (
     Anneal,
     Potential,
@@ -87,10 +88,10 @@ def test_hash_tells_configs_apart_and_not_forms_of_none():
     assert _config(("gap", -1, "team")).hash() == GAP.hash()  # -1 and -1.0 are one number
 
 
-def test_describe():
-    assert GAP.describe() == "beta 1.0: -1.0*gap (team)"
-    assert ShapingConfig.none().describe() == "no shaping"
-    text = ANNEALED.describe()
+def test_a_shaping_reads_on_one_line():
+    assert shaping_text(GAP.canonical()) == "beta 1.0: -1.0*gap (team)"
+    assert shaping_text(ShapingConfig.none().canonical()) == "no shaping"
+    text = shaping_text(ANNEALED.canonical())
     assert text == "beta 2.0 falling to 0 over env steps 20 to 120: -1.5*(mean(reach) + abs(tilt)) (team)"
 
 
