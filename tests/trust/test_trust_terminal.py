@@ -32,7 +32,8 @@ STORED = PAYLOAD.replace("\x00", "").replace("\ud83d", "")
 FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 COMMANDS = (
     ["log", "list"],
-    ["log", "show", "-v"],
+    ["log", "show", "-v", "--round", "1"],  # a promotion, and all that leads to one
+    ["log", "show", "-v", "--round", "4"],  # a roll back
     ["log", "search", "coverage"],
     ["explain", "R1"],
     ["explain"],
