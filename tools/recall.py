@@ -1,24 +1,35 @@
-"""A session that goes on: the facts of its rounds, read back from the rows that `tools.round.record` wrote.
+"""A session that goes on: its rounds and its HEAD, read back from the rows that `tools.round.record` wrote.
 
-What the cursor keeps beside them is where the session stands: phase and step, the conversation, HEAD and the heads it
-came from (before the first round, on probation, of the twin), and of the round what no row says.
+The cursor has what no row says: phase and step, the conversation, how far the twin is, why the round in progress began
+and what was said in it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import overload
+from typing import Any, overload
 
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.ledger.read.records import ComparisonRow, DecisionRow, VerdictRow
+from learning_signal.ledger.read.records import ComparisonRow, DecisionRow, MainRunRow, SegmentRow, VerdictRow
 from learning_signal.ledger.read.rounds import LaunchedRow, RoundRows, round_rows
 from learning_signal.marl.gate.screening import ScreenResult
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.contracts import Decision, Diagnosis, Proposal
 from learning_signal.tools.round.comparisons import screen_of
 from learning_signal.tools.round.fates import fates_of, history_row, with_fate
-from learning_signal.tools.state import Branch, HistoryRow, RoundFacts, Screen, SessionState, Tried, VerdictRecord
+from learning_signal.tools.state import (
+    Branch,
+    Head,
+    HistoryRow,
+    Probation,
+    Regression,
+    RoundFacts,
+    Screen,
+    SessionState,
+    Tried,
+    VerdictRecord,
+)
 
 
 def recalled(reader: Reader, session: str, cursor: SessionState, screen_seeds: int) -> SessionState:
@@ -28,29 +39,37 @@ def recalled(reader: Reader, session: str, cursor: SessionState, screen_seeds: i
     are told apart. Raises pydantic's ``ValidationError`` where a row is not one of this version, ``LedgerError`` where
     one is missing.
     """
-    rows = round_rows(reader, session)
+    rows, moves = round_rows(reader, session), reader.main_run(session)
+    decisions = [one.decision for one in rows if one.decision is not None]
     present = cursor.round
     now = None if present is None else present.number
     try:
         facts = {one.number: _facts(session, one, screen_seeds) for one in rows}
-        tried = _tried(rows, facts)
-        history = [_history_row(facts[one.number], one.decision) for one in rows if one.decision and one.number != now]
+        if present is not None:
+            known = dict(facts.get(present.number, RoundFacts(number=present.number)))
+            known["regression"] = _regression(rows, moves, decisions, present.number)
+            present = present.model_copy(update=known)
+        found = {
+            "round": present,
+            "head": _head(moves, decisions),
+            "before": _at(moves[0].segment, ShapingConfig.none()) if moves else None,
+            "probation": _probation(moves, decisions),
+            "tried": _tried(rows, facts),
+            "history": [_history_row(facts[each.round], each) for each in decisions if each.round != now],
+            "branches": sum(len(one.branches) for one in rows),
+            "comparisons": sum(len(one.comparisons) for one in rows),
+        }
     except LookupError as error:
         raise LedgerError(
             f"The ledger {reader.path} lacks a row that others of session {session} rest on (found no {error}): "
             "see what 'log verify' finds; a session cannot go on without it."
         ) from error
-    if present is not None:
-        present = present.model_copy(update=dict(facts.get(present.number, RoundFacts(number=present.number))))
-    return cursor.model_copy(
-        update={
-            "round": present,
-            "tried": tried,
-            "history": history,
-            "branches": sum(len(one.branches) for one in rows),
-            "comparisons": sum(len(one.comparisons) for one in rows),
-        }
-    )
+    return cursor.model_copy(update=found)
+
+
+def head_of(reader: Reader, session: str) -> Head | None:
+    """Where the main run of the session stands; None before its first stage has ended."""
+    return _head(reader.main_run(session), reader.decisions(session))
 
 
 def _facts(session: str, rows: RoundRows, screen_seeds: int) -> RoundFacts:
@@ -146,6 +165,50 @@ def _tried(rows: Sequence[RoundRows], facts: Mapping[int, RoundFacts]) -> list[T
             failed = {each.id: each for earlier in rows for each in earlier.comparisons}[decision.comparison_id or ""]
             tried = with_fate(tried, failed.round, promoted[failed.round], "rolled back", failed.result["reason"])
     return tried
+
+
+def _head(moves: Sequence[MainRunRow], decisions: Sequence[DecisionRow]) -> Head | None:
+    if not moves:
+        return None
+    return _at(moves[-1].segment, decisions[-1].shaping_to if decisions else ShapingConfig.none())
+
+
+def _at(segment: SegmentRow, shaping: ShapingConfig | dict[str, Any]) -> Head:
+    return Head.model_validate({"segment": segment.id, "env_steps": segment.end_env_steps, "shaping": shaping})
+
+
+def _before(moves: Sequence[MainRunRow], promotion: DecisionRow) -> Head:
+    """Where HEAD was before a promotion."""
+    return _at({move.segment.id: move.segment for move in moves}[promotion.segment_from], promotion.shaping_from)
+
+
+def _probation(moves: Sequence[MainRunRow], decisions: Sequence[DecisionRow]) -> Probation | None:
+    """The last promotion, until the stage that follows it has ended: then it is judged, or left."""
+    last = decisions[-1] if decisions else None
+    if last is None or last.action != "promote" or any((m.reason, m.round) == ("stage", last.round) for m in moves):
+        return None
+    return Probation(round=last.round, candidate=_decision(last).promoted, parent=_before(moves, last))
+
+
+def _regression(
+    rows: Sequence[RoundRows], moves: Sequence[MainRunRow], decisions: Sequence[DecisionRow], number: int
+) -> Regression | None:
+    """What round ``number``, the last, is to undo: a promotion judged since the round before, and not held."""
+    since = max((each.event_seq for each in decisions if each.round != number), default=0)
+    judged = [
+        each for one in rows for each in one.comparisons if each.purpose == "probation" and each.event_seq > since
+    ]
+    if not judged or judged[-1].result["outcome"] == "held":
+        return None
+    failed, promotions = judged[-1], {each.round: each for each in decisions}
+    promotion = promotions[failed.round]
+    return Regression(
+        round=failed.round,
+        candidate=_decision(promotion).promoted,
+        parent=_before(moves, promotion),
+        comparison=_name(failed.id),
+        reason=failed.result["reason"],
+    )
 
 
 @overload

@@ -175,7 +175,7 @@ class Round(RoundFacts):
     stage: str
     why_now: Trigger | None = None
     """None in a round that an earlier version opened."""
-    regression: Regression | None = None
+    regression: InRows[Regression | None] = None
     evidence_summary: str | None = None
     """The last trajectory summary of the main run that the Critic read, as JSON text."""
     speculated: list[str] | None = None
@@ -209,12 +209,12 @@ class SessionState(BaseModel):
     """The step whose thought is written already, while that step lasts."""
     agent_state: dict[str, Any] | None = None
     """autogen's saved state of the agent in the current phase."""
-    head: Head | None = None
+    head: InRows[Head | None] = None
     round: Round | None = None
-    probation: Probation | None = None
+    probation: InRows[Probation | None] = None
     tried: InRows[list[Tried]] = []
     history: InRows[list[HistoryRow]] = []
-    before: Head | None = None
+    before: InRows[Head | None] = None
     """HEAD at the first deliberation: what the final report compares with."""
     twin: Head | None = None
     """How far the sparse twin is trained."""

@@ -173,7 +173,7 @@ def story(ledger: Path, session: str = "latest") -> dict[str, Any]:
             "segments": every("segments", "id, parent, shaping, seed, env_steps, status, reason, reused", "id"),
             "env_steps": (costs.env_steps_main, costs.env_steps_branches, costs.env_steps_twin),
             "counts": counts,
-            "head": reader.cursor(identity)["head"],
+            "head": state_of(reader, identity).head,
             "tried": state_of(reader, identity).tried,
         }
 

@@ -14,6 +14,7 @@ from learning_signal.marl.gate.statistics import interval
 from learning_signal.marl.segments.version import code_version, training_version
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools.base import CannotGoOn
+from learning_signal.tools.recall import head_of
 from learning_signal.tools.state import Head
 from learning_signal.tools.study.aggregates import LEVEL, interquartile_mean, interval_of, probability_of_improvement
 from learning_signal.tools.study.cell import CellResult, Point
@@ -43,8 +44,8 @@ def session_so_far(ledger: Path, session: str) -> SessionSoFar:
     back. The position of a point is what had been trained when HEAD got there.
     """
     with Reader.open(ledger) as reader:
-        cursor = reader.cursor(session)
-        if cursor is None or cursor["head"] is None:
+        head = head_of(reader, session)
+        if head is None:
             raise CannotGoOn(f"Session {session} ended before its first stage did: see its log, and start again.")
         segments = reader.segments(session)
         used = [each for each in segments.values() if each.status != "pending"]
@@ -60,7 +61,7 @@ def session_so_far(ledger: Path, session: str) -> SessionSoFar:
         env_steps = trained_by(reader, session)
     return SessionSoFar(
         env_steps=env_steps,
-        head=Head.model_validate(cursor["head"]),
+        head=head,
         curve=tuple(curve),
         promotions=actions.count("promote"),
         rollbacks=actions.count("roll_back"),

@@ -8,10 +8,10 @@ import pytest
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
 from learning_signal.marl.gate.recompute import recompute
-from learning_signal.marl.shaping import Potential, ShapingConfig
+from learning_signal.marl.shaping import Potential
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools.plan.settings import session_rules
-from tests.support.session_helpers import RUN, tiny_settings
+from tests.support.session_helpers import RUN, state_of, tiny_settings
 from tests.support.session_helpers import run_inline as run
 
 TASKS = ("Foraging-8x8-2p-2f-coop-v3", "pursuit", "rware-tiny-2ag-easy-v2")
@@ -31,7 +31,7 @@ def test_a_session_promotes_a_potential_that_rises_to_0_at_its_good_end(task, tm
     assert outcome.status == "done" and len(outcome.promoted) == 1
     with Reader.open(settings.ledger) as reader:
         assert verify(reader, recompute, session_rules) == []
-        shaping = ShapingConfig.model_validate(reader.cursor(reader.session_id("latest"))["head"]["shaping"])
+        shaping = state_of(reader).head.shaping
     best, middle, worst = (
         {
             feature.name: np.full(1 if feature.scope == "team" else (1, spec.agents), value, np.float64)

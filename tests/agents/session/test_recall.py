@@ -24,26 +24,39 @@ from tests.support.killed_session import outermost
 from tests.support.ledger_helpers import tamper
 from tests.support.session_helpers import Recorder, resume_inline, run_inline, state_of, tiny_settings
 
-TABLES = ("diagnoses", "proposals", "branches", "branch_segments", "comparisons", "verdicts", "decisions")
-OF_ALL_ROUNDS = ("tried", "history", "branches", "comparisons")
-OF_A_ROUND = ("diagnosis", "diagnosis_id", "proposals", "branches", "screens", "confirmations", "verdicts", "decision")
-SESSIONS: dict[str, tuple[str, dict[str, Any]]] = {
-    "a promotion that is rolled back": ("regresses", {"rounds": 3}),
+TABLES = ("diagnoses", "proposals", "branches", "branch_segments", "comparisons", "verdicts", "decisions", "main_run")
+OF_ALL_ROUNDS = ("head", "before", "probation", "tried", "history", "branches", "comparisons")
+OF_A_ROUND = (
+    "regression",
+    "diagnosis",
+    "diagnosis_id",
+    "proposals",
+    "branches",
+    "screens",
+    "confirmations",
+    "verdicts",
+    "decision",
+)
+SESSIONS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
+    "a promotion that is rolled back": ("regresses", {"rounds": 3}, set()),
     "refinements in vain, without a Critic": (
         "nothing helps",
         {"rounds": 2, "deliberation": DeliberationSettings(candidates=2, refinements=1, critic=False)},
+        {"diagnosis", "probation", "regression"},
     ),
-    "candidates that all fail": ("candidates diverge", {"rounds": 2}),
-    "a screen with rungs": (
+    "candidates that all fail": ("candidates diverge", {"rounds": 2}, {"confirmations", "probation", "regression"}),
+    "screens with rungs, and a promotion that holds": (
         "",
         {
+            "rounds": 2,
             "gate": GateSettings(screen_halvings=1),
             "branch_steps": 800,
             "deliberation": DeliberationSettings(candidates=4, refinements=0),
         },
+        {"regression"},
     ),
 }
-"""What happens in a session: the world it trains in, and its settings."""
+"""What happens in a session: the world it trains in, its settings, and the facts that it never has."""
 
 
 def facts(state: SessionState) -> list[str]:
@@ -84,12 +97,11 @@ class _Watch:
 
 @pytest.mark.parametrize("name", SESSIONS)
 def test_after_every_commit_the_rows_give_back_what_is_in_memory(tmp_path, monkeypatch, name):
-    world, changes = SESSIONS[name]
+    world, changes, absent = SESSIONS[name]
     monkeypatch.setenv("SYNTHETIC_WORLD", world)
     watch = _Watch(monkeypatch)
     assert run_inline(tiny_settings(tmp_path, trigger=TriggerSettings(every=1), **changes)).status == "done"
     assert watch.commits["step"] > 8 and watch.commits["tool call ok"] > 8 and watch.commits["stage"] > 0
-    absent = {"diagnosis"} if "without a Critic" in name else {"confirmations"} if "all fail" in name else set()
     assert {*OF_A_ROUND, *OF_ALL_ROUNDS} - set(watch.seen) == absent
 
 

@@ -15,7 +15,7 @@ from learning_signal.marl.segments.segment import SegmentStore
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.context import HumanAnswer
 from learning_signal.tools.plan.settings import session_rules
-from tests.support.session_helpers import RUN, Recorder, story, tiny_settings
+from tests.support.session_helpers import RUN, Recorder, state_of, story, tiny_settings
 from tests.support.session_helpers import run_inline as run
 from tests.support.synthetic_training import STAGE_STEPS
 
@@ -62,7 +62,7 @@ def test_with_rules_and_real_training_from_end_to_end(tmp_path):
         assert costs.env_steps_main + costs.env_steps_branches == sum(each.env_steps for each in segments.values())
         assert costs.env_steps_main == sum(each.env_steps for each in reader.lineage())
         assert costs.tokens_in > 0 and costs.cost_usd == 0  # rules are free
-        cursor = reader.cursor()
+        in_force = state_of(reader).head.shaping
     assert outcome.after["env_steps"] == head.end_env_steps
     assert outcome.after["total_env_steps"] == costs.env_steps_main + costs.env_steps_branches
     assert len(outcome.promoted) + len(outcome.rejected) == 2
@@ -70,7 +70,7 @@ def test_with_rules_and_real_training_from_end_to_end(tmp_path):
     with open(outcome.final_policy, "rb") as policy:
         assert policy.read() == store.checkpoint_path(head.id).read_bytes()
     with open(outcome.final_shaping, encoding="utf-8") as shaping:
-        assert ShapingConfig.from_toml(shaping.read()) == ShapingConfig.model_validate(cursor["head"]["shaping"])
+        assert ShapingConfig.from_toml(shaping.read()) == in_force
     assert json.loads(json.dumps(outcome.to_dict()))["session_id"] == outcome.session_id
     assert observer.stages[-1]["phase"] == "done"
     assert observer.progressed and all(0 < done <= total for _, _, _, done, total, _ in observer.progressed)
@@ -93,7 +93,7 @@ def test_the_same_seed_decides_the_same_and_another_seed_does_not(tmp_path):
         stories.append(story(settings.ledger))
     first, second, other = stories
     assert first == second
-    assert first["head"]["segment"] != other["head"]["segment"]
+    assert first["head"].segment != other["head"].segment
 
 
 def test_over_the_same_store_nothing_is_computed_twice(tmp_path):
