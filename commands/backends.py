@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from learning_signal.viewer.cli.options import AsJson
-from learning_signal.viewer.cli.terminal import err, log_to, out, show_json
+from learning_signal.viewer.cli.terminal import err, log_to, out, plain_data, show_json
 
 
 def backends(
@@ -18,7 +18,6 @@ def backends(
     """List the LLM backends, what each needs, and whether it is there; --check tries one."""
     from learning_signal.agents.model.backends import backend_table
     from learning_signal.viewer.reports.catalogue import render_backends, render_check
-    from learning_signal.viewer.reports.log import plain_data
 
     if check is not None:
         import asyncio

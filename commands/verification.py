@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from learning_signal.viewer.cli.options import LEDGER, AsJson, Ledger
-from learning_signal.viewer.cli.terminal import err, log_to, out, show_json
+from learning_signal.viewer.cli.terminal import err, log_to, out, plain_data, show_json
 
 
 def log_verify(ledger: Ledger = LEDGER, as_json: AsJson = False) -> int:
@@ -12,7 +12,7 @@ def log_verify(ledger: Ledger = LEDGER, as_json: AsJson = False) -> int:
     from learning_signal.ledger.read.verify import verify
     from learning_signal.marl.gate.recompute import recompute
     from learning_signal.tools.plan.settings import session_rules
-    from learning_signal.viewer.reports.log import plain_data, render_findings
+    from learning_signal.viewer.reports.log import render_findings
 
     log_to(err)
     with Reader.open(ledger) as reader:

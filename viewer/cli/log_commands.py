@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from learning_signal.viewer.cli.options import LEDGER, AsJson, ByAgent, ByKind, ByRound, Ledger, Session, whole
-from learning_signal.viewer.cli.terminal import err, log_to, out, show_json
+from learning_signal.viewer.cli.terminal import err, log_to, out, plain_data, show_json
 
 if TYPE_CHECKING:
     from learning_signal.ledger.read.records import EventRow
@@ -22,7 +22,7 @@ def log_list(
 ) -> int:
     """List the sessions of a log, newest first."""
     from learning_signal.ledger.read.reader import Reader
-    from learning_signal.viewer.reports.log import plain_data, render_sessions
+    from learning_signal.viewer.reports.log import render_sessions
 
     with Reader.open(ledger) as reader:
         rows, strange = reader.sessions(limit=limit), reader.strange_sessions()
@@ -56,7 +56,7 @@ def log_show(
 ) -> int:
     """Show what happened in a session, one line per event."""
     from learning_signal.ledger.read.reader import Reader
-    from learning_signal.viewer.reports.log import plain_data, render_events
+    from learning_signal.viewer.reports.log import render_events
 
     with Reader.open(ledger) as reader:
         row = reader.session(session)
@@ -95,7 +95,7 @@ def log_search(
     """Search the messages, arguments and results of all sessions."""
     from learning_signal.ledger.read.reader import Reader
     from learning_signal.ledger.read.search import search
-    from learning_signal.viewer.reports.log import plain_data, render_hits
+    from learning_signal.viewer.reports.log import render_hits
 
     with Reader.open(ledger) as reader:
         chosen = reader.session(session).id if session else None
@@ -118,7 +118,6 @@ def log_plot(
 ) -> int:
     """Draw a session as SVG: sparse return over total env steps, with its rounds and decisions."""
     from learning_signal.ledger.read.reader import Reader
-    from learning_signal.viewer.reports.log import plain_data
     from learning_signal.viewer.reports.session_curve import session_curve
     from learning_signal.viewer.reports.session_plot import draw
 
@@ -143,7 +142,6 @@ def explain(
     from learning_signal.ledger.read.explain import explain as chain_of
     from learning_signal.ledger.read.reader import Reader
     from learning_signal.viewer.reports.explain import render_decision
-    from learning_signal.viewer.reports.log import plain_data
 
     with Reader.open(ledger) as reader:
         chain = chain_of(reader, decision)

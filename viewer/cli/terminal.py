@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -61,6 +62,15 @@ def show_json(data: Any) -> int:
     written = json.dumps(data, indent=2, default=str, allow_nan=False)  # ASCII: control characters are escaped
     out.print(written.replace("\x7f", "\\u007f"), markup=False, soft_wrap=True)
     return 0
+
+
+def plain_data(record: Any) -> Any:
+    """Records (or lists of them) as plain data for JSON."""
+    if dataclasses.is_dataclass(record) and not isinstance(record, type):
+        return dataclasses.asdict(record)
+    if isinstance(record, list | tuple):
+        return [plain_data(each) for each in record]
+    return record
 
 
 def log_to(shown: Console, verbose: bool = False) -> None:

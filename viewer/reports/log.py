@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -35,15 +33,6 @@ TRAINING = "training"
 """The kind of a session that has one shaping and no agents: there is nothing to decide."""
 TESTED = "paired"
 """The gate's mode that tests before it promotes; the others are controls of a study."""
-
-
-def plain_data(record: Any) -> Any:
-    """Records (or lists of them) as plain data for JSON."""
-    if dataclasses.is_dataclass(record) and not isinstance(record, type):
-        return dataclasses.asdict(record)
-    if isinstance(record, list | tuple):
-        return [plain_data(each) for each in record]
-    return record
 
 
 def render_sessions(rows: Sequence[SessionRow]) -> RenderableType:
