@@ -35,7 +35,7 @@ from learning_signal.ledger.write.writer import Ledger
 from learning_signal.tools.plan.settings import DeliberationSettings
 from learning_signal.tools.plan.sources import KEY_VARIABLES, gather
 from tests.support.scripted_server import Reply, call, error, serving, text
-from tests.support.session_helpers import Recorder, resume, tiny_settings
+from tests.support.session_helpers import Recorder, resume_inline, tiny_settings
 from tests.support.synthetic_training import InlinePool
 
 KEY = "sk-canary/0123456789abcdef"
@@ -217,13 +217,12 @@ def test_a_redirect_to_nowhere_is_one_clean_sentence(location):
 
 
 def test_a_session_pauses_at_a_redirect_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(learning_signal.agents.session.running, "open_executor", InlinePool)
     monkeypatch.setenv("X_API_KEY", KEY)
 
     async def main():
         async with redirecting(307) as (first, other):
             settings = with_critic(tiny_settings(tmp_path), f"openai-api/x@{first.address}")
-            outcome = await run_session(settings, observer=Recorder())
+            outcome = await run_session(settings, observer=Recorder(), executor=InlinePool(settings.store))
             return outcome, len(first.requests), len(other.requests)
 
     outcome, sent, followed = asyncio.run(main())
@@ -311,7 +310,6 @@ def echoing(key: str) -> list[Reply]:
 
 def left_behind(tmp_path: Path, monkeypatch, key: str) -> tuple[str, bytes]:
     """How a session with such a server ends, and every byte that it wrote or said."""
-    monkeypatch.setattr(learning_signal.agents.session.running, "open_executor", InlinePool)
     monkeypatch.setenv("X_API_KEY", key)
     said = io.StringIO()
     sink = logger.add(said, level="TRACE", diagnose=False)
@@ -322,7 +320,7 @@ def left_behind(tmp_path: Path, monkeypatch, key: str) -> tuple[str, bytes]:
             settings = with_critic(settings, f"openai-api/x@{server.address}?attempts=2")
             watcher = Recorder()
             try:
-                outcome = await run_session(settings, observer=watcher)
+                outcome = await run_session(settings, observer=watcher, executor=InlinePool(settings.store))
             except SpecError as refusal:
                 said.write(str(refusal))
                 return "refused"
@@ -358,13 +356,12 @@ def test_a_key_the_ledger_does_not_know_is_found_in_what_is_left(tmp_path, monke
 
 def test_a_resumed_session_goes_on_with_the_texts_it_had(tmp_path, monkeypatch):
     """What was taken out of the cursor is taken out for good: the resume reads one text, whatever was said."""
-    monkeypatch.setattr(learning_signal.agents.session.running, "open_executor", InlinePool)
     key = "CANRY7qX9wZ3vK5m"
     status, _ = left_behind(tmp_path, monkeypatch, key)
     with Reader.open(tmp_path / "ledger.db") as reader:
         state = json.dumps(reader.cursor())
     assert status == "paused" and "[redacted]" in state and key not in state
-    assert resume(tiny_settings(tmp_path), agents={"critic": "rules"}).status == "done"
+    assert resume_inline(tiny_settings(tmp_path), agents={"critic": "rules"}).status == "done"
 
 
 def test_the_write_ahead_log_is_empty_once_the_writer_is_closed(tmp_path):

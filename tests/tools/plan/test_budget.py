@@ -23,7 +23,7 @@ from learning_signal.tools.plan.suitability import Unsuitable
 from learning_signal.viewer.cli.terminal import BAD_INPUT
 from learning_signal.viewer.reports.next_steps import after_session
 from learning_signal.viewer.text import limit_text
-from tests.support.session_helpers import Recorder, resume, run, story, tiny_settings
+from tests.support.session_helpers import Recorder, resume_inline, run_inline, story, tiny_settings
 from tests.support.synthetic_training import STAGE_STEPS, InlinePool
 
 SPENT = {"env_steps": 900, "tokens": 50, "time": 10.0, "usd": 1.0}
@@ -31,6 +31,7 @@ SPENT = {"env_steps": 900, "tokens": 50, "time": 10.0, "usd": 1.0}
 
 @pytest.fixture
 def synthetic(monkeypatch):
+    """Commands open the pool of their sessions themselves."""
     monkeypatch.setattr(learning_signal.agents.session.running, "open_executor", InlinePool)
 
 
@@ -188,12 +189,12 @@ def test_a_limit_stops_only_what_uses_it():
 # sessions -----------------------------------------------------------------------------------------
 
 
-def test_a_session_pauses_before_the_round_that_does_not_fit_and_goes_on_with_more(synthetic, tmp_path):
+def test_a_session_pauses_before_the_round_that_does_not_fit_and_goes_on_with_more(tmp_path):
     whole = tiny_settings(tmp_path / "whole")
-    run(whole)
+    run_inline(whole)
     price = round_cost(whole, make_task("spread", 1).spec).first
     settings = tiny_settings(tmp_path / "cut", budget=Budget(env_steps=STAGE_STEPS + price - 1))
-    outcome = run(settings)
+    outcome = run_inline(settings)
     assert outcome.status == "paused"
     assert f"{STAGE_STEPS} env steps spent, round 1 needs" in outcome.stop_reason
     command = f"learning-signal resume {outcome.session_id} --ledger {settings.ledger} --budget env-steps="
@@ -203,14 +204,14 @@ def test_a_session_pauses_before_the_round_that_does_not_fit_and_goes_on_with_mo
     assert outcome.budget == {"env_steps": {"spent": STAGE_STEPS, "limit": STAGE_STEPS + price - 1}}
     assert outcome.costs["llm_calls"] == 0, "nobody talks about what cannot be tested"
     with pytest.raises(BudgetError, match=f"expected more than the {STAGE_STEPS} env steps that are spent already"):
-        resume(settings, budget={"env_steps": STAGE_STEPS - 1})
-    again = resume(settings)
+        resume_inline(settings, budget={"env_steps": STAGE_STEPS - 1})
+    again = resume_inline(settings)
     assert again.status == "paused", "the limit stays without --budget"
     more = parse_budget(outcome.stop_reason.rpartition("--budget ")[2])
-    paused = resume(settings, budget=more)
+    paused = resume_inline(settings, budget=more)
     assert paused.status == "paused" and "the next stage needs" in paused.stop_reason
     assert paused.budget["env_steps"]["spent"] <= more["env_steps"]
-    assert resume(settings, budget={"env_steps": 10**6}).status == "done"
+    assert resume_inline(settings, budget={"env_steps": 10**6}).status == "done"
     assert story(settings.ledger) == story(whole.ledger)
     with Reader.open(settings.ledger) as reader:
         assert reader.session().budget == {"env_steps": 10**6}
@@ -219,8 +220,8 @@ def test_a_session_pauses_before_the_round_that_does_not_fit_and_goes_on_with_mo
 
 
 @pytest.mark.parametrize(("limit", "twin"), [(2_700, False), (6_300, False), (8_500, False), (17_000, True)])
-def test_env_steps_are_never_passed(synthetic, tmp_path, limit, twin):
-    outcome = run(tiny_settings(tmp_path, twin=twin, budget=Budget(env_steps=limit)))
+def test_env_steps_are_never_passed(tmp_path, limit, twin):
+    outcome = run_inline(tiny_settings(tmp_path, twin=twin, budget=Budget(env_steps=limit)))
     costs = outcome.costs
     assert costs["env_steps_main"] + costs["env_steps_branches"] + costs["env_steps_twin"] <= limit
 
@@ -241,9 +242,9 @@ def test_the_command_line_pauses_says_how_to_go_on_and_goes_on(synthetic, tmp_pa
     assert "of 5,000,000" in capsys.readouterr().out
 
 
-def test_tokens_are_passed_by_one_reply_at_most(synthetic, tmp_path):
+def test_tokens_are_passed_by_one_reply_at_most(tmp_path):
     limit = 20_000
-    outcome = run(tiny_settings(tmp_path, budget=Budget(tokens=limit)))
+    outcome = run_inline(tiny_settings(tmp_path, budget=Budget(tokens=limit)))
     assert outcome.status == "paused" and "tokens spent, the next call of the" in outcome.stop_reason
     with Reader.open(tmp_path / "ledger.db") as reader:
         calls = reader.rows("SELECT tokens_in, tokens_out FROM llm_calls ORDER BY id")
@@ -251,11 +252,11 @@ def test_tokens_are_passed_by_one_reply_at_most(synthetic, tmp_path):
     assert more["tokens"] > 1.5 * limit, "not just the call it stopped before"
     before = sum(each["tokens_in"] + each["tokens_out"] for each in calls[:-1])
     assert before + calls[-1]["tokens_in"] <= limit
-    assert resume(tiny_settings(tmp_path), budget={"tokens": 10**6}).status == "done"
+    assert resume_inline(tiny_settings(tmp_path), budget={"tokens": 10**6}).status == "done"
 
 
-def test_time_stops_a_session(synthetic, tmp_path):
-    outcome = run(tiny_settings(tmp_path, budget=Budget(time=1e-6)))
+def test_time_stops_a_session(tmp_path):
+    outcome = run_inline(tiny_settings(tmp_path, budget=Budget(time=1e-6)))
     assert outcome.status == "paused" and "--budget time=1m" in outcome.stop_reason
     assert outcome.costs["env_steps_main"] == 0
 
@@ -275,7 +276,7 @@ def test_a_budget_in_usd_needs_every_price(monkeypatch, tmp_path):
     settings = settings.model_copy(update={"agents": settings.agents | {"critic": "ollama/qwen3:8b"}})
     refuse_unpriced(settings, Budget(tokens=5))
     with pytest.raises(SpecError, match=r"the price of ollama/qwen3:8b \(critic\) is not known: add a table \[prices"):
-        run(settings.model_copy(update={"budget": Budget(usd=1.0)}))
+        run_inline(settings.model_copy(update={"budget": Budget(usd=1.0)}))
     assert not settings.ledger.exists()
     free = settings.model_copy(update={"prices": {"ollama/qwen3:8b": Price(input=0.0, output=0.0)}})
     refuse_unpriced(free, Budget(usd=1.0))
@@ -285,7 +286,7 @@ def test_a_resume_reads_the_prices_of_a_file_and_keeps_them(synthetic, tmp_path,
     """A backend that is not embedded takes over in a session whose budget limits USD."""
     control = SessionControl()
     pause = Recorder(lambda row: row["kind"] == "stage" and control.request_pause())
-    paused = run(tiny_settings(tmp_path, budget=Budget(usd=1.0)), pause, control)
+    paused = run_inline(tiny_settings(tmp_path, budget=Budget(usd=1.0)), pause, control)
     assert paused.status == "paused"
     takes_over = ["resume", "latest", "--ledger", str(tmp_path / "ledger.db"), "--plain"]
     assert command.run([*takes_over, "--agent", "critic=ollama/x"]) == BAD_INPUT
@@ -300,30 +301,31 @@ def test_a_resume_reads_the_prices_of_a_file_and_keeps_them(synthetic, tmp_path,
     file.write_text('[prices."ollama/x"]\ninput = 1\noutput = 2\n[budget]\nusd = 1e-9\n')
     assert prices_of(file) == {"ollama/x": Price(input=1.0, output=2.0)}
     control.request_pause()  # at once: what was accepted is kept, and nobody is called
-    kept = resume(tiny_settings(tmp_path), agents={"critic": "ollama/x"}, prices=prices_of(file), control=control)
+    said = {"agents": {"critic": "ollama/x"}, "prices": prices_of(file)}
+    kept = resume_inline(tiny_settings(tmp_path), **said, control=control)
     assert kept.status == "paused"
-    assert resume(tiny_settings(tmp_path), control=control).status == "paused", "the next one needs no file"
+    assert resume_inline(tiny_settings(tmp_path), control=control).status == "paused", "the next one needs no file"
     with Reader.open(tmp_path / "ledger.db") as reader:
         assert reader.cursor(kept.session_id)["prices"] == {"ollama/x": {"input": 1.0, "output": 2.0}}
         assert reader.session().budget == {"usd": 1.0}, "nothing else of the file was read"
 
 
-def test_costs_are_recorded_by_the_table_and_stop_the_session(synthetic, tmp_path, monkeypatch):
+def test_costs_are_recorded_by_the_table_and_stop_the_session(tmp_path, monkeypatch):
     """The rules stand in for a model that costs 1 USD per 1,000 tokens sent."""
     monkeypatch.setattr("learning_signal.agents.roles.price_of", lambda spec, prices: Price(input=1000.0, output=0.0))
-    outcome = run(tiny_settings(tmp_path, budget=Budget(usd=5.0)))
+    outcome = run_inline(tiny_settings(tmp_path, budget=Budget(usd=5.0)))
     assert outcome.status == "paused" and "USD spent, the next call of the" in outcome.stop_reason
     with Reader.open(tmp_path / "ledger.db") as reader:
         costs = reader.costs()
     assert costs.cost_usd == pytest.approx(costs.tokens_in / 1000) and 0 < costs.cost_usd <= 5
 
 
-def test_a_call_of_unknown_price_hides_no_known_one(synthetic, tmp_path, monkeypatch):
+def test_a_call_of_unknown_price_hides_no_known_one(tmp_path, monkeypatch):
     """The first call has no price, as before a resume with another backend; the rest must not be free for ever."""
     first = iter([None])
     monkeypatch.setattr(Price, "of", lambda self, sent, received: next(first, sent / 1000) if received else sent / 1000)
     monkeypatch.setattr("learning_signal.agents.roles.price_of", lambda spec, table: Price(input=1.0, output=0.0))
-    outcome = run(tiny_settings(tmp_path, budget=Budget(tokens=10**6)))
+    outcome = run_inline(tiny_settings(tmp_path, budget=Budget(tokens=10**6)))
     assert outcome.status == "done" and outcome.costs["cost_usd"] is None
     with Reader.open(tmp_path / "ledger.db") as reader:
         known = sum(agent.known_usd for agent in reader.costs().agents.values())
@@ -334,7 +336,7 @@ def test_a_call_of_unknown_price_hides_no_known_one(synthetic, tmp_path, monkeyp
 # lost training ------------------------------------------------------------------------------------
 
 
-def test_env_steps_lost_with_the_main_run_are_counted(synthetic, tmp_path, monkeypatch):
+def test_env_steps_lost_with_the_main_run_are_counted(tmp_path, monkeypatch):
     from learning_signal.marl.errors import SegmentFailed
 
     submit = InlinePool.submit
@@ -350,9 +352,9 @@ def test_env_steps_lost_with_the_main_run_are_counted(synthetic, tmp_path, monke
     monkeypatch.setattr(InlinePool, "deaths", 1, raising=False)
     monkeypatch.setattr(InlinePool, "submit", dying)
     settings = tiny_settings(tmp_path)
-    assert run(settings).status == "failed"
+    assert run_inline(settings).status == "failed"
     monkeypatch.setattr(InlinePool, "deaths", 0)
-    outcome = resume(settings)
+    outcome = resume_inline(settings)
     with Reader.open(settings.ledger) as reader:
         line = sum(each.env_steps for each in reader.lineage())
     assert outcome.status == "done" and outcome.costs["env_steps_main"] == line + 150

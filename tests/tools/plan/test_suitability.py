@@ -6,14 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-import learning_signal.agents.session.running
 from learning_signal.agents.session.plan import plan
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools.plan.settings import SessionSettings
 from learning_signal.tools.plan.suitability import Unsuitable, refuse_unsuitable, remarks
-from tests.support.session_helpers import Recorder, run, tiny_settings
-from tests.support.synthetic_training import InlinePool
+from tests.support.session_helpers import Recorder, run_inline, tiny_settings
 
 SPREAD = make_task("spread", 1).spec
 
@@ -38,12 +36,11 @@ def test_a_rollout_shorter_than_an_episode_is_refused_before_it_is_trained():
         refuse_unsuitable(settings, SPREAD)
 
 
-def test_nothing_is_written_for_a_refused_session(tmp_path, monkeypatch):
-    monkeypatch.setattr(learning_signal.agents.session.running, "open_executor", InlinePool)
+def test_nothing_is_written_for_a_refused_session(tmp_path):
     settings = tiny_settings(tmp_path)
     learner = settings.run.learner.model_copy(update={"rollout_steps": 1})
     settings = settings.model_copy(update={"run": settings.run.model_copy(update={"learner": learner})})
-    for attempt in (lambda: run(settings), lambda: plan(settings)):
+    for attempt in (lambda: run_inline(settings), lambda: plan(settings)):
         with pytest.raises(Unsuitable):
             attempt()
     assert not settings.ledger.exists()
@@ -58,13 +55,12 @@ def test_what_limits_a_session_is_said():
     assert remarks(SessionSettings(), replace(SPREAD, features=(*blind.features[1:], SPREAD.features[0]))) == []
 
 
-def test_a_screen_of_hardly_any_updates_is_said_at_the_start_and_in_the_plan(tmp_path, monkeypatch):
-    monkeypatch.setattr(learning_signal.agents.session.running, "open_executor", InlinePool)
+def test_a_screen_of_hardly_any_updates_is_said_at_the_start_and_in_the_plan(tmp_path):
     settings = tiny_settings(tmp_path)  # rollouts of 200 env steps, screens of half of 400
     found = "A screening branch is 200 env steps, only one update of 200 env steps"
     assert found in plan(settings)["remarks"][0]["remark"]
     observer = Recorder()
-    run(settings, observer)
+    run_inline(settings, observer)
     with Reader.open(settings.ledger) as reader:
         assert any(found in event.title for event in reader.events(kind="session"))
     assert any(found in row["title"] for row in observer.events)

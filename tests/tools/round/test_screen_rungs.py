@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-import learning_signal.agents.session.running
 from learning_signal.agents.session.session import run_session
 from learning_signal.ledger.read.explain import explain
 from learning_signal.ledger.read.reader import Reader
@@ -213,8 +212,7 @@ def test_rungs_that_would_train_nothing_are_refused():
         ({"mode": "single run", "screen_seeds": 1, "confirm_seeds": 1, "screen_fraction": 1.0}, "nothing was tested"),
     ],
 )
-def test_a_whole_session_under_each_gate_is_verified_and_explained(tmp_path, monkeypatch, gate, words):
-    monkeypatch.setattr(learning_signal.agents.session.running, "open_executor", InlinePool)
+def test_a_whole_session_under_each_gate_is_verified_and_explained(tmp_path, gate, words):
     settings = tiny_settings(tmp_path)
     settings = settings.model_copy(
         update={
@@ -224,7 +222,9 @@ def test_a_whole_session_under_each_gate_is_verified_and_explained(tmp_path, mon
             "deliberation": settings.deliberation.model_copy(update={"candidates": 4}),
         }
     )
-    outcome = asyncio.run(run_session(settings, observer=Recorder(), judge=settings.gate.judge))
+    outcome = asyncio.run(
+        run_session(settings, observer=Recorder(), judge=settings.gate.judge, executor=InlinePool(settings.store))
+    )
     assert outcome.status == "done"
     with Reader.open(settings.ledger) as reader:
         assert verify(reader, recompute, session_rules) == []

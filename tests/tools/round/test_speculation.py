@@ -7,7 +7,6 @@ from concurrent.futures import Future
 
 import pytest
 
-import learning_signal.agents.session.running
 from learning_signal.agents.session.observer import SessionControl
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
@@ -19,7 +18,7 @@ from learning_signal.tools.round.speculation import settle
 from learning_signal.tools.round.spending import spent_so_far
 from learning_signal.tools.trainer import Trainer
 from tests.support.scripted_session import ScriptedSession
-from tests.support.session_helpers import Recorder, resume, run, story, tiny_settings
+from tests.support.session_helpers import Recorder, resume, resume_inline, run, run_inline, story, tiny_settings
 from tests.support.synthetic_training import STAGE_STEPS, InlinePool
 from tests.support.trainer_double import by_arm
 
@@ -53,21 +52,19 @@ class _WaitingPool(InlinePool):
 
 
 @pytest.fixture
-def pools(monkeypatch):
-    """The pools that sessions open."""
-    opened = []
+def pools():
+    """The pools that `waiting` has opened."""
+    return []
 
-    def open_pool(*given, **named):
-        opened.append(_WaitingPool(*given, **named))
-        return opened[-1]
 
-    monkeypatch.setattr(learning_signal.agents.session.running, "open_executor", open_pool)
+def waiting(pools):
+    """Opens one more of them over a store."""
+
+    def opened(store):
+        pools.append(_WaitingPool(store))
+        return pools[-1]
+
     return opened
-
-
-@pytest.fixture
-def inline(monkeypatch):
-    monkeypatch.setattr(learning_signal.agents.session.running, "open_executor", InlinePool)
 
 
 def events(ledger, kind: str) -> list[str]:
@@ -80,18 +77,18 @@ def rows(ledger) -> list[dict]:
         return reader.rows("SELECT id, status, env_steps, trained, reused, reason FROM segments ORDER BY id")
 
 
-def test_with_and_without_it_a_session_is_the_same(inline, tmp_path):
+def test_with_and_without_it_a_session_is_the_same(tmp_path):
     settings = [tiny_settings(tmp_path / str(yes), speculate=yes) for yes in (True, False)]
     for each in settings:
-        assert run(each).status == "done"
+        assert run_inline(each).status == "done"
     assert story(settings[0].ledger) == story(settings[1].ledger)
     assert len(events(settings[0].ledger, "speculation")) == 1
     assert events(settings[1].ledger, "speculation") == []
 
 
-def test_the_control_begins_before_anybody_speaks(inline, tmp_path):
+def test_the_control_begins_before_anybody_speaks(tmp_path):
     observer = Recorder()
-    run(tiny_settings(tmp_path), observer)
+    run_inline(tiny_settings(tmp_path), observer)
     titles = [row["title"] for row in observer.events]
     first_call = next(index for index, row in enumerate(observer.events) if row["kind"] == "llm_call")
     assert titles.index("confirm control: 400 env steps started") < first_call
@@ -99,7 +96,7 @@ def test_the_control_begins_before_anybody_speaks(inline, tmp_path):
 
 def test_what_is_asked_for_becomes_urgent_and_is_computed_once(pools, tmp_path):
     settings = tiny_settings(tmp_path)
-    assert run(settings).status == "done"
+    assert run(settings, pool=waiting(pools)).status == "done"
     assert pools[0].waiting == {} and pools[0].withdrawn == []
     assert {row["status"] for row in rows(settings.ledger)} == {"ok"}
 
@@ -108,7 +105,7 @@ def test_what_nobody_uses_is_withdrawn_and_costs_nothing(pools, tmp_path, monkey
     """No candidate can be compared, so nothing is confirmed and the control of the confirmation is not needed."""
     monkeypatch.setenv("SYNTHETIC_WORLD", "candidates diverge")
     settings = tiny_settings(tmp_path)
-    outcome = run(settings)
+    outcome = run(settings, pool=waiting(pools))
     assert outcome.status == "done" and len(pools[0].withdrawn) == settings.gate.confirm_seeds
     lost = [row for row in rows(settings.ledger) if row["id"] in pools[0].withdrawn]
     assert {(row["status"], row["trained"]) for row in lost} == {("error", 0)}
@@ -122,22 +119,22 @@ def test_what_nobody_uses_is_withdrawn_and_costs_nothing(pools, tmp_path, monkey
         assert verify(reader, recompute, session_rules) == []
 
 
-def test_what_was_computed_for_nothing_is_counted(inline, tmp_path, monkeypatch):
+def test_what_was_computed_for_nothing_is_counted(tmp_path, monkeypatch):
     monkeypatch.setenv("SYNTHETIC_WORLD", "candidates diverge")
     settings = tiny_settings(tmp_path)
-    outcome = run(settings)
+    outcome = run_inline(settings)
     gate = settings.gate
     assert outcome.costs["env_steps_branches"] == gate.screen_seeds * 200 + gate.confirm_seeds * 400
     assert "pending" not in {row["status"] for row in rows(settings.ledger)}
 
 
-def test_a_resume_begins_it_no_second_time(inline, tmp_path):
+def test_a_resume_begins_it_no_second_time(tmp_path):
     whole, cut = tiny_settings(tmp_path / "whole"), tiny_settings(tmp_path / "cut")
-    run(whole)
+    run_inline(whole)
     control = SessionControl()
     observer = Recorder(on_event=lambda row: row["kind"] == "speculation" and control.request_pause())
-    assert run(cut, observer, control).status == "paused"
-    assert resume(cut).status == "done"
+    assert run_inline(cut, observer, control).status == "paused"
+    assert resume_inline(cut).status == "done"
     assert story(cut.ledger) == story(whole.ledger)
     assert len(events(cut.ledger, "speculation")) == 1
     assert all(row["reused"] == 0 for row in rows(cut.ledger))
@@ -147,8 +144,8 @@ def test_nothing_stays_pending_when_a_round_ends_in_another_process(pools, tmp_p
     monkeypatch.setenv("SYNTHETIC_WORLD", "candidates diverge")
     settings, control = tiny_settings(tmp_path), SessionControl()
     observer = Recorder(on_event=lambda row: row["kind"] == "comparison" and control.request_pause())
-    assert run(settings, observer, control).status == "paused"
-    outcome = resume(settings)
+    assert run(settings, observer, control, pool=waiting(pools)).status == "paused"
+    outcome = resume(settings, pool=waiting(pools))
     assert outcome.status == "done" and "pending" not in {row["status"] for row in rows(settings.ledger)}
     assert outcome.costs["env_steps_branches"] == settings.gate.screen_seeds * 200
 
@@ -185,9 +182,9 @@ def test_what_an_ended_process_left_behind_does_not_weigh_on_the_budget_of_later
     assert (before, after) == (600, 600 if stored else 200)
 
 
-def test_a_single_candidate_needs_no_screen(inline, tmp_path):
+def test_a_single_candidate_needs_no_screen(tmp_path):
     settings = tiny_settings(tmp_path, deliberation=DeliberationSettings(candidates=1, refinements=0))
-    run(settings)
+    run_inline(settings)
     assert events(settings.ledger, "speculation")[0] == "the control starts early: 5 segments, 2 k env steps"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-import learning_signal.agents.session.running
 from learning_signal.agents.session.observer import SessionControl
 from learning_signal.agents.session.plan import plan
 from learning_signal.ledger.read.explain import explain
@@ -15,8 +14,7 @@ from learning_signal.tools.plan.settings import DeliberationSettings, SessionSet
 from learning_signal.tools.round.trigger import Standing, no_trigger, trigger
 from learning_signal.viewer.reports.explain import render_decision
 from learning_signal.viewer.text import clean
-from tests.support.session_helpers import Recorder, resume, run, story, tiny_settings
-from tests.support.synthetic_training import InlinePool
+from tests.support.session_helpers import Recorder, resume_inline, run_inline, story, tiny_settings
 
 SPREAD = make_task("spread", 1).spec
 
@@ -94,21 +92,16 @@ def test_the_price_of_a_round_by_hand():
 # sessions -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def synthetic(monkeypatch):
-    monkeypatch.setattr(learning_signal.agents.session.running, "open_executor", InlinePool)
-
-
 def told(ledger) -> list[str]:
     """What was said about the need of a round, in order."""
     with Reader.open(ledger) as reader:
         return [event.title for event in reader.events(kind="need")]
 
 
-def test_a_session_whose_main_run_improves_has_one_round_and_all_its_stages(synthetic, tmp_path):
+def test_a_session_whose_main_run_improves_has_one_round_and_all_its_stages(tmp_path):
     """Synthetic training gains 0.12 of progress in a shaped stage, and nothing to speak of without shaping."""
     settings = tiny_settings(tmp_path, rounds=3, stages=5)
-    outcome = run(settings)
+    outcome = run_inline(settings)
     said = told(settings.ledger)
     assert said[0].startswith("round 1: first: no round has run yet") and "a round costs" in said[0]
     assert [each[:12] for each in said[1:]] == ["no round now"] * 4
@@ -124,57 +117,57 @@ def test_a_session_whose_main_run_improves_has_one_round_and_all_its_stages(synt
     assert "Why a round now" in shown
 
 
-def test_every_stage_has_its_round_where_that_is_asked_for(synthetic, tmp_path):
+def test_every_stage_has_its_round_where_that_is_asked_for(tmp_path):
     settings = tiny_settings(tmp_path, rounds=2, trigger=TriggerSettings(every=1))
-    outcome = run(settings)
+    outcome = run_inline(settings)
     reasons = [title.split(": ")[1] for title in told(settings.ledger)]
     assert reasons == ["first", "schedule", "all 2 are used up"]
     assert outcome.status == "done"
 
 
-def test_a_run_that_stalls_has_all_its_rounds(synthetic, tmp_path, monkeypatch):
+def test_a_run_that_stalls_has_all_its_rounds(tmp_path, monkeypatch):
     monkeypatch.setenv("SYNTHETIC_WORLD", "nothing helps")
     settings = tiny_settings(tmp_path, rounds=2)
-    run(settings)
+    run_inline(settings)
     assert [title.split(": ")[1] for title in told(settings.ledger)] == ["first", "stall", "all 2 are used up"]
 
 
-def test_after_a_roll_back_the_next_stage_ends_in_a_round(synthetic, tmp_path, monkeypatch):
+def test_after_a_roll_back_the_next_stage_ends_in_a_round(tmp_path, monkeypatch):
     monkeypatch.setenv("SYNTHETIC_WORLD", "regresses")
     settings = tiny_settings(tmp_path, rounds=3)
-    run(settings)
+    run_inline(settings)
     assert [title.split(": ")[1] for title in told(settings.ledger)][:3] == ["first", "regression", "after rollback"]
 
 
-def test_a_roll_back_after_the_last_stage_ends_the_session(synthetic, tmp_path, monkeypatch):
+def test_a_roll_back_after_the_last_stage_ends_the_session(tmp_path, monkeypatch):
     monkeypatch.setenv("SYNTHETIC_WORLD", "regresses")
     settings = tiny_settings(tmp_path, rounds=3, stages=2)
-    assert run(settings).status == "done"
+    assert run_inline(settings).status == "done"
     with Reader.open(settings.ledger) as reader:
         assert [each.action for each in reader.decisions()] == ["promote", "roll_back"]
 
 
-def test_agents_are_told_why_now(synthetic, tmp_path):
+def test_agents_are_told_why_now(tmp_path):
     settings = tiny_settings(tmp_path)
-    run(settings)
+    run_inline(settings)
     with Reader.open(settings.ledger) as reader:
         messages = [reader.entry(event.seq).messages[0] for event in reader.events(kind="message")]
     briefs = [message["body"] for message in messages if message["type"] == "task"]
     assert '"why_now": {"reason": "first"' in briefs[0]
 
 
-def test_a_resumed_session_needs_the_same_rounds(synthetic, tmp_path):
+def test_a_resumed_session_needs_the_same_rounds(tmp_path):
     whole, cut = (tiny_settings(tmp_path / name, rounds=2, stages=4) for name in ("whole", "cut"))
-    run(whole)
+    run_inline(whole)
     control = SessionControl()
     for kind in ("stage", "decision"):
         observer = Recorder(on_event=lambda row, kind=kind, stop=control: row["kind"] == kind and stop.request_pause())
         if not cut.ledger.exists():
-            assert run(cut, observer, control).status == "paused"
+            assert run_inline(cut, observer, control).status == "paused"
         else:
-            assert resume(cut, observer=observer, control=control).status == "paused"
+            assert resume_inline(cut, observer=observer, control=control).status == "paused"
         control = SessionControl()
-    assert resume(cut).status == "done"
+    assert resume_inline(cut).status == "done"
     assert story(cut.ledger) == story(whole.ledger)
     assert told(cut.ledger) == told(whole.ledger)
 
