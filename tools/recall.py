@@ -61,8 +61,8 @@ def recalled(reader: Reader, session: str, cursor: SessionState, screen_seeds: i
         }
     except LookupError as error:
         raise LedgerError(
-            f"The ledger {reader.path} lacks a row that others of session {session} rest on (found no {error}): "
-            "see what 'log verify' finds; a session cannot go on without it."
+            f"The ledger {reader.path} lacks a row that others of session {session} rest on, and without it the "
+            "session cannot go on: see what 'log verify' finds."
         ) from error
     return cursor.model_copy(update=found)
 

@@ -177,7 +177,7 @@ class Round(RoundFacts):
     """None in a round that an earlier version opened."""
     regression: InRows[Regression | None] = None
     evidence_summary: str | None = None
-    """The last trajectory summary of the main run that the Critic read, as JSON text."""
+    """The last trajectory summary of the main run that the Critic read, as JSON text; a tool call's row may cut it."""
     speculated: list[str] | None = None
     """Segments of the control that were begun while the agents talked; None before that, or without it."""
     questions: int = 0
