@@ -11,9 +11,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol, get_args
 
+from learning_signal.marl.gate.sequential import design
 from learning_signal.marl.gate.statistics import MOST_PAIRS
 
-Mode = Literal["paired", "single run", "always"]
+Mode = Literal["sequential", "paired", "single run", "always"]
 Purpose = Literal["screen", "confirm"]
 Outcome = Literal["pass", "fail", "inconclusive"]
 
@@ -38,10 +39,13 @@ class Numbers(Protocol):
     @property
     def delta_progress(self) -> float: ...
     @property
+    def looks(self) -> int: ...
+    @property
     def floor(self) -> float: ...
     @property
     def single_run_margin(self) -> float: ...
     def shared_alpha(self, confirmations: int) -> float: ...
+    def level(self, spent: float, left: int) -> float: ...
 
 
 class Judge(Protocol):
@@ -71,8 +75,12 @@ class Judge(Protocol):
     def settings(self) -> Mapping[str, Any]:
         """The gate settings of a study's arm with this judge, as far as they differ from the configured ones."""
 
+    @property
+    def sequential(self) -> bool:
+        """Whether a confirmation adds branches until it is decided, on seeds that its arms do not share."""
+
     def runs(self, gate: Numbers, *, screened: bool) -> int:
-        """Full-length runs that a confirmation trains in both arms; ``screened`` says whether there was a screen."""
+        """Most full-length runs that a confirmation trains in both arms; ``screened``: whether there was a screen."""
 
     def refuse(self, gate: Numbers, confirmations: int) -> None:
         """``ValueError`` where the settings make no sense with this judge and so many confirmations."""
@@ -84,11 +92,56 @@ class Judge(Protocol):
         """
 
 
+class Sequential:
+    """The gate of a session: fresh branches of both arms until their ranks decide (``marl.gate.trial``)."""
+
+    mode: Mode = "sequential"
+    tests = holds_probation = ranks_progress = sequential = True
+    confirms_on: Purpose = "confirm"
+    settings: Mapping[str, Any] = {}
+
+    def runs(self, gate: Numbers, *, screened: bool) -> int:
+        """Both arms at every look."""
+        return 2 * gate.looks
+
+    def refuse(self, gate: Numbers, confirmations: int) -> None:
+        """``ValueError`` where so few looks can never reach the level that each of so many confirmations has."""
+        design(gate.level(0.0, confirmations), gate.looks)
+
+    def describe(self, gate: Numbers, env_steps: int, max_return: float, confirmations: int, progress: bool) -> str:
+        """The trial, its thresholds and what orders branches."""
+        level = gate.level(0.0, confirmations)
+        plan = design(level, gate.looks)
+        family = (
+            f"level {level:.3g} each"
+            if gate.family_alpha is None
+            else f"{gate.family_alpha:g} for all {confirmations} confirmations the session can make, the first at "
+            f"{level:.3g}; a promotion hands its level on"
+        )
+        order = (
+            "sparse return first, as finely as it can be measured, then progress; progress alone while hardly any "
+            "episode of the screen succeeds"
+            if progress
+            else "sparse return"
+        )
+        return " ".join(
+            [
+                f"branches of {env_steps:,} env steps on fresh seeds and episodes, one of each arm at a time, at most",
+                f"{gate.looks} of each ({plan.branches:.1f} in all are expected where nothing differs), ranked",
+                f"by {order}. Pass: the candidate wins enough pairs of branches for an exact test at its level",
+                f"({family}), and the mean difference exceeds delta ({gate.delta * max_return:g} of sparse return,",
+                f"{gate.delta_progress:g} of progress). It ends without a pass once the candidate wins no more than",
+                "two thirds of the pairs: fail where the difference is at most delta, inconclusive otherwise.",
+            ]
+        )
+
+
 class Paired:
-    """The gate of a session: fresh paired seeds and the exact permutation test (``marl.gate.confirmation``)."""
+    """The gate of version 0.1: fresh paired seeds and the exact permutation test (``marl.gate.confirmation``)."""
 
     mode: Mode = "paired"
     tests = holds_probation = ranks_progress = True
+    sequential = False
     confirms_on: Purpose = "confirm"
     settings: Mapping[str, Any] = {}
 
@@ -144,7 +197,7 @@ class Control(ABC):
     """A control of studies: nothing is tested, nothing is held on probation, and sparse return alone counts."""
 
     mode: Mode
-    tests = holds_probation = False
+    tests = holds_probation = sequential = False
     settings: Mapping[str, Any]
 
     def refuse(self, gate: Numbers, confirmations: int) -> None:
@@ -240,8 +293,8 @@ class Always(Control):
         return "pass", f"pass with the gate off, whatever was measured: {measured}"
 
 
-PAIRED, SINGLE_RUN, ALWAYS = Paired(), SingleRun(), Always()
-_JUDGES: Mapping[Mode, Judge] = {"paired": PAIRED, "single run": SINGLE_RUN, "always": ALWAYS}
+SEQUENTIAL, PAIRED, SINGLE_RUN, ALWAYS = Sequential(), Paired(), SingleRun(), Always()
+_JUDGES: Mapping[Mode, Judge] = {"sequential": SEQUENTIAL, "paired": PAIRED, "single run": SINGLE_RUN, "always": ALWAYS}
 
 
 def judge_of(mode: Mode) -> Judge:

@@ -23,6 +23,10 @@ class Measure(Frozen):
     """Mean sparse return, or ``None`` where the branch failed."""
     progress: float | None
     """Mean progress, or ``None`` where the task declares none or the branch failed."""
+    succeeded: float | None = None
+    """Share of episodes with a sparse return above 0; ``None`` where the branch failed, or none was recorded."""
+    error: float | None = None
+    """Standard error of the mean sparse return over episodes; ``None`` likewise."""
 
 
 class Evaluated(Protocol):
@@ -60,9 +64,12 @@ def later_half_mean(evaluations: Sequence[Evaluated]) -> Measure:
         raise ValueError("no evaluation was given, but a measure needs at least one: evaluate the segment first")
     later = later_half(evaluations)
     progress = [evaluation.progress for evaluation in later if evaluation.progress is not None]
+    sparse = _mean_of_means([evaluation.sparse_returns for evaluation in later])
     return Measure(
-        sparse_return=_mean_of_means([evaluation.sparse_returns for evaluation in later]),
+        sparse_return=sparse,
         progress=_mean_of_means(progress) if len(progress) == len(later) else None,
+        succeeded=None if sparse is None else _mean_of_means([np.greater(one.sparse_returns, 0) for one in later]),
+        error=None if sparse is None else _standard_error([one.sparse_returns for one in later]),
     )
 
 
@@ -88,6 +95,12 @@ def sound(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)
 
 
-def _mean_of_means(values: Sequence[Sequence[float]]) -> float | None:
+def _standard_error(values: Sequence[Sequence[float]]) -> float | None:
+    """Of the mean over the same episodes at several points ``[points][n]``; None for fewer than 2 episodes."""
+    episodes = np.mean(np.asarray(values, np.float64), axis=0)
+    return float(np.std(episodes, ddof=1) / math.sqrt(len(episodes))) if len(episodes) > 1 else None
+
+
+def _mean_of_means(values: Sequence[Sequence[float] | np.ndarray]) -> float | None:
     mean = float(np.mean([np.mean(each) for each in values]))
     return mean if math.isfinite(mean) else None

@@ -3,44 +3,52 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import AliasChoices, Field, model_validator
 
 from learning_signal.marl.gate.judges import Judge, Mode, judge_of
+from learning_signal.marl.gate.sequential import MOST_LOOKS
 from learning_signal.marl.gate.statistics import MOST_PAIRS
 from learning_signal.marl.settings import Count, Fraction, Frozen
 
 Level = Annotated[float, Field(gt=0, lt=0.5)]
+SEQUENTIAL_DEFAULTS = {"family_alpha": 0.05, "screen_seeds": 1}
 
 
 class GateSettings(Frozen):
     """The thresholds of screening, confirmation and probation; part of the run configuration."""
 
-    mode: Annotated[Mode, Field(validation_alias=AliasChoices("mode", "rule"))] = "paired"
-    """How a confirmation is judged. ``paired``: by the exact test; the gate of a session. Controls of a study alone:
+    mode: Annotated[Mode, Field(validation_alias=AliasChoices("mode", "rule"))] = "sequential"
+    """How a confirmation is judged. ``sequential``: branch by branch, by an exact test of ranks; the gate of a session.
+    ``paired``: by an exact test of ``confirm_seeds`` pairs; the gate of version 0.1. Controls of a study alone:
     ``single run``, the usual practice (the best of single runs goes on if it beats the control by a margin), and
     ``always``, the gate off (what the screen chose passes). Both without probation.
     """
     alpha: Level = 0.05
     """Significance level of every one-sided test, of confirmations and of probation; intervals are at 1 - 2 alpha."""
     family_alpha: Level | None = None
-    """Upper bound of the probability of any false promotion in a session, shared equally by its confirmations."""
+    """Upper bound of the probability of any false promotion in a session, shared by its confirmations; None: no bound.
+    Where it is not given: 0.05 with ``sequential``, none with the others.
+    """
     screen_seeds: Count = 2
-    """Paired seeds of each candidate (and the control) in screening."""
+    """Paired seeds of each candidate (and the control) in screening. Where it is not given: 1 with ``sequential``."""
     screen_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Length of a screening branch as a fraction of a confirmation branch."""
     screen_halvings: Annotated[int, Field(ge=0, le=3)] = 0
     """Times the screen drops the worse half of its candidates; a rung is half as long as the one after it."""
+    looks: Annotated[int, Field(ge=1, le=MOST_LOOKS)] = 6
+    """Most branches of each arm of a ``sequential`` confirmation; it ends as soon as it is decided."""
     confirm_seeds: Annotated[int, Field(ge=1, le=MOST_PAIRS)] = 5
-    """Fresh paired seeds of the confirmation."""
+    """Fresh paired seeds of a ``paired`` confirmation."""
     delta: Fraction = 0.002
     """Sparse return a change must be better by, as a fraction of the task's ``max_return``."""
     delta_progress: Fraction = 0.005
     """Progress (in [0, 1]) a change must be better by, below the floor."""
     floor: Fraction = 0.02
-    """Competence floor: mean sparse return, as a fraction of ``max_return``, under which progress is
-    judged.
+    """Competence floor: mean sparse return, as a fraction of ``max_return``, under which progress is judged: in
+    probation, and in a ``paired`` confirmation, where it is the mean of the better of each pair.
     """
     single_run_margin: Fraction = 0.03
     """Sparse return, as a fraction of ``max_return``, by which a single run must be better under ``single run``."""
@@ -55,6 +63,17 @@ class GateSettings(Frozen):
         """
         return self.alpha if self.family_alpha is None else min(self.alpha, self.family_alpha / confirmations)
 
+    def level(self, spent: float, left: int) -> float:
+        """The level of the next of ``left`` confirmations a session can still make: an equal share of what is left.
+
+        ``spent`` is the sum of the sizes of those that promoted nothing. A promotion hands its level on (the fallback
+        procedure: Wiens 2003): the sum of the levels at which true null hypotheses are tested stays within
+        ``family_alpha``, and so does the probability of promoting any of them.
+        """
+        if self.family_alpha is None:
+            return self.alpha
+        return min(self.alpha, max(self.family_alpha - spent, 0.0) / left)
+
     @property
     def judge(self) -> Judge:
         """Who judges confirmations under these settings."""
@@ -63,6 +82,24 @@ class GateSettings(Frozen):
     def refuse_unreachable(self, confirmations: int) -> None:
         """``ValueError`` where the judge of ``mode`` can never pass anything in any of so many confirmations."""
         self.judge.refuse(self, confirmations)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_mode(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        mode = given.get("mode", given.get("rule", cls.model_fields["mode"].default))
+        return {**SEQUENTIAL_DEFAULTS, **given} if mode == "sequential" else given
+
+    @model_validator(mode="after")
+    def _pairs_are_of_paired(self) -> GateSettings:
+        usual = GateSettings.model_fields["confirm_seeds"].default
+        if self.judge.sequential and self.confirm_seeds != usual:
+            raise ValueError(
+                f"found confirm_seeds {self.confirm_seeds} with mode 'sequential', which adds branches until it is "
+                "decided: set looks, the most branches of each arm, or mode 'paired'"
+            )
+        return self
 
     @model_validator(mode="after")
     def _pairs_can_reach_alpha(self) -> GateSettings:
