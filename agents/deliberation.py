@@ -25,6 +25,7 @@ from learning_signal.tools.contracts import Decision
 from learning_signal.tools.plan.cost import round_cost
 from learning_signal.tools.roles import Role
 from learning_signal.tools.round.briefs import brief
+from learning_signal.tools.round.confirmations import confirmations_left, first_count
 from learning_signal.tools.round.decisions import allowed_actions, decide
 from learning_signal.tools.round.record import (
     record_diagnosis,
@@ -35,7 +36,7 @@ from learning_signal.tools.round.record import (
 )
 from learning_signal.tools.round.speculation import settle, speculate
 from learning_signal.tools.round.spending import afford
-from learning_signal.tools.round.verdicts import computed_verdict, verdict_record
+from learning_signal.tools.round.verdicts import computed_verdict, verdict_id, verdict_record
 from learning_signal.tools.state import Regression, Trigger
 
 ANSWER_LIMIT = 2000
@@ -115,7 +116,7 @@ class Deliberation:
             afford(
                 context,
                 refined if again else f"round {context.round.number}",
-                pieces=2 * context.settings.gate.confirm_seeds,
+                pieces=2 * first_count(context),
                 env_steps=price.refinement if again else price.first,
             )
         if first or state.phase == "generator" and not again:
@@ -190,14 +191,25 @@ class Deliberation:
         elif state.phase == "generator":
             self._enter("validator")
         elif state.phase == "validator":
-            passed = context.round.verdicts[-1].outcome == "pass"
-            if not passed and state.refinement < context.settings.deliberation.refinements:
+            if self._refines():
                 state.refinement += 1
                 self._enter("generator")
             else:
                 self._enter("coordinator")
+        elif context.round.decision is None:
+            self._enter("validator")
         else:
             self._close_round()
+
+    def _refines(self) -> bool:
+        """Whether the Generator tries again after the verdict: nothing passed, and there is a confirmation left."""
+        context, talk = self.context, self.context.settings.deliberation
+        return (
+            context.round.verdicts[-1].outcome != "pass"
+            and context.round.sent_back is None
+            and context.state.refinement < talk.refinements
+            and confirmations_left(context) > 0
+        )
 
     def _give_up(self) -> None:
         """End a phase that used up its steps: no default is assumed for its result, and the round keeps the shaping."""
@@ -211,7 +223,7 @@ class Deliberation:
                 verdict = computed_verdict(context)
             except ToolRefused:
                 verdict = verdict_record(context, None, None, None, "No comparison was made.")
-            record_verdict(context, verdict.model_copy(update={"reading": reading}), None)
+            record_verdict(context, verdict.model_copy(update={"id": verdict_id(context), "reading": reading}), None)
         if state.phase == "coordinator":
             action = "roll_back" if "roll_back" in allowed_actions(context) else "keep"
             decide(context, Decision(action=action, candidate=None, reason=reason, decided_by="code"))

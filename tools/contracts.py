@@ -110,6 +110,8 @@ class LaunchBranch(Frozen):
     arm: str
     """``control`` or a candidate's name, e.g. ``c1``."""
     purpose: Purpose
+    reason: Annotated[str, Field(max_length=1000)] = ""
+    """Why this candidate is confirmed; needed where the screen does not rank it first."""
 
 
 class ReadBranch(Frozen):
@@ -161,6 +163,14 @@ class Keep(Frozen):
 class RollBack(Frozen):
     """Arguments of ``roll_back``: return to where the last promotion started."""
 
+    reason: Text
+
+
+class SendBack(Frozen):
+    """Arguments of ``send_back``: have another screened candidate confirmed before the round is decided."""
+
+    candidate: str
+    """One that may still be confirmed."""
     reason: Text
 
 

@@ -17,8 +17,9 @@ from learning_signal.marl.gate.screening import ScreenResult
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.contracts import Decision, Diagnosis, Proposal
 from learning_signal.tools.round.comparisons import screen_of
-from learning_signal.tools.round.fates import fates_of, history_row, with_fate
+from learning_signal.tools.round.fates import fates_of, history_row, level_spent, with_fate, with_fates
 from learning_signal.tools.state import (
+    CONTROL,
     Branch,
     Head,
     HistoryRow,
@@ -58,6 +59,7 @@ def recalled(reader: Reader, session: str, cursor: SessionState, screen_seeds: i
             "history": [_history_row(facts[each.round], each) for each in decisions if each.round != now],
             "branches": sum(len(one.branches) for one in rows),
             "comparisons": sum(len(one.comparisons) for one in rows),
+            "level_spent": level_spent(facts.values()),
         }
     except LookupError as error:
         raise LedgerError(
@@ -73,18 +75,14 @@ def head_of(reader: Reader, session: str) -> Head | None:
 
 
 def _facts(session: str, rows: RoundRows, screen_seeds: int) -> RoundFacts:
-    confirmations = [
-        _confirmation(each, f"{session}/V{rows.number}.{each.refinement}")
-        for each in rows.comparisons
-        if each.purpose == "confirm"
-    ]
+    confirmations = [_confirmation(each) for each in rows.comparisons if each.purpose == "confirm"]
     left_out = rows.diagnosis is None or not rows.diagnosis["failures"]
     return RoundFacts(
         number=rows.number,
         diagnosis=None if left_out else Diagnosis.model_validate(rows.diagnosis),
         diagnosis_id=rows.diagnosis_id,
         proposals=[Proposal.model_validate(each) for each in rows.proposals],
-        branches=[_branch(each, screen_seeds) for each in rows.branches],
+        branches=_branches(rows.branches, screen_seeds),
         screens=[_screen(each) for each in rows.comparisons if each.purpose == "screen"],
         confirmations=confirmations,
         verdicts=[_verdict(each, confirmations) for each in rows.verdicts],
@@ -92,7 +90,19 @@ def _facts(session: str, rows: RoundRows, screen_seeds: int) -> RoundFacts:
     )
 
 
-def _branch(row: LaunchedRow, screen_seeds: int) -> Branch:
+def _branches(rows: Sequence[LaunchedRow], screen_seeds: int) -> list[Branch]:
+    """Confirmations are made one after the other, so an arm's first confirm branch is of the first, and so on."""
+    attempts = {"control": 0, "candidate": 0}
+    found = []
+    for row in rows:
+        arm, attempt = "control" if row.arm == CONTROL else "candidate", 0
+        if row.purpose == "confirm":
+            attempt, attempts[arm] = attempts[arm], attempts[arm] + 1
+        found.append(_branch(row, screen_seeds, attempt))
+    return found
+
+
+def _branch(row: LaunchedRow, screen_seeds: int, attempt: int) -> Branch:
     rung = len(row.segments) // screen_seeds - 1 if row.purpose == "screen" else 0
     return Branch.model_validate(
         {
@@ -102,6 +112,7 @@ def _branch(row: LaunchedRow, screen_seeds: int) -> Branch:
             "refinement": row.refinement,
             "segments": row.segments[rung * screen_seeds :],
             "rung": rung,
+            "attempt": attempt,
         }
     )
 
@@ -111,12 +122,12 @@ def _screen(row: ComparisonRow) -> Screen:
     return screen_of(_name(row.id), row.refinement, row.inputs.get("rung", 0), result, row.inputs["arms"])
 
 
-def _confirmation(row: ComparisonRow, verdict: str) -> VerdictRecord:
-    """What a confirmation computed; ``verdict`` is the id under which it is reported."""
+def _confirmation(row: ComparisonRow) -> VerdictRecord:
+    """What a confirmation computed."""
     return VerdictRecord.model_validate(
-        {name: row.result.get(name) for name in ("outcome", "measure", "reason", "p")}
+        {name: row.result.get(name) for name in ("outcome", "measure", "reason", "p", "means", "size")}
         | {
-            "id": verdict,
+            "id": row.id,
             "refinement": row.refinement,
             "candidate": _name(row.candidate_id),
             "difference": row.result.get("mean_difference"),
@@ -133,6 +144,8 @@ def _verdict(row: VerdictRow, confirmations: Sequence[VerdictRecord]) -> Verdict
         | {
             "candidate": _name(row.candidate_id),
             "p": judged and judged.p,
+            "means": judged and judged.means,
+            "size": judged and judged.size,
             "difference": judged and judged.difference,
             "comparison": comparison,
         }
@@ -156,7 +169,7 @@ def _tried(rows: Sequence[RoundRows], facts: Mapping[int, RoundFacts]) -> list[T
     promoted: dict[int, str] = {}
     for one in rows:
         for verdict in facts[one.number].verdicts:
-            tried += fates_of(facts[one.number], verdict)
+            tried = with_fates(tried, fates_of(facts[one.number], verdict))
         decision = one.decision
         if decision is not None and decision.action == "promote":
             promoted[one.number] = _decision(decision).promoted

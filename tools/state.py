@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from learning_signal.marl.gate.judges import Outcome, Purpose
 from learning_signal.marl.gate.measure import MeasureName
+from learning_signal.marl.gate.order import Order
 from learning_signal.marl.settings import Frozen
 from learning_signal.marl.shaping import ShapingConfig
-from learning_signal.tools.contracts import Action, Candidate, Decision, Diagnosis, Proposal
+from learning_signal.tools.contracts import Action, Candidate, Decision, Diagnosis, Proposal, SendBack
 from learning_signal.tools.plan.budget import Budget, Price
 from learning_signal.tools.roles import Role
 
@@ -49,6 +50,8 @@ class Branch(Frozen):
     """Segment ids in seed order; pairs share the position. Of a screen: those of its last rung."""
     rung: int = 0
     """How often a halving screen has continued this branch."""
+    attempt: int = 0
+    """Of a confirmation: which of the round's, from 0."""
 
 
 class Tried(Frozen):
@@ -78,6 +81,10 @@ class VerdictRecord(Frozen):
     difference: float | None = None
     comparison: str | None = None
     """The confirmation it rests on; None where nothing could be compared."""
+    means: dict[str, dict[MeasureName, float | None]] | None = None
+    """Both measures of both arms (``control``, ``candidate``); None where the judge gives none."""
+    size: float | None = None
+    """What the confirmation could pass with where nothing differs; None where it is not counted."""
 
 
 class Screen(Frozen):
@@ -93,6 +100,13 @@ class Screen(Frozen):
     rung: int = 0
     goes_on: tuple[str, ...] | None = None
     """The candidates of the next rung; None where the screen is over."""
+    confirmable: tuple[str, ...] | None = None
+    """The candidates that may be confirmed, best first; None: ``chosen`` alone."""
+    order: Order | None = None
+    """What makes one branch better than another; None where one measure alone is compared."""
+    gains: dict[str, dict[MeasureName, float | None]] = {}
+    """By candidate, its mean differences in both measures, where both are used."""
+    reason: str = ""
 
     @field_validator("differences", "notes", mode="before")
     @classmethod
@@ -163,10 +177,14 @@ class RoundFacts(BaseModel):
         raise KeyError(name)
 
     @property
+    def passed(self) -> tuple[str, ...]:
+        """The candidates with a passing verdict, in the order of their verdicts."""
+        return tuple(each.candidate for each in self.verdicts if each.outcome == "pass" and each.candidate is not None)
+
+    @property
     def promotable(self) -> str | None:
-        """The candidate whose last verdict is a pass, or None."""
-        passed = [verdict.candidate for verdict in self.verdicts if verdict.outcome == "pass"]
-        return passed[-1] if passed else None
+        """The candidate that passed last, or None."""
+        return self.passed[-1] if self.passed else None
 
 
 class Round(RoundFacts):
@@ -176,6 +194,8 @@ class Round(RoundFacts):
     why_now: Trigger | None = None
     """None in a round that an earlier version opened."""
     regression: InRows[Regression | None] = None
+    sent_back: SendBack | None = None
+    """What the Coordinator last sent the round back for."""
     evidence_summary: str | None = None
     """The last trajectory summary of the main run that the Critic read, as JSON text; a tool call's row may cut it."""
     speculated: list[str] | None = None
@@ -227,6 +247,8 @@ class SessionState(BaseModel):
     branches: InRows[int] = 0
     """Branches of all rounds."""
     comparisons: InRows[int] = 0
+    level_spent: InRows[float] = 0.0
+    """Sum of the sizes of the session's confirmations whose candidates were not promoted."""
     evidence: int = 0
     seen: int = 0
     """Evidence the agents have read: a diagnosis cannot rest on what comes back in the same step."""

@@ -16,7 +16,7 @@ from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.executors.base import Executor
 from learning_signal.marl.executors.choice import refuse_unreachable
-from learning_signal.marl.gate.judges import PAIRED, Judge
+from learning_signal.marl.gate.judges import SEQUENTIAL, Judge
 from learning_signal.marl.segments.version import code_version, libraries
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools import lifecycle
@@ -34,7 +34,7 @@ async def run_session(
     observer: Observer,
     control: SessionControl | None = None,
     executor: Executor | None = None,
-    judge: Judge = PAIRED,
+    judge: Judge = SEQUENTIAL,
 ) -> SessionOutcome:
     """Run a new session to its end (or to a pause), on workers of its own or on an ``executor`` that stays open.
 
@@ -71,7 +71,7 @@ async def resume_session(
     budget: Mapping[str, Any] | None = None,
     prices: Mapping[str, Price] | None = None,
     executor: Executor | None = None,
-    judge: Judge = PAIRED,
+    judge: Judge = SEQUENTIAL,
     consent: Consent = NOTHING_SAID,
     settings: SessionSettings | None = None,
 ) -> SessionOutcome:

@@ -17,7 +17,7 @@ from learning_signal.ledger.wording import shaping_text
 from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.executors.base import Executor
 from learning_signal.marl.executors.choice import open_executor
-from learning_signal.marl.gate.judges import PAIRED
+from learning_signal.marl.gate.judges import SEQUENTIAL
 from learning_signal.marl.segments.segment import round_up
 from learning_signal.tools.base import CannotGoOn
 from learning_signal.tools.plan.settings import SessionSettings
@@ -198,7 +198,7 @@ class _Study:
         control = BudgetControl(self.study.budget(cell), settings, lambda: self.control.pausing)
         watcher = _SessionObserver(control, lambda session: self.record.note(cell, session, None))
         self.sessions.add(control)
-        judge = JUDGES.get(cell.arm, PAIRED)
+        judge = JUDGES.get(cell.arm, SEQUENTIAL)
         try:
             if known is None:
                 outcome = await run_session(settings, observer=watcher, control=control, executor=shared, judge=judge)

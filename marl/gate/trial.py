@@ -91,10 +91,11 @@ def judge_look(
         "order": order,
         "settings": settings,
     }
-    for name, outcome in (("candidate", "fail"), ("control", "inconclusive")):
+    for name in ("candidate", "control"):
         flaw = _flaw(arms[name], order)
         if flaw:
-            return Look(outcome=outcome, reason=f"{outcome}: the {name} {flaw}", **numbers)
+            broken: Outcome = "fail" if name == "candidate" else "inconclusive"
+            return Look(outcome=broken, reason=f"{broken}: the {name} {flaw}", **numbers)
     keys = {name: [order.key(_number(one.sparse_return), one.progress) for one in arm] for name, arm in arms.items()}
     won = wins(keys["control"], keys["candidate"])
     measure = order.decides(_values(control, "sparse_return"), _values(candidate, "sparse_return"))

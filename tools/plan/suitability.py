@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from learning_signal.ledger.wording import command
-from learning_signal.marl.gate.judges import PAIRED, Judge
+from learning_signal.marl.gate.judges import SEQUENTIAL, Judge
 from learning_signal.marl.segments.segment import rollout_size
 from learning_signal.marl.tasks.base import TaskSpec
 from learning_signal.tools.plan.cost import rung_lengths
@@ -14,7 +14,7 @@ class Unsuitable(ValueError):
     """No session can be run with these settings on this task; one sentence."""
 
 
-def refuse_unsuitable(settings: SessionSettings, task: TaskSpec, judge: Judge = PAIRED) -> None:
+def refuse_unsuitable(settings: SessionSettings, task: TaskSpec, judge: Judge = SEQUENTIAL) -> None:
     """``Unsuitable`` where the gate could never judge, nothing could be proposed, or no segment could be trained.
 
     A gate with another ``judge`` is refused as well: only a study gives its arms one that tests nothing.
@@ -50,12 +50,12 @@ def refuse_unsuitable(settings: SessionSettings, task: TaskSpec, judge: Judge = 
         )
 
 
-def refuse_untested(found: Judge, expected: Judge = PAIRED) -> None:
+def refuse_untested(found: Judge, expected: Judge = SEQUENTIAL) -> None:
     """``Unsuitable`` where a gate's judge tests nothing, unless it is the one a study ``expected`` for its arm."""
     if not found.tests and found is not expected:
         raise Unsuitable(
-            f"Found gate.mode {found.mode!r}, which promotes without a test, expected 'paired': the other modes are "
-            f"controls of a study ({command('study')})."
+            f"Found gate.mode {found.mode!r}, which promotes without a test, expected 'sequential': the other modes "
+            f"are controls of a study ({command('study')})."
         )
 
 

@@ -14,6 +14,14 @@ from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.base import Answer, Tool, ToolRefused, rounded
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import LaunchBranch, ReadBranch
+from learning_signal.tools.round.confirmations import (
+    candidate_to_confirm,
+    confirm_specs,
+    first_count,
+    needs_screen,
+    present_branch,
+    refuse_confirmation,
+)
 from learning_signal.tools.round.evidence import find_branch
 from learning_signal.tools.round.record import record_branch
 from learning_signal.tools.round.spending import afford_segments
@@ -26,7 +34,7 @@ def branch_tools(context: SessionContext) -> dict[str, Tool]:
 
     async def launch_branch(arguments: LaunchBranch) -> Answer:
         _refuse_unknown(context, arguments.arm)
-        _refuse_early_confirmation(context, arguments)
+        _refuse_early(context, arguments)
         existing = find_arm(context, arguments.purpose, arguments.arm)
         rung = present_rung(context) if arguments.purpose == "screen" else 0
         if existing is not None and existing.rung == rung:
@@ -36,17 +44,23 @@ def branch_tools(context: SessionContext) -> dict[str, Tool]:
                 f"Found {arguments.arm}, which an earlier rung of the screen dropped, expected one of "
                 f"{', '.join(expected)}: launch one that goes on."
             )
-        specs = arm_specs(context, context.shaping_of(arguments.arm), arguments.purpose, context.state.refinement, rung)
+        refinement, attempt = context.state.refinement, len(context.round.confirmations)
+        if _is_trial(context, arguments.purpose):
+            specs = confirm_specs(context, arguments.arm, attempt, refinement, first_count(context))
+        else:
+            specs = screen_specs(context, context.shaping_of(arguments.arm), refinement, rung)
         afford_segments(context, f"the {arguments.purpose} of {arguments.arm}", specs)
         branch = Branch(
             name=existing.name if existing else f"B{context.state.branches + 1}",
             arm=arguments.arm,
             purpose=arguments.purpose,
-            refinement=context.state.refinement,
+            refinement=refinement,
             rung=rung,
+            attempt=attempt if arguments.purpose == "confirm" else 0,
             segments=tuple(context.trainer.launch(spec, arguments.purpose, arguments.arm) for spec in specs),
         )
-        return Answer(_launched(context, branch), lambda: record_branch(context, branch))
+        reason = _choice(context, arguments)
+        return Answer(_launched(context, branch), lambda: record_branch(context, branch, reason))
 
     async def read_branch(arguments: ReadBranch) -> Answer:
         branch = find_branch(context, arguments.branch)
@@ -62,9 +76,10 @@ def branch_tools(context: SessionContext) -> dict[str, Tool]:
     return {
         "launch_branch": Tool(
             "launch_branch",
-            "Start one arm (control or a candidate) on all seeds of its purpose; answers at once with a branch id. "
+            "Start one arm (control or a candidate) for a purpose; answers at once with a branch id. "
             "screen: short, every candidate and control; where the screen has rungs, again for those that go on. "
-            "confirm: full length on fresh seeds, control and the candidate the screen chose.",
+            "confirm: full length on fresh seeds, control and one candidate that the screen calls confirmable; one "
+            "that it does not rank first needs a reason.",
             LaunchBranch,
             launch_branch,
         ),
@@ -78,25 +93,24 @@ def branch_tools(context: SessionContext) -> dict[str, Tool]:
     }
 
 
-def arm_specs(
-    context: SessionContext, shaping: ShapingConfig, purpose: Purpose, refinement: int, rung: int = 0
-) -> list[SegmentSpec]:
-    """The segments of an arm. Screen seeds belong to the round, confirm seeds are fresh in every refinement.
+def screen_specs(context: SessionContext, shaping: ShapingConfig, refinement: int, rung: int = 0) -> list[SegmentSpec]:
+    """The segments of an arm in a screen. Seeds belong to the round: every refinement shares its control.
 
-    A later rung of the screen goes on from the end of the one before it, with the seeds that all its arms share.
-    A judge that confirms on the screen judges the runs that were screened.
+    A later rung goes on from the end of the one before it, with the seeds that all its arms share.
     """
     seed, number, gate = context.settings.seed, context.round.number, context.settings.gate
-    if purpose == "confirm" and gate.judge.confirms_on == "confirm":
-        seeds = [derive(seed, "confirm", number, refinement, index) for index in range(gate.confirm_seeds)]
-        return [context.trainer.spec(context.head.segment, shaping, context.branch_steps, each) for each in seeds]
     parents, steps = [context.head.segment] * gate.screen_seeds, context.rungs[rung]
     place: tuple[int, ...] = ()
     if rung:
-        before = arm_specs(context, shaping, purpose, refinement, rung - 1)
+        before = screen_specs(context, shaping, refinement, rung - 1)
         parents, steps, place = [spec.id for spec in before], steps - context.rungs[rung - 1], (rung,)
     seeds = [derive(seed, "screen", number, index, *place) for index in range(gate.screen_seeds)]
     return [context.trainer.spec(parent, shaping, steps, each) for parent, each in zip(parents, seeds, strict=True)]
+
+
+def _is_trial(context: SessionContext, purpose: Purpose) -> bool:
+    """Whether branches of this purpose have seeds of their own: a judge may confirm by the runs that were screened."""
+    return purpose == "confirm" and context.settings.gate.judge.confirms_on == "confirm"
 
 
 def present_rung(context: SessionContext) -> int:
@@ -125,12 +139,18 @@ def ensure_running(context: SessionContext, branch: Branch) -> None:
     missing = [segment for segment in branch.segments if not context.trainer.known(segment)]
     if not missing:
         return
-    for spec in arm_specs(context, context.shaping_of(branch.arm), branch.purpose, branch.refinement, branch.rung):
+    if _is_trial(context, branch.purpose):
+        specs = confirm_specs(context, branch.arm, branch.attempt, branch.refinement, len(branch.segments))
+    else:
+        specs = screen_specs(context, context.shaping_of(branch.arm), branch.refinement, branch.rung)
+    for spec in specs:
         context.trainer.launch(spec, branch.purpose, branch.arm)
 
 
 def find_arm(context: SessionContext, purpose: Purpose, arm: str) -> Branch | None:
-    """The branch of an arm in the present refinement, or None."""
+    """The branch of an arm in the present refinement's screen, or in the confirmation in progress; or None."""
+    if purpose == "confirm":
+        return present_branch(context, arm)
     for branch in context.round.branches:
         if (branch.purpose, branch.arm, branch.refinement) == (purpose, arm, context.state.refinement):
             return branch
@@ -143,34 +163,20 @@ def _refuse_unknown(context: SessionContext, arm: str) -> None:
         raise ToolRefused(f"Found the arm {arm!r}, expected one of {', '.join(arms)}: launch one of them.")
 
 
-def needs_screen(context: SessionContext) -> bool:
-    """Whether the present candidates must be screened: a single one goes straight to confirmation."""
-    return len(context.round.proposals[-1].candidates) > 1
+def _refuse_early(context: SessionContext, arguments: LaunchBranch) -> None:
+    """``ToolRefused`` for a screen that is not needed, and for a confirmation that may not begin now."""
+    if arguments.purpose == "confirm":
+        refuse_confirmation(context, arguments.arm, arguments.reason)
+    elif not needs_screen(context):
+        raise ToolRefused("Found a screen of one candidate, expected a confirmation: launch purpose 'confirm'.")
 
 
-def _refuse_early_confirmation(context: SessionContext, arguments: LaunchBranch) -> None:
-    if arguments.purpose == "screen":
-        if not needs_screen(context):
-            raise ToolRefused("Found a screen of one candidate, expected a confirmation: launch purpose 'confirm'.")
-        return
-    winner = chosen(context)
-    if arguments.arm not in (CONTROL, winner):
-        raise ToolRefused(
-            f"Found a confirmation of {arguments.arm}, expected {winner} (chosen by the screen) or {CONTROL}: "
-            "only the screened winner is confirmed."
-        )
-
-
-def chosen(context: SessionContext) -> str:
-    """The candidate that may be confirmed; ``ToolRefused`` while a screen is owed or where it chose none."""
-    if not needs_screen(context):
-        return context.round.proposals[-1].candidates[0].name
-    for screen in context.round.screens:
-        if screen.refinement == context.state.refinement and screen.goes_on is None:
-            if screen.chosen is None:
-                raise ToolRefused("The screen chose no candidate: submit_validation with candidate null, inconclusive.")
-            return screen.chosen
-    raise ToolRefused("Found no screen yet, expected one before a confirmation: launch and compare purpose 'screen'.")
+def _choice(context: SessionContext, arguments: LaunchBranch) -> str:
+    """Why a candidate is confirmed that the ranking does not have first; empty where it does."""
+    if arguments.purpose != "confirm" or arguments.arm == CONTROL:
+        return ""
+    expected = candidate_to_confirm(context)
+    return "" if arguments.arm == expected else f"chosen over {expected}: {arguments.reason}"
 
 
 def _launched(context: SessionContext, branch: Branch) -> str:

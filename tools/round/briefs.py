@@ -16,7 +16,8 @@ from learning_signal.tools.base import rounded
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Candidate
 from learning_signal.tools.roles import Role
-from learning_signal.tools.round.decisions import allowed_actions
+from learning_signal.tools.round.confirmations import next_level, offer
+from learning_signal.tools.round.decisions import allowed_actions, still_confirmable
 from learning_signal.tools.round.evidence import lineage
 from learning_signal.tools.state import Head
 from learning_signal.tools.trainer import final_evaluation
@@ -204,6 +205,8 @@ def _validator(context: SessionContext) -> dict[str, Any]:
         "gate": _gate(context),
         "branch_steps": context.branch_steps,
         "screen_steps": context.screen_steps,
+        "confirmation": offer(context),
+        "coordinator_asks": None if context.round.sent_back is None else context.round.sent_back.model_dump(),
         "max_return": context.task.max_return,
         "head": head_card(context, context.head),
     }
@@ -231,6 +234,8 @@ def _coordinator(context: SessionContext) -> dict[str, Any]:
         },
         "allowed": allowed_actions(context),
         "promotable": context.round.promotable,
+        "confirmable": list(still_confirmable(context)),
+        "confirmation": offer(context),
         "questions_left": context.settings.deliberation.questions - context.round.questions,
         "may_be_asked": list(context.round.records),
     }
@@ -239,7 +244,8 @@ def _coordinator(context: SessionContext) -> dict[str, Any]:
 def _gate(context: SessionContext) -> dict[str, Any]:
     """The gate's parameters; alpha is that of each confirmation."""
     gate = context.settings.gate
-    return gate.model_dump(mode="json") | {"alpha": gate.shared_alpha(context.settings.confirmations)}
+    alpha = next_level(context) if gate.judge.sequential else gate.shared_alpha(context.settings.confirmations)
+    return gate.model_dump(mode="json") | {"alpha": alpha}
 
 
 def _candidate(candidate: Candidate) -> dict[str, Any]:

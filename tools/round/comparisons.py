@@ -7,18 +7,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from learning_signal.marl.errors import SegmentFailed
-from learning_signal.marl.gate.confirmation import judge
+from learning_signal.marl.gate.confirmation import Verdict, judge
 from learning_signal.marl.gate.judges import Purpose
-from learning_signal.marl.gate.measure import Measure, later_half, later_half_mean
+from learning_signal.marl.gate.measure import Measure, MeasureName, later_half, later_half_mean
 from learning_signal.marl.gate.screening import ScreenResult, rank_screen
+from learning_signal.marl.gate.trial import Look, judge_look
 from learning_signal.marl.segments.segment import SegmentResult
 from learning_signal.tools.base import Answer, Tool, ToolRefused, rounded
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import CompareBranches
-from learning_signal.tools.round.branches import chosen, ensure_running, find_arm, needs_screen, present_rung, rung_arms
-from learning_signal.tools.round.record import record_confirmation, record_screen
+from learning_signal.tools.round.branches import ensure_running, find_arm, present_rung, rung_arms
+from learning_signal.tools.round.confirmations import (
+    candidate_to_confirm,
+    confirmable,
+    in_progress,
+    judged,
+    needs_screen,
+    next_level,
+    offer,
+    one_more,
+    order_in_force,
+)
+from learning_signal.tools.round.record import Trial, record_confirmation, record_screen
 from learning_signal.tools.round.verdicts import verdict_record
-from learning_signal.tools.state import CONTROL, Branch, Screen
+from learning_signal.tools.state import CONTROL, Branch, Screen, VerdictRecord
 
 
 def comparison_tools(context: SessionContext) -> dict[str, Tool]:
@@ -66,6 +78,8 @@ async def _measures(
                 "reason": reason,
                 "sparse_return": measure.sparse_return,
                 "progress": measure.progress,
+                "succeeded": measure.succeeded,
+                "error": measure.error,
             }
         )
     return measures, sources
@@ -123,6 +137,10 @@ def screen_of(
         },
         rung=rung,
         goes_on=result.goes_on,
+        confirmable=result.confirmable,
+        order=result.order,
+        gains={arm.name: arm.gains for arm in result.arms if arm.gains is not None},
+        reason=result.reason,
     )
 
 
@@ -151,22 +169,51 @@ def _screen_text(context: SessionContext, screen: Screen) -> str:
             "purpose": "screen",
             "measure": screen.measure,
             "ranking": [
-                {"candidate": name, "difference": rounded(difference), "note": screen.notes.get(name)}
+                {"candidate": name, "difference": rounded(difference)}
+                | {f"{measure}_gain": rounded(gain) for measure, gain in screen.gains.get(name, {}).items()}
+                | {"note": screen.notes.get(name)}
                 for name, difference in screen.differences.items()
             ],
             "chosen": screen.chosen,
         }
+        | ({} if screen.order is None else {"ordered_by": screen.order.reason})
+        | ({} if screen.confirmable is None else {"confirmable": screen.confirmable, "confirmation": offer(context)})
         | rungs
     )
 
 
 async def _compare_confirmation(context: SessionContext) -> Answer:
-    name = chosen(context)
-    arms = {arm: _arm(context, "confirm", arm) for arm in (CONTROL, name)}
+    name, known = in_progress(context), judged(context)
+    if name is None and known:
+        return Answer(_confirmation_text(context, known[-1]))
+    name = candidate_to_confirm(context) if name is None else name
+    branches = [_arm(context, "confirm", arm) for arm in (CONTROL, name)]
+    trial = await (_trial if context.settings.gate.judge.sequential else _pairs)(context, branches)
+    comparison = context.next_comparison
+    confirmed = verdict_record(context, trial.verdict, name, comparison)
+    text = _confirmation_text(context, confirmed, trial.verdict)
+    return Answer(text, lambda: record_confirmation(context, comparison, confirmed, trial))
+
+
+async def _trial(context: SessionContext, branches: list[Branch]) -> Trial:
+    """Look, and train one more branch of each arm, until the trial ends."""
+    (order, source), level = order_in_force(context), next_level(context)
+    while True:
+        measured = {branch.arm: await _measures(context, branch, "confirm") for branch in branches}
+        control, candidate = (measures for measures, _ in measured.values())
+        look = judge_look(control, candidate, order, context.task.largest_return, context.settings.gate, level)
+        if look.outcome is not None:
+            beside = {"ordered_by": order.model_dump(mode="json"), "ordered_from": source, "level": level}
+            return Trial(look, branches, _sources(measured), beside)
+        branches = one_more(context, branches)
+
+
+async def _pairs(context: SessionContext, branches: list[Branch]) -> Trial:
+    """Judge all seeds at once."""
     episodes = context.settings.gate.judge.confirms_on
-    measured = {arm: await _measures(context, branch, episodes) for arm, branch in arms.items()}
-    control, candidate = measured[CONTROL][0], measured[name][0]
-    declared = context.task.progress is not None
+    measured = {branch.arm: await _measures(context, branch, episodes) for branch in branches}
+    control, candidate = (measures for measures, _ in measured.values())
+    declared, confirmations = context.task.progress is not None, context.settings.confirmations
     verdict = judge(
         [each.sparse_return for each in control],
         [each.sparse_return for each in candidate],
@@ -174,31 +221,53 @@ async def _compare_confirmation(context: SessionContext) -> Answer:
         [each.progress for each in candidate] if declared else None,
         context.task.largest_return,
         context.settings.gate,
-        context.settings.confirmations,
+        confirmations,
     )
-    known = next((each for each in context.round.confirmations if each.refinement == context.state.refinement), None)
-    comparison = context.next_comparison if known is None or known.comparison is None else known.comparison
-    text = json.dumps(
-        {
-            "comparison": comparison,
-            "purpose": "confirm",
-            "candidate": name,
-            "outcome": verdict.outcome,
-            "measure": verdict.measure,
-            "difference": rounded(verdict.mean_difference),
-            "interval": verdict.interval and [rounded(bound) for bound in verdict.interval],
-            "p": rounded(verdict.p),
-            "alpha": rounded(verdict.alpha),
-            "n": verdict.n,
-            "reason": verdict.reason,
+    return Trial(verdict, branches, _sources(measured), {"confirmations": confirmations})
+
+
+def _confirmation_text(context: SessionContext, record: VerdictRecord, verdict: Verdict | Look | None = None) -> str:
+    """What the Validator is told of a judged confirmation; ``verdict`` has more numbers than its record."""
+    more: dict[str, Any] = {}
+    if isinstance(verdict, Verdict):
+        more = {"interval": _bounds(verdict.interval), "alpha": rounded(verdict.alpha), "n": verdict.n}
+    elif verdict is not None:
+        more = {
+            "interval": _bounds(verdict.interval),
+            "alpha": rounded(verdict.level),
+            "n": verdict.look,
+            "wins": f"{verdict.wins} of {verdict.look**2} pairs of branches",
         }
+    means = {} if record.means is None else {"means": _rounded_means(record.means)}
+    further = offer(context) | {"confirmable": list(_further(context, record))} if means else {}
+    return json.dumps(
+        {
+            "comparison": record.comparison,
+            "purpose": "confirm",
+            "candidate": record.candidate,
+            "outcome": record.outcome,
+            "measure": record.measure,
+            "difference": rounded(record.difference),
+            "p": rounded(record.p),
+        }
+        | more
+        | means
+        | {"reason": record.reason}
+        | ({"after_this": further} if further else {})
     )
 
-    def apply() -> None:
-        confirmed = verdict_record(context, verdict, name, comparison)
-        record_confirmation(context, comparison, confirmed, _sources(measured), verdict)
 
-    return Answer(text, None if known else apply)
+def _further(context: SessionContext, record: VerdictRecord) -> tuple[str, ...]:
+    """The candidates that may be confirmed after this one."""
+    return () if record.outcome == "pass" else tuple(each for each in confirmable(context) if each != record.candidate)
+
+
+def _bounds(interval: tuple[float | None, float | None] | None) -> list[float | None] | None:
+    return interval and [rounded(bound) for bound in interval]
+
+
+def _rounded_means(means: Mapping[str, Mapping[MeasureName, float | None]]) -> dict[str, dict[str, float | None]]:
+    return {arm: {name: rounded(value) for name, value in values.items()} for arm, values in means.items()}
 
 
 def _sources(measured: Mapping[str, tuple[list[Measure], list[dict[str, Any]]]]) -> dict[str, list[dict[str, Any]]]:

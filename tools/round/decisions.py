@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Literal
 
 from learning_signal.tools.base import Answer, Tool, ToolRefused
 from learning_signal.tools.context import HumanAnswer, HumanQuestion, SessionContext
-from learning_signal.tools.contracts import Action, Ask, Decision, Keep, Promote, RollBack
-from learning_signal.tools.round.record import record_decision, record_question
+from learning_signal.tools.contracts import Action, Ask, Decision, Keep, Promote, RollBack, SendBack
+from learning_signal.tools.round.confirmations import confirmable, confirmations_left, offer
+from learning_signal.tools.round.record import record_decision, record_question, record_sent_back
 from learning_signal.tools.state import CONTROL, Branch, Head
 
 
@@ -33,10 +35,10 @@ def decision_tools(context: SessionContext) -> dict[str, Tool]:
 
     async def promote(arguments: Promote) -> Answer:
         _refuse_unless_allowed(context, "promote")
-        if arguments.candidate != context.round.promotable:
+        if arguments.candidate not in context.round.passed:
             raise ToolRefused(
-                f"Found {arguments.candidate!r}, expected {context.round.promotable!r}, the candidate with a passing "
-                "verdict: promote that one or keep."
+                f"Found {arguments.candidate!r}, expected {' or '.join(map(repr, context.round.passed))} with a "
+                "passing verdict: promote that one or keep."
             )
         decision = Decision(
             action="promote", candidate=arguments.candidate, reason=arguments.reason, decided_by="coordinator"
@@ -77,6 +79,17 @@ def decision_tools(context: SessionContext) -> dict[str, Tool]:
             context, Decision(action="roll_back", candidate=None, reason=arguments.reason, decided_by="coordinator")
         )
 
+    async def send_back(arguments: SendBack) -> Answer:
+        _refuse_unless_allowed(context, "send_back")
+        others = still_confirmable(context)
+        if arguments.candidate not in others:
+            raise ToolRefused(
+                f"Found {arguments.candidate!r}, expected {' or '.join(others)}, better than the control in the screen "
+                "and not confirmed yet: name one of them, or decide."
+            )
+        text = json.dumps({"sent_back_for": arguments.candidate} | offer(context))
+        return Answer(text, lambda: record_sent_back(context, arguments))
+
     return {
         "ask": Tool(
             "ask",
@@ -94,6 +107,13 @@ def decision_tools(context: SessionContext) -> dict[str, Tool]:
             patient=True,
         ),
         "keep": Tool("keep", "Decide: leave the shaping of the main run as it is.", Keep, keep, ends_phase=True),
+        "send_back": Tool(
+            "send_back",
+            "Do not decide yet: the Validator confirms another screened candidate first, then you decide.",
+            SendBack,
+            send_back,
+            ends_phase=True,
+        ),
         "roll_back": Tool(
             "roll_back",
             "Decide: return the main run to where the promotion on probation started.",
@@ -104,11 +124,25 @@ def decision_tools(context: SessionContext) -> dict[str, Tool]:
     }
 
 
-def allowed_actions(context: SessionContext) -> list[Action]:
-    """What may be decided now: a failed probation can only be rolled back; promoting takes a passing verdict."""
+def allowed_actions(context: SessionContext) -> list[Action | Literal["send_back"]]:
+    """What may be called now: a failed probation can only be rolled back; promoting takes a passing verdict.
+
+    A round is sent back only for a candidate that may still be confirmed.
+    """
     if context.round.regression is not None:
         return ["roll_back"]
-    return ["promote", "keep"] if context.round.promotable is not None else ["keep"]
+    allowed: list[Action | Literal["send_back"]] = ["promote", "keep"] if context.round.passed else ["keep"]
+    return [*allowed, "send_back"] if still_confirmable(context) else allowed
+
+
+def still_confirmable(context: SessionContext) -> tuple[str, ...]:
+    """The candidates for which the round may be sent back; none where it may make no more confirmations."""
+    if not context.round.proposals or confirmations_left(context) <= 0 or not context.settings.gate.judge.sequential:
+        return ()
+    try:
+        return confirmable(context)
+    except ToolRefused:  # the screen is not over
+        return ()
 
 
 def decide(context: SessionContext, decision: Decision) -> None:
@@ -146,14 +180,14 @@ def _head_after(context: SessionContext, decision: Decision) -> Head:
 
 def _confirmed(context: SessionContext, arm: str) -> Branch | None:
     """The first branch of the arm that a verdict counted: one merely launched may be done or not, which is chance."""
-    judged = {confirmation.refinement for confirmation in context.round.confirmations}
     for branch in context.round.branches:
-        if (branch.purpose, branch.arm) == ("confirm", arm) and branch.refinement in judged:
+        judged = branch.attempt < len(context.round.confirmations)
+        if (branch.purpose, branch.arm) == ("confirm", arm) and judged:
             return branch
     return None
 
 
-def _refuse_unless_allowed(context: SessionContext, action: Action) -> None:
+def _refuse_unless_allowed(context: SessionContext, action: Action | Literal["send_back"]) -> None:
     if action not in allowed_actions(context):
         if action == "promote":
             outcome = context.round.verdicts[-1].outcome if context.round.verdicts else "missing"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from learning_signal.ledger.wording import shaping_text
 from learning_signal.marl.gate.measure import words
@@ -14,17 +14,20 @@ _JUDGED: dict[str, Fate] = {"pass": "passed", "fail": "failed", "inconclusive": 
 
 
 def fates_of(facts: RoundFacts, verdict: VerdictRecord) -> list[Tried]:
-    """What became of every candidate of the refinement that ``verdict`` closes, before the decision."""
+    """What became of every candidate of the refinement of ``verdict``, before the decision."""
+    judged = [each for each in facts.confirmations if each.refinement == verdict.refinement]
+    until = next((index for index, each in enumerate(judged) if each.comparison == verdict.comparison), -1)
+    verdicts = {each.candidate: each for each in judged[: until + 1]} | {verdict.candidate: verdict}
     screens = [each for each in facts.screens if each.refinement == verdict.refinement]
     found = []
     for candidate in facts.proposals[verdict.refinement].candidates:
         last = next((each for each in reversed(screens) if candidate.name in each.differences), None)
-        found.append(fate_of(facts.number, candidate, verdict, last))
+        found.append(fate_of(facts.number, candidate, verdicts.get(candidate.name, verdict), last))
     return found
 
 
 def fate_of(number: int, candidate: Candidate, verdict: VerdictRecord, screen: Screen | None) -> Tried:
-    """What became of one candidate of the refinement that ``verdict`` closes; ``screen`` is the last rung it was in."""
+    """What became of a candidate by its ``verdict``, or that of its refinement, and the last ``screen`` it was in."""
     name, measure, difference = candidate.name, None, None
     outcome: Fate
     if name == verdict.candidate:
@@ -34,8 +37,10 @@ def fate_of(number: int, candidate: Candidate, verdict: VerdictRecord, screen: S
         outcome, reason = "not compared", "no comparison was made"
     else:
         measure, difference = screen.measure, screen.differences[name]
-        if name == screen.chosen:
+        if name == screen.chosen and verdict.candidate is None:
             outcome, reason = "not compared", "it led the screen, but no confirmation was judged"
+        elif name == screen.chosen:
+            outcome, reason = "screened out", f"it led the screen, but {verdict.candidate} was confirmed"
         elif difference is None:
             outcome, reason = "screened out", screen.notes[name]
         else:
@@ -62,6 +67,24 @@ def with_fate(
     return [
         one.model_copy(update=changed) if (one.round, one.candidate) == (number, candidate) else one for one in tried
     ]
+
+
+def with_fates(tried: Sequence[Tried], found: Sequence[Tried]) -> list[Tried]:
+    """``tried`` and what was ``found``, which replaces what was known of the same candidates."""
+    again = {(one.round, one.candidate) for one in found}
+    return [one for one in tried if (one.round, one.candidate) not in again] + list(found)
+
+
+def level_spent(rounds: Iterable[RoundFacts]) -> float:
+    """What the confirmations of these rounds have spent of the session's level: their sizes, where nothing came of it.
+
+    A promotion hands the level of its confirmation on.
+    """
+    spent = 0.0
+    for facts in rounds:
+        promoted = None if facts.decision is None else facts.decision.candidate
+        spent += sum(one.size or 0.0 for one in facts.confirmations if promoted is None or one.candidate != promoted)
+    return round(spent, 12)
 
 
 def history_row(ended: RoundFacts, decision: Decision, in_force: ShapingConfig) -> HistoryRow:

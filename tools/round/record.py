@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from learning_signal.ledger.write.clock import now
 from learning_signal.marl.gate.confirmation import Verdict
 from learning_signal.marl.gate.probation import ProbationVerdict
 from learning_signal.marl.gate.screening import ScreenResult
+from learning_signal.marl.gate.trial import Look
 from learning_signal.marl.segments.segment import SegmentResult
 from learning_signal.marl.segments.version import code_version
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.context import SessionContext
-from learning_signal.tools.contracts import Decision, Diagnosis, Proposal
+from learning_signal.tools.contracts import Decision, Diagnosis, Proposal, SendBack
 from learning_signal.tools.roles import Role
-from learning_signal.tools.round.fates import fates_of, history_row, with_fate
+from learning_signal.tools.round.fates import fates_of, history_row, with_fate, with_fates
 from learning_signal.tools.state import Branch, Head, Probation, Regression, Round, Screen, Trigger, VerdictRecord
 
 
@@ -109,13 +111,27 @@ def record_speculation(context: SessionContext, segments: Sequence[str], title: 
     context.round.speculated = list(segments)
 
 
-def record_branch(context: SessionContext, branch: Branch) -> None:
-    """A branch is launched, or (in a later rung of a screen) continued."""
+@dataclass(frozen=True)
+class Trial:
+    """A confirmation that was judged, before it is recorded."""
+
+    verdict: Verdict | Look
+    branches: Sequence[Branch]
+    """As they are now: a sequential confirmation adds segments to those that were launched."""
+    arms: Mapping[str, list[dict[str, Any]]]
+    """By arm, each seed's measures and where they came from."""
+    beside: Mapping[str, Any]
+    """What else the verdict rests on."""
+
+
+def record_branch(context: SessionContext, branch: Branch, reason: str = "") -> None:
+    """A branch is launched, or (in a later rung of a screen) continued; ``reason`` says why this one."""
     identity = context.row_id(branch.name)
     rung = f", rung {branch.rung + 1} of {len(context.rungs)}" if branch.rung else ""
     seq = context.event(
         "branch",
-        f"{branch.name}: {branch.purpose} {branch.arm} on {len(branch.segments)} seeds{rung}",
+        f"{branch.name}: {branch.purpose} {branch.arm} on {_seeds(len(branch.segments))}{rung}"
+        + (f", {reason}" if reason else ""),
         agent="validator",
         ref=("branches", identity),
     )
@@ -152,19 +168,30 @@ def record_screen(
     context.round.screens.append(screen)
 
 
-def record_confirmation(
-    context: SessionContext,
-    name: str,
-    confirmed: VerdictRecord,
-    arms: Mapping[str, list[dict[str, Any]]],
-    verdict: Verdict,
-) -> None:
+def record_confirmation(context: SessionContext, name: str, confirmed: VerdictRecord, trial: Trial) -> None:
     """A confirmation is judged in the comparison ``name``; what the Validator may report is ``confirmed``."""
     confirmed = context.as_kept(confirmed)
-    event = "comparison", f"{name} confirm: {verdict.reason}"
-    inputs = _inputs(context, arms, confirmations=context.settings.confirmations)
-    _add_comparison(context, name, "confirm", confirmed.candidate, inputs, verdict, event)
+    for branch in trial.branches:
+        _add_looks(context, branch)
+    event = "comparison", f"{name} confirm: {trial.verdict.reason}"
+    inputs = _inputs(context, trial.arms, **trial.beside)
+    _add_comparison(context, name, "confirm", confirmed.candidate, inputs, trial.verdict, event)
     context.round.confirmations.append(confirmed)
+    context.state.level_spent = round(context.state.level_spent + (confirmed.size or 0.0), 12)
+
+
+def _add_looks(context: SessionContext, branch: Branch) -> None:
+    """The segments that a confirmation added to a branch since it was launched."""
+    (launched,) = (each for each in context.round.branches if each.name == branch.name)
+    for position in range(len(launched.segments), len(branch.segments)):
+        context.ledger.add(
+            "branch_segments",
+            branch_id=context.row_id(branch.name),
+            position=position,
+            session_id=context.session,
+            segment_id=branch.segments[position],
+        )
+    context.round.branches = [branch if each.name == branch.name else each for each in context.round.branches]
 
 
 def record_probation(
@@ -181,7 +208,11 @@ def record_probation(
     return name
 
 
-def _inputs(context: SessionContext, arms: Mapping[str, list[dict[str, Any]]], **beside: int) -> dict[str, Any]:
+def _seeds(number: int) -> str:
+    return "1 seed" if number == 1 else f"{number} seeds"
+
+
+def _inputs(context: SessionContext, arms: Mapping[str, list[dict[str, Any]]], **beside: Any) -> dict[str, Any]:
     """What a screen or a confirmation rests on."""
     return {
         "max_return": context.task.max_return,
@@ -198,7 +229,7 @@ def _add_comparison(
     purpose: str,
     candidate: str | None,
     inputs: dict[str, Any],
-    result: ScreenResult | Verdict | ProbationVerdict,
+    result: ScreenResult | Verdict | Look | ProbationVerdict,
     event: tuple[str, str],
     status: str = "ok",
     round_: int | None = None,
@@ -244,7 +275,7 @@ def record_verdict(context: SessionContext, verdict: VerdictRecord, agent: str |
         reading=verdict.reading,
     )
     context.round.verdicts.append(verdict)
-    context.state.tried.extend(fates_of(context.round, verdict))
+    context.state.tried = with_fates(context.state.tried, fates_of(context.round, verdict))
 
 
 def record_phase(context: SessionContext, role: Role, text: str) -> None:
@@ -261,6 +292,12 @@ def record_question(context: SessionContext, role: Role, question: str, answer: 
         context.ledger.add(
             "messages", event_seq=seq, session_id=context.session, source=source, target=target, type=kind, body=text
         )
+
+
+def record_sent_back(context: SessionContext, order: SendBack) -> None:
+    """The Coordinator wants another candidate confirmed before it decides."""
+    context.round.sent_back = order
+    context.event("sent_back", f"sent back: confirm {order.candidate}: {order.reason}", agent="coordinator")
 
 
 def record_decision(context: SessionContext, decision: Decision, after: Head) -> None:
@@ -298,6 +335,8 @@ def record_decision(context: SessionContext, decision: Decision, after: Head) ->
         number, promoted = context.round.number, decision.promoted
         context.state.probation = Probation(round=number, candidate=promoted, parent=before)
         context.state.tried = with_fate(context.state.tried, number, promoted, "promoted")
+        handed_on = sum(each.size or 0.0 for each in context.round.confirmations if each.candidate == promoted)
+        context.state.level_spent = round(context.state.level_spent - handed_on, 12)
     elif regression is not None and decision.action == "roll_back":
         context.state.probation = None
         undone = regression.round, regression.candidate

@@ -7,7 +7,8 @@ from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.gate.judges import Purpose
 from learning_signal.marl.segments.segment import SegmentSpec
 from learning_signal.tools.context import SessionContext
-from learning_signal.tools.round.branches import arm_specs
+from learning_signal.tools.round.branches import screen_specs
+from learning_signal.tools.round.confirmations import confirm_specs, first_count
 from learning_signal.tools.round.record import record_speculation
 from learning_signal.tools.state import CONTROL
 
@@ -69,10 +70,10 @@ def _pending(context: SessionContext) -> list[str]:
 
 def _control(context: SessionContext) -> list[tuple[Purpose, SegmentSpec]]:
     """The control's segments before any refinement, in the order in which they will be asked for."""
-    purposes: list[Purpose] = ["screen", "confirm"] if context.settings.deliberation.candidates > 1 else ["confirm"]
-    shaping = context.head.shaping
     specs: dict[str, tuple[Purpose, SegmentSpec]] = {}
-    for purpose in purposes:
-        for spec in arm_specs(context, shaping, purpose, 0):
-            specs.setdefault(spec.id, (purpose, spec))
+    if context.settings.deliberation.candidates > 1 or context.settings.gate.judge.confirms_on == "screen":
+        specs |= {spec.id: ("screen", spec) for spec in screen_specs(context, context.head.shaping, 0)}
+    if context.settings.gate.judge.confirms_on == "confirm":
+        for spec in confirm_specs(context, CONTROL, 0, 0, first_count(context)):
+            specs.setdefault(spec.id, ("confirm", spec))
     return list(specs.values())

@@ -18,7 +18,7 @@ TOOL_NAMES: dict[Role, tuple[str, ...]] = {
     "critic": ("query_metrics", "summarize_trajectories", "submit_diagnosis"),
     "generator": ("query_metrics", "submit_proposal"),
     "validator": ("launch_branch", "read_branch", "compare_branches", "query_metrics", "submit_validation"),
-    "coordinator": ("query_metrics", "ask", "promote", "keep", "roll_back"),
+    "coordinator": ("query_metrics", "ask", "promote", "keep", "send_back", "roll_back"),
 }
 """Role -> its tools, in the order they are usually used."""
 

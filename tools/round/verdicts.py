@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 from learning_signal.marl.gate.confirmation import Verdict
+from learning_signal.marl.gate.trial import Look
 from learning_signal.tools.base import Answer, Tool, ToolRefused
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Validation
+from learning_signal.tools.round.confirmations import in_progress, judged
 from learning_signal.tools.round.record import record_verdict
 from learning_signal.tools.state import VerdictRecord
 
@@ -25,7 +27,7 @@ def verdict_tools(context: SessionContext) -> dict[str, Tool]:
                 candidate=computed.candidate,
                 outcome=computed.outcome,
             )
-        verdict = computed.model_copy(update={"reading": arguments.reading})
+        verdict = computed.model_copy(update={"id": verdict_id(context), "reading": arguments.reading})
         text = json.dumps({"accepted": True, "outcome": verdict.outcome})
         return Answer(text, lambda: record_verdict(context, verdict, "validator"))
 
@@ -42,18 +44,29 @@ def verdict_tools(context: SessionContext) -> dict[str, Tool]:
 
 
 def computed_verdict(context: SessionContext) -> VerdictRecord:
-    """The verdict of the present refinement as computed; ``ToolRefused`` while a comparison is still owed."""
-    refinement = context.state.refinement
-    for confirmed in context.round.confirmations:
-        if confirmed.refinement == refinement:
-            return confirmed
+    """The verdict of the present refinement's last confirmation; ``ToolRefused`` while a comparison is still owed."""
+    refinement, known = context.state.refinement, judged(context)
+    asked, present = context.round.sent_back, in_progress(context)
+    if asked is not None and all(each.candidate != asked.candidate for each in context.round.confirmations):
+        raise ToolRefused(
+            f"Found no confirmation of {asked.candidate}, for which the Coordinator sent the round back: launch "
+            f"control and {asked.candidate} with purpose 'confirm' and compare them first."
+        )
+    if present is not None:
+        raise ToolRefused(
+            f"Found a confirmation of {present} that is not judged, expected compare_branches with purpose 'confirm' "
+            "before a verdict."
+        )
+    if known:
+        return known[-1]
     screens = [screen for screen in context.round.screens if screen.refinement == refinement]
     if screens and screens[-1].goes_on is None and screens[-1].chosen is None:
         notes = {name: note for screen in screens for name, note in screen.notes.items()}
         failures = "; ".join(f"{name} {note}" for name, note in notes.items())
-        return verdict_record(
-            context, None, None, None, f"No candidate could be compared with the control: {failures}."
-        )
+        why = f"No candidate could be compared with the control: {failures}."
+        if any(difference is not None for difference in screens[-1].differences.values()):
+            why = f"Nothing was confirmed: {screens[-1].reason}."
+        return verdict_record(context, None, None, None, why)
     raise ToolRefused(
         "Found no comparison for a verdict, expected compare_branches with purpose 'confirm' (after the screen): "
         "launch, read and compare first."
@@ -61,18 +74,32 @@ def computed_verdict(context: SessionContext) -> VerdictRecord:
 
 
 def verdict_record(
-    context: SessionContext, verdict: Verdict | None, candidate: str | None, comparison: str | None, reason: str = ""
+    context: SessionContext,
+    verdict: Verdict | Look | None,
+    candidate: str | None,
+    comparison: str | None,
+    reason: str = "",
 ) -> VerdictRecord:
-    """The record of the present refinement's verdict; inconclusive for that ``reason`` where nothing was compared."""
-    refinement = context.state.refinement
+    """The record of a verdict in the present refinement; inconclusive for that ``reason`` where nothing was compared.
+
+    Its id is that of its comparison until it is reported, when `verdict_id` gives it one.
+    """
+    looked = verdict if isinstance(verdict, Look) else None
     return VerdictRecord(
-        id=context.row_id(f"V{context.round.number}.{refinement}"),
-        refinement=refinement,
+        id=verdict_id(context) if comparison is None else context.row_id(comparison),
+        refinement=context.state.refinement,
         candidate=candidate,
-        outcome="inconclusive" if verdict is None else verdict.outcome,
+        outcome="inconclusive" if verdict is None or verdict.outcome is None else verdict.outcome,
         measure=None if verdict is None else verdict.measure,
         reason=reason if verdict is None else verdict.reason,
         p=None if verdict is None else verdict.p,
         difference=None if verdict is None else verdict.mean_difference,
         comparison=comparison,
+        means=looked and looked.means,
+        size=looked and looked.size,
     )
+
+
+def verdict_id(context: SessionContext) -> str:
+    """The id of the round's next verdict."""
+    return context.row_id(f"V{context.round.number}.{len(context.round.verdicts)}")
