@@ -8,9 +8,11 @@ from typing import Any
 from learning_signal.marl.gate.confirmation import judge
 from learning_signal.marl.gate.judges import Purpose
 from learning_signal.marl.gate.measure import Measure
+from learning_signal.marl.gate.order import Order
 from learning_signal.marl.gate.probation import probation
 from learning_signal.marl.gate.screening import rank_screen
 from learning_signal.marl.gate.settings import GateSettings
+from learning_signal.marl.gate.trial import judge_look
 
 
 def recompute(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -21,8 +23,9 @@ def recompute(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, An
         inputs: as recorded: ``max_return``, ``arms`` and their ``order`` (JSON objects have none, and equal
             candidates are ranked in it). Of a screen or a confirmation an arm is the list of its seeds' measures;
             of a probation (``before``, ``after``) it holds ``sparse_returns`` and ``progress``, one value per episode.
-            A screen has its ``rung`` beside them, a confirmation the ``confirmations`` that share ``family_alpha``
-            (0 and 1 where an earlier version recorded none).
+            A screen has its ``rung`` beside them; a sequential confirmation its ``level`` and what it is
+            ``ordered_by``; another one the ``confirmations`` that share ``family_alpha``. (A rung of 0 and 1
+            confirmation where an earlier version recorded none.)
         settings: the gate settings as recorded.
 
     Raises:
@@ -46,13 +49,14 @@ def _result(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]
     if purpose == "probation":
         return _probation(inputs, gate)
     arms = {
-        arm: [Measure(sparse_return=seed["sparse_return"], progress=seed["progress"]) for seed in seeds]
+        arm: [Measure.model_validate({name: seed.get(name) for name in Measure.model_fields}) for seed in seeds]
         for arm, seeds in ((arm, inputs["arms"][arm]) for arm in inputs.get("order", inputs["arms"]))
     }
     if "control" not in arms:
         raise ValueError(f"found the arms {', '.join(arms)}, expected control among them")
     if purpose in ("screen", "confirm"):
         _refuse_other_episodes(inputs, "screen" if purpose == "screen" else gate.judge.confirms_on)
+    if purpose == "screen" or purpose == "confirm" and not gate.judge.sequential:
         _refuse_other_number(arms, gate.screen_seeds if purpose == "screen" else gate.confirm_seeds)
     control = arms.pop("control")
     if purpose == "screen":
@@ -60,6 +64,8 @@ def _result(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]
     if purpose != "confirm" or len(arms) != 1:
         raise ValueError(f"found a {purpose} of {len(arms)} candidates, expected a confirm of one")
     (candidate,) = arms.values()
+    if gate.judge.sequential:
+        return _trial(control, candidate, inputs, gate)
     declared = inputs["progress_declared"]
     verdict = judge(
         [each.sparse_return for each in control],
@@ -72,6 +78,19 @@ def _result(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]
     )
     # The settings as recorded: an earlier version had fewer.
     return verdict.model_dump(mode="json") | {"settings": dict(settings)}
+
+
+def _trial(
+    control: list[Measure], candidate: list[Measure], inputs: Mapping[str, Any], gate: GateSettings
+) -> dict[str, Any]:
+    """The last look of a trial, none of whose earlier looks may have ended it."""
+    order, level = Order.model_validate(inputs["ordered_by"]), inputs["level"]
+    for look in range(1, len(control) + 1):
+        found = judge_look(control[:look], candidate[:look], order, inputs["max_return"], gate, level)
+        if (found.outcome is None) != (look < len(control)):
+            end = "it had not ended" if found.outcome is None else f"look {look} ended it"
+            raise ValueError(f"found a trial of {len(control)} looks, but {end}")
+    return found.model_dump(mode="json")
 
 
 def _refuse_other_episodes(inputs: Mapping[str, Any], expected: Purpose) -> None:

@@ -12,7 +12,7 @@ from learning_signal.marl.gate.order import Order, order_of
 from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.marl.settings import Frozen
 
-MEASURES: tuple[MeasureName, ...] = ("sparse_return", "progress")
+MEASURES: tuple[MeasureName, ...] = ("progress", "sparse_return")
 
 
 class ScreenArm(Frozen):

@@ -75,7 +75,7 @@ def judge_look(
         )
     plan = design(level, settings.looks)
     needed = plan.pass_at[look - 1]
-    arms = {"control": control, "candidate": candidate}
+    arms = {"candidate": candidate, "control": control}
     numbers: dict[str, Any] = {
         "measure": "sparse_return",
         "look": look,
@@ -155,8 +155,8 @@ def _number(value: float | None) -> float:
 def _means(arm: Sequence[Measure]) -> dict[MeasureName, float | None]:
     """Both measures over the branches; None where one is missing."""
     values: Mapping[MeasureName, list[float | None]] = {
-        "sparse_return": [one.sparse_return for one in arm],
         "progress": [one.progress for one in arm],
+        "sparse_return": [one.sparse_return for one in arm],
     }
     return {
         name: float(np.mean([_number(one) for one in column])) if failure(column, len(arm), name) is None else None
@@ -166,9 +166,10 @@ def _means(arm: Sequence[Measure]) -> dict[MeasureName, float | None]:
 
 def _both(means: Mapping[str, Mapping[MeasureName, float | None]]) -> str:
     """Both measures of both arms in words."""
+    names: tuple[MeasureName, ...] = ("sparse_return", "progress")
     said = [
         f"{words(name)} {means['candidate'][name]:.4g} against the control's {means['control'][name]:.4g}"
-        for name in means["control"]
+        for name in names
         if means["control"][name] is not None and means["candidate"][name] is not None
     ]
     return ", ".join(said)

@@ -304,7 +304,8 @@ def record_decision(context: SessionContext, decision: Decision, after: Head) ->
     """A decision, which moves HEAD to ``after``."""
     decision = context.as_kept(decision)
     before, regression = context.head, context.round.regression
-    verdict = context.round.verdicts[-1] if context.round.verdicts else None
+    about = [each for each in context.round.verdicts if decision.candidate in (None, each.candidate)]
+    verdict = about[-1] if about else None
     identity = context.row_id(f"R{context.round.number}")
     subject = decision.candidate or (regression.candidate if regression else None)
     seq = context.event(

@@ -1,0 +1,260 @@
+"""Check the comparisons of a ledger: their inputs, seeds, levels and order, and their statistics computed again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from learning_signal.ledger.read.explain import later_half
+from learning_signal.ledger.read.reader import Reader
+from learning_signal.ledger.read.records import ComparisonRow, DecisionRow, EvaluationRow, Finding, SegmentRow
+
+Recompute = Callable[[str, dict[str, Any], dict[str, Any]], dict[str, Any]]
+"""(purpose, inputs, settings) -> the result of the comparison, computed anew.
+
+Where an arm of ``inputs`` names one evaluation (a probation), its episodes are added to it, as
+``sparse_returns`` and ``progress``."""
+
+SessionRules = Callable[[dict[str, Any]], dict[str, Any]]
+"""The configuration of a session -> what each of its comparisons must say.
+
+``settings``: those of the gate by name; by purpose: what must be among the comparison's ``inputs``; ``level``: gives
+the level of a confirmation from what was spent before it, its round and its place in the round."""
+
+RELATIVE, ABSOLUTE = 1e-9, 1e-12
+"""Numbers that differ by less are equal: another machine may sum in another order."""
+
+
+def check_comparisons(reader: Reader, recompute: Recompute | None, rules: SessionRules | None) -> list[Finding]:
+    """What is wrong with the comparisons of all sessions; see ``verify`` for the arguments."""
+    findings = []
+    for session in reader.sessions(limit=None):
+        evaluations = {
+            (each.segment_id, each.episode_set, each.env_steps): each for each in reader.evaluations(session.id)
+        }
+        measured: dict[tuple[str, str], list[EvaluationRow]] = {}
+        for each in evaluations.values():
+            measured.setdefault((each.segment_id, each.episode_set), []).append(each)
+        segments, expected = reader.segments(session.id), rules(reader.config(session.id)) if rules else {}
+        comparisons = reader.comparisons(session.id)
+        if level := expected.get("level"):
+            findings += _levels(comparisons, reader.decisions(session.id), level)
+        findings += _orders(comparisons)
+        for comparison in comparisons:
+            findings += _configured(comparison, expected)
+            findings += _branches(reader, comparison, comparisons) + _seeds(comparison, segments)
+            findings += _inputs(comparison, evaluations, measured)
+            if recompute is not None:
+                findings += _statistics(comparison, evaluations, recompute)
+    return findings
+
+
+def _levels(
+    comparisons: list[ComparisonRow], decisions: list[DecisionRow], level: Callable[[float, int, int], float]
+) -> list[Finding]:
+    """Whether every confirmation had the level that was left for it, in its order: a promotion hands its level on."""
+    promoted = {each.candidate_id: each.event_seq for each in decisions if each.action == "promote"}
+    confirmations = [each for each in comparisons if each.purpose == "confirm"]
+    findings = []
+    for index, comparison in enumerate(confirmations):
+        spent = sum(
+            each.result["size"]
+            for each in confirmations[:index]
+            if promoted.get(each.candidate_id, comparison.event_seq) >= comparison.event_seq
+        )
+        place = sum(each.round == comparison.round for each in confirmations[:index])
+        expected = level(spent, comparison.round, place)
+        if not same(comparison.inputs["level"], expected):
+            problem = f"its level is {comparison.inputs['level']}, what was left gives {expected}"
+            findings.append(Finding("comparisons", comparison.id, problem))
+    return findings
+
+
+def _orders(comparisons: list[ComparisonRow]) -> list[Finding]:
+    """Whether every sequential confirmation of a screened candidate was ordered as its screen says, and allowed it."""
+    findings = []
+    for comparison in comparisons:
+        if comparison.purpose != "confirm" or "ordered_by" not in comparison.inputs:
+            continue
+        place = comparison.round, comparison.refinement
+        screens = [each for each in comparisons if each.purpose == "screen" and (each.round, each.refinement) == place]
+        for screen in screens[-1:]:
+            if screen.result["order"] != comparison.inputs["ordered_by"]:
+                findings.append(Finding("comparisons", comparison.id, "is ordered otherwise than its screen says"))
+            candidate = (comparison.candidate_id or "").rpartition("/")[2]
+            if candidate not in (screen.result["confirmable"] or ()):
+                findings.append(
+                    Finding("comparisons", comparison.id, f"confirms {candidate}, which is not confirmable")
+                )
+    return findings
+
+
+def _configured(comparison: ComparisonRow, expected: dict[str, Any]) -> list[Finding]:
+    """Whether a comparison was made with the gate, and for as many confirmations, as its session was configured."""
+    pairs = [
+        *((name, comparison.settings.get(name), value) for name, value in expected.get("settings", {}).items()),
+        *((name, comparison.inputs.get(name), value) for name, value in expected.get(comparison.purpose, {}).items()),
+    ]
+    return [
+        Finding("comparisons", comparison.id, f"its {name} is {found}, the session's is {value}")
+        for name, found, value in pairs
+        if found != value
+    ]
+
+
+def _branches(reader: Reader, comparison: ComparisonRow, comparisons: list[ComparisonRow]) -> list[Finding]:
+    """Whether it compares what was launched for it: every seed of each arm's branch (of a screen: of its rung).
+
+    The confirmations of a round are made one after the other, each with a branch of the control of its own.
+    """
+    purpose = comparison.purpose
+    if purpose == "probation":
+        return []
+    launched: dict[str, list[str]] = {}
+    earlier = [
+        each
+        for each in comparisons
+        if (each.purpose, each.round, each.refinement) == (purpose, comparison.round, comparison.refinement)
+    ]
+    place = earlier.index(comparison) if purpose == "confirm" else 0
+    branches: dict[str, list[str]] = {}
+    for row in reader.rows(
+        "SELECT b.id, b.arm, s.segment_id FROM branches b JOIN branch_segments s ON s.branch_id = b.id "
+        "WHERE b.session_id = ? AND b.round = ? AND b.refinement = ? AND b.purpose = ? "
+        "ORDER BY b.event_seq, s.position",
+        (comparison.session_id, comparison.round, comparison.refinement, purpose),
+    ):
+        known = branches.setdefault(row["arm"], [])
+        if row["id"] not in known:
+            known.append(row["id"])
+        if row["arm"] != "control" or known.index(row["id"]) == place:
+            launched.setdefault(row["arm"], []).append(row["segment_id"])
+    # Whether these are as many as the gate asks for, it says itself when it computes anew.
+    seeds = max(len(measured) for measured in comparison.inputs["arms"].values())
+    rung = comparison.inputs.get("rung", 0)
+    return [
+        Finding("comparisons", comparison.id, f"compares other segments of {arm} than its branch has")
+        for arm, measured in comparison.inputs["arms"].items()
+        if [each["segment"] for each in measured] != launched.get(arm, [])[rung * seeds : (rung + 1) * seeds]
+    ]
+
+
+def _seeds(comparison: ComparisonRow, segments: dict[str, SegmentRow]) -> list[Finding]:
+    """Whether each arm was trained under one shaping and on the control's seeds, in its order.
+
+    In a sequential confirmation every branch has a seed of its own.
+    """
+    if comparison.purpose == "probation":
+        return []
+    arms = {
+        arm: [segments[each["segment"]] for each in measured if each["segment"] in segments]
+        for arm, measured in comparison.inputs["arms"].items()
+    }
+    findings = []
+    alone = "ordered_by" in comparison.inputs
+    seeds = [each.seed for trained in arms.values() for each in trained]
+    if alone and len(set(seeds)) < len(seeds):
+        findings.append(Finding("comparisons", comparison.id, "has branches that share a seed"))
+    for arm, trained in arms.items():
+        if not alone and [each.seed for each in trained] != [each.seed for each in arms.get("control", [])]:
+            findings.append(Finding("comparisons", comparison.id, f"{arm} has other seeds than control"))
+        if any(each.shaping != trained[0].shaping for each in trained):
+            findings.append(Finding("comparisons", comparison.id, f"{arm} was trained under several shapings"))
+    return findings
+
+
+def _inputs(
+    comparison: ComparisonRow,
+    evaluations: dict[tuple[str, str, int], EvaluationRow],
+    measured: dict[tuple[str, str], list[EvaluationRow]],
+) -> list[Finding]:
+    """Whether the measures it says it used are those of the evaluations it names, and these the ones it must use.
+
+    Whether a confirmation may use the screen's episodes depends on the judge, so ``recompute`` refuses the wrong ones.
+    """
+    if comparison.purpose == "probation":
+        return []
+    findings = []
+    for arm, seeds in comparison.inputs["arms"].items():
+        for index, seed in enumerate(seeds):
+            episodes = seed["episode_set"] if comparison.purpose == "confirm" else comparison.purpose
+            later = [row.env_steps for row in later_half(measured.get((seed["segment"], episodes), []))]
+            if later != seed["evaluations"] or seed["episode_set"] != episodes or episodes not in ("screen", "confirm"):
+                problem = f"{arm}, seed {index + 1}, is not measured by the later half of its {episodes} evaluations"
+                findings.append(Finding("comparisons", comparison.id, problem))
+            rows = [evaluations.get((seed["segment"], seed["episode_set"], at)) for at in seed["evaluations"]]
+            for name, of_episodes in (("succeeded", _succeeded), ("error", _error)):
+                computed = of_episodes([row.sparse_returns for row in rows if row is not None]) if rows else None
+                if name in seed and not same(seed[name], computed):
+                    problem = f"{name} of {arm}, seed {index + 1}, is {seed[name]}, its evaluations give {computed}"
+                    findings.append(Finding("comparisons", comparison.id, problem))
+            for name in ("sparse_return", "progress"):
+                values = [None if row is None else getattr(row, name) for row in rows]
+                known = [value for value in values if value is not None]
+                expected = average(known) if known and len(known) == len(values) else None
+                if not same(seed[name], expected):
+                    problem = f"{name} of {arm}, seed {index + 1}, is {seed[name]}, its evaluations give {expected}"
+                    findings.append(Finding("comparisons", comparison.id, problem))
+    return findings
+
+
+def _with_episodes(inputs: dict[str, Any], evaluations: dict[tuple[str, str, int], EvaluationRow]) -> dict[str, Any]:
+    arms = dict(inputs["arms"])
+    for name, arm in arms.items():
+        if isinstance(arm, dict) and "evaluation" in arm:
+            row = evaluations[arm["segment"], arm["episode_set"], arm["evaluation"]]
+            arms[name] = arm | {"sparse_returns": row.sparse_returns, "progress": row.progresses}
+    return inputs | {"arms": arms}
+
+
+def _statistics(
+    comparison: ComparisonRow, evaluations: dict[tuple[str, str, int], EvaluationRow], recompute: Recompute
+) -> list[Finding]:
+    try:
+        inputs = _with_episodes(comparison.inputs, evaluations)
+        again = recompute(comparison.purpose, inputs, comparison.settings)
+    except Exception as error:  # noqa: BLE001 - whatever the tampered numbers do to it is the finding
+        return [Finding("comparisons", comparison.id, f"its statistics cannot be computed again: {error}")]
+    return [
+        Finding("comparisons", comparison.id, f"{where} is {found}, computed again it is {expected}")
+        for where, found, expected in _differences("", comparison.result, again)
+    ]
+
+
+def _differences(where: str, found: Any, expected: Any) -> list[tuple[str, Any, Any]]:
+    if isinstance(found, dict) and isinstance(expected, dict):
+        names = list(dict.fromkeys([*found, *expected]))
+        parts = [(f"{where}.{name}".lstrip("."), found.get(name), expected.get(name)) for name in names]
+    elif isinstance(found, (list, tuple)) and isinstance(expected, (list, tuple)) and len(found) == len(expected):
+        parts = [(f"{where}[{index}]", *pair) for index, pair in enumerate(zip(found, expected, strict=True))]
+    else:
+        return [] if same(found, expected) else [(where, found, expected)]
+    return [difference for part in parts for difference in _differences(*part)]
+
+
+def same(found: Any, expected: Any) -> bool:
+    """Whether two values agree, numbers up to the order of their sum."""
+    numbers = all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in (found, expected))
+    if numbers:
+        return math.isclose(found, expected, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
+    return bool(found == expected)
+
+
+def average(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _succeeded(points: Sequence[Sequence[float]]) -> float | None:
+    """Share of episodes with a sparse return above 0; None without any."""
+    return average([average([float(value > 0) for value in episodes]) for episodes in points]) if points else None
+
+
+def _error(points: Sequence[Sequence[float]]) -> float | None:
+    """Standard error over episodes of their mean sparse return at several points; None for fewer than 2 episodes."""
+    episodes = [average(values) for values in zip(*points, strict=True)]
+    if len(episodes) < 2:
+        return None
+    middle = average(episodes)
+    variance = sum((value - middle) ** 2 for value in episodes) / (len(episodes) - 1)
+    return math.sqrt(variance / len(episodes))
