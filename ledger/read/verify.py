@@ -9,7 +9,6 @@ from typing import Any
 from learning_signal.ledger.canonical import content_hash
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.migrations import expected_triggers
-from learning_signal.ledger.read.explain import later_half
 from learning_signal.ledger.read.fates import check_fates
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import ComparisonRow, EvaluationRow, Finding, SegmentRow
@@ -20,7 +19,7 @@ Recompute = Callable[[str, dict[str, Any], dict[str, Any]], dict[str, Any]]
 """(purpose, inputs, settings) -> the result of the comparison, computed anew.
 
 Where an arm of ``inputs`` names one evaluation (a probation), its episodes are added to it, as
-``sparse_returns`` and ``progress``."""
+``sparse_returns`` and ``progress``; to each seed of another arm all its evaluations on its episodes, as ``offered``."""
 
 SessionRules = Callable[[dict[str, Any]], dict[str, dict[str, Any]]]
 """The configuration of a session -> what each of its comparisons must say.
@@ -161,14 +160,11 @@ def _comparisons(reader: Reader, recompute: Recompute | None, rules: SessionRule
         evaluations = {
             (each.segment_id, each.episode_set, each.env_steps): each for each in reader.evaluations(session.id)
         }
-        measured: dict[tuple[str, str], list[EvaluationRow]] = {}
-        for each in evaluations.values():
-            measured.setdefault((each.segment_id, each.episode_set), []).append(each)
         segments, expected = reader.segments(session.id), rules(reader.config(session.id)) if rules else {}
         for comparison in reader.comparisons(session.id):
             findings += _configured(comparison, expected)
             findings += _branches(reader, comparison) + _pairs(comparison, segments)
-            findings += _inputs(comparison, evaluations, measured)
+            findings += _inputs(comparison, evaluations)
             if recompute is not None:
                 findings += _statistics(comparison, evaluations, recompute)
     return findings
@@ -226,25 +222,16 @@ def _pairs(comparison: ComparisonRow, segments: dict[str, SegmentRow]) -> list[F
     return findings
 
 
-def _inputs(
-    comparison: ComparisonRow,
-    evaluations: dict[tuple[str, str, int], EvaluationRow],
-    measured: dict[tuple[str, str], list[EvaluationRow]],
-) -> list[Finding]:
-    """Whether the measures it says it used are those of the evaluations it names, and these the ones it must use.
+def _inputs(comparison: ComparisonRow, evaluations: dict[tuple[str, str, int], EvaluationRow]) -> list[Finding]:
+    """Whether the measures it says it used are those of the evaluations it names.
 
-    Whether a confirmation may use the screen's episodes depends on the judge, so ``recompute`` refuses the wrong ones.
+    Which ones it must use is the gate's to say: ``recompute`` refuses others.
     """
     if comparison.purpose == "probation":
         return []
     findings = []
     for arm, seeds in comparison.inputs["arms"].items():
         for index, seed in enumerate(seeds):
-            episodes = seed["episode_set"] if comparison.purpose == "confirm" else comparison.purpose
-            later = [row.env_steps for row in later_half(measured.get((seed["segment"], episodes), []))]
-            if later != seed["evaluations"] or seed["episode_set"] != episodes or episodes not in ("screen", "confirm"):
-                problem = f"{arm}, seed {index + 1}, is not measured by the later half of its {episodes} evaluations"
-                findings.append(Finding("comparisons", comparison.id, problem))
             rows = [evaluations.get((seed["segment"], seed["episode_set"], at)) for at in seed["evaluations"]]
             for name in ("sparse_return", "progress"):
                 values = [None if row is None else getattr(row, name) for row in rows]
@@ -257,8 +244,13 @@ def _inputs(
 
 
 def _with_episodes(inputs: dict[str, Any], evaluations: dict[tuple[str, str, int], EvaluationRow]) -> dict[str, Any]:
+    offered: dict[tuple[str, str], list[EvaluationRow]] = {}
+    for row in evaluations.values():
+        offered.setdefault((row.segment_id, row.episode_set), []).append(row)
     arms = dict(inputs["arms"])
     for name, arm in arms.items():
+        if isinstance(arm, list):
+            arms[name] = [seed | {"offered": offered.get((seed["segment"], seed["episode_set"]), [])} for seed in arm]
         if isinstance(arm, dict) and "evaluation" in arm:
             row = evaluations[arm["segment"], arm["episode_set"], arm["evaluation"]]
             arms[name] = arm | {"sparse_returns": row.sparse_returns, "progress": row.progresses}

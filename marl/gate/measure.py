@@ -25,12 +25,16 @@ class Measure(Frozen):
     """Mean progress, or ``None`` where the task declares none or the branch failed."""
 
 
-class Evaluated(Protocol):
-    """The part of an evaluation that is measured here."""
+class Placed(Protocol):
+    """What an evaluation is ordered by."""
 
     @property
     def env_steps(self) -> int:
         """Position of the run."""
+
+
+class Evaluated(Placed, Protocol):
+    """The part of an evaluation that is measured here."""
 
     @property
     def sparse_returns(self) -> Sequence[float]:
@@ -41,7 +45,7 @@ class Evaluated(Protocol):
         """Per episode; None where the task declares none."""
 
 
-Evaluation = TypeVar("Evaluation", bound=Evaluated)
+Evaluation = TypeVar("Evaluation", bound=Placed)
 
 
 def later_half(evaluations: Sequence[Evaluation]) -> list[Evaluation]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from learning_signal.marl.gate.confirmation import judge
 from learning_signal.marl.gate.judges import Purpose
-from learning_signal.marl.gate.measure import Measure
+from learning_signal.marl.gate.measure import Measure, later_half
 from learning_signal.marl.gate.probation import probation
 from learning_signal.marl.gate.screening import rank_screen
 from learning_signal.marl.gate.settings import GateSettings
@@ -21,6 +21,7 @@ def recompute(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, An
         inputs: as recorded: ``max_return``, ``arms`` and their ``order`` (JSON objects have none, and equal
             candidates are ranked in it). Of a screen or a confirmation an arm is the list of its seeds' measures;
             of a probation (``before``, ``after``) it holds ``sparse_returns`` and ``progress``, one value per episode.
+            Where a seed has ``offered``, all its evaluations, those it names must be the ones a branch is measured by.
             A screen has its ``rung`` beside them, a confirmation the ``confirmations`` that share ``family_alpha``
             (0 and 1 where an earlier version recorded none).
         settings: the gate settings as recorded.
@@ -53,6 +54,7 @@ def _result(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]
         raise ValueError(f"found the arms {', '.join(arms)}, expected control among them")
     if purpose in ("screen", "confirm"):
         _refuse_other_episodes(inputs, "screen" if purpose == "screen" else gate.judge.confirms_on)
+        _refuse_other_evaluations(inputs)
         _refuse_other_number(arms, gate.screen_seeds if purpose == "screen" else gate.confirm_seeds)
     control = arms.pop("control")
     if purpose == "screen":
@@ -80,6 +82,20 @@ def _refuse_other_episodes(inputs: Mapping[str, Any], expected: Purpose) -> None
         for index, seed in enumerate(seeds):
             if (found := seed.get("episode_set", expected)) != expected:
                 raise ValueError(f"found {arm}, seed {index + 1}, measured on {found} episodes, expected {expected}")
+
+
+def _refuse_other_evaluations(inputs: Mapping[str, Any]) -> None:
+    """``ValueError`` where a seed was measured by others of its evaluations than a branch is measured by."""
+    for arm, seeds in inputs["arms"].items():
+        for index, seed in enumerate(seeds):
+            if "offered" not in seed:
+                continue
+            expected = [evaluation.env_steps for evaluation in later_half(seed["offered"])]
+            if seed["evaluations"] != expected:
+                found = (
+                    f"found {arm}, seed {index + 1}, measured by its evaluations after {seed['evaluations']} env steps"
+                )
+                raise ValueError(f"{found}, expected the later half, after {expected}")
 
 
 def _refuse_other_number(arms: Mapping[str, list[Measure]], expected: int) -> None:
