@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from learning_signal.ledger.read.explain import later_half
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import ComparisonRow, DecisionRow, EvaluationRow, Finding, SegmentRow
 
@@ -14,7 +13,7 @@ Recompute = Callable[[str, dict[str, Any], dict[str, Any]], dict[str, Any]]
 """(purpose, inputs, settings) -> the result of the comparison, computed anew.
 
 Where an arm of ``inputs`` names one evaluation (a probation), its episodes are added to it, as
-``sparse_returns`` and ``progress``."""
+``sparse_returns`` and ``progress``; to each seed of another arm all its evaluations on its episodes, as ``offered``."""
 
 SessionRules = Callable[[dict[str, Any]], dict[str, Any]]
 """The configuration of a session -> what each of its comparisons must say.
@@ -33,9 +32,6 @@ def check_comparisons(reader: Reader, recompute: Recompute | None, rules: Sessio
         evaluations = {
             (each.segment_id, each.episode_set, each.env_steps): each for each in reader.evaluations(session.id)
         }
-        measured: dict[tuple[str, str], list[EvaluationRow]] = {}
-        for each in evaluations.values():
-            measured.setdefault((each.segment_id, each.episode_set), []).append(each)
         segments, expected = reader.segments(session.id), rules(reader.config(session.id)) if rules else {}
         comparisons = reader.comparisons(session.id)
         if level := expected.get("level"):
@@ -44,7 +40,7 @@ def check_comparisons(reader: Reader, recompute: Recompute | None, rules: Sessio
         for comparison in comparisons:
             findings += _configured(comparison, expected)
             findings += _branches(reader, comparison, comparisons) + _seeds(comparison, segments)
-            findings += _inputs(comparison, evaluations, measured)
+            findings += _inputs(comparison, evaluations)
             if recompute is not None:
                 findings += _statistics(comparison, evaluations, recompute)
     return findings
@@ -164,31 +160,17 @@ def _seeds(comparison: ComparisonRow, segments: dict[str, SegmentRow]) -> list[F
     return findings
 
 
-def _inputs(
-    comparison: ComparisonRow,
-    evaluations: dict[tuple[str, str, int], EvaluationRow],
-    measured: dict[tuple[str, str], list[EvaluationRow]],
-) -> list[Finding]:
-    """Whether the measures it says it used are those of the evaluations it names, and these the ones it must use.
+def _inputs(comparison: ComparisonRow, evaluations: dict[tuple[str, str, int], EvaluationRow]) -> list[Finding]:
+    """Whether the measures it says it used are those of the evaluations it names.
 
-    Whether a confirmation may use the screen's episodes depends on the judge, so ``recompute`` refuses the wrong ones.
+    Which ones it must use is the gate's to say: ``recompute`` refuses others.
     """
     if comparison.purpose == "probation":
         return []
     findings = []
     for arm, seeds in comparison.inputs["arms"].items():
         for index, seed in enumerate(seeds):
-            episodes = seed["episode_set"] if comparison.purpose == "confirm" else comparison.purpose
-            later = [row.env_steps for row in later_half(measured.get((seed["segment"], episodes), []))]
-            if later != seed["evaluations"] or seed["episode_set"] != episodes or episodes not in ("screen", "confirm"):
-                problem = f"{arm}, seed {index + 1}, is not measured by the later half of its {episodes} evaluations"
-                findings.append(Finding("comparisons", comparison.id, problem))
             rows = [evaluations.get((seed["segment"], seed["episode_set"], at)) for at in seed["evaluations"]]
-            for name, of_episodes in (("succeeded", _succeeded), ("error", _error)):
-                computed = of_episodes([row.sparse_returns for row in rows if row is not None]) if rows else None
-                if name in seed and not same(seed[name], computed):
-                    problem = f"{name} of {arm}, seed {index + 1}, is {seed[name]}, its evaluations give {computed}"
-                    findings.append(Finding("comparisons", comparison.id, problem))
             for name in ("sparse_return", "progress"):
                 values = [None if row is None else getattr(row, name) for row in rows]
                 known = [value for value in values if value is not None]
@@ -200,8 +182,13 @@ def _inputs(
 
 
 def _with_episodes(inputs: dict[str, Any], evaluations: dict[tuple[str, str, int], EvaluationRow]) -> dict[str, Any]:
+    offered: dict[tuple[str, str], list[EvaluationRow]] = {}
+    for row in evaluations.values():
+        offered.setdefault((row.segment_id, row.episode_set), []).append(row)
     arms = dict(inputs["arms"])
     for name, arm in arms.items():
+        if isinstance(arm, list):
+            arms[name] = [seed | {"offered": offered.get((seed["segment"], seed["episode_set"]), [])} for seed in arm]
         if isinstance(arm, dict) and "evaluation" in arm:
             row = evaluations[arm["segment"], arm["episode_set"], arm["evaluation"]]
             arms[name] = arm | {"sparse_returns": row.sparse_returns, "progress": row.progresses}
@@ -243,18 +230,3 @@ def same(found: Any, expected: Any) -> bool:
 
 def average(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
-
-
-def _succeeded(points: Sequence[Sequence[float]]) -> float | None:
-    """Share of episodes with a sparse return above 0; None without any."""
-    return average([average([float(value > 0) for value in episodes]) for episodes in points]) if points else None
-
-
-def _error(points: Sequence[Sequence[float]]) -> float | None:
-    """Standard error over episodes of their mean sparse return at several points; None for fewer than 2 episodes."""
-    episodes = [average(values) for values in zip(*points, strict=True)]
-    if len(episodes) < 2:
-        return None
-    middle = average(episodes)
-    variance = sum((value - middle) ** 2 for value in episodes) / (len(episodes) - 1)
-    return math.sqrt(variance / len(episodes))

@@ -17,7 +17,6 @@ from learning_signal.ledger.read.records import (
     DecisionChain,
     DecisionRow,
     DiagnosisRow,
-    EvaluationRow,
     EvidenceRow,
     VerdictRow,
 )
@@ -37,8 +36,8 @@ def explain(reader: Reader, decision: str = "latest") -> DecisionChain:
     """
     chosen = find_decision(reader, decision)
     session, round_ = chosen.session_id, chosen.round
-    branches = _branches(reader, session, round_)
     comparisons = [each for each in reader.comparisons(session) if each.round == round_ and each.purpose != "probation"]
+    branches = _branches(reader, session, round_, comparisons)
     verdicts = reader.verdicts(session, round_)
     verdict = next((each for each in verdicts if each.id == chosen.verdict_id), None)
     rests_on = chosen.comparison_id or (verdict.comparison_id if verdict else None)
@@ -105,12 +104,6 @@ def cited_evidence(body: Any) -> list[str]:
     return list(dict.fromkeys(found for part in parts for found in cited_evidence(part)))
 
 
-def later_half(evaluations: list[EvaluationRow]) -> list[EvaluationRow]:
-    """The later half (rounded up) of evaluations by env steps: what the gate measures a branch by."""
-    ordered = sorted(evaluations, key=lambda each: each.env_steps)
-    return ordered[len(ordered) // 2 :]
-
-
 def _diagnosis(reader: Reader, session: str, round_: int) -> DiagnosisRow | None:
     rows = reader.rows("SELECT * FROM diagnoses WHERE session_id = ? AND round = ?", (session, round_))
     if not rows:
@@ -128,31 +121,32 @@ def _evidence(reader: Reader, session: str, evidence_id: str) -> EvidenceRow:
     return EvidenceRow(evidence_id, row["event_seq"], row["agent"], row["name"], row["arguments"], row["result"])
 
 
-def _branches(reader: Reader, session: str, round_: int) -> list[BranchRow]:
+def _branches(reader: Reader, session: str, round_: int, comparisons: list[ComparisonRow]) -> list[BranchRow]:
     segments = reader.segments(session)
+    measured = {
+        (comparison.purpose, seed["segment"]): seed
+        for comparison in comparisons
+        for seeds in (comparison.inputs.get("arms") or {}).values()
+        for seed in seeds
+    }
     branches = []
     for row in reader.rows(
         "SELECT * FROM branches WHERE session_id = ? AND round = ? ORDER BY event_seq, rowid", (session, round_)
     ):
         seeds = []
         for each in reader.rows("SELECT * FROM branch_segments WHERE branch_id = ? ORDER BY position", (row["id"],)):
-            measured = later_half(reader.evaluations(session, each["segment_id"], row["purpose"]))
-            progress = [evaluation.progress for evaluation in measured if evaluation.progress is not None]
+            measure = measured.get((row["purpose"], each["segment_id"]), {})
             seeds.append(
                 BranchSegment(
                     each["position"],
                     segments[each["segment_id"]],
-                    _mean([evaluation.sparse_return for evaluation in measured]),
-                    _mean(progress) if len(progress) == len(measured) else None,
+                    measure.get("sparse_return"),
+                    measure.get("progress"),
                 )
             )
         names = ("id", "refinement", "purpose", "arm", "candidate_id", "event_seq")
         branches.append(BranchRow(**{name: row[name] for name in names}, segments=seeds))
     return branches
-
-
-def _mean(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None
 
 
 def _candidates(

@@ -293,7 +293,7 @@ class CandidateRow:
 
 @dataclass(frozen=True)
 class BranchSegment:
-    """One seed of a branch; measured by means over the later half of its evaluations on its episodes."""
+    """One seed of a branch, and what it scored where it was compared: None where it was not, or failed."""
 
     position: int
     segment: SegmentRow

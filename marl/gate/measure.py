@@ -29,12 +29,16 @@ class Measure(Frozen):
     """Standard error of the mean sparse return over episodes; ``None`` likewise."""
 
 
-class Evaluated(Protocol):
-    """The part of an evaluation that is measured here."""
+class Placed(Protocol):
+    """What an evaluation is ordered by."""
 
     @property
     def env_steps(self) -> int:
         """Position of the run."""
+
+
+class Evaluated(Placed, Protocol):
+    """The part of an evaluation that is measured here."""
 
     @property
     def sparse_returns(self) -> Sequence[float]:
@@ -45,7 +49,7 @@ class Evaluated(Protocol):
         """Per episode; None where the task declares none."""
 
 
-Evaluation = TypeVar("Evaluation", bound=Evaluated)
+Evaluation = TypeVar("Evaluation", bound=Placed)
 
 
 def later_half(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
@@ -65,12 +69,26 @@ def later_half_mean(evaluations: Sequence[Evaluated]) -> Measure:
     later = later_half(evaluations)
     progress = [evaluation.progress for evaluation in later if evaluation.progress is not None]
     sparse = _mean_of_means([evaluation.sparse_returns for evaluation in later])
+    succeeded, error = of_episodes([evaluation.sparse_returns for evaluation in later])
     return Measure(
         sparse_return=sparse,
         progress=_mean_of_means(progress) if len(progress) == len(later) else None,
-        succeeded=None if sparse is None else _mean_of_means([np.greater(one.sparse_returns, 0) for one in later]),
-        error=None if sparse is None else _standard_error([one.sparse_returns for one in later]),
+        succeeded=None if sparse is None else succeeded,
+        error=None if sparse is None else error,
     )
+
+
+def of_episodes(sparse_returns: Sequence[Sequence[float]]) -> tuple[float | None, float | None]:
+    """What the same episodes at several points ``[points][n]`` say beside their mean: `Measure`'s succeeded and error.
+
+    No points give None twice, fewer than 2 episodes no standard error.
+    """
+    if not sparse_returns:
+        return None, None
+    values = np.asarray(sparse_returns, np.float64)
+    episodes = values.mean(axis=0)
+    error = float(np.std(episodes, ddof=1) / math.sqrt(len(episodes))) if len(episodes) > 1 else None
+    return float((values > 0).mean()), error
 
 
 def words(measure: MeasureName) -> str:
@@ -93,12 +111,6 @@ def failure(values: Values, expected: int, measure: MeasureName) -> str | None:
 def sound(value: float | None) -> TypeGuard[float]:
     """Whether a value can be compared: it is there, and it is finite."""
     return value is not None and math.isfinite(value)
-
-
-def _standard_error(values: Sequence[Sequence[float]]) -> float | None:
-    """Of the mean over the same episodes at several points ``[points][n]``; None for fewer than 2 episodes."""
-    episodes = np.mean(np.asarray(values, np.float64), axis=0)
-    return float(np.std(episodes, ddof=1) / math.sqrt(len(episodes))) if len(episodes) > 1 else None
 
 
 def _mean_of_means(values: Sequence[Sequence[float] | np.ndarray]) -> float | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from learning_signal.marl.gate.confirmation import judge
 from learning_signal.marl.gate.judges import Purpose
-from learning_signal.marl.gate.measure import Measure
+from learning_signal.marl.gate.measure import Measure, later_half, of_episodes
 from learning_signal.marl.gate.order import Order
 from learning_signal.marl.gate.probation import probation
 from learning_signal.marl.gate.screening import rank_screen
@@ -23,6 +24,7 @@ def recompute(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, An
         inputs: as recorded: ``max_return``, ``arms`` and their ``order`` (JSON objects have none, and equal
             candidates are ranked in it). Of a screen or a confirmation an arm is the list of its seeds' measures;
             of a probation (``before``, ``after``) it holds ``sparse_returns`` and ``progress``, one value per episode.
+            Where a seed has ``offered``, all its evaluations, those it names must be the ones a branch is measured by.
             A screen has its ``rung`` beside them; a sequential confirmation its ``level`` and what it is
             ``ordered_by``; another one the ``confirmations`` that share ``family_alpha``. (A rung of 0 and 1
             confirmation where an earlier version recorded none.)
@@ -56,6 +58,7 @@ def _result(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]
         raise ValueError(f"found the arms {', '.join(arms)}, expected control among them")
     if purpose in ("screen", "confirm"):
         _refuse_other_episodes(inputs, "screen" if purpose == "screen" else gate.judge.confirms_on)
+        _refuse_other_evaluations(inputs)
     if purpose == "screen" or purpose == "confirm" and not gate.judge.sequential:
         _refuse_other_number(arms, gate.screen_seeds if purpose == "screen" else gate.confirm_seeds)
     control = arms.pop("control")
@@ -99,6 +102,31 @@ def _refuse_other_episodes(inputs: Mapping[str, Any], expected: Purpose) -> None
         for index, seed in enumerate(seeds):
             if (found := seed.get("episode_set", expected)) != expected:
                 raise ValueError(f"found {arm}, seed {index + 1}, measured on {found} episodes, expected {expected}")
+
+
+def _refuse_other_evaluations(inputs: Mapping[str, Any]) -> None:
+    """``ValueError`` where a seed was measured by others of its evaluations than a branch is measured by."""
+    for arm, seeds in inputs["arms"].items():
+        for index, seed in enumerate(seeds):
+            if "offered" not in seed:
+                continue
+            expected = [evaluation.env_steps for evaluation in later_half(seed["offered"])]
+            if seed["evaluations"] != expected:
+                found = (
+                    f"found {arm}, seed {index + 1}, measured by its evaluations after {seed['evaluations']} env steps"
+                )
+                raise ValueError(f"{found}, expected the later half, after {expected}")
+            shares = of_episodes([one.sparse_returns for one in later_half(seed["offered"])])
+            for name, value in zip(("succeeded", "error"), shares, strict=True):
+                if name in seed and not _close(seed[name], value):
+                    raise ValueError(
+                        f"found {name} {seed[name]} of {arm}, seed {index + 1}, its evaluations give {value}"
+                    )
+
+
+def _close(found: float | None, expected: float | None) -> bool:
+    """Equal up to the order of a sum, which may differ between machines."""
+    return found == expected if found is None or expected is None else math.isclose(found, expected, abs_tol=1e-12)
 
 
 def _refuse_other_number(arms: Mapping[str, list[Measure]], expected: int) -> None:

@@ -167,13 +167,13 @@ def test_a_share_of_the_family_that_fits_its_own_numbers_is_still_not_the_sessio
             "screen",
             "inputs",
             lambda each: each["arms"]["c2"][1].update(evaluations=[]),
-            "by the later half of its screen",
+            "found c2, seed 2, measured by its evaluations after [] env steps, expected the later half, after [",
         ),
         (
             "screen",
             "inputs",
             lambda each: each["arms"]["c2"][1].update(episode_set="confirm"),
-            "is not measured by the",
+            "found c2, seed 2, measured on confirm episodes, expected screen",
         ),
     ],
 )
