@@ -7,6 +7,7 @@ from typing import Any
 
 from learning_signal.agents.rules.reading import Answer, Conversation, Request, fields, items, mapping, number, text
 
+DECISIONS = ("promote", "keep", "send_back", "roll_back")
 MARGINAL = 0.8
 """A pass with a p above this share of the gate's alpha is marginal, and worth a question."""
 
@@ -15,13 +16,21 @@ def step(conversation: Conversation) -> Answer:
     """The decision, after at most one question to the Validator."""
     brief = conversation.brief
     allowed = [one for one in items(brief.get("allowed")) if isinstance(one, str)]
-    refused = {call.name: call.error for call in conversation.named("promote", "keep", "roll_back") if not call.ok}
-    if len(conversation.named("promote", "keep", "roll_back")) >= 4:
+    refused = {call.name: call.error for call in conversation.named(*DECISIONS) if not call.ok}
+    if len(conversation.named(*DECISIONS)) >= 4:
         return Answer(f"Every decision was refused; the last refusal was: {list(refused.values())[-1]}")
     open_actions = [action for action in allowed if action not in refused]
     candidate = text(brief.get("promotable"))
     if "roll_back" in open_actions and ("promote" not in allowed or _regressed(brief)):
         return _decide("roll_back", {"reason": _roll_back_reason(brief)})
+    if "send_back" in open_actions and not conversation.named("send_back"):
+        better = _succeeds_more(brief, candidate)
+        if better:
+            reason = (
+                f"{candidate} passed on progress alone, and {better} gained more sparse return in the screen: I want "
+                f"{better} confirmed before I decide."
+            )
+            return _decide("send_back", {"candidate": better, "reason": reason})
     if "promote" in open_actions and candidate:
         verdict = _verdict(brief, candidate)
         asked = conversation.named("ask")
@@ -52,6 +61,22 @@ def _decide(action: str, arguments: dict[str, Any]) -> Answer:
     return Answer(
         f"{action.replace('_', ' ').capitalize()}: {reason}", (Request(action, arguments | {"reason": reason}),)
     )
+
+
+def _succeeds_more(brief: dict[str, Any], candidate: str | None) -> str | None:
+    """A candidate that may still be confirmed and gained more sparse return in the screen than one that passed without.
+
+    None where the one that passed gained sparse return itself.
+    """
+    if candidate is None or _verdict(brief, candidate).get("measure") != "progress":
+        return None
+    open_ = [name for name in items(brief.get("confirmable")) if isinstance(name, str)]
+    screens = [mapping(one) for one in items(brief.get("screens"))]
+    gains = {name: number(fields(screen, name, "sparse_return")) or 0.0 for screen in screens for name in screen}
+    best = max(open_, key=lambda name: gains.get(name, 0.0), default=None)
+    if best is None or gains.get(best, 0.0) <= 2 * max(gains.get(candidate, 0.0), 0.0):
+        return None
+    return best
 
 
 def _regressed(brief: dict[str, Any]) -> bool:

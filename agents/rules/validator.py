@@ -21,6 +21,8 @@ from learning_signal.agents.rules.reading import (
 TRIES = 2
 """How often a refused or unfinished call is made before the rules go on without it."""
 OUTCOMES = ("pass", "fail", "inconclusive")
+CLOSE = 0.8
+"""A candidate with this share of the leader's gain in the screen is worth a confirmation where the leader failed."""
 
 
 def step(conversation: Conversation) -> Answer:
@@ -29,8 +31,9 @@ def step(conversation: Conversation) -> Answer:
     names = [name for name in found if name]
     if not names:
         return Answer("My brief names no candidate, so there is nothing to launch; I expected at least one.")
-    chosen: str | None = names[0]
-    if conversation.brief.get("screen_needed", len(names) > 1):
+    asked = text(fields(conversation.brief, "coordinator_asks", "candidate"))
+    chosen, ranking = asked or names[0], []
+    if not asked and conversation.brief.get("screen_needed", len(names) > 1):
         arms, rung = names, conversation
         while True:
             answer, comparison = _compare(rung, "screen", ["control", *arms])
@@ -39,13 +42,21 @@ def step(conversation: Conversation) -> Answer:
             arms = [name for name in map(text, items(mapping(comparison).get("goes_on"))) if name]
             if not arms:
                 break
-            rung = _after_screen(rung)
-        chosen = text(mapping(comparison).get("chosen"))
-        if chosen not in names:
+            rung = _after(rung, "screen")
+        ranking = [mapping(one) for one in items(mapping(comparison).get("ranking"))]
+        first = text(mapping(comparison).get("chosen"))
+        if first not in names:
             return _submit(conversation, None, "inconclusive", _no_screen(conversation, comparison))
-    answer, comparison = _compare(conversation, "confirm", ["control", str(chosen)])
-    if answer:
-        return answer
+        chosen = str(first)
+    confirmation = conversation
+    while True:
+        answer, comparison = _compare(confirmation, "confirm", ["control", chosen])
+        if answer:
+            return answer
+        following = _worth_confirming(mapping(comparison), ranking)
+        if asked or following is None:
+            break
+        chosen, confirmation = following, _after(confirmation, "confirm")
     outcome = mapping(comparison).get("outcome")
     if outcome not in OUTCOMES:
         why = _failures(conversation) or "the comparison gave no outcome"
@@ -88,10 +99,25 @@ def _compare(conversation: Conversation, purpose: str, arms: list[str]) -> tuple
     return None, None
 
 
-def _after_screen(conversation: Conversation) -> Conversation:
-    """The conversation without what led to its first comparison of a screen: the next rung."""
+def _worth_confirming(comparison: dict[str, Any], ranking: list[dict[str, Any]]) -> str | None:
+    """The next candidate to confirm after one that did not pass: one that came close to it in the screen, if any."""
+    left = mapping(comparison.get("after_this"))
+    following = [name for name in map(text, items(left.get("confirmable"))) if name]
+    if comparison.get("outcome") not in ("fail", "inconclusive") or not number(left.get("confirmations_left")):
+        return None
+    gains = {text(row.get("candidate")): number(row.get("difference")) for row in ranking}
+    leader = gains.get(text(comparison.get("candidate")))
+    for name in following[:1]:
+        gain = gains.get(name)
+        if leader is not None and gain is not None and leader > 0 and gain >= CLOSE * leader:
+            return name
+    return None
+
+
+def _after(conversation: Conversation, purpose: str) -> Conversation:
+    """The conversation without what led to its first comparison for a purpose: the next rung, or confirmation."""
     for index, one in enumerate(conversation.calls):
-        if one.name == "compare_branches" and one.ok and one.arguments.get("purpose") == "screen":
+        if one.name == "compare_branches" and one.ok and one.arguments.get("purpose") == purpose:
             return replace(conversation, calls=conversation.calls[index + 1 :])
     return conversation
 
@@ -155,11 +181,18 @@ def reading(conversation: Conversation, comparison: dict[str, Any]) -> str:
     low, high = (*items(comparison.get("interval")), None, None)[:2]
     p, n, mean = number(comparison.get("p")), comparison.get("n"), number(comparison.get("difference"))
     control, other = _seeds(conversation, "control", key), _seeds(conversation, candidate, key)
+    won = text(comparison.get("wins"))
+    how = f"won {won}" if won else f"against control on {n if n is not None else 'its'} fresh pairs"
     said = [
-        f"{candidate} against control on {n if n is not None else 'its'} fresh pairs: mean difference "
-        f"{shown(mean)} in {measure.replace('_', ' ')}, "
+        f"{candidate} {how}: mean difference {shown(mean)} in {measure.replace('_', ' ')}, "
         f"interval {shown(number(low))} to {shown(number(high))}, p = {shown(p)}."
     ]
+    for arm, means in mapping(comparison.get("means")).items():
+        row = mapping(means)
+        said.append(
+            f"The {arm} reached a sparse return of {shown(number(row.get('sparse_return')))} and a progress of "
+            f"{shown(number(row.get('progress')))}."
+        )
     if p is None:
         said = [f"Nothing was tested: {text(comparison.get('reason')) or 'no reason was given'}."]
     if len(control) == len(other) and len(control) > 1:
@@ -173,7 +206,7 @@ def reading(conversation: Conversation, comparison: dict[str, Any]) -> str:
             f"{overlap}."
         )
     if measure == "progress":
-        said.append("Sparse returns are below the competence floor, so this is evidence of learning, not of success.")
+        said.append("Sparse return did not decide, so this is evidence of learning, not of success.")
     cautions = _cautions(conversation, comparison, p, mean)
     said.append("Caution: " + "; ".join(cautions) + "." if cautions else "I see no further reason for caution.")
     return " ".join(said)

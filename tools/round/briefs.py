@@ -221,8 +221,13 @@ def _coordinator(context: SessionContext) -> dict[str, Any]:
         "proposals": [
             [_candidate(candidate) for candidate in proposal.candidates] for proposal in context.round.proposals
         ],
+        "screens": [
+            {name: {measure: rounded(gain) for measure, gain in gains.items()} for name, gains in screen.gains.items()}
+            for screen in context.round.screens
+            if screen.goes_on is None
+        ],
         "verdicts": [
-            verdict.model_dump(mode="json", exclude={"id", "comparison"}) for verdict in context.round.verdicts
+            verdict.model_dump(mode="json", exclude={"id", "comparison", "size"}) for verdict in context.round.verdicts
         ],
         "probation": None
         if regression is None

@@ -239,7 +239,8 @@ def _confirmation_text(context: SessionContext, record: VerdictRecord, verdict: 
             "wins": f"{verdict.wins} of {verdict.look**2} pairs of branches",
         }
     means = {} if record.means is None else {"means": _rounded_means(record.means)}
-    further = offer(context) | {"confirmable": list(_further(context, record))} if means else {}
+    pending = None if verdict is None else record
+    further = offer(context, pending) | {"confirmable": list(_further(context, record))} if means else {}
     return json.dumps(
         {
             "comparison": record.comparison,

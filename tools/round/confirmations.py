@@ -30,10 +30,16 @@ def confirmations_left(context: SessionContext) -> int:
     return 1 + context.settings.deliberation.refinements - len(context.round.confirmations)
 
 
-def next_level(context: SessionContext) -> float:
-    """The level of the confirmation that is made or may be made now: a share of what the session has left."""
+def next_level(context: SessionContext, after: VerdictRecord | None = None) -> float:
+    """The level of the confirmation that is made or may be made now: a share of what the session has left.
+
+    ``after`` is one that is judged, but not recorded yet.
+    """
     later = max(context.settings.rounds - context.round.number, 0) * (1 + context.settings.deliberation.refinements)
-    return context.settings.gate.level(context.state.level_spent, later + max(confirmations_left(context), 1))
+    left, spent = confirmations_left(context), context.state.level_spent
+    if after is not None:
+        left, spent = left - 1, spent + (after.size or 0.0)
+    return context.settings.gate.level(spent, later + max(left, 1))
 
 
 def order_in_force(context: SessionContext) -> tuple[Order, str]:
@@ -171,14 +177,17 @@ def one_more(context: SessionContext, branches: Sequence[Branch]) -> list[Branch
     ]
 
 
-def offer(context: SessionContext) -> dict[str, object]:
-    """What a confirmation would cost and rest on, for the agents: shown before one is chosen."""
-    left = confirmations_left(context)
+def offer(context: SessionContext, after: VerdictRecord | None = None) -> dict[str, object]:
+    """What a confirmation would cost and rest on, for the agents: shown before one is chosen.
+
+    ``after`` is one that is judged, but not recorded yet.
+    """
+    left = confirmations_left(context) - (after is not None)
     shown: dict[str, object] = {"confirmations_left": left, "env_steps_per_branch": context.branch_steps}
     gate = context.settings.gate
     if not gate.judge.sequential or left <= 0:
         return shown
-    level = next_level(context)
+    level = next_level(context, after)
     plan = design(level, gate.looks)
     return shown | {
         "level": round(level, 6),
