@@ -245,3 +245,21 @@ def test_value_gradient_equals_autograd():
     torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-12)
     assert loss == pytest.approx(float(expected_loss.detach()))
     assert not torch.allclose(gradient, (values - targets) / values.numel()), "some values must be clipped"
+
+
+def test_value_gradient_loses_nothing_to_rounding_within_the_range():
+    """In float32, ``old + (value - old) - target`` is often not ``value - target``; the value has not left the range."""
+    value, old, target = (torch.tensor([number]) for number in (0.013084500, -0.014242906, -0.003684960))
+    assert float(value_gradient(value, old, target, 0.2)[0]) == pytest.approx(0.016769, abs=1e-6)
+    draw = generator(8)
+    values, old, targets = 0.02 * torch.randn(3, 20_000, generator=draw)
+    gradient, _ = value_gradient(values, old, targets, 0.2)
+    within = (values - old).abs() <= 0.2
+    assert within.all() and (gradient[values != targets] != 0).all()
+    leaf = values.clone().requires_grad_()
+    clipped = old + (leaf - old).clamp(-0.2, 0.2)
+    loss = torch.maximum((leaf - targets) ** 2, (clipped - targets) ** 2).mean() / 2
+    (expected,) = torch.autograd.grad(loss, leaf)
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-9)
+    rounded = ((values - old).clamp(-0.2, 0.2) + old - targets).square()
+    assert (rounded > (values - targets).square()).any(), "negative control: rounding does make some squares differ"
