@@ -74,8 +74,8 @@ def value_gradient(values: Tensor, old_values: Tensor, targets: Tensor, clip: fl
     outside = change.abs() > clip
     clipped_error = change.clamp_(-clip, clip).add_(old_values).sub_(targets)
     square, clipped_square = error.square(), clipped_error.square_()
-    # Where the clipped error is the larger, it no longer depends on the value. Within the range both are the same error,
-    # and differ by rounding alone.
+    # Where the clipped error is the larger, it no longer depends on the value. Within the range both are the same
+    # error, and differ by rounding alone.
     gradient = error.masked_fill_(outside.logical_and_(square < clipped_square), 0.0).div_(error.numel())
     return gradient, torch.maximum(square, clipped_square).mean() / 2
 

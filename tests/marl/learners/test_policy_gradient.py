@@ -248,7 +248,7 @@ def test_value_gradient_equals_autograd():
 
 
 def test_value_gradient_loses_nothing_to_rounding_within_the_range():
-    """In float32, ``old + (value - old) - target`` is often not ``value - target``; the value has not left the range."""
+    """In float32, ``old + (value - old) - target`` is often not ``value - target``; the value is in the range still."""
     value, old, target = (torch.tensor([number]) for number in (0.013084500, -0.014242906, -0.003684960))
     assert float(value_gradient(value, old, target, 0.2)[0]) == pytest.approx(0.016769, abs=1e-6)
     draw = generator(8)
