@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +19,8 @@ from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.marl.gate.stage import stage_label
 from learning_signal.marl.gate.statistics import interval, paired_permutation_p
 
-SETTINGS = GateSettings()
+PAIRED = partial(GateSettings, mode="paired")
+SETTINGS = PAIRED()
 MAX_RETURN = 25.0
 ABOVE = [10.0, 11.0, 12.0, 13.0, 14.0]
 
@@ -92,12 +94,12 @@ def test_interval_refuses():
 
 def test_settings_refuse_too_few_confirm_seeds_and_name_the_number():
     with pytest.raises(ValidationError, match="use at least 5 confirm_seeds"):
-        GateSettings(confirm_seeds=4)
+        PAIRED(confirm_seeds=4)
     with pytest.raises(ValidationError, match="use at least 7 confirm_seeds"):
-        GateSettings(alpha=0.01)
-    assert GateSettings(alpha=0.0625, confirm_seeds=4).confirm_seeds == 4
+        PAIRED(alpha=0.01)
+    assert PAIRED(alpha=0.0625, confirm_seeds=4).confirm_seeds == 4
     with pytest.raises(ValidationError):
-        GateSettings(confirm_seeds=21)
+        PAIRED(confirm_seeds=21)
 
 
 # --- verdicts ---
@@ -134,7 +136,7 @@ def test_one_negative_pair_of_five_is_inconclusive():
 
 
 def test_significant_but_not_larger_than_delta_does_not_pass():
-    quarter = GateSettings(delta=0.01)  # 0.25 of 25, exact in binary
+    quarter = PAIRED(delta=0.01)  # 0.25 of 25, exact in binary
     at = judged([0.25] * 5, control=[16.0] * 5, settings=quarter)
     assert (at.outcome, at.interval) == ("fail", (0.25, 0.25))  # the interval lies at delta
     assert judged([0.250001] * 5, control=[16.0] * 5, settings=quarter).outcome == "pass"
@@ -373,11 +375,16 @@ def evaluation(env_steps, returns, progress=None):
 
 def test_later_half_mean():
     four = [evaluation(s, [float(s)] * 3, [s / 128] * 3) for s in (40, 10, 30, 20)]
-    assert later_half_mean(four) == Measure(sparse_return=35.0, progress=35 / 128)
+    assert later_half_mean(four) == Measure(sparse_return=35.0, progress=35 / 128, succeeded=1.0, error=0.0)
     assert later_half_mean(four[:3]).sparse_return == 35.0  # 10, 30, 40: the later half is rounded up
-    assert later_half_mean([evaluation(1, [2.0, 4.0])]) == Measure(sparse_return=3.0, progress=None)
+    two = Measure(sparse_return=3.0, progress=None, succeeded=1.0, error=1.0)  # sqrt(2) / sqrt(2)
+    assert later_half_mean([evaluation(1, [2.0, 4.0])]) == two
+    one = Measure(sparse_return=2.0, progress=None, succeeded=1.0, error=None)  # no deviation of a single episode
+    assert later_half_mean([evaluation(1, [2.0])]) == one
+    rare = [evaluation(1, [0.0, 0.0, 0.0, 9.0]), evaluation(2, [0.0, 0.0, 0.0, 4.0]), evaluation(3, [0.0, 0.0, 4.0, 0])]
+    assert (later_half_mean(rare).succeeded, later_half_mean(rare).error) == (0.25, pytest.approx(math.sqrt(1 / 3)))
     assert later_half_mean([evaluation(1, [2.0, math.nan], [0.1, math.nan])]) == Measure(
-        sparse_return=None, progress=None
+        sparse_return=None, progress=None, succeeded=None, error=None
     )
     with pytest.raises(ValueError, match="at least one"):
         later_half_mean([])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.tools.plan.settings import SessionSettings
 
 MAX_RETURN = 25.0
-SETTINGS = GateSettings()
+PAIRED = partial(GateSettings, mode="paired")
+SETTINGS = PAIRED()
 
 
 def share_of_swaps_that_pass(control, candidate, progress=None, settings=SETTINGS, judged=judge):
@@ -37,7 +39,7 @@ def share_of_swaps_that_pass(control, candidate, progress=None, settings=SETTING
 def test_no_data_passes_in_more_than_alpha_of_its_swaps(n):
     rng = np.random.default_rng(n)
     for scale in (0.3, 1.0, 3.0):  # below, around and above the floor of 0.5
-        settings = GateSettings(confirm_seeds=n)
+        settings = PAIRED(confirm_seeds=n)
         control, candidate = rng.exponential(scale, (2, n))
         progress = np.cumsum(rng.exponential(0.05, (2, n)), axis=0)
         assert share_of_swaps_that_pass(control, candidate, progress, settings) <= settings.alpha
@@ -79,8 +81,8 @@ def test_a_stricter_alpha_or_delta_never_passes_more():
     rng = np.random.default_rng(1)
     for _ in range(60):
         control, candidate = rng.normal(12, 1, 7), rng.normal(13, 1, 7)
-        loose = judge(control, candidate, None, None, MAX_RETURN, GateSettings(confirm_seeds=7, alpha=0.2))
-        for stricter in (GateSettings(confirm_seeds=7), GateSettings(confirm_seeds=7, alpha=0.2, delta=0.04)):
+        loose = judge(control, candidate, None, None, MAX_RETURN, PAIRED(confirm_seeds=7, alpha=0.2))
+        for stricter in (PAIRED(confirm_seeds=7), PAIRED(confirm_seeds=7, alpha=0.2, delta=0.04)):
             strict = judge(control, candidate, None, None, MAX_RETURN, stricter)
             assert loose.outcome == "pass" or strict.outcome != "pass"
 
@@ -93,7 +95,7 @@ def clones(rng, names, seeds):
 @pytest.mark.parametrize("trials", [280, pytest.param(400, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("halvings", [0, 2])
 def test_a_screen_of_clones_chooses_each_as_often_and_leaves_the_confirmation_its_level(halvings, trials):
-    settings = GateSettings(screen_halvings=halvings)
+    settings = PAIRED(screen_halvings=halvings)
     rng, names = np.random.default_rng(halvings), tuple("abcdefgh")
     wins, passed, reused = dict.fromkeys(names, 0), 0, 0
     for _ in range(trials):
@@ -120,7 +122,7 @@ def test_a_screen_of_clones_chooses_each_as_often_and_leaves_the_confirmation_it
 
 
 def test_a_screen_finds_the_better_one_rung_by_rung():
-    settings, rng = GateSettings(screen_halvings=2), np.random.default_rng(5)
+    settings, rng = PAIRED(screen_halvings=2), np.random.default_rng(5)
     names, found = tuple("abcdefgh"), 0
     for _ in range(50):
         rung, left = 0, names
@@ -141,7 +143,7 @@ def test_a_screen_finds_the_better_one_rung_by_rung():
 @pytest.mark.parametrize("sessions", [50, pytest.param(150, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("rounds", "refinements", "seeds"), [(1, 0, 5), (2, 1, 6)])
 def test_the_family_alpha_bounds_any_false_promotion_of_a_session(rounds, refinements, seeds, sessions):
-    gate = GateSettings(family_alpha=0.1, alpha=0.1, confirm_seeds=seeds)
+    gate = PAIRED(family_alpha=0.1, alpha=0.1, confirm_seeds=seeds)
     settings = SessionSettings.model_validate(
         {"gate": gate.model_dump(), "rounds": rounds, "deliberation": {"refinements": refinements}}
     )
@@ -160,18 +162,18 @@ def test_the_family_alpha_bounds_any_false_promotion_of_a_session(rounds, refine
 
 
 def test_a_verdict_says_what_alpha_it_used():
-    gate = GateSettings(family_alpha=0.06, confirm_seeds=7)
+    gate = PAIRED(family_alpha=0.06, confirm_seeds=7)
     better = [each + 1 for each in range(7)]
     verdict = judge(range(7), better, None, None, 1.0, gate, confirmations=6)
     assert (verdict.outcome, verdict.alpha) == ("pass", 0.01)
     assert "against alpha 0.01 (one of 6 that share family alpha 0.06), 7 pairs" in verdict.reason
     assert verdict.interval == (1.0, 1.0)
     assert judge(range(7), better, None, None, 1.0, gate).alpha == 0.05  # alpha itself is never exceeded
-    assert "family" not in judge(range(7), better, None, None, 1.0, GateSettings(confirm_seeds=7)).reason
+    assert "family" not in judge(range(7), better, None, None, 1.0, PAIRED(confirm_seeds=7)).reason
 
 
 def test_a_guard_against_worse_returns_is_not_weakened_by_sharing():
-    gate = GateSettings(family_alpha=0.05, confirm_seeds=7)
+    gate = PAIRED(family_alpha=0.05, confirm_seeds=7)
     control, worse = np.full(7, 0.3), np.array([0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.301])
     verdict = judge(control, worse, np.full(7, 0.1), np.full(7, 0.2), MAX_RETURN, gate, confirmations=5)
     assert gate.shared_alpha(5) < verdict.sparse_p_worse <= gate.alpha
@@ -179,17 +181,17 @@ def test_a_guard_against_worse_returns_is_not_weakened_by_sharing():
 
 
 def test_too_few_seeds_for_a_share_are_refused_with_the_number_that_would_do():
-    SessionSettings(gate=GateSettings(family_alpha=0.05), rounds=1, deliberation={"refinements": 0})
+    SessionSettings(gate=PAIRED(family_alpha=0.05), rounds=1, deliberation={"refinements": 0})
     with pytest.raises(
         ValidationError,
         match=r"never reach 0.00833, the share of 6 confirmations in family_alpha 0.05: use at least 7 confirm_seeds",
     ):
-        SessionSettings(gate=GateSettings(family_alpha=0.05))
-    SessionSettings(gate=GateSettings(family_alpha=0.05, confirm_seeds=7))
+        SessionSettings(gate=PAIRED(family_alpha=0.05))
+    SessionSettings(gate=PAIRED(family_alpha=0.05, confirm_seeds=7))
     with pytest.raises(ValidationError, match="takes at most 20: use a larger family_alpha or fewer confirmations"):
-        SessionSettings(gate=GateSettings(family_alpha=1e-4, confirm_seeds=20), rounds=100)
+        SessionSettings(gate=PAIRED(family_alpha=1e-4, confirm_seeds=20), rounds=100)
     with pytest.raises(ValidationError, match="smallest p of so many can never reach alpha 0.001: use at least 999"):
-        GateSettings(alpha=0.001, confirm_seeds=10, probation_resamples=100)
+        PAIRED(alpha=0.001, confirm_seeds=10, probation_resamples=100)
 
 
 # --- the controls of a study ---
@@ -232,4 +234,4 @@ def test_controls_are_what_they_are_called():
     with pytest.raises(ValidationError, match="found family_alpha with mode 'always', under which nothing is tested"):
         GateSettings(mode="always", family_alpha=0.05)
     with pytest.raises(ValidationError, match="use at least 5 confirm_seeds"):
-        GateSettings(confirm_seeds=1)
+        PAIRED(confirm_seeds=1)
