@@ -124,7 +124,10 @@ def judge_look(
         if worse:
             reason = f"fail: {evidence}, but sparse return is lower by {lost:.4g}; {both}"
             return Look(outcome="fail", reason=reason, **numbers)
-        gained = "" if measure == "sparse_return" else ", not on sparse return"
+        gained = ""
+        if measure == "progress":
+            more = -lost > settings.delta * max_return
+            gained = f", sparse return {-lost:+.4g}" if more else ", without a gain in sparse return"
         return Look(outcome="pass", reason=f"pass on {words(measure)}{gained}: {evidence}; {both}", **numbers)
     if won > plan.stop_at[look - 1]:
         return Look(outcome=None, reason=f"not decided: {evidence}", **numbers)
