@@ -121,6 +121,8 @@ class SegmentRow:
     wall_seconds: float | None
     trained: int | None
     """Env steps trained before it failed; None where it did not fail, or where that is not known."""
+    evaluation_env_steps: int | None
+    """Env steps that its evaluations played; None where it has no result, or where that is not known."""
     started_at: str
     ended_at: str | None
 
@@ -158,6 +160,9 @@ class EvaluationRow:
     """Per episode."""
     progresses: list[float] | None
     """Per episode, None where the task declares no progress."""
+    points: int | None
+    """Points of its segment, of which its set may have been played at a part; None in rows of earlier versions, which
+    played every set at each of them."""
 
 
 @dataclass(frozen=True)

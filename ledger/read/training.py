@@ -69,7 +69,7 @@ def evaluations(reader: Query, session: str, segment: str | None, episode_set: s
         "ORDER BY segment_id, episode_set, env_steps",
         (session, segment, episode_set),
     )
-    names = ("id", "segment_id", "episode_set", "env_steps", "episodes", "sparse_return", "progress")
+    names = ("id", "segment_id", "episode_set", "env_steps", "episodes", "sparse_return", "progress", "points")
     found = []
     for row in rows:
         detail = json.loads(row["body"])

@@ -89,14 +89,18 @@ def arm_specs(
     seed, number, gate = context.settings.seed, context.round.number, context.settings.gate
     if purpose == "confirm" and gate.judge.confirms_on == "confirm":
         seeds = [derive(seed, "confirm", number, refinement, index) for index in range(gate.confirm_seeds)]
-        return [context.trainer.spec(context.head.segment, shaping, context.branch_steps, each) for each in seeds]
+        head, steps = context.head.segment, context.branch_steps
+        return [context.trainer.spec(head, shaping, steps, each, "confirm") for each in seeds]
     parents, steps = [context.head.segment] * gate.screen_seeds, context.rungs[rung]
     place: tuple[int, ...] = ()
     if rung:
         before = arm_specs(context, shaping, purpose, refinement, rung - 1)
         parents, steps, place = [spec.id for spec in before], steps - context.rungs[rung - 1], (rung,)
     seeds = [derive(seed, "screen", number, index, *place) for index in range(gate.screen_seeds)]
-    return [context.trainer.spec(parent, shaping, steps, each) for parent, each in zip(parents, seeds, strict=True)]
+    return [
+        context.trainer.spec(parent, shaping, steps, each, "screen")
+        for parent, each in zip(parents, seeds, strict=True)
+    ]
 
 
 def present_rung(context: SessionContext) -> int:
