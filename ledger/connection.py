@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from learning_signal.ledger.errors import LedgerError, sentence
-from learning_signal.ledger.schema import APPLICATION_ID, RECORDED_SINCE, SINCE_RECORDED, VERSION
+from learning_signal.ledger.schema import APPLICATION_ID, COSTS, COSTS_SINCE, RECORDED_SINCE, SINCE_RECORDED, VERSION
 
 if TYPE_CHECKING:  # it loads numpy where it finds it: a reader must not wait for that
     from sqlite_utils import Database
@@ -87,8 +87,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
                 f"The ledger {path} has version {found}, this program reads versions {OLDEST_READABLE} to "
                 f"{VERSION}; start or resume a session on it once, which brings it up to date."
             )
-        if found < RECORDED_SINCE:
-            _show_as_newest(connection)
+        _show_as_newest(connection, found)
         connection.execute("PRAGMA query_only = ON")
         return connection
     except sqlite3.Error as error:
@@ -101,9 +100,15 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         raise
 
 
-def _show_as_newest(connection: sqlite3.Connection) -> None:
-    """Hide the tables of the first version behind temporary views with the columns that they lack."""
-    for table, columns in SINCE_RECORDED.items():
+def _show_as_newest(connection: sqlite3.Connection, version: int) -> None:
+    """Hide the tables of an earlier version behind temporary views with the columns that they lack."""
+    lacking: dict[str, dict[str, str]] = {}
+    if version < RECORDED_SINCE:
+        lacking |= {table: dict(columns) for table, columns in SINCE_RECORDED.items()}
+    if version < COSTS_SINCE:
+        for table, columns in COSTS.items():
+            lacking.setdefault(table, {}).update(dict.fromkeys(columns, "NULL"))
+    for table, columns in lacking.items():
         more = ", ".join(f"{value} AS {name}" for name, value in columns.items())
         connection.execute(
             f"CREATE TEMP VIEW {table} AS SELECT {table}.rowid AS rowid, {table}.*, {more} FROM main.{table}"

@@ -5,12 +5,13 @@ A migration that has shipped is never edited; the next change is a new function 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 
 from sqlite_utils import Database, Migrations
 
 from learning_signal.ledger.errors import LedgerError
-from learning_signal.ledger.schema import APPLICATION_ID, FATES, FIRST, RECORDED, SINCE_RECORDED, VERSION
+from learning_signal.ledger.schema import APPLICATION_ID, COSTS, FATES, FIRST, RECORDED, SINCE_RECORDED, VERSION
 
 APPEND_ONLY = (
     "bodies",
@@ -32,6 +33,16 @@ APPEND_ONLY = (
 APPEND_ONLY_SINCE = ("fates",)
 """The same of tables that later versions added."""
 
+FIRST_SEGMENT_CHANGES = (
+    "start_env_steps",
+    "end_env_steps",
+    "status",
+    "reason",
+    "reused",
+    "wall_seconds",
+    "trained",
+    "ended_at",
+)
 COMPLETED_LATER = {
     "events": ("status", "title", "ref_table", "ref_id", "ended_at"),
     "llm_calls": (
@@ -48,16 +59,7 @@ COMPLETED_LATER = {
         "cost_usd",
     ),
     "tool_calls": ("result", "status", "evidence_id", "latency_ms"),
-    "segments": (
-        "start_env_steps",
-        "end_env_steps",
-        "status",
-        "reason",
-        "reused",
-        "wall_seconds",
-        "trained",
-        "ended_at",
-    ),
+    "segments": (*FIRST_SEGMENT_CHANGES, "evaluation_env_steps"),
 }
 """Tables whose rows are written pending and completed once, with the columns that completion may set."""
 
@@ -72,8 +74,14 @@ FIRST_SESSION_CHANGES = (
     "ended_at",
     "wall_seconds",
 )
-SESSION_CHANGES = (*FIRST_SESSION_CHANGES, "budget", "lost_main", "lost_twin")
-"""Columns of a session that may change until it is done; the first version had fewer."""
+RECORDED_SESSION_CHANGES = (*FIRST_SESSION_CHANGES, "budget", "lost_main", "lost_twin")
+"""Columns of a session that may change until it is done, in the first and in the second version."""
+
+Changes = Mapping[str, tuple[str, ...]]
+"""By table, the columns that may be set later."""
+OF_FIRST: Changes = COMPLETED_LATER | {"segments": FIRST_SEGMENT_CHANGES, "sessions": FIRST_SESSION_CHANGES}
+OF_RECORDED: Changes = OF_FIRST | {"sessions": RECORDED_SESSION_CHANGES}
+OF_COSTS: Changes = COMPLETED_LATER | {"sessions": (*RECORDED_SESSION_CHANGES, "cut_off", "cut_off_unknown")}
 
 INDEXES = (
     "CREATE INDEX sessions_by_start ON sessions (started_at)",
@@ -111,35 +119,29 @@ def m001_first(db: Database) -> None:
     for statement in (*_statements(FIRST), *INDEXES, *FULL_TEXT):
         db.execute(statement)
     for table in (*APPEND_ONLY, *COMPLETED_LATER, "sessions", "cursors"):
-        for statement in _guards(db, table, FIRST_SESSION_CHANGES).values():
+        for statement in _guards(db, table, OF_FIRST).values():
             db.execute(statement)
 
 
 @migrations()
 def m002_recorded(db: Database) -> None:
     """What readers took from configurations, cursors and events has columns of its own, filled for old rows."""
-    stored = db.triggers_dict
     for table, columns in RECORDED.items():
-        for name, sql in _guards(db, table, FIRST_SESSION_CHANGES).items():
-            if stored.get(name) != sql:
-                raise LedgerError(
-                    f"The trigger {name} of this ledger is missing or changed, so rows could have been rewritten, and "
-                    "a migration would hide that; see what 'log verify' finds, and write to another ledger."
-                )
-            db.execute(f"DROP TRIGGER {name}")
-        for name, declaration in columns.items():
-            db.execute(f"ALTER TABLE {table} ADD COLUMN {name} {declaration}")
-        changes = ", ".join(f"{name} = {value}" for name, value in SINCE_RECORDED[table].items())
-        db.execute(f"UPDATE {table} SET {changes}")
-        for statement in _guards(db, table, SESSION_CHANGES).values():
-            db.execute(statement)
+        _add_columns(db, table, columns, OF_FIRST, OF_RECORDED, SINCE_RECORDED[table])
 
 
 @migrations()
 def m003_fates(db: Database) -> None:
     """What became of each candidate has a table; the fates in older rows are computed by the reader."""
-    for statement in (*_statements(FATES), *_guards(db, "fates", SESSION_CHANGES).values()):
+    for statement in (*_statements(FATES), *_guards(db, "fates", OF_RECORDED).values()):
         db.execute(statement)
+
+
+@migrations()
+def m004_costs(db: Database) -> None:
+    """Evaluation is counted, and what the end of a process cut off; in older rows both are unknown."""
+    for table, columns in COSTS.items():
+        _add_columns(db, table, columns, OF_RECORDED, OF_COSTS, {})
 
 
 def apply(db: Database) -> None:
@@ -167,12 +169,36 @@ def _statements(script: str) -> list[str]:
     return statements
 
 
-def _guards(db: Database, table: str, session_changes: tuple[str, ...]) -> dict[str, str]:
+def _add_columns(
+    db: Database, table: str, columns: Mapping[str, str], before: Changes, after: Changes, values: Mapping[str, str]
+) -> None:
+    """Add columns by name and declaration, with ``values`` (SQL) in the rows that are there, and guard them.
+
+    ``before`` and ``after`` say what may be set later without and with them. Raises ``LedgerError`` where a guard is
+    missing.
+    """
+    stored = db.triggers_dict
+    for name, sql in _guards(db, table, before).items():
+        if stored.get(name) != sql:
+            raise LedgerError(
+                f"The trigger {name} of this ledger is missing or changed, so rows could have been rewritten, and "
+                "a migration would hide that; see what 'log verify' finds, and write to another ledger."
+            )
+        db.execute(f"DROP TRIGGER {name}")
+    for name, declaration in columns.items():
+        db.execute(f"ALTER TABLE {table} ADD COLUMN {name} {declaration}")
+    if values:
+        db.execute(f"UPDATE {table} SET {', '.join(f'{name} = {value}' for name, value in values.items())}")
+    for statement in _guards(db, table, after).values():
+        db.execute(statement)
+
+
+def _guards(db: Database, table: str, changes: Changes) -> dict[str, str]:
     """The triggers, by name, that refuse to change or delete what is final in ``table``."""
     conditions = {f"{table}_no_delete": ("DELETE", "", f"{table} rows are never deleted")}
     if table in (*APPEND_ONLY, *APPEND_ONLY_SINCE):
         conditions[f"{table}_no_update"] = ("UPDATE", "", f"{table} rows are final")
-    open_columns = session_changes if table == "sessions" else COMPLETED_LATER.get(table)
+    open_columns = changes.get(table)
     if open_columns is not None:
         fixed = ", ".join(column.name for column in db.table(table).columns if column.name not in open_columns)
         message = f"{table}: only {', '.join(open_columns)} may be set later"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 APPLICATION_ID = 0x4D4C6564
 """``PRAGMA application_id`` of every ledger, so that another program's database is never taken for one."""
-VERSION = 3
+VERSION = 4
 """``PRAGMA user_version`` of a ledger that has every migration. Known here, a reader need not load the migrations."""
 
 FIRST = """
@@ -310,6 +310,18 @@ CREATE TABLE fates (                           -- what became of a candidate; th
 CREATE INDEX fates_by_session ON fates (session_id);
 """
 """The table of the third version. Readers compute what it holds where it is missing."""
+
+COSTS = {
+    "sessions": {
+        "cut_off": "INTEGER",  # env steps of branches and pieces that the end of a process cut off, as far as known
+        "cut_off_unknown": "INTEGER",  # how many of these had trained nobody knows how much
+    },
+    "segments": {"evaluation_env_steps": "INTEGER"},  # played in its evaluations; None where it has no result
+    # points at which its segment was evaluated or could have been: the later half is counted among them
+    "evaluations": {"points": "INTEGER"},
+}
+"""The columns of the fourth version, by table; None in rows of earlier ones, which did not count."""
+COSTS_SINCE = 4
 
 
 def _of_json(text: str, path: str) -> str:

@@ -131,6 +131,21 @@ class LearnerSettings(Frozen):
             )
 
 
+When = Literal["every", "later half", "last", "never"]
+"""At which points of a segment something is played; the later half is rounded up."""
+
+
+class PlayedSets(Frozen):
+    """When each set of episodes is played. Sessions and studies set it by what a segment is for."""
+
+    query: Literal["every", "later half", "last"] = "every"
+    """What agents look at: at the last point in any case, for the record of behaviour."""
+    screen: When = "every"
+    """What screening compares."""
+    confirm: When = "every"
+    """What is held out for confirmation."""
+
+
 class EvaluationSettings(Frozen):
     """How often and on how many episodes a segment is evaluated, always unshaped."""
 
@@ -140,6 +155,8 @@ class EvaluationSettings(Frozen):
     """Evaluations per segment, evenly spaced, the last at its end."""
     policy: Literal["sampled", "greedy"] = "sampled"
     """Whether evaluation draws actions from the policy or takes the most probable one."""
+    played: PlayedSets = PlayedSets()
+    """At which of the points each set is played."""
 
 
 class RunSettings(Frozen):
@@ -157,6 +174,11 @@ class RunSettings(Frozen):
     """How often a segment is evaluated, and on how many episodes."""
     evaluation_seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the evaluation episodes (the same in every arm of a comparison)."""
+    held_out_seed: Annotated[int, Field(ge=0)] | None = None
+    """Seed of the screen and confirm episodes and of the actions drawn in them; None: ``evaluation_seed``.
+
+    Sessions set it by the seed of a branch, so that branches have episodes of their own.
+    """
 
     @model_validator(mode="before")
     @classmethod

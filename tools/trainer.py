@@ -11,11 +11,13 @@ from learning_signal.ledger.write.clock import now
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.errors import SegmentFailed, SegmentImpossible
 from learning_signal.marl.executors.base import Executor
+from learning_signal.marl.gate.judges import Purpose as Branches
 from learning_signal.marl.segments.records import BehaviourRecord, Evaluation
 from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, SegmentStore
 from learning_signal.marl.settings import RunSettings
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.base import CannotGoOn
+from learning_signal.tools.plan.evaluation import Purpose, evaluated_for
 
 Stored = TypeVar("Stored")
 
@@ -26,16 +28,29 @@ class Trainer:
     The ledger is written only here and only from the session's own thread: workers return results, never rows.
     """
 
-    def __init__(self, pool: Executor, store: SegmentStore, ledger: Ledger, session: str, run: RunSettings):
+    def __init__(
+        self,
+        pool: Executor,
+        store: SegmentStore,
+        ledger: Ledger,
+        session: str,
+        run: RunSettings,
+        confirms_on: Branches = "confirm",
+    ) -> None:
+        """``confirms_on``: the branches that HEAD may move to, as ``marl.gate.judges.Judge`` says."""
         self.pool, self.store, self.ledger, self.session, self.run = pool, store, ledger, session, run
+        self._leads = confirms_on
         self._tasks: dict[str, asyncio.Task[SegmentResult]] = {}
         self.purposes: dict[str, tuple[str, str]] = {}
         """Segment id -> (purpose, arm), for the live view."""
         self._not_urgent: set[str] = set()
 
-    def spec(self, parent: str | None, shaping: ShapingConfig, env_steps: int, seed: int) -> SegmentSpec:
-        """The segment of this run with these inputs."""
-        return SegmentSpec(run=self.run, parent=parent, shaping=shaping, env_steps=env_steps, seed=seed)
+    def spec(
+        self, parent: str | None, shaping: ShapingConfig, env_steps: int, seed: int, purpose: Purpose
+    ) -> SegmentSpec:
+        """The segment of this run with these inputs, evaluated on what its ``purpose`` needs."""
+        run = evaluated_for(self.run, purpose, seed, leads=purpose == self._leads)
+        return SegmentSpec(run=run, parent=parent, shaping=shaping, env_steps=env_steps, seed=seed)
 
     def launch(self, spec: SegmentSpec, purpose: str, arm: str, urgent: bool = True) -> str:
         """Start a segment unless it is running or stored already; returns its id at once.
@@ -215,6 +230,7 @@ class Trainer:
                 start_env_steps=result.start_env_steps,
                 end_env_steps=result.end_env_steps,
                 wall_seconds=result.wall_seconds,
+                evaluation_env_steps=result.evaluation_steps,
                 ended_at=now(),
             )
             self.ledger.add_metrics(self.session, spec.id, [dict(row) for row in result.updates])
@@ -228,6 +244,7 @@ class Trainer:
                     episodes=len(evaluation.sparse_returns),
                     sparse_return=evaluation.sparse_return,
                     progress=evaluation.mean_progress,
+                    points=evaluation.points,
                     detail={"sparse_returns": evaluation.sparse_returns, "progress": evaluation.progress},
                 )
             self.ledger.event(
@@ -249,7 +266,7 @@ async def _fail(reason: str) -> SegmentResult:
 
 
 def final_evaluation(result: SegmentResult, episode_set: str) -> Evaluation:
-    """The last evaluation of a segment on one of the three sets; ``KeyError`` if the set was not evaluated."""
+    """The last evaluation of a segment on one of the three sets; ``KeyError`` if the set was not played."""
     for evaluation in reversed(result.evaluations):
         if evaluation.set == episode_set:
             return evaluation

@@ -121,7 +121,14 @@ class RunningSession:
             opened = own()
         with opened as pool:
             loop.run_in_executor(None, import_module, "scipy.stats")  # while the workers start; comparisons need it
-            self.trainer = Trainer(pool, SegmentStore(settings.store), self.ledger, self.identity, settings.run)
+            self.trainer = Trainer(
+                pool,
+                SegmentStore(settings.store),
+                self.ledger,
+                self.identity,
+                settings.run,
+                settings.gate.judge.confirms_on,
+            )
             context = SessionContext(
                 session=self.identity,
                 settings=settings,
@@ -170,6 +177,7 @@ class RunningSession:
             shaping,
             context.stage_steps,
             derive(self.settings.seed, "stage", state.stages),
+            "main",
         )
         afford_segments(context, "the next stage", [spec])
         conclude_stage(context, deliberation, await self._main_segment(spec))
@@ -210,7 +218,8 @@ class RunningSession:
             if self.control.pausing:
                 return False
             steps = min(context.stage_steps, self.state.spent - trained)
-            spec = self.trainer.spec(parent, ShapingConfig.none(), steps, derive(self.settings.seed, "twin", trained))
+            seed = derive(self.settings.seed, "twin", trained)
+            spec = self.trainer.spec(parent, ShapingConfig.none(), steps, seed, "twin")
             afford_segments(context, "the next piece of the sparse twin", [spec])
             result = await self._main_segment(spec, "twin")
             parent, trained = result.id, trained + steps

@@ -9,12 +9,12 @@ from typing import Any
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.ids import ID_IN_SQL, is_session_id, refuse_strange_id
 from learning_signal.ledger.liveness import process_lives
-from learning_signal.ledger.read import training
+from learning_signal.ledger.read import costs, training
+from learning_signal.ledger.read.costs import Costs
 from learning_signal.ledger.read.query import Query, event_filter
 from learning_signal.ledger.read.records import (
     AgentRow,
     ComparisonRow,
-    Costs,
     DecisionRow,
     Entry,
     EvaluationRow,
@@ -62,24 +62,26 @@ class Reader(Query):
         }
         (more,) = self.rows(
             "SELECT (SELECT max(round) FROM events WHERE session_id = ?1) rounds, "
-            f"(SELECT {training.token_sum('tokens_in')} FROM llm_calls WHERE session_id = ?1) tokens_in, "
-            f"(SELECT {training.token_sum('tokens_out')} FROM llm_calls WHERE session_id = ?1) tokens_out, "
+            f"(SELECT {costs.token_sum('tokens_in')} FROM llm_calls WHERE session_id = ?1) tokens_in, "
+            f"(SELECT {costs.token_sum('tokens_out')} FROM llm_calls WHERE session_id = ?1) tokens_out, "
             f"(SELECT json_extract(body, '{CONFIGURED_TASK}') FROM bodies WHERE hash = ?2 AND json_valid(body)) task",
             (session_id, row["config"]),
         )
         stored = {field.name: row[field.name] for field in fields(SessionRow) if field.name in row}
         if isinstance(more["task"], str):  # what a resume would train, whatever the column beside it says
             stored["task"] = more["task"]
-        counted: dict[str, Any] = training.env_steps(self, session_id)
+        counted: dict[str, Any] = costs.env_steps(self, session_id)
+        evaluation = costs.evaluation_of(counted)
         return SessionRow(
             **stored | {"status": _true_status(row), "budget": self._limits(row)},
-            **counted,
+            **{name: value for name, value in counted.items() if name.startswith("env_steps")},
+            evaluation_env_steps=evaluation,
             rounds=more["rounds"] or 0,
             promoted=actions.get("promote", 0),
             kept=actions.get("keep", 0),
             rolled_back=actions.get("roll_back", 0),
-            tokens_in=training.whole(more["tokens_in"]),
-            tokens_out=training.whole(more["tokens_out"]),
+            tokens_in=costs.whole(more["tokens_in"]),
+            tokens_out=costs.whole(more["tokens_out"]),
         )
 
     def _limits(self, session: dict[str, Any]) -> dict[str, float]:
@@ -218,7 +220,7 @@ class Reader(Query):
 
     def costs(self, session: str = "latest") -> Costs:
         """What a session has used so far."""
-        return training.costs(self, self.session_id(session))
+        return costs.costs(self, self.session_id(session))
 
 
 def _true_status(row: dict[str, Any]) -> str:

@@ -32,13 +32,15 @@ class SessionRow:
     kept: int
     rolled_back: int
     env_steps_main: int
-    """Env steps computed for segments that HEAD has pointed to; here and below, with what failed."""
+    """Env steps trained for segments that HEAD has pointed to; here and below, with what failed."""
     env_steps_branches: int
-    """Env steps computed for branches."""
+    """Env steps trained for branches."""
     env_steps_twin: int
-    """Env steps computed for the sparse twin."""
+    """Env steps trained for the sparse twin."""
     env_steps_reused: int
-    """Env steps of segments an earlier session had computed; in none of the above."""
+    """Env steps of segments an earlier session had trained; in none of the above."""
+    evaluation_env_steps: int | None
+    """Env steps that the evaluations of all but the last played, as far as known; None where none were counted."""
     tokens_in: int | None
     tokens_out: int | None
     """Tokens of all model calls; None when no call reported any."""
@@ -121,6 +123,8 @@ class SegmentRow:
     wall_seconds: float | None
     trained: int | None
     """Env steps trained before it failed; None where it did not fail, or where that is not known."""
+    evaluation_env_steps: int | None
+    """Env steps that its evaluations played; None where it has no result, or where that is not known."""
     started_at: str
     ended_at: str | None
 
@@ -158,37 +162,9 @@ class EvaluationRow:
     """Per episode."""
     progresses: list[float] | None
     """Per episode, None where the task declares no progress."""
-
-
-@dataclass(frozen=True)
-class AgentCosts:
-    """Model calls of one role, every attempt counted."""
-
-    llm_calls: int
-    failed_calls: int
-    tokens_in: int | None
-    tokens_out: int | None
-    cost_usd: float | None
-    known_usd: float
-    """The cost of the calls whose price was known, also where that of others was not."""
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What a session has used. A sum is None where one of its parts is unknown or none was reported."""
-
-    env_steps_main: int
-    env_steps_branches: int
-    env_steps_twin: int
-    env_steps_reused: int
-    agents: dict[str, AgentCosts]
-    llm_calls: int
-    tokens_in: int | None
-    tokens_out: int | None
-    cost_usd: float | None
-    wall_seconds: float
-    compute_seconds: float
-    """Wall seconds of the segments computed here, summed over workers."""
+    points: int | None
+    """Points of its segment, of which its set may have been played at a part; None in rows of earlier versions, which
+    played every set at each of them."""
 
 
 @dataclass(frozen=True)

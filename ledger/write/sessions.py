@@ -60,6 +60,8 @@ class SessionWriter(RowWriter):
                 run_token=token,
                 started_at=at,
                 heartbeat_at=at,
+                cut_off=0,
+                cut_off_unknown=0,
             )
             self.clock.start(session_id, 0.0, token)
             remember(self.rows, session_id)

@@ -30,11 +30,15 @@ class Measure(Frozen):
 
 
 class Placed(Protocol):
-    """What an evaluation is ordered by."""
+    """Where an evaluation stands among those of its segment."""
 
     @property
     def env_steps(self) -> int:
         """Position of the run."""
+
+    @property
+    def points(self) -> int | None:
+        """Points of its segment; None where every set was played at each of them."""
 
 
 class Evaluated(Placed, Protocol):
@@ -53,9 +57,10 @@ Evaluation = TypeVar("Evaluation", bound=Placed)
 
 
 def later_half(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-    """The later half (rounded up) of evaluations by env steps, in their order: what a branch is measured by."""
+    """Those at the later half (rounded up) of a branch's points, in their order: what it is measured by."""
     ordered = sorted(evaluations, key=lambda evaluation: evaluation.env_steps)
-    return ordered[len(ordered) // 2 :]
+    points = next((one.points for one in ordered if one.points is not None), len(ordered))
+    return ordered[-(points - points // 2) :]
 
 
 def later_half_mean(evaluations: Sequence[Evaluated]) -> Measure:

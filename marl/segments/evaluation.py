@@ -1,10 +1,13 @@
 """Evaluation: the unshaped return of a policy on three disjoint, fixed sets of episodes, and a record of behaviour.
 
-Episodes and action draws are pure functions of the run's evaluation seed: every evaluation of every segment of a run
-plays the same episodes (common random numbers), and nothing is drawn from a training generator.
+Episodes and action draws are pure functions of the run's evaluation seed (of its held-out seed in the screen and
+confirm sets, where it has one): every evaluation of every segment with the same seeds plays the same episodes (common
+random numbers), and nothing is drawn from a training generator.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -20,45 +23,55 @@ class NotFinite(RuntimeError):
     """An evaluation gave NaN or an infinite number; one sentence."""
 
 
-def evaluation_environments(run: RunSettings) -> int:
-    """How many environments the evaluation of ``run`` steps at once.
+def evaluation_environments(run: RunSettings, sets: int = len(SETS)) -> int:
+    """How many environments an evaluation of ``run`` on so many sets steps at once.
 
-    All three sets together; one set for a user's own environments, which may be large and are stepped one by one.
+    All sets together; one set for a user's own environments, which may be large and are stepped one by one.
     """
-    return run.evaluation.episodes * (1 if ":" in run.task else len(SETS))
+    return run.evaluation.episodes * (1 if ":" in run.task else sets)
 
 
 class Evaluator:
-    """Plays the three sets of ``n`` episodes, all at once or one after the other, as many as the task holds."""
+    """Plays sets of ``n`` episodes, all at once or one after the other, as many as the task holds."""
 
-    def __init__(self, run: RunSettings, task: Task) -> None:
-        """``task`` must have ``n = run.evaluation.episodes`` or ``3 n`` environments; nothing else may step it."""
-        self.run, self.task = run, task
+    def __init__(self, run: RunSettings, task: Task, sets: tuple[str, ...] = SETS) -> None:
+        """``task`` must have ``n = run.evaluation.episodes`` environments, or ``n`` for each of ``sets``.
+
+        ``sets`` are in the order of ``SETS``. Nothing else may step the task in the middle of an evaluation.
+        """
+        self.run, self.task, self.sets = run, task, sets
         self.episodes = run.evaluation.episodes
-        if task.environments not in (self.episodes, len(SETS) * self.episodes):
+        if task.environments not in (self.episodes, len(sets) * self.episodes):
             raise ValueError(
-                f"The evaluation task has {task.environments} environments, expected {len(SETS)} sets of "
-                f"{self.episodes} episodes or one; make it with {len(SETS) * self.episodes} or {self.episodes}."
+                f"The evaluation task has {task.environments} environments, expected {len(sets)} sets of "
+                f"{self.episodes} episodes or one; make it with {len(sets) * self.episodes} or {self.episodes}."
             )
         self._seeds = self._set_seeds("evaluation episodes")
         self._action_seeds = self._set_seeds("evaluation actions")
         self._inputs = Inputs(task.spec, (task.environments,))
 
     def _set_seeds(self, use: str) -> np.ndarray:
-        """One seed ``[3 n]`` per episode, set after set."""
+        """One seed ``[sets * n]`` per episode, set after set."""
+        of_all, held_out = self.run.evaluation_seed, self.run.held_out_seed
+        seeds = [of_all if name == "query" or held_out is None else held_out for name in self.sets]
         return np.concatenate(
-            [episode_seeds(derive(self.run.evaluation_seed, use, name), 0, self.episodes) for name in SETS]
+            [
+                episode_seeds(derive(seed, use, name), 0, self.episodes)
+                for seed, name in zip(seeds, self.sets, strict=True)
+            ]
         )
 
     def evaluate(
         self, policy: Policy, env_steps: int, *, record: bool
     ) -> tuple[list[Evaluation], BehaviourRecord | None]:
-        """Results of all sets at position ``env_steps``, and with ``record`` the behaviour in the query set.
+        """Results of the sets at position ``env_steps``, and with ``record`` the behaviour in the query set.
 
         Raises ``NotFinite`` where the task gives NaN or infinity: such a number is no result, and once stored it
-        would come back as missing.
+        would come back as missing. ``ValueError`` where the query set is to be recorded and not played.
         """
-        spec, count = self.task.spec, len(SETS) * self.episodes
+        if record and self.sets[:1] != SETS[:1]:
+            raise ValueError(f"found the sets {', '.join(self.sets)}, expected query first: its behaviour is recorded")
+        spec, count = self.task.spec, len(self.sets) * self.episodes
         lengths, returns = np.zeros(count, np.int64), np.zeros(count)
         progress = None if spec.progress is None else np.zeros(count)
         recorder = _Recorder(self.task, self.episodes) if record else None
@@ -77,7 +90,9 @@ class Evaluator:
                 played = np.arange(len(values))[:, None] <= lengths[: self.episodes]
                 self._refuse_not_finite(values[played], f"the feature {name!r}", env_steps)
             behaviour = recorder.finish(lengths, returns, means)
-        return [self._set_result(index, env_steps, returns, means) for index in range(len(SETS))], behaviour
+        return [
+            self._set_result(index, env_steps, lengths, returns, means) for index in range(len(self.sets))
+        ], behaviour
 
     def _play(
         self,
@@ -136,14 +151,31 @@ class Evaluator:
                 "expected finite numbers; correct the task"
             )
 
-    def _set_result(self, index: int, env_steps: int, returns: np.ndarray, means: np.ndarray | None) -> Evaluation:
+    def _set_result(
+        self, index: int, env_steps: int, lengths: np.ndarray, returns: np.ndarray, means: np.ndarray | None
+    ) -> Evaluation:
         part = slice(index * self.episodes, (index + 1) * self.episodes)
         return Evaluation(
             env_steps=env_steps,
-            set=SETS[index],
+            set=self.sets[index],
             sparse_returns=tuple(returns[part].tolist()),
             progress=None if means is None else tuple(means[part].tolist()),
+            episode_steps=int(lengths[part].sum()),
         )
+
+
+def evaluators(
+    run: RunSettings, together: Iterable[tuple[str, ...]], make_task: Callable[[str, int], Task]
+) -> dict[tuple[str, ...], Evaluator]:
+    """An evaluator for each of the combinations of sets that are played together; those of one size share a task."""
+    tasks: dict[int, Task] = {}
+    made = {}
+    for sets in dict.fromkeys(together):
+        size = evaluation_environments(run, len(sets))
+        if size not in tasks:
+            tasks[size] = make_task(run.task, size)
+        made[sets] = Evaluator(run, tasks[size], sets)
+    return made
 
 
 class _Recorder:

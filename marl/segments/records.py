@@ -24,6 +24,13 @@ class Evaluation(Frozen):
     """Undiscounted sparse return of each episode."""
     progress: tuple[float, ...] | None
     """Mean progress over the steps of each episode; None where the task declares none."""
+    episode_steps: int | None = None
+    """Env steps that these episodes took together; None where an earlier version stored it."""
+    points: int | None = None
+    """Points of its segment, whichever of them the set is played at: the later half is counted among them.
+
+    None where an earlier version stored it, which played every set at every point.
+    """
 
     @property
     def sparse_return(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -15,6 +16,7 @@ from learning_signal.marl.randomness import derive
 from learning_signal.marl.segments.checkpoint import CheckpointError, Position, load_checkpoint, save_checkpoint
 from learning_signal.marl.segments.evaluation import Evaluator, NotFinite
 from learning_signal.marl.segments.metrics import METRICS
+from learning_signal.marl.segments.points import evaluated_after, sets_due
 from learning_signal.marl.segments.records import BehaviourRecord, Evaluation
 from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, SegmentStore, TrainingStatus, rollout_size
 from learning_signal.marl.shaping import Potential, check
@@ -58,10 +60,9 @@ class RunningSegment:
         return self.spec.env_steps // self.size
 
     @property
-    def evaluated_after(self) -> set[int]:
-        """The updates after which to evaluate: evenly spaced, the last at the end, fewer where updates are fewer."""
-        points = self.spec.run.evaluation.points
-        return {round(self.updates * k / points) for k in range(1, points + 1)} - {0}
+    def due(self) -> dict[int, tuple[str, ...]]:
+        """The sets of episodes to play, by the updates after which any is."""
+        return sets_due(self.spec.run.evaluation, self.updates)
 
     @property
     def position(self) -> Position:
@@ -97,18 +98,20 @@ class RunningSegment:
         beta = 0.0 if shaping.is_none else float(shaping.beta_at(after))
         self.rows.append(dict.fromkeys(METRICS) | {"env_steps": after, **played, "beta": beta, **learned})
 
-    def evaluate(self, evaluator: Evaluator, timings: Timings) -> None:
+    def evaluate(self, evaluators: Mapping[tuple[str, ...], Evaluator], timings: Timings) -> None:
         """Evaluate where that is due; ``SegmentFailed`` where a return is not finite."""
         done, now = len(self.rows), time.perf_counter()
-        if done not in self.evaluated_after:
+        sets = self.due.get(done)
+        if sets is None:
             return
         try:
-            results, self.behaviour = evaluator.evaluate(
+            results, self.behaviour = evaluators[sets].evaluate(
                 self.learner.policy, self.position.env_steps, record=done == self.updates
             )
         except NotFinite as error:
             raise SegmentFailed(f"The segment gave no result: {error}.", env_steps=done * self.size) from error
-        self.evaluations += results
+        points = len(evaluated_after(self.updates, self.spec.run.evaluation.points))
+        self.evaluations += [each.model_copy(update={"points": points}) for each in results]
         timings.evaluation += time.perf_counter() - now
 
     def progress(self) -> TrainingStatus:

@@ -77,6 +77,13 @@ class SegmentResult(Frozen):
     reused: bool = False
     """Whether the result was stored already and nothing was computed."""
 
+    @property
+    def evaluation_steps(self) -> int | None:
+        """Env steps that its evaluations played; None where an earlier version stored it, which did not count them."""
+        played = [each.episode_steps for each in self.evaluations]
+        known = [each for each in played if each is not None]
+        return sum(known) if len(known) == len(played) else None
+
     def evaluations_of(self, set_name: str) -> tuple[Evaluation, ...]:
         """The evaluations of one set, oldest first."""
         if set_name not in SETS:

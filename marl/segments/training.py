@@ -10,7 +10,7 @@ import torch
 from learning_signal.marl.errors import SegmentStopped, failure_of
 from learning_signal.marl.learners import Collector, Diverged, Timings
 from learning_signal.marl.learners.networks import flushed_denormals
-from learning_signal.marl.segments.evaluation import Evaluator, evaluation_environments
+from learning_signal.marl.segments.evaluation import evaluators
 from learning_signal.marl.segments.running import RunningSegment, out_of_memory, refuse_missing_device
 from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, SegmentStore, TrainingStatus
 from learning_signal.marl.tasks import make_task as make_known_task
@@ -71,12 +71,12 @@ def _train(
     task = make_task(run.task, run.learner.environments)
     running = RunningSegment.begin(spec, store, task.spec)
     collector = Collector(task, run.learner, running.potential, keep=running.learner.keeps)
-    evaluator = Evaluator(run, make_task(run.task, evaluation_environments(run)))
+    evaluations = evaluators(run, running.due.values(), make_task)
     for update in range(running.updates):
         if stop is not None and stop():
             raise SegmentStopped(f"Segment {spec.id} was stopped after {update} of {running.updates} updates.")
         _advance(running, collector, timings)
-        running.evaluate(evaluator, timings)
+        running.evaluate(evaluations, timings)
         progress(running.progress())
     return running.store(store, began, timings)
 

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlite_utils import Database
 
 from learning_signal.ledger.errors import LedgerError
+from learning_signal.ledger.migrations import migrations
 from learning_signal.ledger.read.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.search import search
@@ -136,16 +138,32 @@ def test_what_was_changed_before_the_migration_is_found_before_and_after_it(old,
     assert everything(old)["findings"] == found
 
 
-def test_a_ledger_without_stored_fates_computes_them_and_gets_the_table_from_a_writer(old):
-    Ledger.open(old).close()
+def migrated_to(path: Path, wanted: int) -> None:
+    """Leave the ledger of the first version as a program of that version would have."""
+    db = Database(sqlite3.connect(path))
+    migrations.apply(db, stop_before=[each.name for each in migrations.pending(db)][wanted - 1 :])
+    db.conn.execute(f"PRAGMA user_version = {wanted}")
+    db.conn.commit()
+    db.close()
+
+
+@pytest.mark.parametrize("wanted", [2, 3])
+def test_a_ledger_between_reads_as_before_and_gets_what_it_lacks_from_a_writer(old, wanted):
+    """The second version stored no fates, the third did not count evaluation."""
     before = everything(old)
-    raw = sqlite3.connect(old)
-    raw.execute("DROP TABLE fates")
-    with Reader.open(old) as reader:  # a third version must have its guards
-        assert [each.row for each in verify(reader)] == ["fates_no_delete", "fates_no_update"]
-    raw.execute("DELETE FROM _sqlite_migrations WHERE name = 'm003_fates'")
-    raw.execute("PRAGMA user_version = 2")
-    raw.commit()
+    migrated_to(old, wanted)
+    assert version(old) == wanted
     assert everything(old) == before and {one.fate for one in before["chain"].candidates} >= {"promoted"}
     Ledger.open(old).close()
     assert version(old) == VERSION and everything(old) == before
+    sqlite3.connect(old).execute("DROP TABLE fates")
+    with Reader.open(old) as reader:  # a third version must have its guards
+        assert [each.row for each in verify(reader)] == ["fates_no_delete", "fates_no_update"]
+
+
+def test_what_an_old_ledger_did_not_count_is_unknown(old):
+    for _ in range(2):
+        with Reader.open(old) as reader:
+            assert {each.evaluation_env_steps for each in reader.segments().values()} == {None}
+            assert {each.points for each in reader.evaluations()} == {None}
+        Ledger.open(old).close()

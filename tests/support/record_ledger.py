@@ -30,6 +30,7 @@ from learning_signal.marl.randomness import derive
 from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, SegmentStore
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.context import HumanAnswer
+from learning_signal.tools.plan.evaluation import evaluated_for
 from learning_signal.tools.plan.settings import DeliberationSettings, SessionSettings, TriggerSettings
 from tests.support.recorded_ledger import RECORDED_ID, STORED
 from tests.support.scripted_server import Reply, call, calls, error, serving, text
@@ -161,13 +162,9 @@ def settings_in(folder: Path) -> SessionSettings:
 
 def train_first_stage(settings: SessionSettings) -> None:
     """Leave the first stage in the store, as an earlier session with the same seed does."""
-    spec = SegmentSpec(
-        run=settings.run,
-        parent=None,
-        shaping=ShapingConfig.none(),
-        env_steps=STAGE_STEPS,
-        seed=derive(settings.seed, "stage", 0),
-    )
+    seed = derive(settings.seed, "stage", 0)
+    run = evaluated_for(settings.run, "main", seed)
+    spec = SegmentSpec(run=run, parent=None, shaping=ShapingConfig.none(), env_steps=STAGE_STEPS, seed=seed)
     train(spec, SegmentStore(settings.store.resolve()), gain=PLAIN)
 
 

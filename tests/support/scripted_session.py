@@ -76,7 +76,8 @@ class ScriptedSession:
         self.ledger.close()
 
     def _seated(self, settings: SessionSettings, state: SessionState) -> SessionContext:
-        trainer = Trainer(self.pool, ScriptedStore(self.pool), self.ledger, SESSION, settings.run)
+        confirms_on = settings.gate.judge.confirms_on
+        trainer = Trainer(self.pool, ScriptedStore(self.pool), self.ledger, SESSION, settings.run, confirms_on)
         self.pool.purposes = trainer.purposes
         return SessionContext(
             session=SESSION,
@@ -105,7 +106,7 @@ class ScriptedSession:
         """The main run goes on for one stage from HEAD, as the session's loop does it."""
         state, trainer = self.context.state, self.context.trainer
         head = state.head or Head(segment="", env_steps=0, shaping=ShapingConfig.none())
-        spec = trainer.spec(head.segment or None, head.shaping, self.context.stage_steps, state.round_number)
+        spec = trainer.spec(head.segment or None, head.shaping, self.context.stage_steps, state.round_number, "main")
 
         async def train() -> SegmentResult:
             return await trainer.result(trainer.launch(spec, "main", "main"))

@@ -19,6 +19,7 @@ import numpy as np
 
 from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.segments.metrics import METRICS
+from learning_signal.marl.segments.points import sets_due
 from learning_signal.marl.segments.records import SETS, BehaviourRecord, Evaluation
 from learning_signal.marl.segments.segment import SegmentResult, SegmentStore, TrainingStatus, rollout_size
 from learning_signal.marl.tasks import make_task
@@ -91,8 +92,8 @@ def train(spec, store, progress=None, gain: float | None = None) -> SegmentResul
         final = 0.0
     evaluations = [
         _evaluation(spec, name, start + spec.env_steps * point // points, skill + (final - skill) * point / points)
-        for point in range(1, points + 1)
-        for name in SETS
+        for point, sets in sets_due(spec.run.evaluation, points).items()
+        for name in sets
     ]
     updates = tuple(
         dict.fromkeys(METRICS, final) | OF_Q_LEARNERS | {"env_steps": start + position}
@@ -143,7 +144,12 @@ def _evaluation(spec, name: str, env_steps: int, skill: float) -> Evaluation:
     progress = np.clip(skill * spread, 0, 1)
     returns = EPISODE_STEPS * np.maximum(progress - 0.3, 0)
     return Evaluation(
-        env_steps=env_steps, set=name, sparse_returns=tuple(returns.tolist()), progress=tuple(progress.tolist())
+        env_steps=env_steps,
+        set=name,
+        sparse_returns=tuple(returns.tolist()),
+        progress=tuple(progress.tolist()),
+        episode_steps=episodes * EPISODE_STEPS,
+        points=spec.run.evaluation.points,
     )
 
 

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from learning_signal.marl.errors import SegmentFailed, SegmentImpossible
-from learning_signal.marl.segments.records import SETS, BehaviourRecord, Evaluation
+from learning_signal.marl.segments.points import sets_due
+from learning_signal.marl.segments.records import BehaviourRecord, Evaluation
 from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.marl.tasks import make_task
 
-EPISODES = 8
+EPISODES, EPISODE_STEPS = 8, 25
 QUERY_SHARE = 0.5
 """What query episodes score compared with those of the gate: a gate that read the wrong set would be seen."""
 
@@ -166,8 +167,9 @@ def scored_segment(spec: SegmentSpec, start: int, sparse_return: float, progress
         for k in (1, 2, 3, 4)
     )
     evaluations = []
-    for env_steps, share in ((start + spec.env_steps // 2, 0.0), (end, 1.0)):
-        for name in SETS:
+    due = sets_due(spec.run.evaluation.model_copy(update={"points": 2}), 2)
+    for point, env_steps, share in ((1, start + spec.env_steps // 2, 0.0), (2, end, 1.0)):
+        for name in due.get(point, ()):
             scale = share * (QUERY_SHARE if name == "query" else 1.0)
             evaluations.append(
                 Evaluation(
@@ -175,6 +177,8 @@ def scored_segment(spec: SegmentSpec, start: int, sparse_return: float, progress
                     set=name,
                     sparse_returns=(sparse_return * scale,) * EPISODES,
                     progress=None if progress is None else (progress * scale,) * EPISODES,
+                    episode_steps=EPISODES * EPISODE_STEPS,
+                    points=2,
                 )
             )
     return SegmentResult(

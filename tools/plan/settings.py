@@ -14,6 +14,7 @@ from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.marl.hyperparameters import recommended_lengths
 from learning_signal.marl.settings import Count, Fraction, Frozen, RunSettings
 from learning_signal.tools.plan.budget import Budget, Price
+from learning_signal.tools.plan.evaluation import refuse_chosen
 
 
 class DeliberationSettings(Frozen):
@@ -105,6 +106,11 @@ class SessionSettings(Frozen):
         run = given.get("run", {})
         task = run.get("task") if isinstance(run, Mapping) else getattr(run, "task", None)
         return {**recommended_lengths(task), **given} if isinstance(task, str) else given
+
+    @model_validator(mode="after")
+    def _purposes_say_what_is_played(self) -> SessionSettings:
+        refuse_chosen(self.run)
+        return self
 
     @model_validator(mode="after")
     def _confirmations_can_reach_their_alpha(self) -> SessionSettings:

@@ -105,7 +105,10 @@ def screen_specs(context: SessionContext, shaping: ShapingConfig, refinement: in
         before = screen_specs(context, shaping, refinement, rung - 1)
         parents, steps, place = [spec.id for spec in before], steps - context.rungs[rung - 1], (rung,)
     seeds = [derive(seed, "screen", number, index, *place) for index in range(gate.screen_seeds)]
-    return [context.trainer.spec(parent, shaping, steps, each) for parent, each in zip(parents, seeds, strict=True)]
+    return [
+        context.trainer.spec(parent, shaping, steps, each, "screen")
+        for parent, each in zip(parents, seeds, strict=True)
+    ]
 
 
 def _is_trial(context: SessionContext, purpose: Purpose) -> bool:

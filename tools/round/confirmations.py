@@ -156,7 +156,9 @@ def confirm_specs(context: SessionContext, arm: str, attempt: int, refinement: i
         place = (refinement,)
     seeds = [derive(seed, "confirm", number, *place, index) for index in range(count)]
     shaping = context.shaping_of(arm)
-    return [context.trainer.spec(context.head.segment, shaping, context.branch_steps, each) for each in seeds]
+    return [
+        context.trainer.spec(context.head.segment, shaping, context.branch_steps, each, "confirm") for each in seeds
+    ]
 
 
 def first_count(context: SessionContext) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from learning_signal.ledger.read.costs import Costs
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.ledger.read.records import Costs
 from learning_signal.ledger.wording import resume_command
 from learning_signal.marl.segments.segment import SegmentSpec
 from learning_signal.tools.base import CannotGoOn

@@ -51,7 +51,9 @@ async def static(trainee: Trainee) -> None:
     while len(alive) > 1:
         steps = trainee.whole(rung_steps / len(alive))
         rung_seed = derive(seed, "static", len(alive))
-        results = await trainee.train([trainee.spec(parent, shaping, steps, rung_seed) for shaping, parent in alive])
+        results = await trainee.train(
+            [trainee.spec(parent, shaping, steps, rung_seed, "search") for shaping, parent in alive]
+        )
         order = trainee.ranked(results, task.largest_return)
         if not order:
             raise all_failed(results)
@@ -70,7 +72,7 @@ async def clones(trainee: Trainee) -> None:
     while trainee.left >= cost:
         number += 1
         seeds = [derive(settings.seed, "clone", number, index) for index in range(max(cost // branch_steps, 1))]
-        results = await trainee.train([trainee.spec(head.id, none, branch_steps, seed) for seed in seeds])
+        results = await trainee.train([trainee.spec(head.id, none, branch_steps, seed, "search") for seed in seeds])
         order = trainee.ranked(results, task.largest_return)
         if not order:
             raise all_failed(results)
@@ -106,7 +108,7 @@ async def pbt(trainee: Trainee) -> None:
     generation = 0
     while True:
         specs = [
-            trainee.spec(each.parent, each.shaping, steps, derive(seed, "pbt", generation, index))
+            trainee.spec(each.parent, each.shaping, steps, derive(seed, "pbt", generation, index), "search")
             for index, each in enumerate(members)
         ]
         results = await trainee.train(specs)

@@ -14,6 +14,7 @@ from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, ro
 from learning_signal.marl.settings import Frozen, RunSettings
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.base import CannotGoOn
+from learning_signal.tools.plan.evaluation import evaluated_for
 from learning_signal.tools.plan.settings import SessionSettings
 from learning_signal.tools.trainer import final_evaluation
 
@@ -124,9 +125,17 @@ class Trainee:
         """``env_steps`` rounded down to whole rollouts."""
         return max(int(env_steps) // self._size * self._size, 0)
 
-    def spec(self, parent: str | None, shaping: ShapingConfig, env_steps: int, seed: int) -> SegmentSpec:
-        """A segment of this cell."""
-        return SegmentSpec(run=self.run, parent=parent, shaping=shaping, env_steps=env_steps, seed=seed)
+    def spec(
+        self,
+        parent: str | None,
+        shaping: ShapingConfig,
+        env_steps: int,
+        seed: int,
+        purpose: Literal["main", "search"] = "main",
+    ) -> SegmentSpec:
+        """A segment of this cell: one that the head moves along, as in a session, or one of a search."""
+        run = evaluated_for(self.run, purpose, seed)
+        return SegmentSpec(run=run, parent=parent, shaping=shaping, env_steps=env_steps, seed=seed)
 
     async def train(self, specs: Sequence[SegmentSpec]) -> list[SegmentResult | SegmentFailed]:
         """Train segments side by side; one that fails is returned as its failure and has cost what it trained.

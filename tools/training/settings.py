@@ -32,6 +32,7 @@ from learning_signal.tools.consent import (
     uses_of_task,
 )
 from learning_signal.tools.plan.budget import Budget
+from learning_signal.tools.plan.evaluation import evaluated_for
 from learning_signal.tools.plan.settings import SessionSettings
 
 KIND = "training"
@@ -83,13 +84,12 @@ class TrainingSettings(Frozen):
         """The segments of this run, each the parent of the next."""
         total = round_up(self.run, self.env_steps)
         length = round_up(self.run, self.segment_steps)
+        run = evaluated_for(self.run, "training", self.seed)
         specs: list[SegmentSpec] = []
         for start in range(0, total, length):
             parent = specs[-1].id if specs else None
             steps = min(length, total - start)
-            specs.append(
-                SegmentSpec(run=self.run, parent=parent, shaping=self.shaping, env_steps=steps, seed=self.seed)
-            )
+            specs.append(SegmentSpec(run=run, parent=parent, shaping=self.shaping, env_steps=steps, seed=self.seed))
         return specs
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from scipy import stats
 
 from learning_signal.marl.gate.confirmation import Verdict, judge
-from learning_signal.marl.gate.measure import Measure, later_half_mean
+from learning_signal.marl.gate.measure import Measure, later_half, later_half_mean
 from learning_signal.marl.gate.probation import probation
 from learning_signal.marl.gate.screening import rank_screen
 from learning_signal.marl.gate.settings import GateSettings
@@ -369,8 +369,8 @@ def test_probation_treats_a_broken_run_as_regressed_and_refuses_unpaired_episode
         probation([1.0, math.nan], [1.0, 2.0], None, None, MAX_RETURN, SETTINGS)
 
 
-def evaluation(env_steps, returns, progress=None):
-    return SimpleNamespace(env_steps=env_steps, sparse_returns=returns, progress=progress)
+def evaluation(env_steps, returns, progress=None, points=None):
+    return SimpleNamespace(env_steps=env_steps, sparse_returns=returns, progress=progress, points=points)
 
 
 def test_later_half_mean():
@@ -388,6 +388,18 @@ def test_later_half_mean():
     )
     with pytest.raises(ValueError, match="at least one"):
         later_half_mean([])
+
+
+@pytest.mark.parametrize("points", [1, 2, 3, 4, 7])
+def test_the_later_half_is_that_of_the_points_whichever_of_them_were_played(points):
+    """A set that was not played at the earlier points is measured at the same positions."""
+    every = [evaluation(at, [float(at)], points=points) for at in range(points)]
+    measured = [each.env_steps for each in later_half(every)]
+    assert measured == list(range(points // 2, points))
+    for first in range(points // 2 + 1):
+        assert [each.env_steps for each in later_half(every[first:])] == measured
+    unknown = [evaluation(at, [float(at)]) for at in range(points)]
+    assert [each.env_steps for each in later_half(unknown)] == measured, "as earlier versions played it"
 
 
 @pytest.mark.parametrize(

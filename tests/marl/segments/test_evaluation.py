@@ -10,7 +10,7 @@ import torch
 
 from learning_signal.marl.learners import make_learner
 from learning_signal.marl.learners.policy import Inputs, Player, Policy, greedy
-from learning_signal.marl.segments.evaluation import Evaluator, _Recorder, evaluation_environments
+from learning_signal.marl.segments.evaluation import Evaluator, _Recorder, evaluation_environments, evaluators
 from learning_signal.marl.segments.records import SETS, BehaviourRecord
 from learning_signal.marl.settings import EvaluationSettings, LearnerSettings, RunSettings
 from learning_signal.marl.tasks import make_task
@@ -169,6 +169,8 @@ def test_a_task_of_another_size_is_refused():
     words = "has 5 environments, expected 3 sets of 6 episodes or one; make it with 18 or 6"
     with pytest.raises(ValueError, match=words):
         Evaluator(settings(), Cue(5))
+    with pytest.raises(ValueError, match="expected 2 sets of 6 episodes or one; make it with 12 or 6"):
+        Evaluator(settings(), Cue(18), ("query", "screen"))
 
 
 @pytest.mark.parametrize("policy", ["greedy", "sampled"])
@@ -179,6 +181,54 @@ def test_one_set_after_the_other_gives_what_all_at_once_give(policy):
     again, same = Evaluator(settings(policy=policy), apart).evaluate(playing, 0, record=True)
     assert results == again
     assert np.array_equal(record.actions, same.actions) and np.array_equal(record.lengths, same.lengths)
+
+
+@pytest.mark.parametrize("sets", [("query",), ("screen", "confirm"), ("query", "confirm")])
+def test_a_set_does_not_depend_on_which_others_play(sets):
+    task = Cue(len(sets) * N, varied=True)
+    playing = decided(task)
+    whole, _ = Evaluator(settings(), Cue(3 * N, varied=True)).evaluate(playing, 7, record=False)
+    part, _ = Evaluator(settings(), task, sets).evaluate(playing, 7, record=False)
+    assert part == [each for each in whole if each.set in sets]
+
+
+def test_what_is_recorded_is_played():
+    with pytest.raises(ValueError, match="found the sets screen, expected query first"):
+        Evaluator(settings(), Cue(N), ("screen",)).evaluate(decided(Cue(1)), 0, record=True)
+
+
+def test_held_out_episodes_have_a_seed_of_their_own_and_the_query_episodes_do_not():
+    plain, held_out = settings(), settings().model_copy(update={"held_out_seed": 5})
+    same = plain.model_copy(update={"held_out_seed": plain.evaluation_seed})
+    of_plain, of_held_out = seeds_of(plain), seeds_of(held_out)
+    assert of_held_out[:N] == of_plain[:N] and not set(of_held_out[N:]) & set(of_plain)
+    assert seeds_of(same) == of_plain and seeds_of(held_out) == of_held_out
+    task = Cue(3 * N, varied=True)
+    playing = decided(task)
+    one, other = (Evaluator(run, task).evaluate(playing, 0, record=False)[0] for run in (plain, held_out))
+    assert one[0] == other[0] and one[1] != other[1] and one[2] != other[2]
+
+
+def test_env_steps_of_episodes_are_counted_to_their_ends():
+    task = Cue(3 * N, varied=True)
+    results, record = Evaluator(settings(), task).evaluate(decided(task), 0, record=True)
+    assert results[0].episode_steps == record.lengths.sum() < N * task.spec.horizon
+    assert all(N <= each.episode_steps <= N * task.spec.horizon for each in results)
+
+
+def test_sets_that_play_together_share_a_task_with_others_of_their_size():
+    made = []
+
+    def make(name, environments):
+        made.append(environments)
+        return Cue(environments)
+
+    run = settings()
+    both = evaluators(run, [("query",), ("screen",), ("query", "confirm"), ("query",)], make)
+    assert made == [N, 2 * N] and both[("query",)].task is both[("screen",)].task
+    made.clear()
+    evaluators(run.model_copy(update={"task": "some.module:make"}), [("query",), ("query", "confirm")], make)
+    assert made == [N], "one set at a time"
 
 
 def test_environments_of_somebody_else_play_one_set_at_a_time():

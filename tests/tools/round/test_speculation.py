@@ -199,7 +199,7 @@ def test_a_segment_that_another_session_withdrew_is_asked_for_again_as_urgent_as
             return asked[-1][1]
 
     async def launched(trainer):
-        trainer.launch(trainer.spec(None, ShapingConfig.none(), 100, 0), "confirm", "control", urgent)
+        trainer.launch(trainer.spec(None, ShapingConfig.none(), 100, 0, "confirm"), "confirm", "control", urgent)
         await asyncio.sleep(0)
         asked[0][1].cancel()
         while len(asked) < 2:

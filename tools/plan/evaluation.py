@@ -1,0 +1,57 @@
+"""Which episodes a segment is evaluated on, by what it is for: nothing is played that nobody reads."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from learning_signal.marl.randomness import derive
+from learning_signal.marl.segments.points import episodes_of
+from learning_signal.marl.segments.segment import rollout_size
+from learning_signal.marl.settings import PlayedSets, RunSettings
+from learning_signal.marl.tasks.base import TaskSpec
+
+Purpose = Literal["main", "screen", "confirm", "twin", "search", "training"]
+"""Of a session: main run, branches, sparse twin; of a study: a search for a shaping; a training run without agents."""
+
+MAIN = PlayedSets(query="every", screen="never", confirm="last")
+PLAYED: dict[Purpose, PlayedSets] = {
+    "main": MAIN,
+    "twin": MAIN,
+    "screen": PlayedSets(query="last", screen="later half", confirm="never"),
+    "confirm": PlayedSets(query="last", screen="never", confirm="later half"),
+    "search": PlayedSets(query="last", screen="later half", confirm="last"),
+    "training": PlayedSets(query="last", screen="never", confirm="every"),
+}
+"""When each set is played. Stages are labelled by the query episodes, branches measured on the later half of the points
+of their set, probation and reports read the confirm episodes at the end, and the curve of a training run all of them.
+"""
+
+
+def evaluated_for(run: RunSettings, purpose: Purpose, seed: int, *, leads: bool = False) -> RunSettings:
+    """``run`` as a segment with this ``seed`` is evaluated.
+
+    Branches are measured on held-out episodes that follow from their seed: those that share it, a pair, share them,
+    and no others do. ``leads``: HEAD may move to a screen branch, whose return is then reported at its end.
+    """
+    played = PLAYED[purpose]
+    if leads and purpose == "screen":
+        played = played.model_copy(update={"confirm": "last"})
+    changes: dict[str, object] = {"evaluation": run.evaluation.model_copy(update={"played": played})}
+    if purpose in ("screen", "confirm"):
+        changes["held_out_seed"] = derive(run.evaluation_seed, "held out", seed)
+    return run.model_copy(update=changes)
+
+
+def evaluation_env_steps(
+    run: RunSettings, purpose: Purpose, env_steps: int, task: TaskSpec, *, leads: bool = False
+) -> int:
+    """Env steps that the evaluations of a segment of so many ``env_steps`` play at most: episodes of full length."""
+    evaluation = evaluated_for(run, purpose, 0, leads=leads).evaluation
+    return episodes_of(evaluation, env_steps // rollout_size(run, task)) * task.horizon
+
+
+def refuse_chosen(run: RunSettings) -> None:
+    """``ValueError`` where a configuration says which episodes are played: that follows from what a segment is for."""
+    if run.evaluation.played != PlayedSets() or run.held_out_seed is not None:
+        name = "held_out_seed" if run.held_out_seed is not None else "evaluation.played"
+        raise ValueError(f"found run.{name}, which follows from what a segment is trained for: leave it out")
