@@ -17,6 +17,8 @@ from learning_signal.marl.gate.statistics import MOST_PAIRS
 Mode = Literal["sequential", "paired", "single run", "always"]
 Purpose = Literal["screen", "confirm"]
 Outcome = Literal["pass", "fail", "inconclusive"]
+MOST = 10**6
+"""Confirmations where nothing limits them."""
 
 
 class Numbers(Protocol):
@@ -85,6 +87,9 @@ class Judge(Protocol):
     def refuse(self, gate: Numbers, confirmations: int) -> None:
         """``ValueError`` where the settings make no sense with this judge and so many confirmations."""
 
+    def most_confirmations(self, gate: Numbers) -> int:
+        """How many confirmations a session may plan with these settings."""
+
     def describe(self, gate: Numbers, env_steps: int, max_return: float, confirmations: int, progress: bool) -> str:
         """How a confirmation of so many ``env_steps`` per run is judged, in words for the agents.
 
@@ -106,7 +111,18 @@ class Sequential:
 
     def refuse(self, gate: Numbers, confirmations: int) -> None:
         """``ValueError`` where so few looks can never reach the level that each of so many confirmations has."""
+        if gate.family_alpha is not None and confirmations > (most := self.most_confirmations(gate)):
+            raise ValueError(
+                f"found {confirmations} confirmations that a session could make, but {gate.looks} looks reach only the "
+                f"shares of {most} in family_alpha {gate.family_alpha:g}: use fewer rounds or refinements, more looks or "
+                "a larger family_alpha"
+            )
         design(gate.level(0.0, confirmations), gate.looks)
+
+    def most_confirmations(self, gate: Numbers) -> int:
+        """How many confirmations can share ``family_alpha`` so that each can still pass."""
+        smallest = 1 / math.comb(2 * gate.looks, gate.looks)
+        return MOST if gate.family_alpha is None else int(gate.family_alpha / smallest * (1 + 1e-12))
 
     def describe(self, gate: Numbers, env_steps: int, max_return: float, confirmations: int, progress: bool) -> str:
         """The trial, its thresholds and what orders branches."""
@@ -143,7 +159,7 @@ class Paired:
     tests = holds_probation = ranks_progress = True
     sequential = False
     confirms_on: Purpose = "confirm"
-    settings: Mapping[str, Any] = {}
+    settings: Mapping[str, Any] = {"mode": "paired", "screen_seeds": 2, "confirm_seeds": 5, "family_alpha": None}
 
     def runs(self, gate: Numbers, *, screened: bool) -> int:
         """Both arms on every seed."""
@@ -167,6 +183,10 @@ class Paired:
             f"confirm_seeds is {gate.confirm_seeds}, but the smallest p of so many pairs is {smallest:.3g} and can "
             f"never reach {target}: {advice}"
         )
+
+    def most_confirmations(self, gate: Numbers) -> int:
+        """How many confirmations can share ``family_alpha`` so that each can still pass."""
+        return MOST if gate.family_alpha is None else int(gate.family_alpha * 2**gate.confirm_seeds * (1 + 1e-12))
 
     def describe(self, gate: Numbers, env_steps: int, max_return: float, confirmations: int, progress: bool) -> str:
         """The test, its thresholds and what is judged below the floor."""
@@ -206,6 +226,10 @@ class Control(ABC):
             raise ValueError(
                 f"found family_alpha with mode {self.mode!r}, under which nothing is tested: leave family_alpha out"
             )
+
+    def most_confirmations(self, gate: Numbers) -> int:
+        """Any number: nothing is tested."""
+        return MOST
 
     @abstractmethod
     def threshold(self, gate: Numbers, max_return: float) -> float:

@@ -72,6 +72,7 @@ def confirmable(context: SessionContext) -> tuple[str, ...]:
                 "Found no screen yet, expected one before a confirmation: launch and compare purpose 'screen'."
             )
         names = screen.confirmable if screen.confirmable is not None else [screen.chosen] if screen.chosen else []
+        names = names if context.settings.deliberation.choice else names[:1]
     return tuple(name for name in names if name not in done)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from learning_signal.ledger.wording import short
-from learning_signal.marl.gate.judges import ALWAYS, SINGLE_RUN, Judge
+from learning_signal.marl.gate.judges import ALWAYS, PAIRED, SINGLE_RUN, Judge
 from learning_signal.marl.paths import inside
 from learning_signal.marl.segments.segment import rollout_size, round_up
 from learning_signal.marl.segments.version import training_version
@@ -35,10 +35,12 @@ SESSION_ARMS: dict[str, dict[str, Any]] = {
     "always": {"gate": dict(ALWAYS.settings)},
     "critic-off": {"deliberation": {"critic": False}},
     "evidence-off": {"deliberation": {"behaviour": False}},
+    "code-chooses": {"deliberation": {"choice": False}},
+    "paired": {"gate": dict(PAIRED.settings)},
     "usual": {"gate": dict(SINGLE_RUN.settings)},
 }
 """The arms that are sessions, and how their settings differ from the supervised one's."""
-JUDGES: dict[str, Judge] = {"always": ALWAYS, "usual": SINGLE_RUN}
+JUDGES: dict[str, Judge] = {"always": ALWAYS, "paired": PAIRED, "usual": SINGLE_RUN}
 """The arms that are judged otherwise than a session is: by the arm, whatever a configuration says."""
 ARMS = {
     "supervised": "a session as it is configured",
@@ -49,6 +51,8 @@ ARMS = {
     "always": "a session with the gate off: what the screen chose is promoted, and nothing is undone",
     "critic-off": "a session without the Critic",
     "evidence-off": "a session whose Critic sees metrics but no behaviour",
+    "code-chooses": "a session in which the screen's ranking, not the agents, chooses what is confirmed",
+    "paired": "a session with the gate of version 0.1: five pairs in every confirmation",
     "usual": "the usual practice: one run per branch, the best is promoted if clearly above control",
     "pbt": f"population based training of {MEMBERS} members over the same space of shapings",
 }
@@ -174,7 +178,8 @@ def session_settings(study: StudySettings, cell: Cell) -> SessionSettings:
         settings = SessionSettings.model_validate(data)
         rounds = study.budget(cell) // (_stage(settings) + cost_of(settings).first)
         stages = study.budget(cell) // _stage(settings) + 2
-        limits = {"rounds": max(1, min(rounds, 100)), "stages": max(2, stages)}
+        most = settings.gate.judge.most_confirmations(settings.gate) // (1 + settings.deliberation.refinements)
+        limits = {"rounds": max(1, min(rounds, most, 100)), "stages": max(2, stages)}
         return SessionSettings.model_validate(settings.model_dump() | limits)
     except ValidationError as error:
         reason = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
