@@ -113,9 +113,9 @@ class Sequential:
         """``ValueError`` where so few looks can never reach the level that each of so many confirmations has."""
         if gate.family_alpha is not None and confirmations > (most := self.most_confirmations(gate)):
             raise ValueError(
-                f"found {confirmations} confirmations that a session could make, but {gate.looks} looks reach only the "
-                f"shares of {most} in family_alpha {gate.family_alpha:g}: use fewer rounds or refinements, more looks or "
-                "a larger family_alpha"
+                f"found {confirmations} confirmations that a session could make, but {gate.looks} looks reach only "
+                f"the shares of {most} in family_alpha {gate.family_alpha:g}: use fewer rounds or refinements, more "
+                "looks or a larger family_alpha"
             )
         design(gate.level(0.0, confirmations), gate.looks)
 
