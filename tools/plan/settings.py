@@ -37,8 +37,8 @@ class DeliberationSettings(Frozen):
     behaviour: bool = True
     """Whether the Critic may summarise trajectories; without it metrics are all the evidence there is."""
     choice: bool = True
-    """Whether agents choose what is confirmed: the Validator another candidate than the screen's first, or a second one;
-    the Coordinator by sending the round back. Without it the screen's first is confirmed, and no other."""
+    """Whether agents choose what is confirmed: the Validator another candidate than the screen's first, or a second
+    one; the Coordinator by sending the round back. Without it the screen's first is confirmed, and no other."""
 
 
 class TriggerSettings(Frozen):
