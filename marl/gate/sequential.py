@@ -44,6 +44,8 @@ class Design:
     """Exact probability of a pass."""
     branches: float
     """Expected number of branches, both arms together."""
+    miss: float
+    """Exact probability that a bound of `repeated_interval` misses the shift at any look, were all of them made."""
 
     @property
     def looks(self) -> int:
@@ -63,7 +65,7 @@ def design(level: float, looks: int) -> Design:
             f"{looks} looks were given, but the smallest p of so many branches is "
             f"{1 / math.comb(2 * looks, looks):.3g} and can never reach {level:.3g}: use more looks or a larger level"
         )
-    return Design(course.pass_at, course.stop_at, float(course.passed), float(course.branches))
+    return Design(course.pass_at, course.stop_at, float(course.passed), float(course.branches), _miss(course.pass_at))
 
 
 def p_value(wins: int, look: int, level: float, looks: int) -> float:
@@ -86,8 +88,9 @@ def repeated_interval(
 ) -> tuple[float | None, float | None]:
     """The shift of the candidate against the control that this look does not reject in either direction.
 
-    A bound is None where this look can reject nothing. Each bound holds with probability ``1 - size`` whichever look
-    ends the trial, as the bounds of all looks hold together (Jennison and Turnbull 1999, chapter 9).
+    A bound is None where this look can reject nothing. Each bound holds with a probability of at least ``1 - miss``
+    whichever look ends the trial, as those of all looks hold together (Jennison and Turnbull 1999, chapter 9). That is
+    a little less than ``1 - size``: a trial goes on by its own wins, not by those of the shifted branches.
     """
     needed = plan.pass_at[len(control) - 1]
     if needed is None:
@@ -121,19 +124,20 @@ def _course(level: float, looks: int) -> _Course:
     if not 0 < level < 1:
         raise ValueError(f"level is {level:g}, expected a number between 0 and 1")
     allowed = Fraction(level)
-    orders: dict[_Order, Fraction] = {(): Fraction(1)}
+    orders: dict[_Order, int] = {(): 1}
     passed, branches = Fraction(0), Fraction(0)
     pass_at: list[int | None] = []
     stop_at: list[int] = []
     reached: list[dict[int, Fraction]] = []
     before: list[Fraction] = []
     for look in range(1, looks + 1):
-        branches += 2 * sum(orders.values())
+        branches += 2 * Fraction(sum(orders.values()), math.factorial(2 * look - 2))
         orders = _with_one_more(_with_one_more(orders, False), True)
         counted = {order: _wins(order) for order in orders}
-        shares: dict[int, Fraction] = {}
-        for order, share in orders.items():
-            shares[counted[order]] = shares.get(counted[order], Fraction(0)) + share
+        courses: dict[int, int] = {}
+        for order, number in orders.items():
+            courses[counted[order]] = courses.get(counted[order], 0) + number
+        shares = {count: Fraction(number, math.factorial(2 * look)) for count, number in courses.items()}
         reached.append(shares)
         before.append(passed)
         room = (allowed if look == looks else allowed * EARLY_SHARE) - passed
@@ -141,13 +145,23 @@ def _course(level: float, looks: int) -> _Course:
         passed += spent
         stop = look * look if look == looks else math.floor(AHEAD * look * look)
         orders = {
-            order: share
-            for order, share in orders.items()
+            order: number
+            for order, number in orders.items()
             if counted[order] > stop and (needed is None or counted[order] < needed)
         }
         pass_at.append(needed)
         stop_at.append(stop)
     return _Course(tuple(pass_at), tuple(stop_at), tuple(reached), tuple(before), passed, branches)
+
+
+def _miss(pass_at: Sequence[int | None]) -> float:
+    """The probability of enough wins at any look, where nothing differs and no look ends the trial without a pass."""
+    orders: dict[_Order, int] = {(): 1}
+    for needed in pass_at:
+        orders = _with_one_more(_with_one_more(orders, False), True)
+        if needed is not None:
+            orders = {order: number for order, number in orders.items() if _wins(order) < needed}
+    return float(1 - Fraction(sum(orders.values()), math.factorial(2 * len(pass_at))))
 
 
 def _threshold(shares: dict[int, Fraction], most: int, room: Fraction) -> tuple[int | None, Fraction]:
@@ -162,14 +176,16 @@ def _threshold(shares: dict[int, Fraction], most: int, room: Fraction) -> tuple[
     return needed, spent
 
 
-def _with_one_more(orders: dict[_Order, Fraction], candidate: bool) -> dict[_Order, Fraction]:
-    """One more branch: it falls into each of the places between the others with equal probability."""
-    grown: dict[_Order, Fraction] = {}
-    for order, share in orders.items():
-        part = share / (len(order) + 1)
+def _with_one_more(orders: dict[_Order, int], candidate: bool) -> dict[_Order, int]:
+    """One more branch, which may fall into each of the places between the others: the courses that end in each order.
+
+    All courses are equally probable.
+    """
+    grown: dict[_Order, int] = {}
+    for order, number in orders.items():
         for place in range(len(order) + 1):
             longer = (*order[:place], candidate, *order[place:])
-            grown[longer] = grown.get(longer, Fraction(0)) + part
+            grown[longer] = grown.get(longer, 0) + number
     return grown
 
 

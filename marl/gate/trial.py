@@ -36,8 +36,8 @@ class Look(Frozen):
     """Both measures of both arms (``control``, ``candidate``): means over their branches."""
     mean_difference: float | None
     interval: tuple[float | None, float | None]
-    """Of the shift of the candidate's branches against the control's: each bound at level ``1 - size``, whichever look
-    ends the trial; None where this look can reject nothing."""
+    """Of the shift of the candidate's branches against the control's: each bound at level ``1 - miss`` of the design,
+    whichever look ends the trial; None where this look can reject nothing."""
     p: float | None
     """Exact probability of a result at least as good where nothing differs; earlier passes count as better."""
     level: float
