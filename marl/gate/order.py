@@ -43,14 +43,14 @@ class Order(Frozen):
         sparse = () if self.step is None else (whole,)
         return (*sparse, progress) if self.progress and progress is not None else sparse
 
-    def decides(self, control: Sequence[float], candidate: Sequence[float]) -> MeasureName:
-        """The measure that told more pairs of branches apart, from the sparse returns of both arms."""
+    def decides(self, difference: float, delta: float) -> MeasureName:
+        """The measure that judges arms with this mean difference of sparse return: progress where it is within delta.
+
+        So a better arm is never judged worse: a gain in sparse return that is too small to count hides no progress.
+        """
         if not self.progress:
             return "sparse_return"
-        if self.step is None:
-            return "progress"
-        told = [self.level(mine) != self.level(theirs) for mine in candidate for theirs in control]
-        return "sparse_return" if 2 * sum(told) > len(told) else "progress"
+        return "progress" if self.step is None or abs(difference) <= delta else "sparse_return"
 
 
 def order_of(arms: Mapping[str, Sequence[Measure]], declared: bool) -> Order:

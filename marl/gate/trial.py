@@ -25,7 +25,8 @@ class Look(Frozen):
     outcome: Outcome | None
     """None: the trial goes on with one more branch of each arm."""
     measure: MeasureName
-    """The measure that told more pairs apart; differences, interval and delta are in its units."""
+    """Sparse return where it counts and differs by more than its delta, else progress, where the task declares any;
+    differences, interval and delta are in its units."""
     look: int
     """Branches of each arm."""
     wins: int | None
@@ -63,9 +64,9 @@ def judge_look(
 
     *Pass* iff the candidate wins enough pairs for this look, its mean difference exceeds delta, and, where that is of
     progress, its sparse return is not below the control's by more than the delta of sparse return. A trial that ends
-    without a pass *fails* where the mean difference is at most delta or a candidate's branch has no finite measure, and
-    is *inconclusive* otherwise, or where a branch of the control has none. Unequal numbers of branches raise
-    ``ValueError``.
+    without a pass *fails* where it is, where the mean difference is at most delta, or where a candidate's branch has no
+    finite measure; it is *inconclusive* otherwise, or where a branch of the control has none. Unequal numbers of
+    branches raise ``ValueError``.
     """
     look = len(control)
     if look != len(candidate) or not 1 <= look <= settings.looks:
@@ -98,10 +99,12 @@ def judge_look(
             return Look(outcome=broken, reason=f"{broken}: the {name} {flaw}", **numbers)
     keys = {name: [order.key(_number(one.sparse_return), one.progress) for one in arm] for name, arm in arms.items()}
     won = wins(keys["control"], keys["candidate"])
-    measure = order.decides(_values(control, "sparse_return"), _values(candidate, "sparse_return"))
+    delta_sparse = settings.delta * max_return
+    gain = float(np.mean(_values(candidate, "sparse_return")) - np.mean(_values(control, "sparse_return")))
+    measure = order.decides(gain, delta_sparse)
     theirs, ours = _values(control, measure), _values(candidate, measure)
     mean = float(np.mean(ours) - np.mean(theirs))
-    delta = settings.delta_progress if measure == "progress" else settings.delta * max_return
+    delta = settings.delta_progress if measure == "progress" else delta_sparse
     numbers |= {
         "measure": measure,
         "wins": won,
@@ -110,8 +113,7 @@ def judge_look(
         "p": p_value(won, look, level, settings.looks),
         "delta": delta,
     }
-    lost = np.mean(_values(control, "sparse_return")) - np.mean(_values(candidate, "sparse_return"))
-    worse = measure == "progress" and lost > settings.delta * max_return
+    worse = measure == "progress" and -gain > delta_sparse
     evidence = (
         f"{won} of {look**2} pairs won ({look} branches of each arm), mean difference of {words(measure)} {mean:+.4g}, "
         f"p = {numbers['p']:.3g} at level {level:.3g}"
@@ -122,16 +124,16 @@ def judge_look(
             reason = f"fail: {evidence}, but the difference does not exceed delta {delta:.4g}; {both}"
             return Look(outcome="fail", reason=reason, **numbers)
         if worse:
-            reason = f"fail: {evidence}, but sparse return is lower by {lost:.4g}; {both}"
+            reason = f"fail: {evidence}, but sparse return is lower by {-gain:.4g}; {both}"
             return Look(outcome="fail", reason=reason, **numbers)
         gained = ""
         if measure == "progress":
-            more = -lost > settings.delta * max_return
-            gained = f", sparse return {-lost:+.4g}" if more else ", without a gain in sparse return"
+            less = f", without a gain in sparse return above delta {delta_sparse:.4g}"
+            gained = f", sparse return {gain:+.4g}" if gain > delta_sparse else less
         return Look(outcome="pass", reason=f"pass on {words(measure)}{gained}: {evidence}; {both}", **numbers)
     if won > plan.stop_at[look - 1]:
         return Look(outcome=None, reason=f"not decided: {evidence}", **numbers)
-    outcome: Outcome = "fail" if mean <= delta else "inconclusive"
+    outcome: Outcome = "fail" if mean <= delta or worse else "inconclusive"
     end = f"{evidence}; the trial ended as it could hardly pass" if look < settings.looks else evidence
     return Look(outcome=outcome, reason=f"{outcome} on {words(measure)}: {end}; {both}", **numbers)
 
