@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 
 from learning_signal.marl.gate.judges import Outcome, Purpose
 from learning_signal.marl.gate.measure import MeasureName
@@ -218,7 +218,7 @@ class SessionState(BaseModel):
     """HEAD at the first deliberation: what the final report compares with."""
     twin: Head | None = None
     """How far the sparse twin is trained."""
-    spent: int | None = None
+    twin_steps: Annotated[int | None, Field(validation_alias=AliasChoices("twin_steps", "spent"))] = None
     """Env steps of main run and branches when the twin began, reused ones included: what the twin gets too."""
     budget: Budget = Budget()
     """The limits in force: those of the settings, as resumes have changed them."""

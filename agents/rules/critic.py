@@ -48,9 +48,9 @@ def step(conversation: Conversation) -> Answer:
     can_look = "summarize_trajectories" in conversation.offered
     if can_look and not any(call.ok for call in summaries) and len(summaries) < 3:
         # A refused or failed summary is asked for again, smaller.
-        most = int(number(fields(conversation.brief, "budget", "evidence_tokens")) or 2000)
-        budget = {"budget_tokens": max(most >> len(summaries), 200)}
-        requests.append(Request("summarize_trajectories", {"source": "main"} | budget))
+        most = int(number(fields(conversation.brief, "lengths", "evidence_tokens")) or 2000)
+        smaller = {"most_tokens": max(most >> len(summaries), 200)}
+        requests.append(Request("summarize_trajectories", {"source": "main"} | smaller))
     if requests:
         at = "what is logged and at what the agents do" if can_look else "what is logged"
         return Answer(f"I look at {at}.", tuple(requests))

@@ -84,7 +84,7 @@ def _ideas(conversation: Conversation) -> Iterator[Idea]:
     brief = conversation.brief
     known = _weighed(views(brief, brief.get("evidence")), brief)
     branch_steps = (
-        number(fields(brief, "budget", "branch_steps")) or number(fields(brief, "head", "env_steps")) or 100_000
+        number(fields(brief, "lengths", "branch_steps")) or number(fields(brief, "head", "env_steps")) or 100_000
     )
     # A good episode moves a feature by about two of its deviations.
     beta = round_to((number(brief.get("good_rise")) or 2.0) / 2)

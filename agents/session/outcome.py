@@ -61,7 +61,7 @@ def outcome_of(
         row, costs, decisions = reader.session(session), reader.costs(session), reader.decisions(session)
     store = SegmentStore(settings.store)
     folder = inside(ledger.parent, session)
-    total = state.spent or costs.env_steps_main + costs.env_steps_branches + costs.env_steps_reused
+    total = state.twin_steps or costs.env_steps_main + costs.env_steps_branches + costs.env_steps_reused
     spent = spent_of(costs)
     after = _measured(store, state.head)
     taken = {decision.round: decision for decision in decisions}

@@ -129,7 +129,7 @@ class RunningSegment:
         with store.writing(spec.id) as folder:
             save_checkpoint(folder / "checkpoint.pt", self.learner, end)
             self.behaviour.save(folder / "behaviour.npz")
-            wall, spent = time.perf_counter() - began, asdict(timings)
+            wall, seconds = time.perf_counter() - began, asdict(timings)
             result = SegmentResult(
                 id=spec.id,
                 parent=spec.parent,
@@ -139,7 +139,7 @@ class RunningSegment:
                 updates=tuple(self.rows),
                 evaluations=tuple(self.evaluations),
                 wall_seconds=wall,
-                timings=spent | {"rest": wall - sum(spent.values())},
+                timings=seconds | {"rest": wall - sum(seconds.values())},
             )
             (folder / "result.json").write_text(result.model_dump_json())
         return result

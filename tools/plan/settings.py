@@ -31,7 +31,7 @@ class DeliberationSettings(Frozen):
     deadline: Annotated[float, Field(gt=0)] = 180.0
     """Seconds one model call may take, retries included."""
     evidence_tokens: Annotated[int, Field(ge=200)] = 2000
-    """Largest token budget of one trajectory summary."""
+    """Most tokens of one trajectory summary."""
     critic: bool = True
     """Whether the Critic takes part; without it the Generator proposes from the stage card alone."""
     behaviour: bool = True

@@ -112,7 +112,7 @@ def _stage_card(context: SessionContext) -> dict[str, Any]:
         "head": head_card(context, context.head) | {"stage": context.round.stage},
         "history": history,
         "last_change": None if last is None else f"round {last.round}: {last.action}. {last.reason}",
-        "budget": {
+        "lengths": {
             "stage_steps": context.stage_steps,
             "branch_steps": context.branch_steps,
             "screen_steps": context.screen_steps,
@@ -136,7 +136,7 @@ def _generator(context: SessionContext) -> dict[str, Any]:
         "task": card["task"],
         "features": card["features"],
         "head": card["head"],
-        "budget": card["budget"],
+        "lengths": card["lengths"],
         "gate": card["gate"],
         "diagnosis": None if context.round.diagnosis is None else context.round.diagnosis.model_dump(mode="json"),
         "tried": [

@@ -51,7 +51,7 @@ def session_so_far(ledger: Path, session: str) -> SessionSoFar:
         used = [each for each in segments.values() if each.status != "pending"]
         curve: list[Point] = []
         for move in reader.main_run(session):
-            cost = sum(each.spent for each in used if each.ended_at is not None and each.ended_at <= move.at)
+            cost = sum(each.cost for each in used if each.ended_at is not None and each.ended_at <= move.at)
             found = reader.evaluations(session, move.segment.id, episode_set="confirm")
             for each in found if move.reason == "stage" else found[-1:]:
                 end = each.env_steps if move.segment.end_env_steps is None else move.segment.end_env_steps
@@ -78,7 +78,7 @@ def trained_by(reader: Reader, session: str) -> int:
     branches, segments = {row["segment_id"] for row in rows}, reader.segments(session).values()
     abandoned = sum(each.env_steps for each in segments if each.status == "pending" and each.id in branches)
     lost: int = sum((reader.cursor(session) or {}).get("lost", {}).values())
-    return sum(each.spent for each in segments) + abandoned + lost
+    return sum(each.cost for each in segments) + abandoned + lost
 
 
 def report(study: StudySettings, results: Sequence[CellResult], sources: str) -> dict[str, Any]:
