@@ -20,7 +20,7 @@ from learning_signal.marl.gate.judges import PAIRED, Judge
 from learning_signal.marl.segments.version import code_version, libraries
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools import lifecycle
-from learning_signal.tools.consent import NOTHING_SAID, Consent, admit
+from learning_signal.tools.consent import NO_CONSENT, Consent, admit
 from learning_signal.tools.plan.budget import Budget, Price, refuse_spent
 from learning_signal.tools.plan.settings import SessionSettings
 from learning_signal.tools.plan.suitability import refuse_unsuitable, refuse_untested, remarks
@@ -72,7 +72,7 @@ async def resume_session(
     prices: Mapping[str, Price] | None = None,
     executor: Executor | None = None,
     judge: Judge = PAIRED,
-    consent: Consent = NOTHING_SAID,
+    consent: Consent = NO_CONSENT,
     settings: SessionSettings | None = None,
 ) -> SessionOutcome:
     """Go on with a paused, interrupted, failed or killed session. ``agents`` replaces backend specs by role, ``budget``

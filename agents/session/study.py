@@ -23,7 +23,7 @@ from learning_signal.tools.base import CannotGoOn
 from learning_signal.tools.plan.settings import SessionSettings
 from learning_signal.tools.state import SessionState
 from learning_signal.tools.study.arms import SEARCHES, to_the_end
-from learning_signal.tools.study.cell import CellResult, CellStopped, Shared, Trainee
+from learning_signal.tools.study.cell import CellExecutor, CellResult, CellStopped, CellTrainer
 from learning_signal.tools.study.results import report, session_so_far, trained_by
 from learning_signal.tools.study.study import (
     JUDGES,
@@ -130,7 +130,7 @@ class _Study:
         async with places:
             self.done[cell] = 0
             self.observer.cell(cell, None)
-            shared = Shared(executor, lambda steps: self._advance(cell, steps))
+            shared = CellExecutor(executor, lambda steps: self._advance(cell, steps))
             try:
                 result = await self._work(cell, shared)
             except (CellStopped, CannotGoOn) as stopped:
@@ -153,11 +153,11 @@ class _Study:
             session=(self.record.session(cell) or {}).get("session"),
         )
 
-    async def _work(self, cell: Cell, shared: Shared) -> CellResult:
+    async def _work(self, cell: Cell, shared: CellExecutor) -> CellResult:
         """Train a cell to the end of its budget."""
         budget, extra = self.study.budget(cell), {}
         settings = self.arms[cell] if cell in self.arms else self.study.base(cell)
-        trainee = Trainee(shared, settings, budget, lambda: self.control.pausing)
+        trainer = CellTrainer(shared, settings, budget, lambda: self.control.pausing)
         if cell.arm in SESSION_ARMS:
             session = await self._session(cell, settings, shared)
             so_far = session_so_far(settings.ledger, session)
@@ -166,35 +166,35 @@ class _Study:
                     f"Session {session} has trained {so_far.env_steps:,} env steps, expected at most {budget:,}: it "
                     "was resumed outside the study; give another folder with --to."
                 )
-            trainee.spent, trainee.curve = so_far.env_steps, list(so_far.curve)
-            trainee.compute_seconds, trainee.shaping = so_far.compute_seconds, so_far.head.shaping
+            trainer.spent, trainer.curve = so_far.env_steps, list(so_far.curve)
+            trainer.compute_seconds, trainer.shaping = so_far.compute_seconds, so_far.head.shaping
             self._reached(cell, so_far.env_steps)
             extra = {"session": session, "promotions": so_far.promotions, "rollbacks": so_far.rollbacks}
-            await to_the_end(trainee, so_far.head.segment, so_far.head.shaping)
+            await to_the_end(trainer, so_far.head.segment, so_far.head.shaping)
         else:
-            await SEARCHES[cell.arm](trainee)
-        last = trainee.curve[-1]
+            await SEARCHES[cell.arm](trainer)
+        last = trainer.curve[-1]
         return CellResult(
             arm=cell.arm,
             task=cell.task,
             seed=cell.seed,
             outcome="done",
-            env_steps=trainee.spent,
+            env_steps=trainer.spent,
             final=last.sparse_return,
             final_progress=last.progress,
-            curve=tuple(trainee.curve),
-            shaping_text=shaping_text(trainee.shaping.canonical()),
-            compute_seconds=trainee.compute_seconds,
+            curve=tuple(trainer.curve),
+            shaping_text=shaping_text(trainer.shaping.canonical()),
+            compute_seconds=trainer.compute_seconds,
             **extra,
         )
 
-    async def _session(self, cell: Cell, settings: SessionSettings, shared: Shared) -> str:
+    async def _session(self, cell: Cell, settings: SessionSettings, shared: CellExecutor) -> str:
         """Run or resume the session of a cell until it is over; returns its id."""
         known = self.record.session(cell)
         if known is not None and known["over"] is not None:
             return known["session"]
         if self.control.pausing:
-            raise CellStopped("It was paused; the same command goes on.")
+            raise CellStopped("It was paused; the same command resumes it.")
         control = BudgetControl(self.study.budget(cell), settings, lambda: self.control.pausing)
         watcher = _SessionObserver(control, lambda session: self.record.note(cell, session, None))
         self.sessions.add(control)

@@ -125,7 +125,7 @@ def _halvings(context: SessionContext) -> list[tuple[str, ...]]:
 
 
 def ensure_running(context: SessionContext, branch: Branch) -> None:
-    """After a resume: launch what a branch of this round still misses (finished segments are only looked up)."""
+    """After a resume: launch the missing segments of this round's branches (finished ones are only looked up)."""
     missing = [segment for segment in branch.segments if not context.trainer.known(segment)]
     if not missing:
         return
@@ -166,7 +166,7 @@ def _refuse_early_confirmation(context: SessionContext, arguments: LaunchBranch)
 
 
 def chosen(context: SessionContext) -> str:
-    """The candidate that may be confirmed; ``ToolRefused`` while a screen is owed or where it chose none."""
+    """The candidate that may be confirmed; ``ToolRefused`` while a screen is missing or where it chose none."""
     if not needs_screen(context):
         return context.round.proposals[-1].candidates[0].name
     for screen in context.round.screens:

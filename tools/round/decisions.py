@@ -1,4 +1,4 @@
-"""The Coordinator's instruments: ask the others, then promote, keep or roll back - inside what the verdict allows."""
+"""The Coordinator's tools: ask the others, then promote, keep or roll back within what the verdict allows."""
 
 from __future__ import annotations
 
@@ -138,14 +138,14 @@ def _head_after(context: SessionContext, decision: Decision) -> Head:
     shaping = context.shaping_of(arm)
     branch = _confirmed(context, arm)
     if branch is None or context.trainer.status(branch.segments[0]) != "done":
-        # A kept shaping whose control was not (or not wholly) trained: the next stage goes on from here.
+        # The control was not trained, or not to its end: the next stage starts from HEAD as it is.
         return Head(segment=context.head.segment, env_steps=context.head.env_steps, shaping=shaping)
     result = context.trainer.stored(branch.segments[0])
     return Head(segment=result.id, env_steps=result.end_env_steps, shaping=shaping)
 
 
 def _confirmed(context: SessionContext, arm: str) -> Branch | None:
-    """The first branch of the arm that a verdict counted: one merely launched may be done or not, which is chance."""
+    """The first branch of the arm that a verdict used. Whether one that was only launched is done depends on timing."""
     judged = {confirmation.refinement for confirmation in context.round.confirmations}
     for branch in context.round.branches:
         if (branch.purpose, branch.arm) == ("confirm", arm) and branch.refinement in judged:

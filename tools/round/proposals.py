@@ -1,4 +1,4 @@
-"""The Generator's submission: every candidate is checked, compared with what is known, and named before it counts."""
+"""The Generator's submission: candidates are checked, compared with earlier shapings, and named when accepted."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def record_diagnosis(context: SessionContext, diagnosis: Diagnosis | None) -> No
     stage, agent = context.round.stage, None if diagnosis is None else "critic"
     if diagnosis is None:
         body = {"stage": stage, "failures": [], "advice": "(none: the Critic is left out of this session)"}
-        title = f"{stage}: the Critic is left out, nobody looked for causes"
+        title = f"{stage}: the Critic is left out, no causes were diagnosed"
     else:
         diagnosis = context.as_kept(diagnosis)
         body, title = diagnosis.model_dump(mode="json"), f"{diagnosis.stage}: {diagnosis.failures[0].description}"
@@ -248,7 +248,7 @@ def record_verdict(context: SessionContext, verdict: VerdictRecord, agent: str |
 
 
 def record_phase(context: SessionContext, role: Role, text: str) -> None:
-    """What was said in a phase that has ended, so that its agent can be asked about it."""
+    """The conversation of a finished phase, for questions to its agent."""
     context.round.records[role] = text
 
 

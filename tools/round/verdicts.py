@@ -1,4 +1,4 @@
-"""Verdicts: what the statistics of a refinement come to, with the Validator's reading."""
+"""Verdicts: the outcome of a refinement's statistics, with the Validator's reading."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def verdict_tools(context: SessionContext) -> dict[str, Tool]:
 
 
 def computed_verdict(context: SessionContext) -> VerdictRecord:
-    """The verdict of the present refinement as computed; ``ToolRefused`` while a comparison is still owed."""
+    """The verdict of the present refinement as computed; ``ToolRefused`` while a comparison is missing."""
     refinement = context.state.refinement
     for confirmed in context.round.confirmations:
         if confirmed.refinement == refinement:

@@ -1,4 +1,4 @@
-"""What a study came to: the curve of each session from its ledger, and the statistics of every arm."""
+"""The results of a study: the curve of each session from its ledger, and the statistics of every arm."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ GRID = 120
 
 @dataclass(frozen=True)
 class SessionSoFar:
-    """What a session has trained and where it stands."""
+    """The training of a session and its present result."""
 
     env_steps: int
-    """All of them: main run and branches, whether this session or another had computed them."""
+    """All of main run and branches, reused ones included."""
     head: Head
     curve: tuple[Point, ...]
     promotions: int
@@ -38,15 +38,17 @@ class SessionSoFar:
 
 
 def session_so_far(ledger: Path, session: str) -> SessionSoFar:
-    """A session as its ledger tells it; ``CannotGoOn`` where it ended before its first stage did.
+    """The result of a session, read from its ledger; ``CannotGoOn`` where it ended before its first stage.
 
-    The curve follows HEAD: every evaluation of a stage, and a single point where a decision moved HEAD, which may be
-    back. The position of a point is what had been trained when HEAD got there.
+    The curve follows HEAD: every evaluation of a stage, and a single point where a decision moved HEAD, forward or
+    back. The position of a point is the total env steps trained when HEAD got there.
     """
     with Reader.open(ledger) as reader:
         head = head_of(reader, session)
         if head is None:
-            raise CannotGoOn(f"Session {session} ended before its first stage did: see its log, and start again.")
+            raise CannotGoOn(
+                f"Session {session} ended before its first stage was trained: see its log, and start again."
+            )
         segments = reader.segments(session)
         used = [each for each in segments.values() if each.status != "pending"]
         curve: list[Point] = []
@@ -70,9 +72,9 @@ def session_so_far(ledger: Path, session: str) -> SessionSoFar:
 
 
 def trained_by(reader: Reader, session: str) -> int:
-    """Env steps a session has cost, whether it or another had computed them.
+    """Env steps of a session, reused ones included.
 
-    Branches that were launched and that nobody waited for count in full: they are trained to their end.
+    Launched branches count in full even where their results were not read: they are trained to their end.
     """
     rows = reader.rows("SELECT segment_id FROM branch_segments WHERE session_id = ?", (session,))
     branches, segments = {row["segment_id"] for row in rows}, reader.segments(session).values()
@@ -115,7 +117,7 @@ def report(study: StudySettings, results: Sequence[CellResult], sources: str) ->
 def _group(
     study: StudySettings, results: Sequence[CellResult], tasks: list[str], unit: dict[str, float]
 ) -> dict[str, Any]:
-    """One row per arm over ``tasks``; final returns are divided by ``unit``. An arm that is not whole has no number."""
+    """One row per arm over ``tasks``; final returns are divided by ``unit``. An incomplete arm has no statistics."""
     scores = {arm: _scores(study, results, arm, tasks, unit) for arm in study.arms}
     rows = []
     for arm in study.arms:
