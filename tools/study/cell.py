@@ -149,14 +149,14 @@ class CellTrainer:
         futures = [asyncio.wrap_future(self._shared.submit(spec)) for spec in specs]
         ended = await asyncio.gather(*futures, return_exceptions=True)
         results: list[SegmentResult | SegmentFailed] = []
-        for each in ended:
-            if isinstance(each, asyncio.CancelledError):
+        for outcome in ended:
+            if isinstance(outcome, asyncio.CancelledError):
                 raise CellStopped("Its training was cancelled; the same command resumes it.")
-            if isinstance(each, SegmentImpossible):
-                raise CannotGoOn(str(each))
-            if isinstance(each, BaseException) and not isinstance(each, SegmentFailed):
-                raise each
-            results.append(each)
+            if isinstance(outcome, SegmentImpossible):
+                raise CannotGoOn(str(outcome))
+            if isinstance(outcome, BaseException) and not isinstance(outcome, SegmentFailed):
+                raise outcome
+            results.append(outcome)
         self.spent += sum(each.env_steps for each in results)
         self.compute_seconds += sum(each.wall_seconds for each in results if isinstance(each, SegmentResult))
         return results

@@ -55,10 +55,12 @@ def session_so_far(ledger: Path, session: str) -> SessionSoFar:
         for move in reader.main_run(session):
             cost = sum(each.cost for each in used if each.ended_at is not None and each.ended_at <= move.at)
             found = reader.evaluations(session, move.segment.id, episode_set="confirm")
-            for each in found if move.reason == "stage" else found[-1:]:
-                end = each.env_steps if move.segment.end_env_steps is None else move.segment.end_env_steps
-                behind = end - each.env_steps
-                curve.append(Point(env_steps=cost - behind, sparse_return=each.sparse_return, progress=each.progress))
+            for evaluation in found if move.reason == "stage" else found[-1:]:
+                end = evaluation.env_steps if move.segment.end_env_steps is None else move.segment.end_env_steps
+                behind = end - evaluation.env_steps
+                curve.append(
+                    Point(env_steps=cost - behind, sparse_return=evaluation.sparse_return, progress=evaluation.progress)
+                )
         actions = [decision.action for decision in reader.decisions(session)]
         env_steps = trained_by(reader, session)
     return SessionSoFar(

@@ -116,6 +116,6 @@ def _value_at(curve: SessionCurve, env_steps: float, default: float) -> float:
 
 
 def _words(curve: SessionCurve) -> str:
-    """The picture for who cannot see it."""
+    """The picture in words, for screen readers."""
     decided = ", ".join(f"round {each.round}: {each.action} {each.subject}".strip() for each in curve.decisions)
     return clean(f"Sparse return over total env steps. {curve.title}. {decided or 'No round was decided.'}")
