@@ -1,4 +1,4 @@
-"""Checkpoints: everything that training changes, in one file, and nothing random.
+"""Checkpoints: the whole state of training in one file, without any random state.
 
 Weights, optimiser states, what else the learner has (value normaliser; target networks and replay) and the position of
 the run. Random numbers are derived from (segment seed, update index) and environments start afresh in every rollout, so

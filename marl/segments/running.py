@@ -122,7 +122,7 @@ class RunningSegment:
     def store(self, store: SegmentStore, began: float, timings: Timings) -> SegmentResult:
         """Write checkpoint, behaviour and result of a segment that has all its updates.
 
-        ``began`` is the value of ``time.perf_counter`` at its begin.
+        ``began`` is the value of ``time.perf_counter`` at its start.
         """
         spec, end = self.spec, self.position
         assert self.behaviour is not None, "the last update is evaluated and recorded"
@@ -160,7 +160,7 @@ def out_of_memory(error: RuntimeError) -> bool:
 
 
 def _load_parent(spec: SegmentSpec, store: SegmentStore, learner: Learner) -> Position:
-    """Put the parent's state into ``learner``; where it ended."""
+    """Load the parent's state into ``learner``; returns the position at which the parent ended."""
     if spec.parent is None:
         return Position(env_steps=0, updates=0)
     if not store.has(spec.parent):
