@@ -93,14 +93,14 @@ def _submit(conversation: Conversation, metrics: dict[str, Any], summary: dict[s
         return Answer(f"My diagnosis was refused {len(refused)} times; the last time because: {refused[-1].error}")
     if not failures:
         failures = [("No single cause stands out in the metrics and trajectories read.", every)]
-    known = views(conversation.brief, summary)
+    features = views(conversation.brief, summary)
     stage = fields(conversation.brief, "head", "stage")
     diagnosis = {
         "stage": stage if stage in STAGES else "exploring",
         "failures": [
             {"description": words[:1000], "evidence": ids or every} for words, ids in failures[:MOST_FAILURES]
         ],
-        "advice": _advice(conversation.brief, known)[:4000],
+        "advice": _advice(conversation.brief, features)[:4000],
     }
     return Answer(f"My diagnosis: {failures[0][0]}", (Request("submit_diagnosis", diagnosis),))
 
@@ -148,12 +148,12 @@ def _no_signal(brief: dict[str, Any], series: Callable[[str], list[float]], ids:
 
 def _regression(brief: dict[str, Any], series: Callable[[str], list[float]], ids: list[str]) -> Iterator[Failure]:
     most = number(fields(brief, "task", "max_return")) or 1.0
-    for name, label, trifle in (
+    for name, label, tolerance in (
         ("evaluation_sparse_return", "sparse return", 0.01 * most),
         ("evaluation_progress", "progress", 0.02),
     ):
         values = series(name) or series(name.removeprefix("evaluation_"))
-        if len(values) >= 3 and values[-1] < min(0.8 * max(values), max(values) - trifle):
+        if len(values) >= 3 and values[-1] < min(0.8 * max(values), max(values) - tolerance):
             change = text(brief.get("last_change"))
             since = f" The last change was: {change[:300]}" if change else ""
             yield (f"Regression: {label} is {shown(values[-1])}, below its best of {shown(max(values))}.{since}", ids)
@@ -231,8 +231,8 @@ def _numbers(value: Any) -> list[float]:
     return [] if one is None else [one]
 
 
-def _advice(brief: dict[str, Any], known: list[View]) -> str:
-    order = ranked(known)
+def _advice(brief: dict[str, Any], features: list[View]) -> str:
+    order = ranked(features)
     said = [
         "Shape features in this order: "
         + "; ".join(f"{place}. {view.describe()}" for place, view in enumerate(order[:4], 1))
@@ -240,10 +240,10 @@ def _advice(brief: dict[str, Any], known: list[View]) -> str:
     ]
     if not order:
         said = ["No declared feature has a direction and room to improve; keep the shaping unless something passes."]
-    good = [view.name for view in known if view.sign and view not in order]
+    good = [view.name for view in features if view.sign and view not in order]
     if good:
         said.append(f"Little to gain (at the good end, or hardly ever off the bad one): {', '.join(good)}.")
-    tied = undirected(known)
+    tied = undirected(features)
     if tied:
         said.append(
             "Without direction but tied to success, for a late candidate: "

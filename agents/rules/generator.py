@@ -82,7 +82,7 @@ def _stream(conversation: Conversation, limits: Limits) -> Iterator[Idea]:
 
 def _ideas(conversation: Conversation) -> Iterator[Idea]:
     brief = conversation.brief
-    known = _weighed(views(brief, brief.get("evidence")), brief)
+    features = _weighed(views(brief, brief.get("evidence")), brief)
     branch_steps = (
         number(fields(brief, "lengths", "branch_steps")) or number(fields(brief, "head", "env_steps")) or 100_000
     )
@@ -92,21 +92,21 @@ def _ideas(conversation: Conversation) -> Iterator[Idea]:
     stage = text(fields(brief, "diagnosis", "stage")) or text(fields(brief, "head", "stage")) or "exploring"
     best = _closest(brief)
     if best is not None:
-        yield from around(best, known, beta)
-    yield from for_stage(stage, base, known, int(max(branch_steps, 1)), beta)
+        yield from around(best, features, beta)
+    yield from for_stage(stage, base, features, int(max(branch_steps, 1)), beta)
     if stage == "regressing" and len(base.terms) == 1:
         yield replace(shortened(base), beta=0.0, rationale="No shaping at all: what is in force seems to do harm.")
 
 
-def _weighed(known: list[View], brief: dict[str, Any]) -> list[View]:
+def _weighed(features: list[View], brief: dict[str, Any]) -> list[View]:
     """Where the evidence gives no numbers at all, the order of the advice counts; otherwise the numbers do."""
-    if any(view.mean is not None or view.correlation is not None for view in known):
-        return known
+    if any(view.mean is not None or view.correlation is not None for view in features):
+        return features
     advice = (text(fields(brief, "diagnosis", "advice")) or "").split("Little to gain")[0]
-    places = {view.name: re.search(rf"(?<!\w){re.escape(view.name)}(?!\w)", advice) for view in known}
+    places = {view.name: re.search(rf"(?<!\w){re.escape(view.name)}(?!\w)", advice) for view in features}
     # A feature that advice does not name keeps its place after those it names (sorting is stable).
     starts = {name: len(advice) + 1 if place is None else place.start() for name, place in places.items()}
-    return sorted(known, key=lambda view: starts[view.name])
+    return sorted(features, key=lambda view: starts[view.name])
 
 
 def _closest(brief: dict[str, Any]) -> Idea | None:

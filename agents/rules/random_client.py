@@ -1,4 +1,4 @@
-"""``RandomClient``: a Generator that proposes at random, a control for what is gained by thinking."""
+"""``RandomClient``: a Generator that proposes at random, an ablation of the reasoning behind proposals."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class RandomClient(RulesClient):
         text = json.dumps([self.seed, refused, brief], sort_keys=True)
         rng = np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))
         wanted = int(number(brief.get("candidates_wanted")) or 3)
-        # Few survive a refusal of the whole proposal where one is too like another: at the end one is enough.
+        # A proposal is refused whole if two candidates are too similar: the last attempts submit one.
         wanted = 1 if refused == MOST_ATTEMPTS - 1 else wanted
         try:
             features = [Feature(**mapping(row)) for row in items(brief.get("features"))]

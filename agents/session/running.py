@@ -65,7 +65,7 @@ class RunningSession:
         self.ledger.on_commit = self._committed
 
     def say(self, remarks: list[str]) -> None:
-        """Tell whoever watches, and the ledger, what limits this session."""
+        """Report what limits this session to the observer and the ledger."""
         if remarks:
             with self.ledger.transaction("remarks"):
                 for remark in remarks:
@@ -116,7 +116,7 @@ class RunningSession:
         if self.executor is not None:
             opened = nullcontext(self.executor)
         elif settings.executor.kind == "ray":
-            opened = await in_thread(own)  # a cluster may take a minute to answer, and Ctrl-C is to be heard
+            opened = await in_thread(own)  # a cluster may take a minute to answer, and Ctrl-C must work meanwhile
         else:
             opened = own()
         with opened as pool:

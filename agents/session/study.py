@@ -54,8 +54,8 @@ async def run_study(
 ) -> dict[str, Any]:
     """Run what is missing of a study and return its report, which is also written to ``study.json`` in its folder.
 
-    A report with cells that were stopped is of a study that the same command goes on with. Raises ``StudyError``
-    where the folder holds another study or another process runs it, and the executor's error where it cannot be opened.
+    If the report has stopped cells, the same command resumes the study. Raises ``StudyError`` where the folder holds
+    another study or another process runs it, and the executor's error where it cannot be opened.
     """
     with alone_in(study.folder):
         record = Record(study)
@@ -101,7 +101,7 @@ class _Study:
     ) -> None:
         self.study, self.record, self.arms, self.observer, self.control = study, record, arms, observer, control
         self.sessions: set[SessionControl] = set()
-        """Of the sessions that run."""
+        """The controls of the running sessions."""
         self.done: dict[Cell, int] = {}
 
     async def run(self) -> list[CellResult]:
@@ -113,7 +113,7 @@ class _Study:
             return open_executor(first.store.resolve(), first.workers, None, first.executor, tasks=names)
 
         with ExitStack() as stack:
-            # A cluster may take a minute to answer, and Ctrl-C is to be heard.
+            # A cluster may take a minute to answer, and Ctrl-C must work meanwhile.
             executor = stack.enter_context(await in_thread(own) if first.executor.kind == "ray" else own())
             self.control.bind(lambda: self._abort(executor))
             # One more than there are workers, so that none waits while a cell thinks.
@@ -255,10 +255,10 @@ class BudgetControl(SessionControl):
 
     @pausing.setter
     def pausing(self, asked: bool) -> None:
-        """Only the study pauses its sessions."""
+        """No-op: only the study pauses its sessions."""
 
     def _short_of(self, session: str) -> str | None:
-        """What comes next and does not fit, in words; None where it fits or is paid for already."""
+        """The next work and why it does not fit, in words; None where it fits or is paid for already."""
         with Reader.open(self._settings.ledger) as reader:
             state = SessionState.model_validate(reader.cursor(session))
             left = self._budget - trained_by(reader, session)
@@ -288,11 +288,11 @@ class _SessionObserver:
             self._note(row["session_id"])
 
     def progress(self, *position: Any) -> None:
-        """Segments are counted where they end."""
+        """No-op: segments are counted when they end."""
 
     def stage(self, info: dict[str, Any]) -> None:
-        """Nothing is shown of a single session: its log has it."""
+        """No-op: a single session is shown in its log."""
 
     def ask_human(self, question: Any) -> Any:
-        """Nobody is asked in a study."""
-        raise RuntimeError("a study asks nobody")
+        """Never called: a study needs no approval."""
+        raise RuntimeError("a study needs no approval")
