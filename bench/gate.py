@@ -66,7 +66,7 @@ SECONDS = 30.0
 """Wall seconds that a decision on ``spread`` may take on two workers."""
 
 USUAL = {"usual practice": {}, "usual, without the 3 %": {"margin": 0.0}, "usual, on progress": {"measure": "progress"}}
-"""What may be done with single runs: as public systems do it, on sparse return; and what they might do."""
+"""Variants of usual practice with single runs: on sparse return, as public systems do it, and two others."""
 
 Wanted = tuple[SegmentSpec, str]
 """A branch, and the set of episodes that it is judged on."""

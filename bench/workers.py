@@ -4,8 +4,8 @@ costs; and the same two on a Ray cluster.
     python -m bench.workers [--branches 8] [--env-steps 60000] [--repeats 2] [--ray] [--json]
 
 Every repeat trains the same set of branches of spread (fresh seeds, so that nothing is stored already) with
-one worker and with two, in turns, because a machine's speed drifts. Workers are started before the clock
-is. Hand-over is the wall time of one worker beyond the seconds that the segments themselves report.
+one worker and with two, in turns, because a machine's speed drifts. Workers are started before timing
+begins. Hand-over is the wall time of one worker beyond the seconds that the segments themselves report.
 
 With --ray, two local processes and two workers of a Ray cluster of this machine train the same branches in
 turns, each with a store of its own. Then a cluster of two nodes loses one while branches run: how many
@@ -101,7 +101,7 @@ def measure_ray(branches: int, env_steps: int, repeats: int) -> dict[str, float 
 
 
 def lose_a_node(store: Path, branches: int, env_steps: int) -> dict[str, int]:
-    """What it costs that one of two nodes (one core each) is killed when a third of the branches are done."""
+    """The cost of losing one of two nodes (one core each), killed when a third of the branches are done."""
     from ray.cluster_utils import Cluster
 
     from learning_signal.marl.executors.ray import RayExecutor

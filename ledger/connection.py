@@ -12,7 +12,7 @@ from urllib.parse import quote
 from learning_signal.ledger.errors import LedgerError, sentence
 from learning_signal.ledger.schema import APPLICATION_ID, COSTS, COSTS_SINCE, RECORDED_SINCE, SINCE_RECORDED, VERSION
 
-if TYPE_CHECKING:  # it loads numpy where it finds it: a reader must not wait for that
+if TYPE_CHECKING:  # it loads numpy if installed, which would delay readers
     from sqlite_utils import Database
 
 BUSY_SECONDS = 10.0
@@ -153,7 +153,7 @@ def bound(sql: str, parameters: Iterable[Any]) -> tuple[Any, ...] | dict[str, An
 
 
 def use_wal(connection: sqlite3.Connection, path: Path) -> None:
-    """Choose the write-ahead log, so that readers never wait for the writer, or say that it cannot be had.
+    """Choose the write-ahead log, so that readers never wait for the writer, or warn that it is unavailable.
 
     With it, ``synchronous=NORMAL`` keeps every commit through a killed process and never corrupts the file;
     only a power cut may cost the last commits. Without it, NORMAL might corrupt, so FULL.

@@ -184,7 +184,7 @@ def _configured(comparison: ComparisonRow, expected: dict[str, dict[str, Any]]) 
 
 
 def _branches(reader: Reader, comparison: ComparisonRow) -> list[Finding]:
-    """Whether it compares what was launched for it: every seed of each arm's branch (of a screen: of its rung)."""
+    """Whether it compares every seed of each arm's branch (of a screen: of its rung)."""
     purpose = comparison.purpose
     if purpose == "probation":
         return []
@@ -195,7 +195,7 @@ def _branches(reader: Reader, comparison: ComparisonRow) -> list[Finding]:
         (comparison.session_id, comparison.round, comparison.refinement, purpose),
     ):
         launched.setdefault(row["arm"], []).append(row["segment_id"])
-    # Whether these are as many as the gate asks for, it says itself when it computes anew.
+    # The gate checks their number itself when it recomputes.
     seeds = max(len(measured) for measured in comparison.inputs["arms"].values())
     rung = comparison.inputs.get("rung", 0)
     return [
@@ -223,7 +223,7 @@ def _pairs(comparison: ComparisonRow, segments: dict[str, SegmentRow]) -> list[F
 
 
 def _inputs(comparison: ComparisonRow, evaluations: dict[tuple[str, str, int], EvaluationRow]) -> list[Finding]:
-    """Whether the measures it says it used are those of the evaluations it names.
+    """Whether its stated measures are those of the evaluations it names.
 
     Which ones it must use is the gate's to say: ``recompute`` refuses others.
     """
