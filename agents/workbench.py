@@ -180,8 +180,8 @@ class ToolWorkbench(Workbench):
     async def _carried_out(self, name: str, arguments: str, token: CancellationToken | None) -> _Outcome:
         tool = self._tools.get(name)
         if tool is None:
-            known = ", ".join(self._tools)
-            return _Outcome("refused", f"ERROR: there is no tool '{one_line(name, 60)}'; the tools are: {known}.")
+            names = ", ".join(self._tools)
+            return _Outcome("refused", f"ERROR: there is no tool '{one_line(name, 60)}'; the tools are: {names}.")
         if self.finished is not None:
             sentence = f"ERROR: the phase has ended with {self.finished[0]}; no further tool can be called in it."
             return _Outcome("refused", sentence)

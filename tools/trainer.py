@@ -83,13 +83,13 @@ class Trainer:
 
         A segment that an earlier process began counts if it was stored; otherwise what it trained is unknown.
         """
-        known = segment in self._tasks
-        if known and not self.pool.withdraw(segment):
+        in_flight = segment in self._tasks
+        if in_flight and not self.pool.withdraw(segment):
             return False
-        if known:
+        if in_flight:
             self._tasks[segment].cancel()
         row = self.ledger.required_row("segments", (self.session, segment))
-        trained = 0 if known else row["env_steps"] if self.store.has(segment) else None
+        trained = 0 if in_flight else row["env_steps"] if self.store.has(segment) else None
         self.ledger.complete(
             "segments", (self.session, segment), status="error", reason=reason, trained=trained, ended_at=now()
         )

@@ -89,15 +89,15 @@ def _judge(error: BaseException, spec: BackendSpec) -> tuple[Kind, str, str]:
 
 
 def _judge_status(error: BaseException, status: int, spec: BackendSpec, where: str) -> tuple[Kind, str, str]:
-    said = _server_words(error)
-    because = f" ({said})" if said else ""
+    message = _server_words(error)
+    because = f" ({message})" if message else ""
     if status in (401, 403):
         return ("permanent", f"refused the key{where} (HTTP {status})", f"set {key_variable(spec)} to a valid key")
     if status == 404:
         advice = "check the model's name, and that the address is that of the API (it usually ends in /v1)"
         return (
             "permanent",
-            f"does not know the model or the path{where} (HTTP 404{': ' + said if said else ''})",
+            f"does not know the model or the path{where} (HTTP 404{': ' + message if message else ''})",
             advice,
         )
     if status == 429 and getattr(error, "code", None) == "insufficient_quota":
@@ -111,7 +111,7 @@ def _judge_status(error: BaseException, status: int, spec: BackendSpec, where: s
     if status in (408, 409, 425) or status >= 500:
         return (
             "transient",
-            f"has a server fault{where} (HTTP {status}{': ' + said if said else ''})",
+            f"has a server fault{where} (HTTP {status}{': ' + message if message else ''})",
             "try again later",
         )
     return (

@@ -55,8 +55,8 @@ def tokens_of_reply(spec: BackendSpec, call: Call, result: CreateResult) -> dict
     counted = usage.prompt_tokens > 0 and believable(usage.prompt_tokens) and believable(usage.completion_tokens)
     if counted and (spec.provider in EMBEDDED or usage.completion_tokens > 0):
         return _columns(spec, usage.prompt_tokens, usage.completion_tokens)
-    said = json.dumps(result.model_dump(mode="json", exclude={"logprobs"}))
-    return {"tokens_in": request_tokens(call), "tokens_out": count_tokens(said), "tokens_source": "estimate"}
+    text = json.dumps(result.model_dump(mode="json", exclude={"logprobs"}))
+    return {"tokens_in": request_tokens(call), "tokens_out": count_tokens(text), "tokens_source": "estimate"}
 
 
 def tokens_of_failure(spec: BackendSpec, note: WireNote) -> dict[str, Any]:

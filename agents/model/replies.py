@@ -87,8 +87,8 @@ def repair_history(messages: Sequence[LLMMessage]) -> list[LLMMessage]:
     waiting: list[FunctionCall] = []
     for message in messages:
         if isinstance(message, FunctionExecutionResultMessage):
-            wanted = {call.id for call in waiting}
-            results = [result for result in message.content if result.call_id in wanted]
+            call_ids = {call.id for call in waiting}
+            results = [result for result in message.content if result.call_id in call_ids]
             results += [_unanswered(call) for call in waiting if call.id not in {r.call_id for r in results}]
             if results:
                 repaired.append(FunctionExecutionResultMessage(content=results))

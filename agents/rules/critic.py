@@ -233,36 +233,38 @@ def _numbers(value: Any) -> list[float]:
 
 def _advice(brief: dict[str, Any], features: list[View]) -> str:
     order = ranked(features)
-    said = [
+    sentences = [
         "Shape features in this order: "
         + "; ".join(f"{place}. {view.describe()}" for place, view in enumerate(order[:4], 1))
         + "."
     ]
     if not order:
-        said = ["No declared feature has a direction and room to improve; keep the shaping unless something passes."]
+        sentences = [
+            "No declared feature has a direction and room to improve; keep the shaping unless something passes."
+        ]
     good = [view.name for view in features if view.sign and view not in order]
     if good:
-        said.append(f"Little to gain (at the good end, or hardly ever off the bad one): {', '.join(good)}.")
+        sentences.append(f"Little to gain (at the good end, or hardly ever off the bad one): {', '.join(good)}.")
     tied = undirected(features)
     if tied:
-        said.append(
+        sentences.append(
             "Without direction but tied to success, for a late candidate: "
             + "; ".join(view.describe() for view in tied[:2])
             + "."
         )
     current = text(fields(brief, "head", "shaping_text"))
     if items(fields(brief, "head", "shaping", "terms")):
-        said.append(f"In force is {current}: add to it, sharpen it or replace it, and say which.")
+        sentences.append(f"In force is {current}: add to it, sharpen it or replace it, and say which.")
     elif order:
-        said.append("No shaping is in force: begin with one clear direction.")
+        sentences.append("No shaping is in force: begin with one clear direction.")
     failed = [
         text(mapping(row).get("shaping_text"))
         for row in items(brief.get("history"))
         if mapping(row).get("action") != "promote"
     ]
     if failed and failed[-1]:
-        said.append(f"The last round kept what it had over {failed[-1]}: do not merely repeat it.")
-    return " ".join(said)
+        sentences.append(f"The last round kept what it had over {failed[-1]}: do not merely repeat it.")
+    return " ".join(sentences)
 
 
 def answer(conversation: Conversation) -> str:

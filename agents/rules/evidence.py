@@ -111,19 +111,19 @@ class View:
 
     def describe(self) -> str:
         """The numbers, in words."""
-        wanted = {1: "higher is better", -1: "lower is better", 0: "no declared direction"}[self.sign]
-        said = [f"{self.scope}, {wanted}"]
+        direction = {1: "higher is better", -1: "lower is better", 0: "no declared direction"}[self.sign]
+        parts = [f"{self.scope}, {direction}"]
         if self.mean is not None:
-            said.append(f"mean {shown(self.mean)}")
+            parts.append(f"mean {shown(self.mean)}")
         if self.good is not None:
-            said.append(f"good end {shown(self.good)}")
+            parts.append(f"good end {shown(self.good)}")
         if self.deviation is not None:
-            said.append(f"deviation {shown(self.deviation)}")
+            parts.append(f"deviation {shown(self.deviation)}")
         if self.start is not None and self.end is not None:
-            said.append(f"{shown(self.start)} at the start and {shown(self.end)} at the end of an episode")
+            parts.append(f"{shown(self.start)} at the start and {shown(self.end)} at the end of an episode")
         if self.correlation is not None:
-            said.append(f"rank correlation {self.correlation:+.2f} with success")
-        return f"{self.name} ({'; '.join(said)})"
+            parts.append(f"rank correlation {self.correlation:+.2f} with success")
+        return f"{self.name} ({'; '.join(parts)})"
 
 
 def views(brief: dict[str, Any], summary: Any) -> list[View]:

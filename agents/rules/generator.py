@@ -41,15 +41,15 @@ def step(conversation: Conversation) -> Answer:
     refusals = [call for call in attempts if not call.ok]
     if len(refusals) >= MOST_ATTEMPTS:
         return Answer(f"I have no acceptable candidate left; the last refusal was: {refusals[-1].error}")
-    wanted = int(number(brief.get("candidates_wanted")) or 3)
+    count = int(number(brief.get("candidates_wanted")) or 3)
     if len(refusals) == MOST_ATTEMPTS - 1:
-        wanted = 1
+        count = 1
     kept, banned = _after_refusals(refusals)
     limits = _limits(brief)
     avoid = [*_tried(brief), from_shaping(fields(brief, "head", "shaping")), *banned]
-    chosen = kept[:wanted]
+    chosen = kept[:count]
     for idea in _stream(conversation, limits):
-        if len(chosen) >= wanted:
+        if len(chosen) >= count:
             break
         if not any(alike(idea, other) for other in [*avoid, *chosen]):
             chosen.append(idea)
@@ -130,30 +130,30 @@ def _fit(idea: Idea, limits: Limits) -> Idea | None:
     largest = max((abs(weight) for _, weight, _ in idea.terms), default=0.0)
     factor = max(largest / limits.weight, 1.0)
     terms = tuple((name, round_to(weight / factor, 3), scope) for name, weight, scope in idea.terms)
-    beta, said = round_to(idea.beta * factor, 3), idea.rationale
+    beta, rationale = round_to(idea.beta * factor, 3), idea.rationale
     if beta > limits.beta:
         heaviest = max((abs(weight) for _, weight, _ in terms), default=limits.weight)
         room = min(beta / limits.beta, limits.weight / heaviest)
         terms = tuple((name, round_to(weight * room, 3), scope) for name, weight, scope in terms)
         beta = round_to(beta / room, 3)
     if beta > limits.beta:
-        said += f" (beta {beta:g} would be right by the deviation; {limits.beta:g} is the limit.)"
+        rationale += f" (beta {beta:g} would be right by the deviation; {limits.beta:g} is the limit.)"
         beta = limits.beta
     if any(abs(weight) > limits.weight or weight == 0 for _, weight, _ in terms):
         return None
-    return replace(idea, terms=terms, beta=beta, rationale=said)
+    return replace(idea, terms=terms, beta=beta, rationale=rationale)
 
 
 def _after_refusals(refusals: list[Call]) -> tuple[list[Idea], list[Idea]]:
     """Ideas of the last submission that were not named in its refusal, and every idea that was ever refused."""
-    kept: list[Idea] = []
+    accepted: list[Idea] = []
     banned: list[Idea] = []
     for call in refusals:
         drafts = [_undrafted(draft) for draft in items(call.arguments.get("candidates"))]
         refused = _refused_places(call.refusal) & set(range(len(drafts))) or set(range(len(drafts)))
         banned += [draft for place, draft in enumerate(drafts) if place in refused]
-        kept = [draft for place, draft in enumerate(drafts) if place not in refused]
-    return kept, banned
+        accepted = [draft for place, draft in enumerate(drafts) if place not in refused]
+    return accepted, banned
 
 
 def _refused_places(refusal: dict[str, Any]) -> set[int]:

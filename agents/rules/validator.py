@@ -155,28 +155,30 @@ def reading(conversation: Conversation, comparison: dict[str, Any]) -> str:
     low, high = (*items(comparison.get("interval")), None, None)[:2]
     p, n, mean = number(comparison.get("p")), comparison.get("n"), number(comparison.get("difference"))
     control, other = _seeds(conversation, "control", key), _seeds(conversation, candidate, key)
-    said = [
+    sentences = [
         f"{candidate} against control on {n if n is not None else 'its'} fresh pairs: mean difference "
         f"{shown(mean)} in {measure.replace('_', ' ')}, "
         f"interval {shown(number(low))} to {shown(number(high))}, p = {shown(p)}."
     ]
     if p is None:
-        said = [f"Nothing was tested: {text(comparison.get('reason')) or 'no reason was given'}."]
+        sentences = [f"Nothing was tested: {text(comparison.get('reason')) or 'no reason was given'}."]
     if len(control) == len(other) and len(control) > 1:
         wins = sum(after > before for before, after in zip(control, other, strict=True))
         overlap = (
             "the arms do not overlap" if min(other) > max(control) or max(other) < min(control) else "the arms overlap"
         )
-        said.append(
+        sentences.append(
             f"At the end and on the query episodes {wins} of {len(control)} seeds favour {candidate} "
             f"({shown(min(other))} to {shown(max(other))} against {shown(min(control))} to {shown(max(control))}): "
             f"{overlap}."
         )
     if measure == "progress":
-        said.append("Sparse returns are below the competence floor, so this is evidence of learning, not of success.")
+        sentences.append(
+            "Sparse returns are below the competence floor, so this is evidence of learning, not of success."
+        )
     cautions = _cautions(conversation, comparison, p, mean)
-    said.append("Caution: " + "; ".join(cautions) + "." if cautions else "I see no further reason for caution.")
-    return " ".join(said)
+    sentences.append("Caution: " + "; ".join(cautions) + "." if cautions else "I see no further reason for caution.")
+    return " ".join(sentences)
 
 
 def _cautions(conversation: Conversation, comparison: dict[str, Any], p: float | None, mean: float | None) -> list[str]:

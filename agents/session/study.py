@@ -64,9 +64,9 @@ async def run_study(
             _refuse_others(record.session(cell), settings)
         record.save()
         results = await _Study(study, record, arms, observer, control).run()
-        found = report(study, results, command)
-        write_whole(study.folder / "study.json", json.dumps(found, allow_nan=False))
-        return found
+        study_report = report(study, results, command)
+        write_whole(study.folder / "study.json", json.dumps(study_report, allow_nan=False))
+        return study_report
 
 
 def _refuse_others(known: dict[str, Any] | None, settings: SessionSettings) -> None:
@@ -190,9 +190,9 @@ class _Study:
 
     async def _session(self, cell: Cell, settings: SessionSettings, shared: CellExecutor) -> str:
         """Run or resume the session of a cell until it is over; returns its id."""
-        known = self.record.session(cell)
-        if known is not None and known["over"] is not None:
-            return known["session"]
+        entry = self.record.session(cell)
+        if entry is not None and entry["over"] is not None:
+            return entry["session"]
         if self.control.pausing:
             raise CellStopped("It was paused; the same command resumes it.")
         control = BudgetControl(self.study.budget(cell), settings, lambda: self.control.pausing)
@@ -200,13 +200,13 @@ class _Study:
         self.sessions.add(control)
         judge = JUDGES.get(cell.arm, PAIRED)
         try:
-            if known is None:
+            if entry is None:
                 outcome = await run_session(settings, observer=watcher, control=control, executor=shared, judge=judge)
             else:
-                control.session = known["session"]
+                control.session = entry["session"]
                 outcome = await resume_session(
                     settings.ledger,
-                    known["session"],
+                    entry["session"],
                     observer=watcher,
                     control=control,
                     executor=shared,

@@ -88,12 +88,12 @@ async def _compare_screen(context: SessionContext) -> Answer:
     if not needs_screen(context):
         raise ToolRefused("Found a screen of one candidate, expected a confirmation: compare purpose 'confirm'.")
     rung = present_rung(context)
-    known = [screen for screen in context.round.screens if screen.refinement == context.state.refinement]
+    earlier = [screen for screen in context.round.screens if screen.refinement == context.state.refinement]
     begun = any(
         branch.rung == rung for branch in context.round.branches if branch.refinement == context.state.refinement
     )
-    if known and (known[-1].goes_on is None or not begun):
-        return Answer(_screen_text(context, known[-1]))
+    if earlier and (earlier[-1].goes_on is None or not begun):
+        return Answer(_screen_text(context, earlier[-1]))
     arms = {arm: _arm(context, "screen", arm) for arm in rung_arms(context)}
     measured = {arm: await _measures(context, branch, "screen") for arm, branch in arms.items()}
     candidates = {arm: measures for arm, (measures, _) in measured.items() if arm != CONTROL}
@@ -176,8 +176,8 @@ async def _compare_confirmation(context: SessionContext) -> Answer:
         context.settings.gate,
         context.settings.confirmations,
     )
-    known = next((each for each in context.round.confirmations if each.refinement == context.state.refinement), None)
-    comparison = context.next_comparison if known is None or known.comparison is None else known.comparison
+    earlier = next((each for each in context.round.confirmations if each.refinement == context.state.refinement), None)
+    comparison = context.next_comparison if earlier is None or earlier.comparison is None else earlier.comparison
     text = json.dumps(
         {
             "comparison": comparison,
@@ -198,7 +198,7 @@ async def _compare_confirmation(context: SessionContext) -> Answer:
         confirmed = verdict_record(context, verdict, name, comparison)
         record_confirmation(context, comparison, confirmed, _sources(measured), verdict)
 
-    return Answer(text, None if known else apply)
+    return Answer(text, None if earlier else apply)
 
 
 def _sources(measured: Mapping[str, tuple[list[Measure], list[dict[str, Any]]]]) -> dict[str, list[dict[str, Any]]]:

@@ -19,9 +19,9 @@ def decision_tools(context: SessionContext) -> dict[str, Tool]:
         if context.round.questions >= limit:
             raise ToolRefused(f"Found {limit} questions already asked, expected a decision now: {_options(context)}.")
         if arguments.agent not in context.round.records:
-            spoken = ", ".join(context.round.records) or "nobody"
+            speakers = ", ".join(context.round.records) or "nobody"
             raise ToolRefused(
-                f"Found a question to the {arguments.agent}, who has not spoken in this round ({spoken} has): "
+                f"Found a question to the {arguments.agent}, who has not spoken in this round ({speakers} has): "
                 "ask one who has, or decide."
             )
         answer = await context.ask_agent(arguments.agent, arguments.question)

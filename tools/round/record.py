@@ -255,8 +255,8 @@ def record_phase(context: SessionContext, role: Role, text: str) -> None:
 def record_question(context: SessionContext, role: Role, question: str, answer: str) -> None:
     """A question of the Coordinator to ``role``, and the answer."""
     context.round.questions += 1
-    said = ("coordinator", role, "question", question), (role, "coordinator", "answer", answer)
-    for source, target, kind, text in said:
+    exchange = ("coordinator", role, "question", question), (role, "coordinator", "answer", answer)
+    for source, target, kind, text in exchange:
         seq = context.event("message", text[:160], agent=source)
         context.ledger.add(
             "messages", event_seq=seq, session_id=context.session, source=source, target=target, type=kind, body=text

@@ -22,18 +22,18 @@ def speculate(context: SessionContext) -> None:
     """
     if not context.settings.speculate:
         return
-    wanted = _control(context)
-    if all(context.trainer.known(spec.id) for _, spec in wanted):
+    specs = _control(context)
+    if all(context.trainer.known(spec.id) for _, spec in specs):
         return
     if context.round.speculated is None:
         with context.ledger.transaction("speculation"):
-            steps = short(sum(spec.env_steps for _, spec in wanted))
-            title = f"the control starts early: {len(wanted)} segments, {steps} env steps"
-            record_speculation(context, [spec.id for _, spec in wanted], title)
-            for purpose, spec in wanted:
+            steps = short(sum(spec.env_steps for _, spec in specs))
+            title = f"the control starts early: {len(specs)} segments, {steps} env steps"
+            record_speculation(context, [spec.id for _, spec in specs], title)
+            for purpose, spec in specs:
                 context.trainer.note_start(spec, purpose, CONTROL)
             context.ledger.save_cursor(context.session, context.state.model_dump(mode="json"))
-    for purpose, spec in wanted:
+    for purpose, spec in specs:
         context.trainer.launch(spec, purpose, CONTROL, urgent=False)
 
 
@@ -46,10 +46,10 @@ def settle(context: SessionContext) -> None:
     speculated = context.round.speculated or []
     unused = [segment for segment in speculated if segment not in used]
     withdrawn = [segment for segment in _pending(context) if context.trainer.withdraw(segment, UNUSED)]
-    said = [f"{len(unused)} of {len(speculated)} speculative segments were not used"] if unused else []
-    said += [f"{len(withdrawn)} segments that had not begun were withdrawn"] if withdrawn else []
-    if said:
-        context.event("speculation", "; ".join(said))
+    notes = [f"{len(unused)} of {len(speculated)} speculative segments were not used"] if unused else []
+    notes += [f"{len(withdrawn)} segments that had not begun were withdrawn"] if withdrawn else []
+    if notes:
+        context.event("speculation", "; ".join(notes))
 
 
 async def finish(context: SessionContext) -> None:

@@ -241,9 +241,9 @@ class Record:
                 raise StudyError(
                     f"{self.path} cannot be read ({type(error).__name__}): give another folder with --to."
                 ) from None
-        wanted = {"env_steps": study.env_steps, "code": training_version()}
+        identity = {"env_steps": study.env_steps, "code": training_version()}
         tasks = {each.run.task: each.model_dump(mode="json", exclude=same_in_all) for each in study.tasks}
-        for name, value in wanted.items():
+        for name, value in identity.items():
             if known[name] not in (None, value):
                 what = "trained by other code" if name == "code" else f"of {short(known[name])} env steps"
                 raise StudyError(f"{study.folder} holds a study {what}: give another folder with --to.")
@@ -252,7 +252,7 @@ class Record:
                 raise StudyError(
                     f"{study.folder} holds a study of {task} with other settings: give another folder with --to."
                 )
-        self.data = known | wanted | {"tasks": known["tasks"] | tasks}
+        self.data = known | identity | {"tasks": known["tasks"] | tasks}
 
     def session(self, cell: Cell) -> dict[str, Any] | None:
         """``{"session": id, "over": why it ended or None}``, or None before the cell has a session."""

@@ -196,12 +196,12 @@ def unfinished(settings: TrainingSettings) -> str | None:
     if not settings.ledger.exists():
         return None
     beside = {"ledger", "executor"}
-    wanted = settings.model_dump(mode="json", exclude=beside)
+    own = settings.model_dump(mode="json", exclude=beside)
     with Reader.open(settings.ledger) as reader:
         for row in reader.sessions(limit=None):
             if row.kind == KIND and row.status != "done" and row.code_version == code_version():
-                found = {name: value for name, value in reader.config(row.id).items() if name not in beside}
-                if found == wanted:
+                stored = {name: value for name, value in reader.config(row.id).items() if name not in beside}
+                if stored == own:
                     return row.id
     return None
 

@@ -89,8 +89,8 @@ class Member:
         """``env.state()`` as a row ``[S]`` float32; where the layout says that there is one."""
         row = as_row(self._ask("state()", self.env.state))
         if row.size != self.layout.state_size:
-            wanted = f"{self.layout.state_size} as at the start"
-            raise self._wrong("state()", f"gave {row.size} numbers", wanted, "keep its size")
+            expected = f"{self.layout.state_size} as at the start"
+            raise self._wrong("state()", f"gave {row.size} numbers", expected, "keep its size")
         return row
 
     def feature(self, feature: Feature) -> float | np.ndarray:
@@ -103,14 +103,14 @@ class Member:
             raise self._wrong(what, f"is a {type(values).__name__}", "numbers", "return numbers") from error
         shape: tuple[int, ...] = () if feature.scope == "team" else (len(self._names),)
         if values.shape != shape:
-            wanted = "one number" if feature.scope == "team" else f"{shape[0]} numbers, one per possible agent"
-            raise self._wrong(what, f"has shape {values.shape}", wanted, "return that, or change its scope")
+            expected = "one number" if feature.scope == "team" else f"{shape[0]} numbers, one per possible agent"
+            raise self._wrong(what, f"has shape {values.shape}", expected, "return that, or change its scope")
         # The tolerance is for rounding alone: a distance computed in two ways may differ in its last digits.
         tolerance = 1e-6 * (feature.high - feature.low)
         if not ((values >= feature.low - tolerance) & (values <= feature.high + tolerance)).all():
             worst = values.flat[np.argmax(np.abs(values - (feature.low + feature.high) / 2))]
-            wanted = f"{feature.low:g} to {feature.high:g} as declared"
-            raise self._wrong(what, f"is {worst:g}", wanted, "correct it or widen its bounds")
+            expected = f"{feature.low:g} to {feature.high:g} as declared"
+            raise self._wrong(what, f"is {worst:g}", expected, "correct it or widen its bounds")
         return np.clip(values, feature.low, feature.high)
 
     def progress(self) -> float:
@@ -181,8 +181,8 @@ class Member:
                 raise self._wrong("observation", f"of {agent} is missing", "one per agent that acted", "return it")
             row = self._ask(f"observation of {agent}", layout.read, seen[agent])
             if row.size != layout.size:
-                wanted = f"{layout.size} as its space says"
-                raise self._wrong(f"observation of {agent}", f"has {row.size} numbers", wanted, "correct either")
+                expected = f"{layout.size} as its space says"
+                raise self._wrong(f"observation of {agent}", f"has {row.size} numbers", expected, "correct either")
             # NaN observations would make the policy NaN, which looks like diverged training.
             if not np.isfinite(row).all():
                 raise self._wrong(
