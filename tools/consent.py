@@ -22,8 +22,7 @@ NOT_OURS = "was not begun by you on this machine, or was changed since"
 
 
 class NotTrusted(ValueError):
-    """The user has not consented to something that a stored file would use; one sentence, with the uses in
-    ``details``."""
+    """Something stored would be used without the user's consent; one sentence, with the uses in ``details``."""
 
     def __init__(self, message: str, details: Sequence[str] = ()) -> None:
         super().__init__(message)
