@@ -19,8 +19,7 @@ from learning_signal.tools.roles import Role
 
 Kept = TypeVar("Kept")
 InRows = Annotated[Kept, Field(exclude=True)]
-"""Fields that rows of the ledger hold and the cursor leaves out. Cursors of earlier versions have them; they are
-ignored."""
+"""Fields that the ledger's rows hold instead. Cursors of earlier versions have them; they are ignored."""
 
 CONTROL = "control"
 """The arm that keeps the shaping of HEAD; every other arm is a candidate's name."""

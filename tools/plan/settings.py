@@ -44,8 +44,7 @@ class TriggerSettings(Frozen):
     rise: Fraction = 0.02
     """Gain in sparse return below which a stage is a stall, as a fraction of the task's ``max_return``."""
     rise_progress: Fraction = 0.02
-    """Gain in progress (in [0, 1]) below which a stage is a stall, while sparse return is below the competence
-    floor."""
+    """Gain in progress (in [0, 1]) below which a stage is a stall; judged below the competence floor."""
     solved: Fraction = 0.95
     """Sparse return, as a fraction of ``max_return``, from which a stall triggers no round: little is left to gain."""
     every: Count | None = None
@@ -125,8 +124,7 @@ class SessionSettings(Frozen):
 
     @property
     def most_stages(self) -> int:
-        """``stages``, or four per round, so that rounds begin because they are triggered, not because stages run
-        out."""
+        """``stages``, or four per round, so that triggers and not the number of stages decide when rounds begin."""
         return 4 * self.rounds if self.stages is None else self.stages
 
 

@@ -44,8 +44,7 @@ from learning_signal.tools.base import CannotGoOn
 from learning_signal.tools.plan.budget import Price
 
 Afford = Callable[[int, float], None]
-"""Called with the estimated tokens of a request and their USD; raises ``CannotGoOn`` if the budget does not cover
-them."""
+"""Called with the estimated tokens and USD of a request; raises ``CannotGoOn`` if the budget does not cover them."""
 
 
 class Layer(Protocol):
