@@ -10,8 +10,8 @@ from autogen_core.models import CreateResult
 
 
 def with_own_ids(result: CreateResult, request: str) -> CreateResult:
-    """``result`` with tool-call ids derived from ``request``, the text or hash of what was asked: unique in a session
-    whatever ids the model uses, and the same whenever it is asked again. A call that has happened is recognised by it.
+    """``result`` with tool-call ids derived from ``request``, the text or hash of the request: unique in a session
+    whatever ids the model uses, and equal when the request is repeated. They identify a call that has been carried out.
 
     Nine letters and digits, because some servers (Mistral's) refuse a history with any other ids.
     """

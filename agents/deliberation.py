@@ -85,8 +85,8 @@ class Deliberation:
         )
         if state.agent_state is not None:
             await conversation.load_state(state.agent_state)
-        told = state.brief if state.step == 0 else state.nudge
-        task = None if told is None else TextMessage(content=told, source="session")
+        message = state.brief if state.step == 0 else state.nudge
+        task = None if message is None else TextMessage(content=message, source="session")
         token, text = CancellationToken(), None
         try:
             async with aclosing(conversation.run_stream(task=task, cancellation_token=token)) as stream:

@@ -73,9 +73,9 @@ def render(role: str, variables: Mapping[str, object], folder: Path = FOLDER) ->
 def _same(what: str, found: set[str], expected: frozenset[str], remedy: str) -> None:
     if found != expected:
         listed = ", ".join(sorted(found)) or "none"
-        wanted = ", ".join(sorted(expected))
+        expected_names = ", ".join(sorted(expected))
         odd = ", ".join(sorted(found ^ expected))
-        raise PromptError(f"Found {what} {listed}, expected {wanted} (differing: {odd}); {remedy}.")
+        raise PromptError(f"Found {what} {listed}, expected {expected_names} (differing: {odd}); {remedy}.")
 
 
 def _hash(text: str) -> str:

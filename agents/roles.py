@@ -58,7 +58,7 @@ def build_agents(context: SessionContext, call_context: CallContext) -> dict[Rol
         ours = is_ours(context.ledger.rows, context.session)
         for role, agent in agents.items():
             _record(context, role, agent)
-        if ours:  # with the backends that are new it still is
+        if ours:  # it still is, with the new backends
             remember(context.ledger.rows, context.session)
     return agents
 

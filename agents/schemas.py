@@ -12,11 +12,11 @@ from pydantic import BaseModel, ValidationError
 from learning_signal.tools.base import Tool, ToolRefused
 
 MOST_PROBLEMS = 8
-"""Validation problems that are listed; the number of the others is said."""
+"""Validation problems that are listed; the others are only counted."""
 
 
 def tool_schema(tool: Tool) -> ToolSchema:
-    """``tool`` as a model server is told of it."""
+    """The schema of ``tool`` for a model server."""
     schema = plain_schema(tool.arguments)
     return {"name": tool.name, "description": tool.description, "parameters": schema}
 

@@ -14,7 +14,7 @@ from pathlib import Path
 O200K_ADDRESS = "https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"
 O200K_SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
 MARGIN = 1.15
-"""The estimate is raised by this factor, so that budgets are kept rather than missed."""
+"""The estimate is raised by this factor, to err on the safe side of a budget."""
 
 _PIECES = re.compile(r"[A-Za-z]+|[0-9]+|[^\sA-Za-z0-9]+|\n+| {2,}")
 

@@ -34,7 +34,7 @@ LONGEST_RESULT = 40_000
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What a call came to: ``text`` for the model, ``answer`` where the tool gave one."""
+    """The result of a call: ``text`` for the model, ``answer`` where the tool gave one."""
 
     status: str
     text: str
@@ -180,8 +180,8 @@ class ToolWorkbench(Workbench):
     async def _carried_out(self, name: str, arguments: str, token: CancellationToken | None) -> _Outcome:
         tool = self._tools.get(name)
         if tool is None:
-            known = ", ".join(self._tools)
-            return _Outcome("refused", f"ERROR: there is no tool '{one_line(name, 60)}'; the tools are: {known}.")
+            names = ", ".join(self._tools)
+            return _Outcome("refused", f"ERROR: there is no tool '{one_line(name, 60)}'; the tools are: {names}.")
         if self.finished is not None:
             sentence = f"ERROR: the phase has ended with {self.finished[0]}; no further tool can be called in it."
             return _Outcome("refused", sentence)
@@ -223,7 +223,7 @@ class ToolWorkbench(Workbench):
         return _Outcome("ok", answer.text, answer)
 
     def _shown(self, text: str, evidence: str | None) -> str:
-        """``text`` as the model reads it: the evidence id in front, and said so where it is cut."""
+        """``text`` as the model reads it: the evidence id in front, and marked where it is cut."""
         if len(text) > self._longest_result:
             cut = {
                 "cut": f"the first {self._longest_result} of {len(text)} characters are shown; ask for less",
@@ -286,7 +286,7 @@ class ToolAgent(AssistantAgent):
 
 
 async def _stop(running: asyncio.Future[Any]) -> None:
-    """Cancel a tool and wait a moment for it to clean up; one that will not stop is left behind."""
+    """Cancel a tool and wait a moment for it to clean up; one that does not stop is abandoned."""
     running.cancel()
     await asyncio.wait({running}, timeout=1.0)
 

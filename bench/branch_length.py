@@ -154,7 +154,7 @@ def main() -> None:
         parser.error(f"Found --seeds {arguments.seeds}, expected at least 2 for an interval over seeds: raise it.")
     fields = [quick(FIELDS[name]) if arguments.quick else FIELDS[name] for name in arguments.tasks]
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-    found = {}
+    results = {}
     with (
         Progress(*columns, console=Console(stderr=True), transient=True) as progress,
         ThreadPoolExecutor(2 * arguments.workers) as threads,
@@ -164,19 +164,19 @@ def main() -> None:
             total = len(field.parents) * len(field.shapings) * arguments.seeds * sum(field.steps)
             bar = progress.add_task(field.case.task, total=total)
             runs = measure(field, arguments.seeds, pool, threads, lambda steps, bar=bar: progress.advance(bar, steps))
-            found[field.case.task] = rows(field, runs)
+            results[field.case.task] = rows(field, runs)
     if arguments.write:
         command = " ".join(["python -m bench.branch_length", *sys.argv[1:]])
-        put(written(found, arguments.workers, command), "branch_steps", README)
+        put(written(results, arguments.workers, command), "branch_steps", README)
     if arguments.json:
-        print(json.dumps(found, default=vars))
+        print(json.dumps(results, default=vars))
         return
     out = Console(width=None if sys.stdout.isatty() else 100)
     for field in fields:
         shown = Table(title=caption(field), title_justify="left", box=None)
         for name in HEADER:
             shown.add_column(name, overflow="fold")
-        for row in found[field.case.task]:
+        for row in results[field.case.task]:
             shown.add_row(*cells(row, arguments.workers), style="bold" if row.recommended else "")
         out.print(shown)
 

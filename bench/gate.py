@@ -66,7 +66,7 @@ SECONDS = 30.0
 """Wall seconds that a decision on ``spread`` may take on two workers."""
 
 USUAL = {"usual practice": {}, "usual, without the 3 %": {"margin": 0.0}, "usual, on progress": {"measure": "progress"}}
-"""What may be done with single runs: as public systems do it, on sparse return; and what they might do."""
+"""Variants of usual practice with single runs: on sparse return, as public systems do it, and two others."""
 
 Wanted = tuple[SegmentSpec, str]
 """A branch, and the set of episodes that it is judged on."""
@@ -109,12 +109,12 @@ def measure(
 ) -> Report:
     """Train what is not stored yet and let every rule decide; ``SegmentImpossible`` where the machine is at fault."""
     scores(pool, [(case.trunk(parent), "confirm") for parent in case.parents], advance)
-    wanted = [each for trial in range(null) for each in null_branches(case, trial, gate)]
-    found = iter(scores(pool, wanted, advance))
-    nulls = [Null(_take(found, gate.confirm_seeds), _take(found, gate.confirm_seeds)) for _ in range(null)]
-    wanted = [each for trial in range(offers) for each in offer_branches(case, trial, gate)]
-    found = iter(scores(pool, wanted, advance))
-    offered = [_offer(found, gate) for _ in range(offers)]
+    branches = [each for trial in range(null) for each in null_branches(case, trial, gate)]
+    results = iter(scores(pool, branches, advance))
+    nulls = [Null(_take(results, gate.confirm_seeds), _take(results, gate.confirm_seeds)) for _ in range(null)]
+    branches = [each for trial in range(offers) for each in offer_branches(case, trial, gate)]
+    results = iter(scores(pool, branches, advance))
+    offered = [_offer(results, gate) for _ in range(offers)]
     for trial, offer in enumerate(offered):
         if offer.chosen(case.max_return, gate) == CLONE:
             clone = scores(pool, clone_branches(case, trial, gate))

@@ -61,7 +61,7 @@ README = Path(__file__).with_name("README.md")
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured: all of it, or a little to see that it works."""
+    """The size of a measurement: all of it, or a little to check that it works."""
 
     rows: tuple[tuple[str, str], ...] = ROWS
     marks: tuple[int, ...] = MARKS
@@ -98,7 +98,7 @@ class Row(Curve):
 
 
 def settings(task: str, algorithm: str, episodes: int) -> RunSettings:
-    """What a user gets who names the task and the algorithm and nothing else, but for the evaluation."""
+    """The default settings of the task and algorithm, except for the evaluation."""
     evaluation = {"policy": "greedy", "episodes": episodes, "points": 4}
     return RunSettings.model_validate({"task": task, "learner": {"algorithm": algorithm}, "evaluation": evaluation})
 
@@ -128,8 +128,8 @@ def points_of(results: Sequence[SegmentResult], largest: float) -> tuple[Point, 
     points, before = [], 0.0
     for result in results:
         returns: dict[int, list[float]] = {}
-        for each in result.evaluations:
-            returns.setdefault(each.env_steps, []).extend(each.sparse_returns)
+        for evaluation in result.evaluations:
+            returns.setdefault(evaluation.env_steps, []).extend(evaluation.sparse_returns)
         for env_steps, episodes in sorted(returns.items()):
             done = (env_steps - result.start_env_steps) / result.env_steps
             share = sum(episodes) / len(episodes) / largest

@@ -37,7 +37,7 @@ class Silent:
     def stage(self, info) -> None: ...
 
     def ask_human(self, question):
-        raise RuntimeError("nobody is there to be asked")
+        raise RuntimeError("a benchmark needs no approval")
 
 
 def attributed(begin: float, end: float, intervals: Sequence[Iterable[Interval]]) -> list[float]:

@@ -135,7 +135,7 @@ def measure(name: str, sizes: Sequence[int], seconds: float, turns: int) -> list
     players = [alone(name), *(batched(name, size) for size in sizes)]
     for play in players:
         play(seconds / 4)  # warm up
-    turned = [[steps / spent for steps, spent in (play(seconds) for play in players)] for _ in range(turns)]
+    turned = [[steps / elapsed for steps, elapsed in (play(seconds) for play in players)] for _ in range(turns)]
     rows = []
     for column, size in enumerate(sizes, start=1):
         ratio = statistics.median(rates[column] / rates[0] for rates in turned)

@@ -4,8 +4,8 @@ costs; and the same two on a Ray cluster.
     python -m bench.workers [--branches 8] [--env-steps 60000] [--repeats 2] [--ray] [--json]
 
 Every repeat trains the same set of branches of spread (fresh seeds, so that nothing is stored already) with
-one worker and with two, in turns, because a machine's speed drifts. Workers are started before the clock
-is. Hand-over is the wall time of one worker beyond the seconds that the segments themselves report.
+one worker and with two, in turns, because a machine's speed drifts. Workers are started before timing
+begins. Hand-over is the wall time of one worker beyond the seconds that the segments themselves report.
 
 With --ray, two local processes and two workers of a Ray cluster of this machine train the same branches in
 turns, each with a store of its own. Then a cluster of two nodes loses one while branches run: how many
@@ -101,7 +101,7 @@ def measure_ray(branches: int, env_steps: int, repeats: int) -> dict[str, float 
 
 
 def lose_a_node(store: Path, branches: int, env_steps: int) -> dict[str, int]:
-    """What it costs that one of two nodes (one core each) is killed when a third of the branches are done."""
+    """The cost of losing one of two nodes (one core each), killed when a third of the branches are done."""
     from ray.cluster_utils import Cluster
 
     from learning_signal.marl.executors.ray import RayExecutor
@@ -145,24 +145,24 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     sizes = (arguments.branches, arguments.env_steps, arguments.repeats)
-    found = measure(*sizes)
+    result = measure(*sizes)
     if arguments.ray:
-        found |= measure_ray(*sizes)
+        result |= measure_ray(*sizes)
     if arguments.json:
-        print(json.dumps(found))
+        print(json.dumps(result))
         return
-    steps = f"{found['env_steps_per_branch']:,}"
-    print(f"{found['branches']} branches of {steps} env steps on {found['cores']} cores")
-    print(f"one worker    {found['seconds_one_worker']:8.2f} s")
-    print(f"two workers   {found['seconds_two_workers']:8.2f} s")
-    print(f"ratio         {found['ratio']:8.2f}   (target {TARGET:g}; load average {found['load_average']:.1f})")
-    share, each = found["hand_over_share"], found["hand_over_milliseconds_per_segment"]
+    steps = f"{result['env_steps_per_branch']:,}"
+    print(f"{result['branches']} branches of {steps} env steps on {result['cores']} cores")
+    print(f"one worker    {result['seconds_one_worker']:8.2f} s")
+    print(f"two workers   {result['seconds_two_workers']:8.2f} s")
+    print(f"ratio         {result['ratio']:8.2f}   (target {TARGET:g}; load average {result['load_average']:.1f})")
+    share, each = result["hand_over_share"], result["hand_over_milliseconds_per_segment"]
     print(f"hand-over     {each:8.1f} ms per segment ({share:.2%} of the wall)")
     if arguments.ray:
-        ours, theirs = found["seconds_two_processes"], found["seconds_two_ray_workers"]
+        ours, theirs = result["seconds_two_processes"], result["seconds_two_ray_workers"]
         print(f"local, Ray    {ours:8.2f} s and {theirs:.2f} s with two workers")
-        print(f"Ray / local   {found['ray_ratio']:8.2f}   (target at most {RAY_TARGET:g})")
-        held, again = found["held_by_the_lost_node"], found["computed_again"]
+        print(f"Ray / local   {result['ray_ratio']:8.2f}   (target at most {RAY_TARGET:g})")
+        held, again = result["held_by_the_lost_node"], result["computed_again"]
         print(f"a lost node   {again:8} segments computed again, {held} held")
 
 

@@ -24,7 +24,7 @@ def tasks(as_json: AsJson = False) -> int:
 
 
 def check_env(
-    name: Annotated[str, typer.Argument(metavar="MODULE:FACTORY", help="Where a PettingZoo ParallelEnv is made.")],
+    name: Annotated[str, typer.Argument(metavar="MODULE:FACTORY", help="The factory of a PettingZoo ParallelEnv.")],
     episodes: Annotated[int, typer.Option(parser=whole, metavar="N", help="Random episodes to play.")] = 10,
     as_json: AsJson = False,
 ) -> int:

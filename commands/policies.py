@@ -68,12 +68,12 @@ def play(
         raise SettingsError("Found --sampled with --heuristic, which acts in one way only: leave --sampled out.")
     with bar(err, "playing") as report:
         if heuristic:
-            shown = play_heuristic(played, episodes, seed, to, report)
+            result = play_heuristic(played, episodes, seed, to, report)
         else:
-            shown = play_policy(
+            result = play_policy(
                 played, ledger, episodes, seed, sampled, to, report, Consent(env=env, trust=trust, tell=tell)
             )
     if as_json:
-        return show_json(shown)
-    out.print(render_play(shown))
+        return show_json(result)
+    out.print(render_play(result))
     return 0

@@ -1,4 +1,4 @@
-"""What runs for long: a session, a training run or a study under its view, to its report and exit code."""
+"""Runs a session, a training run or a study under its view, to its report and exit code."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def compare(settings: Any, planned: Mapping[str, Any], *, as_json: bool, plain: 
 
 
 def ended(outcome: Any, report: Callable[[Mapping[str, Any]], Any], as_json: bool) -> int:
-    """Print what a session came to, and return the exit code."""
+    """Print the outcome of a session, and return the exit code."""
     data = outcome.to_dict()
     if as_json:
         show_json(data)

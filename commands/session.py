@@ -23,12 +23,12 @@ def session(
     rounds: Annotated[str | None, option("Most deliberations. [3]")] = None,
     stages: Annotated[str | None, option("Most stages of the main run. [4 for every round]")] = None,
     stage_steps: options.StageSteps = None,
-    every: Annotated[str | None, option("Deliberate after so many stages at the latest (1: after each).")] = None,
+    every: Annotated[str | None, option("Deliberate at least every N stages (1: after each).")] = None,
     branch_steps: options.BranchSteps = None,
     candidates: Annotated[str | None, option("Candidates per proposal. [3]")] = None,
-    refinements: Annotated[str | None, option("Second tries per round. [1]")] = None,
+    refinements: Annotated[str | None, option("Refinements (second proposals) per round. [1]")] = None,
     family_alpha: Annotated[
-        str | None, option("Upper bound of the chance of any false promotion in the session.", "X")
+        str | None, option("Upper bound on the chance of any false promotion in the session.", "X")
     ] = None,
     workers: options.Workers = None,
     executor: options.Executor = None,
@@ -46,7 +46,7 @@ def session(
     budget: options.Budget = None,
     ledger: options.LedgerSetting = None,
     store: options.Store = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and run nothing.")] = False,
     as_json: AsJson = False,
     plain: Plain = False,
     verbose: Verbose = False,
@@ -103,9 +103,10 @@ def resume(
     plain: Plain = False,
     verbose: Verbose = False,
 ) -> int:
-    """Go on with a session or a training run that was paused, stopped or killed.
+    """Resume a session or a training run that was paused, stopped or killed.
 
-    One that you did not begin on this machine contacts, executes and writes only what you name again, or --trust.
+    One that you did not begin on this machine contacts, executes and writes only what you confirm, by option or
+    --trust.
     """
     from learning_signal.agents.model.specs import ROLES, parse_assignments, parse_spec
 
@@ -135,7 +136,7 @@ def resume(
             if limits:
                 raise TrainingError(f"Session {row.id} is a training run and has no budget: leave --budget out.")
             if prices:
-                raise TrainingError(f"Session {row.id} is a training run and pays no model: leave --config out.")
+                raise TrainingError(f"Session {row.id} is a training run and calls no model: leave --config out.")
             settings = stored_settings(reader, row.id, changes["executor"], consent)
             return train_chain(settings, row.id, as_json=as_json, plain=plain, verbose=verbose)
         from learning_signal.agents.session.consent import uses_of_session

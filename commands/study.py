@@ -33,12 +33,12 @@ def study(
     share: options.Share = None,
     store: options.Store = None,
     to: Annotated[Path, typer.Option(metavar="FOLDER", help="Where its log and its results go.")] = Path("runs/study"),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and run nothing.")] = False,
     as_json: AsJson = False,
     plain: Plain = False,
     verbose: Verbose = False,
 ) -> int:
-    """Compare arms at equal total env steps. The same command goes on where an interrupted study stopped."""
+    """Compare arms at equal total env steps. The same command resumes an interrupted study."""
     from learning_signal.agents.model.specs import parse_assignments, resolve_specs
     from learning_signal.tools.plan.sources import gather, refuse_wrong_run
     from learning_signal.tools.study.study import plan, study_settings

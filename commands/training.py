@@ -23,7 +23,7 @@ def train(
         int, typer.Option(parser=whole, metavar="N", help="Env steps to train, rounded up to whole rollouts.")
     ] = 1_000_000,
     segment_steps: Annotated[
-        int, typer.Option(parser=whole, metavar="N", help="Env steps of a segment: what a crash loses at most.")
+        int, typer.Option(parser=whole, metavar="N", help="Env steps of a segment: the most that a crash loses.")
     ] = 100_000,
     config: options.Config = None,
     seed: options.Seed = None,
@@ -34,12 +34,12 @@ def train(
     tensorboard: Annotated[Path | None, option("Also write the curves for TensorBoard there.", "FOLDER")] = None,
     ledger: options.LedgerSetting = None,
     store: options.Store = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and run nothing.")] = False,
     as_json: AsJson = False,
     plain: Plain = False,
     verbose: Verbose = False,
 ) -> int:
-    """Train without agents, under one shaping. The same command goes on where an interrupted run stopped."""
+    """Train without agents, under one shaping. The same command resumes an interrupted run."""
     from learning_signal.tools.plan.sources import gather, one_task, refuse_wrong_run
     from learning_signal.tools.training.settings import TrainingSettings, plan, read_shaping
 

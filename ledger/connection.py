@@ -12,7 +12,7 @@ from urllib.parse import quote
 from learning_signal.ledger.errors import LedgerError, sentence
 from learning_signal.ledger.schema import APPLICATION_ID, COSTS, COSTS_SINCE, RECORDED_SINCE, SINCE_RECORDED, VERSION
 
-if TYPE_CHECKING:  # it loads numpy where it finds it: a reader must not wait for that
+if TYPE_CHECKING:  # it loads numpy if installed, which would delay readers
     from sqlite_utils import Database
 
 BUSY_SECONDS = 10.0
@@ -49,11 +49,11 @@ def open_to_write(path: Path) -> Database:
     connection = None
     try:
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
-        found = refuse_strangers(connection, path, empty_is_fine=True)
+        version = refuse_strangers(connection, path, empty_is_fine=True)
         use_wal(connection, path)
         connection.execute("PRAGMA foreign_keys = ON")
         db = Database(connection)
-        if found < VERSION:
+        if version < VERSION:
             migrations.apply(db)
         return db
     except sqlite3.Error as error:
@@ -81,13 +81,13 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     try:
         location = f"file:{quote(os.path.abspath(path))}?mode=ro"
         connection = sqlite3.connect(location, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
-        found = refuse_strangers(connection, path, empty_is_fine=False)
-        if found < OLDEST_READABLE:
+        version = refuse_strangers(connection, path, empty_is_fine=False)
+        if version < OLDEST_READABLE:
             raise LedgerError(
-                f"The ledger {path} has version {found}, this program reads versions {OLDEST_READABLE} to "
+                f"The ledger {path} has version {version}, this program reads versions {OLDEST_READABLE} to "
                 f"{VERSION}; start or resume a session on it once, which brings it up to date."
             )
-        _show_as_newest(connection, found)
+        _show_as_newest(connection, version)
         connection.execute("PRAGMA query_only = ON")
         return connection
     except sqlite3.Error as error:
@@ -127,7 +127,7 @@ def refuse_strangers(connection: sqlite3.Connection, path: Path, *, empty_is_fin
         LedgerError: the database belongs to another program, or a newer version of this one wrote it.
     """
     (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
     (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if empty_is_fine and application == 0 and objects == 0:
         return 0
@@ -135,12 +135,12 @@ def refuse_strangers(connection: sqlite3.Connection, path: Path, *, empty_is_fin
         raise LedgerError(
             f"The file {path} is an SQLite database but not a ledger; give the path of a ledger or of a new file."
         )
-    if found > VERSION:
+    if version > VERSION:
         raise LedgerError(
-            f"The ledger {path} has version {found}, this program knows versions up to "
+            f"The ledger {path} has version {version}, this program knows versions up to "
             f"{VERSION}; update the program, or use another ledger."
         )
-    return int(found)
+    return int(version)
 
 
 def bound(sql: str, parameters: Iterable[Any]) -> tuple[Any, ...] | dict[str, Any]:
@@ -153,7 +153,7 @@ def bound(sql: str, parameters: Iterable[Any]) -> tuple[Any, ...] | dict[str, An
 
 
 def use_wal(connection: sqlite3.Connection, path: Path) -> None:
-    """Choose the write-ahead log, so that readers never wait for the writer, or say that it cannot be had.
+    """Choose the write-ahead log, so that readers never wait for the writer, or warn that it is unavailable.
 
     With it, ``synchronous=NORMAL`` keeps every commit through a killed process and never corrupts the file;
     only a power cut may cost the last commits. Without it, NORMAL might corrupt, so FULL.

@@ -17,9 +17,8 @@ _CLOCK_MARGIN = timedelta(seconds=2)
 def process_lives(host: str, pid: int, heartbeat_at: str) -> bool:
     """Whether the process that a session's row names still exists.
 
-    On this host that is asked of the kernel: a silent process may be stopped or busy, and would go on
-    writing. One that began after the session's last heartbeat only has the number of the one that is gone.
-    Of another host nothing is known but the heartbeat.
+    On this host the kernel is asked: a silent process may only be stopped or busy, and would go on writing. A process
+    that began after the session's last heartbeat merely reuses the pid. Of another host only the heartbeat is known.
     """
     if host != socket.gethostname() or os.name != "posix":
         silent = datetime.now(UTC) - datetime.fromisoformat(heartbeat_at)
@@ -31,7 +30,7 @@ def process_lives(host: str, pid: int, heartbeat_at: str) -> bool:
     except PermissionError:
         pass  # it exists, and is another user's
     state, began = _state_and_start(pid)
-    if state in ("Z", "X"):  # dead, and its parent has not asked how it ended
+    if state in ("Z", "X"):  # a zombie: dead, and not yet reaped by its parent
         return False
     return began is None or began <= datetime.fromisoformat(heartbeat_at) + _CLOCK_MARGIN
 

@@ -52,7 +52,7 @@ def remember(rows: Rows, session: str) -> None:
 
 
 def is_ours(rows: Rows, session: str) -> bool:
-    """Whether this user began the session on this machine and nothing of what a resume acts on was changed since."""
+    """Whether this user began the session on this machine, and what a resume acts on is unchanged since."""
     return fingerprint(rows, session) in _known(session)
 
 
@@ -69,7 +69,7 @@ def fingerprint(rows: Rows, session: str) -> str:
 
 
 def _path(session: str) -> Path | None:
-    """The file of a session, named by a hash: an id of a stranger's ledger is no file name."""
+    """The file of a session, named by a hash: an id from a received ledger is not used as a file name."""
     folder = state_folder()
     name = hashlib.sha256(str(session).encode("utf-8", "surrogatepass")).hexdigest()[:32]
     return None if folder is None else folder / "sessions" / name

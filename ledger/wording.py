@@ -55,7 +55,7 @@ def shaping_text(shaping: Mapping[str, Any]) -> str:
 
 
 def program() -> str:
-    """What to type for this program, as it was started: ``learning-signal`` where that was no file of ours."""
+    """The command that this program was started with; ``learning-signal`` unless it was run from a file of ours."""
     started = Path(sys.argv[0])
     if started.resolve().parent == _PACKAGE:
         known = {"run.py": f"python {shlex.quote(str(started))}", "__main__.py": "python -m learning_signal"}
@@ -64,12 +64,12 @@ def program() -> str:
 
 
 def command(*words: str) -> str:
-    """What to type to run this program with ``words``, quoted for a shell."""
+    """The command that runs this program with ``words``, quoted for a shell."""
     return f"{program()} {shlex.join(words)}"
 
 
 def resume_command(session: str, ledger: Path, budget: str | None = None) -> str:
-    """What to type to go on with a session, with a new ``budget`` where the old one is used up."""
+    """The command that resumes a session, with a new ``budget`` where the old one is used up."""
     more = f" --budget {shlex.quote(budget)}" if budget else ""
     return f"{command('resume', session)}{ledger_option(ledger)}{more}"
 

@@ -15,10 +15,10 @@ def rounded(value: float | None) -> float | None:
 
 
 class ToolRefused(Exception):
-    """The tool will not do what was asked; the one sentence says what was found, expected, and what to do.
+    """The tool refuses the call; one sentence says what was found, what was expected and what to do.
 
-    ``fields`` say the same to a program, as JSON data that begins with a ``code``; empty where there is nothing to tell
-    but the sentence. Who reads them need not read the sentence, whose words may change.
+    ``fields`` repeat it for programs, as JSON data that begins with a ``code``; empty if the sentence is all there is.
+    Programs should read the fields, because the wording may change.
     """
 
     def __init__(self, sentence: str, **fields: Any) -> None:
@@ -32,10 +32,10 @@ class CannotGoOn(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a call came to: ``text`` for the model, and ``apply`` for what it changes.
+    """The result of a call: ``text`` for the model, and ``apply`` for what it changes.
 
     ``apply`` writes to the ledger and the session's state. It runs inside the transaction that records the call as
-    done, so a call has happened completely or not at all, and a resumed session never repeats one.
+    done, so a call is atomic, and a resumed session never repeats a finished one.
     """
 
     text: str
@@ -46,10 +46,9 @@ class Answer:
 class Tool:
     """One ability of an agent.
 
-    ``arguments`` forbids extra fields. ``ends_phase`` marks the typed submissions a phase ends with; ``evidence``
-    marks results that get an id (E1, E2 ...) a diagnosis may cite: their text is a JSON object and the id is put in
-    front of it. A ``patient`` tool waits for training, a model or a person, and has no
-    time limit of its own.
+    ``arguments`` forbids extra fields. ``ends_phase`` marks a submission that ends its phase. ``evidence`` marks
+    results that get an id (E1, E2 ...), which a diagnosis may cite: their text is a JSON object, and the id is put in
+    front of it. A ``patient`` tool waits for training, a model or a person, and has no timeout.
     """
 
     name: str

@@ -22,7 +22,7 @@ NOT_OURS = "was not begun by you on this machine, or was changed since"
 
 
 class NotTrusted(ValueError):
-    """Something stored would be used that nobody agreed to; one sentence, and in ``details`` what it would do."""
+    """Something stored would be used without the user's consent; one sentence, with the uses in ``details``."""
 
     def __init__(self, message: str, details: Sequence[str] = ()) -> None:
         super().__init__(message)
@@ -31,24 +31,24 @@ class NotTrusted(ValueError):
 
 @dataclass(frozen=True)
 class Consent:
-    """What a command line says of a stored session or policy."""
+    """The consent options of a command line, for a stored session or policy."""
 
     env: str | None = None
-    """The environment it names, said again."""
+    """The environment that it names, as confirmation."""
     store: Path | None = None
-    """The folder of segments it names, said again."""
+    """The folder of segments that it names, as confirmation."""
     address: str | None = None
     """The Ray cluster to be used."""
     agents: frozenset[str] = field(default_factory=frozenset)
-    """Roles whose backend is given anew."""
+    """Roles whose backend is replaced."""
     trust: bool = False
-    """Whether everything is agreed to; it is shown all the same, by ``tell``."""
+    """Consent to everything; it is still listed through ``tell``."""
     tell: Callable[[Sequence[str]], None] | None = None
-    """Told, line by line, what is used on the word of ``trust``."""
+    """Called with the lines that list what ``trust`` allows."""
 
 
-NOTHING_SAID = Consent()
-"""What a command line says that says nothing."""
+NO_CONSENT = Consent()
+"""A command line without consent options."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Use:
     verb: Literal["contact", "execute", "write"]
     what: str
     option: str | None = None
-    """How to say it again; None where the command line says it already."""
+    """The option that confirms it; None if it is confirmed already."""
 
     def __str__(self) -> str:
         return f"{self.verb:8} {self.what}"
@@ -67,11 +67,13 @@ class Use:
 def uses_of_task(task: str, consent: Consent, of: str) -> list[Use]:
     """The code that the name of a stored task leads to; ``NotTrusted`` where ``--env`` names another.
 
-    So it is where no consent would help, because the module is never that of an environment. ``of`` says what stored
-    it, as in ``session 20261122-225759-8rr``.
+    It is also raised for a module that can never define an environment: no option allows that. ``of`` names the file's
+    session or policy, such as ``session 20261122-225759-8rr``.
     """
     if consent.env is not None and consent.env != task:
-        raise NotTrusted(f"Found --env {consent.env}, expected the task of {of}, {task}: say that, or leave --env out.")
+        raise NotTrusted(
+            f"Found --env {consent.env}, expected the task of {of}, {task}: give that, or leave --env out."
+        )
     if ":" not in task:
         return []
     module = task.partition(":")[0]
@@ -91,7 +93,7 @@ def uses_of_store(store: Path, consent: Consent, of: str) -> list[Use]:
     same = consent.store is not None and consent.store.resolve() == store.resolve()
     if consent.store is not None and not same:
         raise NotTrusted(
-            f"Found --store {consent.store}, expected the store of {of}, {store}: say that, or leave --store out."
+            f"Found --store {consent.store}, expected the store of {of}, {store}: give that, or leave --store out."
         )
     return [Use("write", f"segments to {store}", None if same else f"--store {shlex.quote(str(store))}")]
 
@@ -105,24 +107,24 @@ def uses_of_executor(executor: ExecutorSettings, consent: Consent) -> list[Use]:
 
 
 def admit(reader: Reader, session: str, uses: Sequence[Use], consent: Consent) -> None:
-    """Let a stored session go on, or raise ``NotTrusted``. One that is trusted is this user's from then on."""
+    """Let a stored session resume, or raise ``NotTrusted``. A trusted one counts as this user's from then on."""
     if is_ours(reader.rows, session):
         return
-    refuse_unsaid(uses, consent, f"session {session}", NOT_OURS)
+    refuse_unconfirmed(uses, consent, f"session {session}", NOT_OURS)
     if consent.trust:
         remember(reader.rows, session)
 
 
-def refuse_unsaid(uses: Sequence[Use], consent: Consent, of: str, why: str) -> None:
-    """``NotTrusted`` where something of ``uses`` was neither said again nor trusted. ``why`` it is asked at all."""
-    unsaid = [use.option for use in uses if use.option is not None]
-    if not unsaid:
+def refuse_unconfirmed(uses: Sequence[Use], consent: Consent, of: str, why: str) -> None:
+    """Raise ``NotTrusted`` if a use is neither confirmed nor trusted; ``why`` is the reason for asking."""
+    unconfirmed = [use.option for use in uses if use.option is not None]
+    if not unconfirmed:
         return
     details = _listed(of, uses)
     if not consent.trust:
         raise NotTrusted(
-            f"{_begun(of)} {why}, expected your consent to what it would use: say it again "
-            f"({' '.join(unsaid)}), or give --trust; nothing was contacted, executed or written.",
+            f"{_begun(of)} {why}, expected your consent to what it would use: confirm it "
+            f"({' '.join(unconfirmed)}), or give --trust; nothing was contacted, executed or written.",
             details,
         )
     if consent.tell is not None:

@@ -1,4 +1,4 @@
-"""What the tools of one session stand on: settings, task, state, trainer and ledger."""
+"""The session context, which its tools share: settings, task, state, trainer and ledger."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Fact = TypeVar("Fact", bound=BaseModel)
 
 @dataclass(frozen=True)
 class HumanQuestion:
-    """A promotion that waits for a person."""
+    """A promotion that waits for a person's approval."""
 
     session: str
     round: int
@@ -37,7 +37,7 @@ class HumanQuestion:
 
 @dataclass(frozen=True)
 class HumanAnswer:
-    """What the person said."""
+    """The person's answer."""
 
     approved: bool
     reason: str
@@ -115,16 +115,16 @@ class SessionContext:
         return f"{self.session}/{name}"
 
     def as_kept(self, fact: Fact) -> Fact:
-        """``fact`` as its rows will say it, without what looks like a key: a resume must find what memory has.
+        """``fact`` as its rows will store it, with keys redacted, so that a resume reads back what memory holds.
 
-        ``ToolRefused`` where a text is too long once that is marked in it.
+        ``ToolRefused`` if the redaction makes a text too long.
         """
         try:
             return type(fact).model_validate(self.ledger.redacted(fact.model_dump(mode="json")))
         except ValidationError as error:
             field = ".".join(str(part) for part in error.errors()[0]["loc"])
             raise ToolRefused(
-                f"Found what looks like a key in {field}, and too much text around it to say so: "
+                f"Found what looks like a key in {field}, and its redaction makes the text too long: "
                 "leave the key out, or write less."
             ) from error
 

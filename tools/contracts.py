@@ -40,7 +40,9 @@ class SummarizeTrajectories(Frozen):
 
     source: str = "main"
     """``main`` for the policy at HEAD, or a screened branch id such as ``B3``."""
-    budget_tokens: Annotated[int, Field(ge=200)] | None = None
+    most_tokens: Annotated[int | None, Field(ge=200, validation_alias=AliasChoices("most_tokens", "budget_tokens"))] = (
+        None
+    )
     """The summary is cut, in a stated order, to at most this many tokens; None for as many as the session allows."""
 
 

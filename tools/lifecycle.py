@@ -1,4 +1,4 @@
-"""The life of a session's row in the ledger, with or without agents: it begins, says that it is alive, and ends."""
+"""The life cycle of a session's row in the ledger, with or without agents: begin, heartbeat, end."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def begin(
 async def while_alive(ledger: Ledger, session: str, work: asyncio.Future[Result]) -> Result:
     """The result of ``work``, with a heartbeat in the ledger for as long as it runs.
 
-    ``work`` has ended when this returns or raises: what it raises, or ``SessionTaken`` where another process has taken
-    the session over (the next commit would say so too, but that may be a long branch away).
+    ``work`` has ended when this returns or raises. Raises what ``work`` raises, or ``SessionTaken`` as soon as another
+    process takes the session over (the next commit would fail too, but may be a long branch away).
     """
     heart = asyncio.ensure_future(_beat(ledger, session))
     both: set[asyncio.Future[Any]] = {work, heart}
@@ -95,5 +95,5 @@ async def _beat(ledger: Ledger, session: str) -> None:
             ledger.heartbeat(session)
         except SessionTaken:
             raise
-        except LedgerError as error:  # one missed beat is no reason to stop beating
-            logger.warning("session {} could not say that it is alive: {}", session, error)
+        except LedgerError as error:  # a failed heartbeat is retried at the next one
+            logger.warning("session {} could not write its heartbeat: {}", session, error)

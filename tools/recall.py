@@ -1,7 +1,7 @@
-"""A session that goes on: its rounds and its HEAD, read back from the rows that `tools.round.record` wrote.
+"""Resume: the rounds and HEAD of a session, read back from the rows that `tools.round.record` wrote.
 
-The cursor has what no row says: phase and step, the conversation, how far the twin is, why the round in progress began
-and what was said in it.
+The cursor keeps what no row holds: phase and step, the conversation, the progress of the twin, and the trigger and
+messages of the round in progress.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from learning_signal.tools.state import (
 
 
 def recalled(reader: Reader, session: str, cursor: SessionState, screen_seeds: int) -> SessionState:
-    """``cursor`` with what the rows of the session hold; whatever the cursor itself said of that is not used.
+    """``cursor`` with the facts in the session's rows, which replace any that the cursor itself has.
 
-    ``session`` is its whole id; ``screen_seeds`` the number of seeds of a screen, by which the rungs of its branches
-    are told apart. Raises pydantic's ``ValidationError`` where a row is not one of this version, ``LedgerError`` where
-    one is missing.
+    ``session`` is its whole id; ``screen_seeds``, the number of seeds of a screen, tells the rungs of its branches
+    apart. Raises pydantic's ``ValidationError`` where a row is not one of this version, ``LedgerError`` where one is
+    missing.
     """
     rows, moves = round_rows(reader, session), reader.main_run(session)
     decisions = [one.decision for one in rows if one.decision is not None]

@@ -1,13 +1,13 @@
-"""Where a session stands. What only the session knows is saved with every step as one JSON document, its cursor.
+"""The state of a session. What no row of the ledger holds is saved with every step as one JSON document, the cursor.
 
-What the rows of the ledger hold is no part of the cursor: a resume reads it back from them (`tools.recall`).
+A resume reads the rest back from the rows (`tools.recall`).
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 
 from learning_signal.marl.gate.judges import Outcome, Purpose
 from learning_signal.marl.gate.measure import MeasureName
@@ -20,7 +20,7 @@ from learning_signal.tools.roles import Role
 
 Kept = TypeVar("Kept")
 InRows = Annotated[Kept, Field(exclude=True)]
-"""What rows of the ledger hold, so that the cursor does not. Cursors of earlier versions did: read, it is not used."""
+"""Fields that the ledger's rows hold instead. Cursors of earlier versions have them; they are ignored."""
 
 CONTROL = "control"
 """The arm that keeps the shaping of HEAD; every other arm is a candidate's name."""
@@ -238,12 +238,12 @@ class SessionState(BaseModel):
     """HEAD at the first deliberation: what the final report compares with."""
     twin: Head | None = None
     """How far the sparse twin is trained."""
-    spent: int | None = None
-    """Env steps of main run and branches when the twin began, reused ones included: what the twin gets too."""
+    twin_steps: Annotated[int | None, Field(validation_alias=AliasChoices("twin_steps", "spent"))] = None
+    """Env steps of main run and branches when the twin began, reused ones included: the length of the twin."""
     budget: Budget = Budget()
     """The limits in force: those of the settings, as resumes have changed them."""
     prices: dict[str, Price] = {}
-    """Prices that resumes gave; they go before those of the settings."""
+    """Prices given by resumes, which override those of the settings."""
     branches: InRows[int] = 0
     """Branches of all rounds."""
     comparisons: InRows[int] = 0

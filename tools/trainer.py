@@ -1,4 +1,4 @@
-"""The trainer as the session sees it: ask for a segment, get its result, with every one written to the ledger once."""
+"""The session's trainer: asks the executor for segments, and writes each one to the ledger once."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Trainer:
             else:
                 work = _fail(reason)
             self._tasks[spec.id] = asyncio.ensure_future(work)
-            # A failure is read by whoever waits for the segment; without a reader it must not warn at shutdown.
+            # Mark a failure as retrieved, or asyncio warns at shutdown where no one awaited the segment.
             self._tasks[spec.id].add_done_callback(lambda done: done.cancelled() or done.exception())
             (self._not_urgent.discard if urgent else self._not_urgent.add)(spec.id)
         elif urgent and spec.id in self._not_urgent:
@@ -79,24 +79,24 @@ class Trainer:
         return spec.id
 
     def withdraw(self, segment: str, reason: str) -> bool:
-        """Take back a pending segment that this process is not computing, for good; False where it is.
+        """Withdraw a pending segment for good; False where this process is computing it.
 
         A segment that an earlier process began counts if it was stored; otherwise what it trained is unknown.
         """
-        known = segment in self._tasks
-        if known and not self.pool.withdraw(segment):
+        in_flight = segment in self._tasks
+        if in_flight and not self.pool.withdraw(segment):
             return False
-        if known:
+        if in_flight:
             self._tasks[segment].cancel()
         row = self.ledger.required_row("segments", (self.session, segment))
-        trained = 0 if known else row["env_steps"] if self.store.has(segment) else None
+        trained = 0 if in_flight else row["env_steps"] if self.store.has(segment) else None
         self.ledger.complete(
             "segments", (self.session, segment), status="error", reason=reason, trained=trained, ended_at=now()
         )
         return True
 
     def stop(self) -> None:
-        """Forget what is in flight: a segment that is cut off by the end of the session has not failed."""
+        """Forget the segments in flight: one that is cancelled by the end of the session has not failed."""
         for task in self._tasks.values():
             task.cancel()
 
@@ -182,8 +182,8 @@ class Trainer:
         return result
 
     async def _computed(self, spec: SegmentSpec, future: Future[SegmentResult]) -> SegmentResult:
-        """The result of a submitted segment, which is submitted again, as urgent as it is here, where another session
-        withdrew it.
+        """The result of a submitted segment. If another session withdrew it, it is submitted again with its present
+        urgency.
         """
         while True:
             try:
@@ -219,7 +219,7 @@ class Trainer:
         row = self.ledger.required_row("segments", (self.session, spec.id))
         if row["status"] != "pending":
             return
-        # Not result.reused: what this session had computed before it was killed has cost it env steps all the same.
+        # Not result.reused: what this session computed before it was killed still counts as its own env steps.
         reused = bool(row["reused"])
         with self.ledger.transaction("segment-end"):
             self.ledger.complete(

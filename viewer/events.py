@@ -12,9 +12,9 @@ from rich.text import Text
 from learning_signal.viewer.text import MISSING, OUTCOME_STYLES, clean, outcome_text, shorten
 
 SPOKEN_LIMIT = 600
-"""Characters of one thing said that are shown as it is said; the log has all of it."""
+"""Characters of a message that are shown live; the log has all of it."""
 MARKS = {"comparison": "≷", "verdict": "▣", "probation": "▣", "decision": "◆", "approval": "◇"}
-"""What stands before an event of such a kind."""
+"""The prefix of an event by its kind."""
 _WORDS = re.compile(
     r"\b(pass(?:ed)?|promoted?|held|approved|fail(?:ed)?|keep|kept|roll(?:ed)?[ _]back|regressed|rejected|inconclusive)"
     r"\b"
@@ -46,7 +46,7 @@ def diagnosis_text(stage: str, body: Mapping[str, Any], limit: int = SPOKEN_LIMI
 
 
 def verdict_text(outcome: str, reason: str) -> Text:
-    """A verdict's sentence behind its outcome, which is not said twice."""
+    """A verdict's sentence behind its outcome, which is not repeated."""
     words = clean(reason)
     return Text.assemble(outcome_text(outcome), words[len(outcome) :] if words.startswith(outcome) else f": {words}")
 

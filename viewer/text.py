@@ -1,8 +1,8 @@
 """Untrusted text made safe for a terminal, and numbers made readable.
 
-Whatever an agent wrote, and whatever a log from elsewhere holds, may be an escape sequence, a control character or rich
-markup. It passes `clean` and is shown as `rich.text.Text`, which never parses markup. What was forgotten there cannot
-reach the terminal either: the consoles of ``viewer.cli.terminal`` show only what is `visible`.
+Text of an agent or of a received log may hold escape sequences, control characters or rich markup. It passes `clean`
+and is shown as `rich.text.Text`, which never parses markup. As a second guard, the consoles of ``viewer.cli.terminal``
+show only what is `visible`.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ UNKNOWN_MODEL: ModelInfo = {
     "family": "unknown",
     "multiple_system_messages": False,
 }
-"""What is taken to be true of a model autogen does not know: it talks and calls tools."""
+"""The capabilities assumed of a model that autogen does not know: text and tool calls."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class BackendRow:
 def build_client(
     spec: BackendSpec, role: str, *, environment: Mapping[str, str] = os.environ, timeout: float = 120.0
 ) -> ChatCompletionClient:
-    """The provider's own client for ``spec``, without any guard: its retries are off.
+    """The provider's own client for ``spec``, without the layers of ``stack`` and with its own retries off.
 
     Args:
         timeout: seconds the SDK waits for each read.

@@ -1,4 +1,4 @@
-"""One call of a model, as the layers of ``stack`` hand it down: by whom, within which limits, named by which hash."""
+"""One model call, as the layers of ``stack`` pass it down: its caller, its limits and its request hash."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class Limits:
-    """How long and how often one answer is asked for."""
+    """Timeouts and attempts of one answer."""
 
     attempts: int = 5
     """Most attempts."""
@@ -54,7 +54,7 @@ class Limits:
     backoff: float = 0.5
     """Seconds before the second attempt; doubles with each further one, with a jitter of a quarter."""
     longest_wait: float = 30.0
-    """Longest wait in seconds, also where the server asks for a longer one."""
+    """Longest wait in seconds, even if the server asks for a longer one."""
 
     def with_spec(self, spec: BackendSpec) -> Limits:
         """These limits, except where ``spec`` sets its own."""
@@ -64,7 +64,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Call:
-    """What is asked of a model."""
+    """A request to a model."""
 
     messages: Sequence[LLMMessage]
     tools: Sequence[Any] = ()
@@ -75,7 +75,7 @@ class Call:
     """autogen's other arguments of ``create``, passed on as they are."""
     cancellation_token: CancellationToken | None = None
     note: WireNote = field(default_factory=WireNote)
-    """What the reply to this attempt says about itself; filled in at the wire."""
+    """Metadata of the reply to this attempt; filled in by ``wire``."""
 
     @property
     def schemas(self) -> list[dict[str, Any]]:

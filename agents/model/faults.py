@@ -1,4 +1,4 @@
-"""What can go wrong with a model server, sorted and put into one sentence for the user."""
+"""Faults of model servers, classified and put into one sentence for the user."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ class BackendError(Exception):
     """A model gave no usable answer. ``str`` is one sentence for the user: which backend, what happened,
     what to do.
 
-    ``kind`` is transient (server busy, away or slow), permanent (it will not help to ask again), protocol
-    (the reply was no chat completion), truncated or empty. ``retry_after`` is the wait in seconds the
-    server asked for, or None.
+    ``kind`` is transient (server busy, down or slow), permanent (a retry does not help), protocol (the reply was no
+    chat completion), truncated or empty. ``retry_after`` is the wait in seconds the server asked for, or None.
     """
 
     def __init__(self, kind: Kind, sentence: str, retry_after: float | None = None):
@@ -53,7 +52,7 @@ def mask(text: str, secrets: Iterable[str] = ()) -> str:
 
 def _judge(error: BaseException, spec: BackendSpec) -> tuple[Kind, str, str]:
     """(kind, what was found, what to do) for an exception of a model client."""
-    if isinstance(error.__cause__, (RefusedRedirect, UnreadableReply)):  # the SDK's own error stands around it
+    if isinstance(error.__cause__, (RefusedRedirect, UnreadableReply)):  # wrapped in the SDK's own error
         error = error.__cause__
     where = f" at {spec.base_url}" if spec.base_url else ""
     status = getattr(error, "status_code", None)
@@ -90,15 +89,15 @@ def _judge(error: BaseException, spec: BackendSpec) -> tuple[Kind, str, str]:
 
 
 def _judge_status(error: BaseException, status: int, spec: BackendSpec, where: str) -> tuple[Kind, str, str]:
-    said = _server_words(error)
-    because = f" ({said})" if said else ""
+    message = _server_words(error)
+    because = f" ({message})" if message else ""
     if status in (401, 403):
         return ("permanent", f"refused the key{where} (HTTP {status})", f"set {key_variable(spec)} to a valid key")
     if status == 404:
         advice = "check the model's name, and that the address is that of the API (it usually ends in /v1)"
         return (
             "permanent",
-            f"does not know the model or the path{where} (HTTP 404{': ' + said if said else ''})",
+            f"does not know the model or the path{where} (HTTP 404{': ' + message if message else ''})",
             advice,
         )
     if status == 429 and getattr(error, "code", None) == "insufficient_quota":
@@ -112,7 +111,7 @@ def _judge_status(error: BaseException, status: int, spec: BackendSpec, where: s
     if status in (408, 409, 425) or status >= 500:
         return (
             "transient",
-            f"has a server fault{where} (HTTP {status}{': ' + said if said else ''})",
+            f"has a server fault{where} (HTTP {status}{': ' + message if message else ''})",
             "try again later",
         )
     return (

@@ -25,9 +25,9 @@ TOKENS = (
 PLACEHOLDERS = frozenset(
     {"dummy", "empty", "lm-studio", "no-key", "none", "not-needed", "ollama", "sk-no-key-required", "token-abc123"}
 )
-"""What the manuals of servers without keys (vLLM, llama.cpp, LM Studio, Ollama) tell users to give as one, in any case.
+"""Placeholders that the manuals of servers without keys (vLLM, llama.cpp, LM Studio, Ollama) suggest; case is ignored.
 
-They are no secrets: they are sent as they are and never taken out of a text, in which they may be words.
+They are not secrets: they are sent as they are and never redacted, because they may be ordinary words.
 """
 _KEY_VARIABLES = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
 _API_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*_API_KEY")
@@ -46,7 +46,7 @@ def refused_variable(name: str, environment: Mapping[str, str]) -> str | None:
 
 
 def is_placeholder(key: str) -> bool:
-    """Whether ``key`` stands for having none."""
+    """Whether ``key`` is a placeholder for no key."""
     return key.lower() in PLACEHOLDERS
 
 
@@ -63,7 +63,7 @@ def refused_key(key: str, variable: str) -> str | None:
     if len(key) < SHORTEST_CERTAIN_SECRET and not is_placeholder(key):
         return (
             f"The environment variable {variable} holds a key of fewer than {SHORTEST_CERTAIN_SECRET} characters, "
-            "expected more: one so short cannot be told from words and so not be kept out of the log; give the server "
+            "expected more: one so short looks like a word and cannot be redacted from the log; give the server "
             "a longer key, or set the variable to 'none' where it asks for none."
         )
     return None

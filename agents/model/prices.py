@@ -48,19 +48,19 @@ def request_tokens(call: Call) -> int:
 
 
 def tokens_of_reply(spec: BackendSpec, call: Call, result: CreateResult) -> dict[str, Any]:
-    """Token columns of ``llm_calls`` for a usable reply: the server's own count where it is believable (autogen says 0
+    """Token columns of ``llm_calls`` for a usable reply: the server's own count where it is plausible (autogen says 0
     where the server gave none), else an estimate.
     """
     usage = result.usage
     counted = usage.prompt_tokens > 0 and believable(usage.prompt_tokens) and believable(usage.completion_tokens)
     if counted and (spec.provider in EMBEDDED or usage.completion_tokens > 0):
         return _columns(spec, usage.prompt_tokens, usage.completion_tokens)
-    said = json.dumps(result.model_dump(mode="json", exclude={"logprobs"}))
-    return {"tokens_in": request_tokens(call), "tokens_out": count_tokens(said), "tokens_source": "estimate"}
+    text = json.dumps(result.model_dump(mode="json", exclude={"logprobs"}))
+    return {"tokens_in": request_tokens(call), "tokens_out": count_tokens(text), "tokens_source": "estimate"}
 
 
 def tokens_of_failure(spec: BackendSpec, note: WireNote) -> dict[str, Any]:
-    """Token columns of a reply that was of no use, which is paid for too; none where the server gave no count."""
+    """Token columns of an unusable reply, which costs money too; none where the server gave no count."""
     usage = note.usage
     if usage is None or usage[0] <= 0 or not all(map(believable, usage)):
         return {}

@@ -34,12 +34,12 @@ class EmptyReply(Exception):
 
 
 def sanitise(result: CreateResult, tool_names: Sequence[str]) -> CreateResult:
-    """``result`` as the agent may have it.
+    """``result``, sanitised for the agent.
 
-    Reasoning in ``<think>`` blocks moves from the text to ``thought``. Of tool calls, empty arguments become ``{}``,
-    a name with a prefix such as ``functions.`` becomes the tool's, and exact repetitions are dropped; ids stay as
-    the server gave them (``agents.call_ids`` makes those that are used). Whatever is left out for its length or number
-    is said in the reply. Idempotent.
+    Reasoning in ``<think>`` blocks moves from the text to ``thought``. Of tool calls, empty arguments become ``{}``, a
+    name with a prefix such as ``functions.`` becomes the tool's, and exact repetitions are dropped; ids stay as the
+    server gave them (``agents.call_ids`` makes those that are used). The reply says what was left out for its length or
+    number. Idempotent.
 
     Raises:
         EmptyReply, TruncatedReply, UnreadableReply: there is nothing to act on.
@@ -87,8 +87,8 @@ def repair_history(messages: Sequence[LLMMessage]) -> list[LLMMessage]:
     waiting: list[FunctionCall] = []
     for message in messages:
         if isinstance(message, FunctionExecutionResultMessage):
-            wanted = {call.id for call in waiting}
-            results = [result for result in message.content if result.call_id in wanted]
+            call_ids = {call.id for call in waiting}
+            results = [result for result in message.content if result.call_id in call_ids]
             results += [_unanswered(call) for call in waiting if call.id not in {r.call_id for r in results}]
             if results:
                 repaired.append(FunctionExecutionResultMessage(content=results))

@@ -35,7 +35,7 @@ class SpecError(ValueError):
 
 
 class Parameters(BaseModel):
-    """What a spec may set after '?'. None leaves the choice to the server (the limits: to the guard)."""
+    """The parameters after '?'. None is the server's default (for the limits, the guard's)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,7 +54,7 @@ class Parameters(BaseModel):
     deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Seconds one answer may take, all attempts and waits together."""
     attempts: Annotated[int, Field(ge=1, le=20)] | None = None
-    """How often an answer may be asked for when the server or its reply is at fault."""
+    """Attempts at one answer when the server or its reply is at fault."""
     api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
     """Name of the environment variable that holds the key; which ones may, ``agents.model.keys`` says."""
 
@@ -68,7 +68,7 @@ _NOT_TAKEN = {
 
 
 class BackendSpec(BaseModel):
-    """One parsed spec: who answers for an agent, and how it is asked."""
+    """One parsed spec: the model behind an agent, and its parameters."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,7 +1,7 @@
-"""The HTTP below the model clients: a request goes to the address it was meant for, and replies are read with a bound.
+"""The HTTP below the model clients: redirects are refused, and the size of a reply is limited.
 
-The SDKs' own clients follow redirects: a 307 hands the whole prompt to another host, and no one is told. They also
-unpack whatever a server sends, however much it becomes.
+The SDKs' own clients follow redirects: a 307 silently hands the whole prompt to another host. They also decompress
+whatever a server sends, however large it becomes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit
 from learning_signal.agents.model.wire import UnreadableReply
 
 MOST_BYTES = 8 * 2**20
-"""Of a reply's body, packed and unpacked: a hundred times what a model says in one answer."""
+"""The largest body of a reply, compressed and decompressed: a hundred times a long answer."""
 _PACKED = ("content-encoding", "content-length", "transfer-encoding")
 
 
@@ -51,22 +51,22 @@ def guarded_client(base: type) -> Any:
 
 
 async def _body(response: Any) -> bytes:
-    """The body of ``response``, unpacked; ``UnreadableReply`` where it is too long, broken or packed in another way."""
-    packing = response.headers.get("content-encoding", "identity").strip().lower()
-    if packing not in ("identity", "gzip", ""):
-        raise UnreadableReply(f"a body packed as {packing[:20]!r}")
-    unpacker = zlib.decompressobj(wbits=31) if packing == "gzip" else None
+    """The body of ``response``, decompressed; ``UnreadableReply`` if it is too long, broken or not gzip."""
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip", ""):
+        raise UnreadableReply(f"a body compressed as {encoding[:20]!r}")
+    decompressor = zlib.decompressobj(wbits=31) if encoding == "gzip" else None
     body = bytearray()
     try:
         async for chunk in response.aiter_raw():
-            body += chunk if unpacker is None else unpacker.decompress(chunk, MOST_BYTES + 1 - len(body))
+            body += chunk if decompressor is None else decompressor.decompress(chunk, MOST_BYTES + 1 - len(body))
             if len(body) > MOST_BYTES:
                 raise UnreadableReply(f"more than {MOST_BYTES // 2**20} MB")
     except zlib.error:
-        raise UnreadableReply("a body that is not packed as it says (gzip)") from None
+        raise UnreadableReply("a body that is not the gzip data it claims to be") from None
     except Exception as error:
         if type(error).__name__ in ("RemoteProtocolError", "ReadError"):  # of httpx or httpx2, whichever the SDK has
-            raise UnreadableReply("a body that breaks off") from None
+            raise UnreadableReply("a truncated body") from None
         raise
     return bytes(body)
 

@@ -19,7 +19,7 @@ from learning_signal.agents.model.stack.layers import Guard, Provider
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What a trial call came to."""
+    """The result of a trial call."""
 
     spec: str
     ok: bool

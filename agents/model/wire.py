@@ -24,7 +24,7 @@ class TruncatedReply(Exception):
 
 @dataclass
 class WireNote:
-    """What the reply says about itself. A field is None where the server did not say."""
+    """Metadata of a reply. A field is None where the server did not send it."""
 
     model_served: str | None = None
     finish_reason: str | None = None
@@ -33,16 +33,16 @@ class WireNote:
 
 
 MOST_TOKENS = 10**9
-"""A server that counts more of them in one answer, or fewer than none, is not believed."""
+"""A count above this, or below 0, is discarded as implausible."""
 
 NOTE: ContextVar[WireNote | None] = ContextVar("NOTE", default=None)
-"""The note of the attempt in flight, set by the lowest layer: autogen's client, which is between, passes none on."""
+"""The note of the attempt in flight, set by the lowest layer: autogen's client, in between, does not pass it on."""
 
 
 def inspect(reply: Any) -> None:
-    """Note who answered, mend what can be mended in place, and refuse what is no chat completion.
+    """Note who answered, repair what can be repaired in place, and refuse what is not a chat completion.
 
-    Mended: content in parts, arguments that are an object or null, usage with empty or impossible fields.
+    Repaired: content in parts, arguments that are an object or null, usage with empty or impossible fields.
 
     Raises:
         UnreadableReply: no choices, an error inside a 200, HTML, a tool call without a function.

@@ -102,12 +102,12 @@ def _sentence(words: str) -> str:
 
 def _promote_reason(verdict: dict[str, Any], candidate: str, advice: str) -> str:
     why = text(verdict.get("reason")) or "the gate passed it"
-    said = [f"{candidate} passed: {_sentence(why)}"]
+    sentences = [f"{candidate} passed: {_sentence(why)}"]
     if verdict.get("measure") == "progress":
-        said.append("It is promoted as evidence of learning, on probation for one stage, not as success.")
+        sentences.append("It is promoted as evidence of learning, on probation for one stage, not as success.")
     if advice:
-        said.append(f"The Validator was asked and answered: {_sentence(advice)}")
-    return " ".join(said)
+        sentences.append(f"The Validator was asked and answered: {_sentence(advice)}")
+    return " ".join(sentences)
 
 
 def _keep_reason(brief: dict[str, Any], refused: dict[str, str | None]) -> str:
@@ -115,13 +115,13 @@ def _keep_reason(brief: dict[str, Any], refused: dict[str, str | None]) -> str:
     if refusal:
         return f"The promotion was refused: {_sentence(refusal[:1000])} The shaping stays as it is."
     rows = [mapping(one) for one in items(brief.get("verdicts"))]
-    said = [
+    sentences = [
         f"{row.get('candidate') or 'No candidate'}: {_sentence(text(row.get('reason')) or str(row.get('outcome')))}"
         for row in rows
     ]
-    if not said:
+    if not sentences:
         return "No verdict was reached in this round, so nothing may change; the shaping stays as it is."
-    return " ".join(["Nothing passed.", *said[-2:], "The shaping stays as it is."])
+    return " ".join(["Nothing passed.", *sentences[-2:], "The shaping stays as it is."])
 
 
 def _roll_back_reason(brief: dict[str, Any]) -> str:

@@ -48,9 +48,9 @@ def step(conversation: Conversation) -> Answer:
     can_look = "summarize_trajectories" in conversation.offered
     if can_look and not any(call.ok for call in summaries) and len(summaries) < 3:
         # A refused or failed summary is asked for again, smaller.
-        most = int(number(fields(conversation.brief, "budget", "evidence_tokens")) or 2000)
-        budget = {"budget_tokens": max(most >> len(summaries), 200)}
-        requests.append(Request("summarize_trajectories", {"source": "main"} | budget))
+        most = int(number(fields(conversation.brief, "lengths", "evidence_tokens")) or 2000)
+        smaller = {"most_tokens": max(most >> len(summaries), 200)}
+        requests.append(Request("summarize_trajectories", {"source": "main"} | smaller))
     if requests:
         at = "what is logged and at what the agents do" if can_look else "what is logged"
         return Answer(f"I look at {at}.", tuple(requests))
@@ -93,14 +93,14 @@ def _submit(conversation: Conversation, metrics: dict[str, Any], summary: dict[s
         return Answer(f"My diagnosis was refused {len(refused)} times; the last time because: {refused[-1].error}")
     if not failures:
         failures = [("No single cause stands out in the metrics and trajectories read.", every)]
-    known = views(conversation.brief, summary)
+    features = views(conversation.brief, summary)
     stage = fields(conversation.brief, "head", "stage")
     diagnosis = {
         "stage": stage if stage in STAGES else "exploring",
         "failures": [
             {"description": words[:1000], "evidence": ids or every} for words, ids in failures[:MOST_FAILURES]
         ],
-        "advice": _advice(conversation.brief, known)[:4000],
+        "advice": _advice(conversation.brief, features)[:4000],
     }
     return Answer(f"My diagnosis: {failures[0][0]}", (Request("submit_diagnosis", diagnosis),))
 
@@ -148,12 +148,12 @@ def _no_signal(brief: dict[str, Any], series: Callable[[str], list[float]], ids:
 
 def _regression(brief: dict[str, Any], series: Callable[[str], list[float]], ids: list[str]) -> Iterator[Failure]:
     most = number(fields(brief, "task", "max_return")) or 1.0
-    for name, label, trifle in (
+    for name, label, tolerance in (
         ("evaluation_sparse_return", "sparse return", 0.01 * most),
         ("evaluation_progress", "progress", 0.02),
     ):
         values = series(name) or series(name.removeprefix("evaluation_"))
-        if len(values) >= 3 and values[-1] < min(0.8 * max(values), max(values) - trifle):
+        if len(values) >= 3 and values[-1] < min(0.8 * max(values), max(values) - tolerance):
             change = text(brief.get("last_change"))
             since = f" The last change was: {change[:300]}" if change else ""
             yield (f"Regression: {label} is {shown(values[-1])}, below its best of {shown(max(values))}.{since}", ids)
@@ -231,38 +231,40 @@ def _numbers(value: Any) -> list[float]:
     return [] if one is None else [one]
 
 
-def _advice(brief: dict[str, Any], known: list[View]) -> str:
-    order = ranked(known)
-    said = [
+def _advice(brief: dict[str, Any], features: list[View]) -> str:
+    order = ranked(features)
+    sentences = [
         "Shape features in this order: "
         + "; ".join(f"{place}. {view.describe()}" for place, view in enumerate(order[:4], 1))
         + "."
     ]
     if not order:
-        said = ["No declared feature has a direction and room to improve; keep the shaping unless something passes."]
-    good = [view.name for view in known if view.sign and view not in order]
+        sentences = [
+            "No declared feature has a direction and room to improve; keep the shaping unless something passes."
+        ]
+    good = [view.name for view in features if view.sign and view not in order]
     if good:
-        said.append(f"Little to gain (at the good end, or hardly ever off the bad one): {', '.join(good)}.")
-    tied = undirected(known)
+        sentences.append(f"Little to gain (at the good end, or hardly ever off the bad one): {', '.join(good)}.")
+    tied = undirected(features)
     if tied:
-        said.append(
+        sentences.append(
             "Without direction but tied to success, for a late candidate: "
             + "; ".join(view.describe() for view in tied[:2])
             + "."
         )
     current = text(fields(brief, "head", "shaping_text"))
     if items(fields(brief, "head", "shaping", "terms")):
-        said.append(f"In force is {current}: add to it, sharpen it or replace it, and say which.")
+        sentences.append(f"In force is {current}: add to it, sharpen it or replace it, and say which.")
     elif order:
-        said.append("No shaping is in force: begin with one clear direction.")
+        sentences.append("No shaping is in force: begin with one clear direction.")
     failed = [
         text(mapping(row).get("shaping_text"))
         for row in items(brief.get("history"))
         if mapping(row).get("action") != "promote"
     ]
     if failed and failed[-1]:
-        said.append(f"The last round kept what it had over {failed[-1]}: do not merely repeat it.")
-    return " ".join(said)
+        sentences.append(f"The last round kept what it had over {failed[-1]}: do not merely repeat it.")
+    return " ".join(sentences)
 
 
 def answer(conversation: Conversation) -> str:

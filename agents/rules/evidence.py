@@ -15,7 +15,7 @@ STRONG_CORRELATION = 0.4
 WEAK_CORRELATION = 0.1
 """The same where no feature has a direction: there is nothing else to go by."""
 FAR = 2.0
-"""A good end further away than this many deviations is as far as it need be."""
+"""Distances to a good end count up to this many deviations."""
 PROMISING = 0.1
 """Features of less promise than this are not proposed."""
 
@@ -61,7 +61,7 @@ class View:
 
     @property
     def span(self) -> float:
-        """What a weight divides by: ``unit``, or a quarter of the way to the good end where that is longer.
+        """The divisor of a weight: ``unit``, or a quarter of the way to the good end where that is longer.
 
         A feature that nearly always sits at its bad end has a small deviation; by that alone, leaving it would pay far
         more than anything else. At most three units, as a declared bound may be further than anything can get.
@@ -97,7 +97,7 @@ class View:
 
         The product of three shares: room to the good end in deviations (nothing to gain at the good end), distance from
         the bad end in deviations (a feature that hardly ever leaves it is as sparse as the reward), and agreement with
-        success. A team feature is preferred: agents paid each for itself may all crowd round the same thing.
+        success. A team feature is preferred: agents rewarded individually may all go to the same target.
         """
         if self.sign == 0:
             return 0.0
@@ -111,19 +111,19 @@ class View:
 
     def describe(self) -> str:
         """The numbers, in words."""
-        wanted = {1: "higher is better", -1: "lower is better", 0: "no declared direction"}[self.sign]
-        said = [f"{self.scope}, {wanted}"]
+        direction = {1: "higher is better", -1: "lower is better", 0: "no declared direction"}[self.sign]
+        parts = [f"{self.scope}, {direction}"]
         if self.mean is not None:
-            said.append(f"mean {shown(self.mean)}")
+            parts.append(f"mean {shown(self.mean)}")
         if self.good is not None:
-            said.append(f"good end {shown(self.good)}")
+            parts.append(f"good end {shown(self.good)}")
         if self.deviation is not None:
-            said.append(f"deviation {shown(self.deviation)}")
+            parts.append(f"deviation {shown(self.deviation)}")
         if self.start is not None and self.end is not None:
-            said.append(f"{shown(self.start)} at the start and {shown(self.end)} at the end of an episode")
+            parts.append(f"{shown(self.start)} at the start and {shown(self.end)} at the end of an episode")
         if self.correlation is not None:
-            said.append(f"rank correlation {self.correlation:+.2f} with success")
-        return f"{self.name} ({'; '.join(said)})"
+            parts.append(f"rank correlation {self.correlation:+.2f} with success")
+        return f"{self.name} ({'; '.join(parts)})"
 
 
 def views(brief: dict[str, Any], summary: Any) -> list[View]:
@@ -179,14 +179,14 @@ def endings_are_failures(summary: dict[str, Any]) -> bool:
     return share > 0.05 and tied is not None and tied > STRONG_CORRELATION
 
 
-def ranked(known: list[View]) -> list[View]:
+def ranked(features: list[View]) -> list[View]:
     """Directed features worth shaping, most promising first; ties keep the declared order."""
-    worth = [view for view in known if view.promise() >= PROMISING]
+    worth = [view for view in features if view.promise() >= PROMISING]
     return sorted(worth, key=lambda view: -view.promise())
 
 
-def undirected(known: list[View]) -> list[View]:
+def undirected(features: list[View]) -> list[View]:
     """Features without direction that the evidence ties to success, strongest first."""
-    least = STRONG_CORRELATION if any(view.sign for view in known) else WEAK_CORRELATION
-    found = [view for view in known if view.sign == 0 and abs(view.correlation or 0.0) > least]
+    least = STRONG_CORRELATION if any(view.sign for view in features) else WEAK_CORRELATION
+    found = [view for view in features if view.sign == 0 and abs(view.correlation or 0.0) > least]
     return sorted(found, key=lambda view: -abs(view.correlation or 0.0))

@@ -41,15 +41,15 @@ def step(conversation: Conversation) -> Answer:
     refusals = [call for call in attempts if not call.ok]
     if len(refusals) >= MOST_ATTEMPTS:
         return Answer(f"I have no acceptable candidate left; the last refusal was: {refusals[-1].error}")
-    wanted = int(number(brief.get("candidates_wanted")) or 3)
+    count = int(number(brief.get("candidates_wanted")) or 3)
     if len(refusals) == MOST_ATTEMPTS - 1:
-        wanted = 1
+        count = 1
     kept, banned = _after_refusals(refusals)
     limits = _limits(brief)
     avoid = [*_tried(brief), from_shaping(fields(brief, "head", "shaping")), *banned]
-    chosen = kept[:wanted]
+    chosen = kept[:count]
     for idea in _stream(conversation, limits):
-        if len(chosen) >= wanted:
+        if len(chosen) >= count:
             break
         if not any(alike(idea, other) for other in [*avoid, *chosen]):
             chosen.append(idea)
@@ -82,9 +82,9 @@ def _stream(conversation: Conversation, limits: Limits) -> Iterator[Idea]:
 
 def _ideas(conversation: Conversation) -> Iterator[Idea]:
     brief = conversation.brief
-    known = _weighed(views(brief, brief.get("evidence")), brief)
+    features = _weighed(views(brief, brief.get("evidence")), brief)
     branch_steps = (
-        number(fields(brief, "budget", "branch_steps")) or number(fields(brief, "head", "env_steps")) or 100_000
+        number(fields(brief, "lengths", "branch_steps")) or number(fields(brief, "head", "env_steps")) or 100_000
     )
     # A good episode moves a feature by about two of its deviations.
     beta = round_to((number(brief.get("good_rise")) or 2.0) / 2)
@@ -92,21 +92,21 @@ def _ideas(conversation: Conversation) -> Iterator[Idea]:
     stage = text(fields(brief, "diagnosis", "stage")) or text(fields(brief, "head", "stage")) or "exploring"
     best = _closest(brief)
     if best is not None:
-        yield from around(best, known, beta)
-    yield from for_stage(stage, base, known, int(max(branch_steps, 1)), beta)
+        yield from around(best, features, beta)
+    yield from for_stage(stage, base, features, int(max(branch_steps, 1)), beta)
     if stage == "regressing" and len(base.terms) == 1:
         yield replace(shortened(base), beta=0.0, rationale="No shaping at all: what is in force seems to do harm.")
 
 
-def _weighed(known: list[View], brief: dict[str, Any]) -> list[View]:
+def _weighed(features: list[View], brief: dict[str, Any]) -> list[View]:
     """Where the evidence gives no numbers at all, the order of the advice counts; otherwise the numbers do."""
-    if any(view.mean is not None or view.correlation is not None for view in known):
-        return known
+    if any(view.mean is not None or view.correlation is not None for view in features):
+        return features
     advice = (text(fields(brief, "diagnosis", "advice")) or "").split("Little to gain")[0]
-    places = {view.name: re.search(rf"(?<!\w){re.escape(view.name)}(?!\w)", advice) for view in known}
+    places = {view.name: re.search(rf"(?<!\w){re.escape(view.name)}(?!\w)", advice) for view in features}
     # A feature that advice does not name keeps its place after those it names (sorting is stable).
     starts = {name: len(advice) + 1 if place is None else place.start() for name, place in places.items()}
-    return sorted(known, key=lambda view: starts[view.name])
+    return sorted(features, key=lambda view: starts[view.name])
 
 
 def _closest(brief: dict[str, Any]) -> Idea | None:
@@ -130,30 +130,30 @@ def _fit(idea: Idea, limits: Limits) -> Idea | None:
     largest = max((abs(weight) for _, weight, _ in idea.terms), default=0.0)
     factor = max(largest / limits.weight, 1.0)
     terms = tuple((name, round_to(weight / factor, 3), scope) for name, weight, scope in idea.terms)
-    beta, said = round_to(idea.beta * factor, 3), idea.rationale
+    beta, rationale = round_to(idea.beta * factor, 3), idea.rationale
     if beta > limits.beta:
         heaviest = max((abs(weight) for _, weight, _ in terms), default=limits.weight)
         room = min(beta / limits.beta, limits.weight / heaviest)
         terms = tuple((name, round_to(weight * room, 3), scope) for name, weight, scope in terms)
         beta = round_to(beta / room, 3)
     if beta > limits.beta:
-        said += f" (beta {beta:g} would be right by the deviation; {limits.beta:g} is the limit.)"
+        rationale += f" (beta {beta:g} would be right by the deviation; {limits.beta:g} is the limit.)"
         beta = limits.beta
     if any(abs(weight) > limits.weight or weight == 0 for _, weight, _ in terms):
         return None
-    return replace(idea, terms=terms, beta=beta, rationale=said)
+    return replace(idea, terms=terms, beta=beta, rationale=rationale)
 
 
 def _after_refusals(refusals: list[Call]) -> tuple[list[Idea], list[Idea]]:
     """Ideas of the last submission that were not named in its refusal, and every idea that was ever refused."""
-    kept: list[Idea] = []
+    accepted: list[Idea] = []
     banned: list[Idea] = []
     for call in refusals:
         drafts = [_undrafted(draft) for draft in items(call.arguments.get("candidates"))]
         refused = _refused_places(call.refusal) & set(range(len(drafts))) or set(range(len(drafts)))
         banned += [draft for place, draft in enumerate(drafts) if place in refused]
-        kept = [draft for place, draft in enumerate(drafts) if place not in refused]
-    return kept, banned
+        accepted = [draft for place, draft in enumerate(drafts) if place not in refused]
+    return accepted, banned
 
 
 def _refused_places(refusal: dict[str, Any]) -> set[int]:

@@ -1,4 +1,4 @@
-"""Shaping ideas: building blocks (single, sum, sharp, laggard ...) and the order in which a stage calls for them."""
+"""Shaping ideas: building blocks (single, sum, sharp, worst agent ...) and their order in each stage."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Idea:
 
     @property
     def effect(self) -> dict[tuple[str, str], float]:
-        """Effective weight (beta times weight) of each potential: what alone matters to learning."""
+        """Effective weight (beta times weight) of each potential, which is all that learning sees."""
         return {("".join(name.split()), scope): self.beta * weight for name, weight, scope in self.terms}
 
 
@@ -114,7 +114,7 @@ def sharp(view: View, size: float) -> Term | None:
     return None if potential is None else (potential, size, view.scope)
 
 
-def laggard(view: View, beta: float) -> Idea | None:
+def worst_agent(view: View, beta: float) -> Idea | None:
     """The agent that is worst off, as a team term; None for what is no agent feature with a direction."""
     if view.scope != "agent" or view.sign == 0 or not view.in_expressions:
         return None
@@ -192,14 +192,14 @@ def uses(idea: Idea, view: View) -> bool:
     return False
 
 
-def fresh(known: list[View], beta: float) -> Iterator[Idea]:
+def fresh(features: list[View], beta: float) -> Iterator[Idea]:
     """Ideas for a run without shaping, team features first; ``beta`` is what one deviation is worth.
 
-    An agent feature alone is quickly learnt, so it wins short branches, but agents paid each for itself crowd round
-    the same thing and stop there; beside a team feature it sharpens whose merit a gain was. A team feature of much
-    less promise leads nothing.
+    An agent feature alone is quickly learnt, so it wins short branches, but agents rewarded individually crowd around
+    the same target and stop there; beside a team feature it improves credit assignment. A team feature of much less
+    promise is not put first.
     """
-    order = ranked(known)
+    order = ranked(features)
     team = [view for view in order if view.scope == "team" and view.promise() > 0.5 * order[0].promise()]
     agent = [view for view in order if view.scope == "agent"]
     first = (team or agent)[:1]
@@ -208,20 +208,20 @@ def fresh(known: list[View], beta: float) -> Iterator[Idea]:
         yield total(team[:2], beta)
     if team and agent:
         yield total([team[0], agent[0]], beta)
-    yield from filter(None, (laggard(view, beta) for view in agent[:1]))
+    yield from filter(None, (worst_agent(view, beta) for view in agent[:1]))
     if len(order) > 2:
         yield total(order[:3], beta)
     if first and (steep := sharpened(single(first[0], beta), first[0], beta)):
         yield replace(steep, rationale=f"Plain and steep near the good end: {first[0].describe()}.")
     yield from (single(view, beta) for view in [*team[1:], *agent])
-    yield from filter(None, (laggard(view, beta) for view in agent[1:]))
+    yield from filter(None, (worst_agent(view, beta) for view in agent[1:]))
     yield from (total([first[0], view], beta) for view in order if view not in first)
-    yield from correlated(known, beta)
+    yield from correlated(features, beta)
 
 
-def correlated(known: list[View], beta: float) -> Iterator[Idea]:
+def correlated(features: list[View], beta: float) -> Iterator[Idea]:
     """Late candidates: features without direction that the evidence ties to success."""
-    for view in undirected(known):
+    for view in undirected(features):
         # No bound of it is known to be a good end.
         guessed = replace(view, sign=1 if (view.correlation or 0.0) > 0 else -1, low=None, high=None)
         yield replace(
@@ -231,15 +231,15 @@ def correlated(known: list[View], beta: float) -> Iterator[Idea]:
         )
 
 
-def for_stage(stage: str, base: Idea, known: list[View], branch_steps: int, beta: float) -> Iterator[Idea]:
+def for_stage(stage: str, base: Idea, features: list[View], branch_steps: int, beta: float) -> Iterator[Idea]:
     """Ideas for a run with the shaping ``base`` in force (or without terms), most promising first.
 
     ``beta`` is what one deviation is worth in new terms, ``branch_steps`` the env steps of a branch.
     """
     if not base.terms:
-        yield from fresh(known, beta)
+        yield from fresh(features, beta)
         return
-    order = ranked(known)
+    order = ranked(features)
     used = [view for view in order if uses(base, view)]
     unused = [view for view in order if not uses(base, view)]
     added = [extended(base, view, beta) for view in unused]
@@ -256,12 +256,12 @@ def for_stage(stage: str, base: Idea, known: list[View], branch_steps: int, beta
         plan = [added[:1], steep[:1], swapped[:1], stronger, added[1:], swapped[1:], steep[1:], fading, weaker]
     for group in plan:
         yield from group
-    yield from fresh(known, beta)
+    yield from fresh(features, beta)
 
 
-def around(best: Idea, known: list[View], beta: float) -> Iterator[Idea]:
+def around(best: Idea, features: list[View], beta: float) -> Iterator[Idea]:
     """Ideas for a refinement: keep the direction of the candidate that came closest, change strength and terms."""
-    order = ranked(known)
+    order = ranked(features)
     unused = [view for view in order if not uses(best, view)]
     steep = [idea for view in order if uses(best, view) and (idea := sharpened(best, view, beta))]
     yield from (extended(best, view, beta) for view in unused[:1])

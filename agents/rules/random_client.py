@@ -1,4 +1,4 @@
-"""``RandomClient``: a Generator that proposes at random, a control for what is gained by thinking."""
+"""``RandomClient``: a Generator that proposes at random, an ablation of the reasoning behind proposals."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ class RandomClient(RulesClient):
             return Answer(f"{refused} random proposals were refused; I stop here.")
         text = json.dumps([self.seed, refused, brief], sort_keys=True)
         rng = np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))
-        wanted = int(number(brief.get("candidates_wanted")) or 3)
-        # Few survive a refusal of the whole proposal where one is too like another: at the end one is enough.
-        wanted = 1 if refused == MOST_ATTEMPTS - 1 else wanted
+        count = int(number(brief.get("candidates_wanted")) or 3)
+        # A proposal is refused whole if two candidates are too similar: the last attempts submit one.
+        count = 1 if refused == MOST_ATTEMPTS - 1 else count
         try:
             features = [Feature(**mapping(row)) for row in items(brief.get("features"))]
-            drawn = [draw(features, number(brief.get("good_rise")) or 1.0, rng) for _ in range(wanted)]
+            drawn = [draw(features, number(brief.get("good_rise")) or 1.0, rng) for _ in range(count)]
         except (ShapingError, TypeError) as error:
             return Answer(f"I cannot draw a shaping: {error}")
         drafts = [_draft(config) for config in drawn]
         submission = Request("submit_proposal", {"candidates": drafts})
-        return Answer(f"I propose {wanted} shapings drawn at random.", (submission,))
+        return Answer(f"I propose {count} shapings drawn at random.", (submission,))
 
 
 def _draft(config: ShapingConfig) -> dict[str, Any]:

@@ -183,33 +183,33 @@ def reading(conversation: Conversation, comparison: dict[str, Any]) -> str:
     control, other = _seeds(conversation, "control", key), _seeds(conversation, candidate, key)
     won = text(comparison.get("wins"))
     how = f"won {won}" if won else f"against control on {n if n is not None else 'its'} fresh pairs"
-    said = [
+    sentences = [
         f"{candidate} {how}: mean difference {shown(mean)} in {measure.replace('_', ' ')}, "
         f"interval {shown(number(low))} to {shown(number(high))}, p = {shown(p)}."
     ]
     for arm, means in mapping(comparison.get("means")).items():
         row = mapping(means)
-        said.append(
+        sentences.append(
             f"The {arm} reached a sparse return of {shown(number(row.get('sparse_return')))} and a progress of "
             f"{shown(number(row.get('progress')))}."
         )
     if p is None:
-        said = [f"Nothing was tested: {text(comparison.get('reason')) or 'no reason was given'}."]
+        sentences = [f"Nothing was tested: {text(comparison.get('reason')) or 'no reason was given'}."]
     if len(control) == len(other) and len(control) > 1:
         wins = sum(after > before for before, after in zip(control, other, strict=True))
         overlap = (
             "the arms do not overlap" if min(other) > max(control) or max(other) < min(control) else "the arms overlap"
         )
-        said.append(
+        sentences.append(
             f"At the end and on the query episodes {wins} of {len(control)} seeds favour {candidate} "
             f"({shown(min(other))} to {shown(max(other))} against {shown(min(control))} to {shown(max(control))}): "
             f"{overlap}."
         )
     if measure == "progress":
-        said.append("Sparse return did not decide, so this is evidence of learning, not of success.")
+        sentences.append("Sparse return did not decide, so this is evidence of learning, not of success.")
     cautions = _cautions(conversation, comparison, p, mean)
-    said.append("Caution: " + "; ".join(cautions) + "." if cautions else "I see no further reason for caution.")
-    return " ".join(said)
+    sentences.append("Caution: " + "; ".join(cautions) + "." if cautions else "I see no further reason for caution.")
+    return " ".join(sentences)
 
 
 def _cautions(conversation: Conversation, comparison: dict[str, Any], p: float | None, mean: float | None) -> list[str]:

@@ -48,7 +48,7 @@ class SessionControl:
             self._on_abort()
 
     def bind(self, on_abort: Callable[[], object]) -> None:
-        """Say what ``abort`` does."""
+        """Set what ``abort`` calls."""
         self._on_abort = on_abort
         if self.aborted:
             on_abort()
@@ -91,8 +91,8 @@ class FailSafeObserver:
 
 
 async def in_thread(work: Callable[[], Any]) -> Any:
-    """The result of ``work``, which may block for as long as it likes: unlike ``asyncio.to_thread`` nobody waits for
-    its thread when the session is stopped.
+    """The result of ``work``, however long it blocks. Unlike ``asyncio.to_thread``, its thread is not waited for when
+    the session is stopped.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Any] = loop.create_future()

@@ -1,4 +1,4 @@
-"""What a session came to: the products it leaves behind, and the report on it."""
+"""The outcome of a session: the files it leaves behind, and the report on it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SessionOutcome:
     budget: dict[str, dict[str, float]]
     """Of each limit: spent and limit, in env steps, tokens, seconds and USD. Empty where nothing is limited."""
     budget_needed: str | None
-    """Where the budget is used up: one that would do, as ``--budget`` takes it."""
+    """A sufficient budget, as ``--budget`` takes it, if the present one is used up."""
     final_policy: str | None
     final_shaping: str | None
     ledger: str
@@ -56,12 +56,12 @@ class SessionOutcome:
 def outcome_of(
     settings: SessionSettings, ledger: Path, session: str, state: SessionState, budget_needed: str | None = None
 ) -> SessionOutcome:
-    """The outcome of a session as its ledger and its state tell it."""
+    """The outcome of a session, from its ledger and its state."""
     with Reader.open(ledger) as reader:
         row, costs, decisions = reader.session(session), reader.costs(session), reader.decisions(session)
     store = SegmentStore(settings.store)
     folder = inside(ledger.parent, session)
-    total = state.spent or costs.env_steps_main + costs.env_steps_branches + costs.env_steps_reused
+    total = state.twin_steps or costs.env_steps_main + costs.env_steps_branches + costs.env_steps_reused
     spent = spent_of(costs)
     after = _measured(store, state.head)
     taken = {decision.round: decision for decision in decisions}

@@ -65,7 +65,7 @@ class RunningSession:
         self.ledger.on_commit = self._committed
 
     def say(self, remarks: list[str]) -> None:
-        """Tell whoever watches, and the ledger, what limits this session."""
+        """Report what limits this session to the observer and the ledger."""
         if remarks:
             with self.ledger.transaction("remarks"):
                 for remark in remarks:
@@ -116,7 +116,7 @@ class RunningSession:
         if self.executor is not None:
             opened = nullcontext(self.executor)
         elif settings.executor.kind == "ray":
-            opened = await in_thread(own)  # a cluster may take a minute to answer, and Ctrl-C is to be heard
+            opened = await in_thread(own)  # a cluster may take a minute to answer, and Ctrl-C must work meanwhile
         else:
             opened = own()
         with opened as pool:
@@ -192,7 +192,7 @@ class RunningSession:
 
     async def _report(self, context: SessionContext) -> None:
         """Train the twin where asked for, write the products, and be done."""
-        if self.state.spent is None:  # before the twin starts, every pending segment belongs to a round
+        if self.state.twin_steps is None:  # before the twin starts, every pending segment belongs to a round
             await finish(context)
         if self.settings.twin and not await self._twin(context):
             return
@@ -204,20 +204,20 @@ class RunningSession:
             self.ledger.save_cursor(self.identity, self.state.model_dump(mode="json"))
 
     async def _twin(self, context: SessionContext) -> bool:
-        """The sparse twin: the same learner without shaping for all env steps this session spent, branches included.
+        """The sparse twin: the same learner without shaping for as many env steps as everything else together.
 
         False where a pause was asked for before it was trained.
         """
-        if self.state.spent is None:
+        if self.state.twin_steps is None:
             with Reader.open(self.ledger.path) as reader:
                 costs = reader.costs(self.identity)
-            self.state.spent = costs.env_steps_main + costs.env_steps_branches + costs.env_steps_reused
+            self.state.twin_steps = costs.env_steps_main + costs.env_steps_branches + costs.env_steps_reused
             self.ledger.save_cursor(self.identity, self.state.model_dump(mode="json"))
         parent, trained = None, 0
-        while trained < self.state.spent:
+        while trained < self.state.twin_steps:
             if self.control.pausing:
                 return False
-            steps = min(context.stage_steps, self.state.spent - trained)
+            steps = min(context.stage_steps, self.state.twin_steps - trained)
             seed = derive(self.settings.seed, "twin", trained)
             spec = self.trainer.spec(parent, ShapingConfig.none(), steps, seed, "twin")
             afford_segments(context, "the next piece of the sparse twin", [spec])

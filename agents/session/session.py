@@ -20,7 +20,7 @@ from learning_signal.marl.gate.judges import SEQUENTIAL, Judge
 from learning_signal.marl.segments.version import code_version, libraries
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools import lifecycle
-from learning_signal.tools.consent import NOTHING_SAID, Consent, admit
+from learning_signal.tools.consent import NO_CONSENT, Consent, admit
 from learning_signal.tools.plan.budget import Budget, Price, refuse_spent
 from learning_signal.tools.plan.settings import SessionSettings
 from learning_signal.tools.plan.suitability import refuse_unsuitable, refuse_untested, remarks
@@ -72,12 +72,12 @@ async def resume_session(
     prices: Mapping[str, Price] | None = None,
     executor: Executor | None = None,
     judge: Judge = SEQUENTIAL,
-    consent: Consent = NOTHING_SAID,
+    consent: Consent = NO_CONSENT,
     settings: SessionSettings | None = None,
 ) -> SessionOutcome:
-    """Go on with a paused, interrupted, failed or killed session. ``agents`` replaces backend specs by role, ``budget``
-    limits and ``prices`` prices by name, for this resume and the next. ``judge`` is for a study, as in
-    ``run_session``, and so are ``settings``: what runs then comes from there and nothing from the ledger's own.
+    """Resume a paused, interrupted, failed or killed session. ``agents`` replaces backend specs by role, ``budget``
+    limits and ``prices`` prices by name, for this resume and the next. ``judge`` is for a study, as in ``run_session``,
+    and so are ``settings``, which then replace the stored ones.
 
     Raises ``NotTrusted`` where the session is not this user's and ``consent`` does not cover it, ``SessionError``,
     ``Unsuitable``, ``SpecError``, ``LedgerError`` or, for a limit below what is spent already, ``BudgetError``, with
@@ -110,7 +110,7 @@ async def resume_session(
 
 
 def to_resume(reader: Reader, session: str, agents: Mapping[str, str], changes: Mapping[str, Any]) -> SessionSettings:
-    """The settings a stored session goes on with: its own, but for backends in ``agents`` and fields in ``changes``."""
+    """The settings a stored session resumes with: its own, but for backends in ``agents`` and fields in ``changes``."""
     settings = stored(SessionSettings, reader.config(session), session)
     # Who spoke last in each role: an earlier resume may have changed it. Rows are in order of time.
     spoken = {agent.role: agent for agent in reader.agents(session)}

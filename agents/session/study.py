@@ -23,7 +23,7 @@ from learning_signal.tools.base import CannotGoOn
 from learning_signal.tools.plan.settings import SessionSettings
 from learning_signal.tools.state import SessionState
 from learning_signal.tools.study.arms import SEARCHES, to_the_end
-from learning_signal.tools.study.cell import CellResult, CellStopped, Shared, Trainee
+from learning_signal.tools.study.cell import CellExecutor, CellResult, CellStopped, CellTrainer
 from learning_signal.tools.study.results import report, session_so_far, trained_by
 from learning_signal.tools.study.study import (
     JUDGES,
@@ -54,8 +54,8 @@ async def run_study(
 ) -> dict[str, Any]:
     """Run what is missing of a study and return its report, which is also written to ``study.json`` in its folder.
 
-    A report with cells that were stopped is of a study that the same command goes on with. Raises ``StudyError``
-    where the folder holds another study or another process runs it, and the executor's error where it cannot be opened.
+    If the report has stopped cells, the same command resumes the study. Raises ``StudyError`` where the folder holds
+    another study or another process runs it, and the executor's error where it cannot be opened.
     """
     with alone_in(study.folder):
         record = Record(study)
@@ -64,9 +64,9 @@ async def run_study(
             _refuse_others(record.session(cell), settings)
         record.save()
         results = await _Study(study, record, arms, observer, control).run()
-        found = report(study, results, command)
-        write_whole(study.folder / "study.json", json.dumps(found, allow_nan=False))
-        return found
+        study_report = report(study, results, command)
+        write_whole(study.folder / "study.json", json.dumps(study_report, allow_nan=False))
+        return study_report
 
 
 def _refuse_others(known: dict[str, Any] | None, settings: SessionSettings) -> None:
@@ -101,7 +101,7 @@ class _Study:
     ) -> None:
         self.study, self.record, self.arms, self.observer, self.control = study, record, arms, observer, control
         self.sessions: set[SessionControl] = set()
-        """Of the sessions that run."""
+        """The controls of the running sessions."""
         self.done: dict[Cell, int] = {}
 
     async def run(self) -> list[CellResult]:
@@ -113,7 +113,7 @@ class _Study:
             return open_executor(first.store.resolve(), first.workers, None, first.executor, tasks=names)
 
         with ExitStack() as stack:
-            # A cluster may take a minute to answer, and Ctrl-C is to be heard.
+            # A cluster may take a minute to answer, and Ctrl-C must work meanwhile.
             executor = stack.enter_context(await in_thread(own) if first.executor.kind == "ray" else own())
             self.control.bind(lambda: self._abort(executor))
             # One more than there are workers, so that none waits while a cell thinks.
@@ -130,7 +130,7 @@ class _Study:
         async with places:
             self.done[cell] = 0
             self.observer.cell(cell, None)
-            shared = Shared(executor, lambda steps: self._advance(cell, steps))
+            shared = CellExecutor(executor, lambda steps: self._advance(cell, steps))
             try:
                 result = await self._work(cell, shared)
             except (CellStopped, CannotGoOn) as stopped:
@@ -153,11 +153,11 @@ class _Study:
             session=(self.record.session(cell) or {}).get("session"),
         )
 
-    async def _work(self, cell: Cell, shared: Shared) -> CellResult:
+    async def _work(self, cell: Cell, shared: CellExecutor) -> CellResult:
         """Train a cell to the end of its budget."""
         budget, extra = self.study.budget(cell), {}
         settings = self.arms[cell] if cell in self.arms else self.study.base(cell)
-        trainee = Trainee(shared, settings, budget, lambda: self.control.pausing)
+        trainer = CellTrainer(shared, settings, budget, lambda: self.control.pausing)
         if cell.arm in SESSION_ARMS:
             session = await self._session(cell, settings, shared)
             so_far = session_so_far(settings.ledger, session)
@@ -166,47 +166,47 @@ class _Study:
                     f"Session {session} has trained {so_far.env_steps:,} env steps, expected at most {budget:,}: it "
                     "was resumed outside the study; give another folder with --to."
                 )
-            trainee.spent, trainee.curve = so_far.env_steps, list(so_far.curve)
-            trainee.compute_seconds, trainee.shaping = so_far.compute_seconds, so_far.head.shaping
+            trainer.spent, trainer.curve = so_far.env_steps, list(so_far.curve)
+            trainer.compute_seconds, trainer.shaping = so_far.compute_seconds, so_far.head.shaping
             self._reached(cell, so_far.env_steps)
             extra = {"session": session, "promotions": so_far.promotions, "rollbacks": so_far.rollbacks}
-            await to_the_end(trainee, so_far.head.segment, so_far.head.shaping)
+            await to_the_end(trainer, so_far.head.segment, so_far.head.shaping)
         else:
-            await SEARCHES[cell.arm](trainee)
-        last = trainee.curve[-1]
+            await SEARCHES[cell.arm](trainer)
+        last = trainer.curve[-1]
         return CellResult(
             arm=cell.arm,
             task=cell.task,
             seed=cell.seed,
             outcome="done",
-            env_steps=trainee.spent,
+            env_steps=trainer.spent,
             final=last.sparse_return,
             final_progress=last.progress,
-            curve=tuple(trainee.curve),
-            shaping_text=shaping_text(trainee.shaping.canonical()),
-            compute_seconds=trainee.compute_seconds,
+            curve=tuple(trainer.curve),
+            shaping_text=shaping_text(trainer.shaping.canonical()),
+            compute_seconds=trainer.compute_seconds,
             **extra,
         )
 
-    async def _session(self, cell: Cell, settings: SessionSettings, shared: Shared) -> str:
+    async def _session(self, cell: Cell, settings: SessionSettings, shared: CellExecutor) -> str:
         """Run or resume the session of a cell until it is over; returns its id."""
-        known = self.record.session(cell)
-        if known is not None and known["over"] is not None:
-            return known["session"]
+        entry = self.record.session(cell)
+        if entry is not None and entry["over"] is not None:
+            return entry["session"]
         if self.control.pausing:
-            raise CellStopped("It was paused; the same command goes on.")
+            raise CellStopped("It was paused; the same command resumes it.")
         control = BudgetControl(self.study.budget(cell), settings, lambda: self.control.pausing)
         watcher = _SessionObserver(control, lambda session: self.record.note(cell, session, None))
         self.sessions.add(control)
         judge = JUDGES.get(cell.arm, SEQUENTIAL)
         try:
-            if known is None:
+            if entry is None:
                 outcome = await run_session(settings, observer=watcher, control=control, executor=shared, judge=judge)
             else:
-                control.session = known["session"]
+                control.session = entry["session"]
                 outcome = await resume_session(
                     settings.ledger,
-                    known["session"],
+                    entry["session"],
                     observer=watcher,
                     control=control,
                     executor=shared,
@@ -255,10 +255,10 @@ class BudgetControl(SessionControl):
 
     @pausing.setter
     def pausing(self, asked: bool) -> None:
-        """Only the study pauses its sessions."""
+        """No-op: only the study pauses its sessions."""
 
     def _short_of(self, session: str) -> str | None:
-        """What comes next and does not fit, in words; None where it fits or is paid for already."""
+        """The next work and why it does not fit, in words; None where it fits or is paid for already."""
         with Reader.open(self._settings.ledger) as reader:
             state = SessionState.model_validate(reader.cursor(session))
             left = self._budget - trained_by(reader, session)
@@ -288,11 +288,11 @@ class _SessionObserver:
             self._note(row["session_id"])
 
     def progress(self, *position: Any) -> None:
-        """Segments are counted where they end."""
+        """No-op: segments are counted when they end."""
 
     def stage(self, info: dict[str, Any]) -> None:
-        """Nothing is shown of a single session: its log has it."""
+        """No-op: a single session is shown in its log."""
 
     def ask_human(self, question: Any) -> Any:
-        """Nobody is asked in a study."""
-        raise RuntimeError("a study asks nobody")
+        """Never called: a study needs no approval."""
+        raise RuntimeError("a study needs no approval")

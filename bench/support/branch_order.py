@@ -191,7 +191,7 @@ def _correlations(means: np.ndarray) -> np.ndarray:
 
 
 def control_of(field: Field, parent: Parent) -> int:
-    """Which arm goes on as the parent did."""
+    """The arm that continues the parent's shaping."""
     return next(position for position, config in enumerate(field.shapings.values()) if config == parent.shaping)
 
 

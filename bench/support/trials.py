@@ -25,7 +25,7 @@ from learning_signal.tools.plan.settings import SessionSettings
 
 CONTROL, CLONE, GOOD, BAD = "control", "clone", "good", "bad"
 MARGIN: float = GateSettings.model_fields["single_run_margin"].default
-"""What usual practice asks of the better run, as a share of the maximum."""
+"""The margin by which usual practice asks a run to be better, as a share of the maximum."""
 AHEAD = 16
 """Segments handed to the workers before the oldest is waited for: enough that none is ever idle."""
 
@@ -59,19 +59,19 @@ class Case:
 
     task: str
     parents: tuple[Parent, ...]
-    """Null trials take them in turn."""
+    """Null trials use them in turn."""
     offered: int
-    """As many of them, from the first, are those at which the good shaping helps: there it is offered."""
+    """The good shaping helps at the first so many parents, and is offered there."""
     good: ShapingConfig
     bad: ShapingConfig
     episodes: int | None = None
-    """In each evaluation set; what the task's family has where None."""
+    """Episodes of each evaluation set; those of the task's family where None."""
     length: int | None = None
     """Env steps of a confirmation branch; those of a session where None."""
 
     @cached_property
     def run(self) -> RunSettings:
-        """What a user gets who names the task and nothing else."""
+        """The default settings of the task."""
         evaluation = {} if self.episodes is None else {"episodes": self.episodes}
         return RunSettings.model_validate({"task": self.task, "evaluation": evaluation})
 
@@ -183,7 +183,7 @@ def verdict(control: Arm, candidate: Arm, max_return: float, gate: GateSettings)
 
 
 def screened(arms: Mapping[str, Arm], max_return: float, gate: GateSettings) -> str | None:
-    """Whom the gate's screen chooses out of ``arms``, one of which is the control."""
+    """The candidate that the gate's screen chooses out of ``arms``, one of which is the control."""
     measures = {name: [score.measure for score in arm] for name, arm in arms.items()}
     return rank_screen(measures.pop(CONTROL), measures, max_return, gate).chosen
 
@@ -191,9 +191,10 @@ def screened(arms: Mapping[str, Arm], max_return: float, gate: GateSettings) -> 
 def usual(
     control: Score, candidates: Mapping[str, Score], max_return: float, margin: float = MARGIN, measure: str = "sparse"
 ) -> str | None:
-    """Whom usual practice promotes: the best of one run each, if better than the control's one run by ``margin``.
+    """The candidate that usual practice promotes: the best of one run each, if better than the control's run by
+    ``margin``.
 
-    ``margin`` is a share of what can be had: ``max_return``, or 1 of ``measure`` "progress". Failed runs are left out.
+    ``margin`` is a share of the maximum: ``max_return``, or 1 of ``measure`` "progress". Failed runs are left out.
     """
 
     gate = GateSettings.model_validate({**SINGLE_RUN.settings, "single_run_margin": margin})
@@ -219,7 +220,7 @@ class Null:
 
     @property
     def fours(self) -> list[tuple[Score, dict[str, Score]]]:
-        """Disjoint sets of one control run and three more: what usual practice would have looked at."""
+        """Disjoint sets of one control run and three more: the runs of usual practice."""
         runs = [*self.control, *self.clone]
         return [
             (first, dict(zip(("a", "b", "c"), rest, strict=True)))
@@ -235,11 +236,11 @@ class Offer:
     confirm: Mapping[str, Arm]
 
     def chosen(self, max_return: float, gate: GateSettings) -> str | None:
-        """Whom the screen chooses."""
+        """The candidate that the screen chooses."""
         return screened(self.screen, max_return, gate)
 
     def promoted(self, max_return: float, gate: GateSettings) -> str | None:
-        """Whom the whole gate promotes: the chosen one, if it passes its confirmation."""
+        """The candidate that the whole gate promotes: the chosen one, if it passes its confirmation."""
         chosen = self.chosen(max_return, gate)
         if chosen is None:
             return None
@@ -266,7 +267,7 @@ def draw(
     rng: np.random.Generator, effects: Mapping[str, float], count: int, deviation: float, base: float
 ) -> dict[str, list[Score]]:
     """Arms of ``count`` scores from a normal model: sparse return ``base`` plus the arm's effect; seeds vary by
-    ``deviation``. It simulates trials for the same rules, in no time.
+    ``deviation``. It simulates trials for the same rules quickly.
     """
     return {
         name: [

@@ -62,9 +62,9 @@ def explain(reader: Reader, decision: str = "latest") -> DecisionChain:
 
 def find_decision(reader: Reader, decision: str) -> DecisionRow:
     """The decision meant by ``decision``; see ``explain``."""
-    found = reader.rows("SELECT * FROM decisions WHERE id = ?", (decision,))
-    if found:
-        return reader.decision(found[0])
+    rows = reader.rows("SELECT * FROM decisions WHERE id = ?", (decision,))
+    if rows:
+        return reader.decision(rows[0])
     if re.fullmatch(r"R?[0-9]{1,4}", decision):
         session, name = "latest", decision
     else:
@@ -134,12 +134,12 @@ def _branches(reader: Reader, session: str, round_: int, comparisons: list[Compa
         "SELECT * FROM branches WHERE session_id = ? AND round = ? ORDER BY event_seq, rowid", (session, round_)
     ):
         seeds = []
-        for each in reader.rows("SELECT * FROM branch_segments WHERE branch_id = ? ORDER BY position", (row["id"],)):
-            measure = measured.get((row["purpose"], each["segment_id"]), {})
+        for segment in reader.rows("SELECT * FROM branch_segments WHERE branch_id = ? ORDER BY position", (row["id"],)):
+            measure = measured.get((row["purpose"], segment["segment_id"]), {})
             seeds.append(
                 BranchSegment(
-                    each["position"],
-                    segments[each["segment_id"]],
+                    segment["position"],
+                    segments[segment["segment_id"]],
                     measure.get("sparse_return"),
                     measure.get("progress"),
                 )

@@ -34,7 +34,7 @@ def stored_fates(reader: Reader, session: str) -> list[FateRow]:
 
 
 def check_fates(reader: Reader) -> list[Finding]:
-    """Whether every stored fate is what verdicts and decisions make it, and whether one is missing."""
+    """Whether every stored fate follows from the verdicts and decisions, and whether one is missing."""
     return [finding for session in reader.sessions(limit=None) for finding in _of_session(reader, session.id)]
 
 
@@ -47,7 +47,7 @@ def _of_session(reader: Reader, session: str) -> Iterator[Finding]:
     for (candidate, number), row in stored.items():
         fate, reason = expected.get((candidate, number), (None, None))
         if fate is None:
-            problem = f"says that it is {row.fate} since round {number}, of which no verdict or decision is about it"
+            problem = f"says {row.fate} since round {number}, but no verdict or decision of that round is about it"
             yield Finding("fates", candidate, problem)
         elif row.fate != fate:
             yield Finding("fates", candidate, f"says {row.fate}, verdict and decision of round {number} make it {fate}")

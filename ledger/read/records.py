@@ -129,7 +129,7 @@ class SegmentRow:
     ended_at: str | None
 
     @property
-    def spent(self) -> int:
+    def cost(self) -> int:
         """The env steps it has cost: all when it is done, those before it failed, none while it runs."""
         if self.status == "ok":
             return self.env_steps

@@ -1,4 +1,4 @@
-"""Full-text search over what was said, called and answered."""
+"""Full-text search over messages, tool calls and their results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find again what a step had got before it was cut short: the model's reply and finished tool calls."""
+"""Recall what a step had received before it was interrupted: the model's reply and finished tool calls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from learning_signal.ledger.write.rows import RowWriter
 
 @dataclass(frozen=True)
 class FinishedCall:
-    """A tool call that has happened: it is never carried out a second time."""
+    """A tool call that has happened; it is never repeated."""
 
     name: str
     status: str
@@ -20,7 +20,7 @@ class FinishedCall:
 
 
 def recall_reply(ledger: RowWriter, session_id: str, request_hash: str) -> str | None:
-    """The reply (JSON) this session got to the request, or None if it never got one."""
+    """The reply (JSON) to the request in this session, or None."""
     rows = ledger.rows(
         "SELECT bodies.body FROM llm_calls JOIN bodies ON bodies.hash = llm_calls.reply "
         "WHERE session_id = ? AND request_hash = ? AND status = 'ok' ORDER BY llm_calls.id LIMIT 1",

@@ -48,7 +48,7 @@ class Redactor:
         self.add(secrets)
 
     def add(self, secrets: Iterable[str]) -> None:
-        """Know more secrets from now on; values shorter than ``SHORTEST_SECRET`` are left out."""
+        """Add secrets; values shorter than ``SHORTEST_SECRET`` are left out."""
         forms = set(self._values)
         for secret in secrets:
             if len(secret) >= SHORTEST_SECRET:

@@ -58,18 +58,18 @@ class RowWriter:
     def close(self) -> None:
         """Close the file. Everything committed stays; the write-ahead log, which keeps old versions, is emptied."""
         with self._lock:
-            # SQLite empties it itself only where no reader has the file open. Whoever is in its way is not waited for.
+            # SQLite empties it itself only where no reader has the file open. Do not wait for such a reader.
             with suppress(sqlite3.Error):
                 self._db.conn.execute("PRAGMA busy_timeout = 500")
                 self._db.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             self._db.close()
 
     def add_secrets(self, values: Iterable[str]) -> None:
-        """Never write these values from now on."""
+        """Add secrets, which are redacted from all later writes."""
         self._redactor.add(values)
 
     def redacted(self, value: Any) -> Any:
-        """JSON-like ``value`` as its row will say it: without what is a key or looks like one."""
+        """JSON-like ``value`` as its row will store it: without keys and what looks like one."""
         return self._redactor.value(plain(value))
 
     # transactions ---------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ class SessionWriter(RowWriter):
     def resume_session(self, session_id: str, code_version: str) -> None:
         """Mark a session as running again, in this process, and what it left pending as interrupted.
 
-        All in one transaction: of two processes that try, one wins and the other is told so.
+        All in one transaction: of two processes that try, one succeeds and the other gets ``LedgerError``.
 
         Raises:
             LedgerError: there is no such session, it is done, its process lives, or other code trained it.

@@ -79,10 +79,10 @@ class Ledger(SessionWriter):
         self.complete("events", seq, status=status, **changes)
 
     def save_cursor(self, session_id: str, state: dict[str, Any]) -> None:
-        """Remember where the session stands, in place of what was remembered before.
+        """Store the cursor of the session in place of the last one.
 
-        It is kept exactly but for known keys of 16 characters or more (shorter ones are refused where keys are read):
-        a resume goes on with the very same texts.
+        It is stored verbatim but for known keys of 16 characters or more (shorter ones are refused where keys are
+        read), so that a resume continues with the very same texts.
         """
         with self._writing("save cursor"):
             self._execute(
@@ -92,7 +92,7 @@ class Ledger(SessionWriter):
             )
 
     def load_cursor(self, session_id: str) -> dict[str, Any] | None:
-        """Return what ``save_cursor`` remembered, or None when it never did."""
+        """Return the stored cursor, or None if there is none."""
         row = self.row("cursors", session_id)
         return None if row is None else json.loads(row["state"])
 

@@ -1,4 +1,4 @@
-"""A behaviour summary as compact JSON text within a token budget; it says what it left out."""
+"""A behaviour summary as compact JSON text of at most so many tokens; it says what it left out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from learning_signal.marl.behaviour.summary import BehaviourSummary, Correlation
 
 
 class Detail(StrEnum):
-    """What is left out to meet a budget, in this order; then the least telling features."""
+    """What is left out to save tokens, in this order; then the least telling features."""
 
     EPISODE_ACTIONS = "actions of the episodes shown"
     EPISODE_FEATURES = "features of the episodes shown"
@@ -41,8 +41,8 @@ _UNSAID = ("shares", "numbers", "present")
 """Parts of the action summary that say nothing where they are missing: one kind of actions, nobody leaves."""
 
 
-def render(summary: BehaviourSummary, budget_tokens: int, count: Callable[[str], int]) -> str:
-    """The fullest JSON object of at most ``budget_tokens`` by ``count``; it names what it leaves out.
+def render(summary: BehaviourSummary, most_tokens: int, count: Callable[[str], int]) -> str:
+    """The fullest JSON object of at most ``most_tokens`` by ``count``; it names what it leaves out.
 
     Details go in the order of ``Detail``, then features one by one, those least correlated with the outcome
     first. Features are listed from most to least correlated, numbers have three significant digits.
@@ -51,15 +51,15 @@ def render(summary: BehaviourSummary, budget_tokens: int, count: Callable[[str],
     features = sorted(summary.features, key=_relevance, reverse=True)
     for left_out in range(len(DETAILS) + 1):
         text = _text(summary, DETAILS[left_out:], features)
-        if count(text) <= budget_tokens:
+        if count(text) <= most_tokens:
             return text
     for kept in range(len(features) - 1, 0, -1):
         text = _text(summary, (), features[:kept])
-        if count(text) <= budget_tokens:
+        if count(text) <= most_tokens:
             return text
     raise ValueError(
-        f"The shortest behaviour summary takes {count(text)} tokens and the budget is {budget_tokens}; "
-        f"raise it to at least {count(text)}."
+        f"The shortest behaviour summary takes {count(text)} tokens, expected at most {most_tokens}: "
+        f"allow at least {count(text)}."
     )
 
 

@@ -1,1 +1,1 @@
-"""Who computes segments: local processes, or the machines of a Ray cluster."""
+"""Executors, which compute segments: local processes, or the machines of a Ray cluster."""

@@ -1,4 +1,4 @@
-"""Who computes segments: the one interface to local processes and to Ray, its settings and its error.
+"""The executor of segments: one interface to local processes and to Ray, its settings and its error.
 
 Which executor computes a segment changes nothing about its result, so the choice is no part of a segment's id.
 """
@@ -31,8 +31,8 @@ class Executor(Protocol):
     def submit(self, spec: SegmentSpec, urgent: bool = True) -> Future[SegmentResult]:
         """Ask for a segment: the same future for one in flight, a finished future for one already stored.
 
-        What is not urgent starts only when nothing urgent waits; asked for again as urgent, it becomes so. A future
-        that is cancelled while it waits is never computed (for everyone who holds it). A closed executor raises
+        A segment that is not urgent starts only when no urgent one waits; submitting it again as urgent makes it so. A
+        future that is cancelled while it waits is never computed (for every holder). A closed executor raises
         ``RuntimeError``.
         """
 
@@ -64,11 +64,11 @@ class ExecutorSettings(Frozen):
     def _fits(self) -> Self:
         if self.kind == "local" and (self.address is not None or self.share != "objects"):
             given = f"the address {self.address}" if self.address is not None else f"share={self.share}"
-            raise ValueError(f"found {given} with local processes, expected it with Ray: choose the executor ray too")
+            raise ValueError(f"found {given} with local processes, expected Ray: choose the executor ray too")
         return self
 
     def changed(self, kind: str | None = None, address: str | None = None, share: str | None = None) -> Self:
-        """What a resume is told (None: nothing). Another ``kind`` begins from the defaults, the rest is kept.
+        """These settings with the options of a resume (None: unchanged). Another ``kind`` starts from the defaults.
 
         Raises pydantic's ``ValidationError``.
         """

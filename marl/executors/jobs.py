@@ -13,7 +13,7 @@ from learning_signal.marl.errors import SegmentFailed, SegmentImpossible
 from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, SegmentStore
 
 ATTEMPTS = 2
-"""Workers that may die of a segment before it has failed."""
+"""Worker deaths after which a segment has failed."""
 
 
 @dataclass(eq=False)
@@ -28,7 +28,7 @@ class Job:
     losses: int = 0
     """How often the machine that computed it was lost, which says nothing about the segment."""
     lost_env_steps: int = 0
-    """Env steps that workers which died had reported."""
+    """Env steps reported by workers that died."""
     done_env_steps: int = 0
     """Env steps of the present attempt, as last reported."""
 
@@ -41,7 +41,7 @@ class Job:
         self.lost_env_steps, self.done_env_steps = self.env_steps, 0
 
     def died(self) -> SegmentFailed:
-        """Why the segment has failed where its workers died."""
+        """The failure of a segment whose workers died."""
         first, second = self.deaths
         return SegmentFailed(
             f"The worker died ({first}) while computing segment {self.spec.id}, "
@@ -50,7 +50,7 @@ class Job:
         )
 
     def cancelled(self) -> SegmentImpossible:
-        """Why the segment has no result where it was cancelled."""
+        """The failure of a segment that was cancelled."""
         reason = f"Segment {self.spec.id} was cancelled before it was finished."
         return SegmentImpossible(reason, env_steps=self.env_steps)
 

@@ -41,7 +41,7 @@ class _Worker:
     connection: Connection
     ready: bool = False
     fresh: bool = True
-    """Whether it has not been given any segment yet."""
+    """Whether it has had no segment yet."""
     job: Job | None = None
 
 
@@ -120,7 +120,7 @@ class WorkerPool:
             for worker in busy:
                 worker.job = None
             if busy:
-                self._failed_starts = 0  # these had started, so others can be
+                self._failed_starts = 0  # these had started, so new ones can
             self._stop(busy)
             if not self._closed:
                 self._replace_missing()
@@ -247,7 +247,7 @@ class WorkerPool:
     def _replace_missing(self) -> list[tuple[Job, SegmentImpossible]]:
         """Start what is missing; where starts keep failing, go on with fewer, and give up when none is left.
 
-        Returns the jobs that nobody is left to compute, each with its failure.
+        Returns the jobs that no worker is left to compute, each with its failure.
         """
         while len(self._workers) < self.worker_count and self._failed_starts < _FAILED_STARTS:
             try:

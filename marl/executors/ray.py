@@ -41,7 +41,7 @@ _NO_MACHINE_SECONDS = 120.0
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """A job that Ray has."""
+    """A job handed to Ray."""
 
     job: Job
     attempt: int
@@ -90,11 +90,11 @@ class RayExecutor:
         self._lock = self._jobs.lock
         self._changed = threading.Condition(self._lock)
         self._tasks: dict[Any, _Task] = {}
-        """What Ray has, by the reference of its result."""
+        """The jobs handed to Ray, by the reference of their result."""
         self._parents: dict[str, Any] = {}
         """References of checkpoints in the object store: each is put there once, and leaves with its last child."""
         self._ended: Any = None
-        """The reference of the task that is being settled: Ray has it no more."""
+        """The reference of the task that is being settled, which has ended in Ray."""
         self._attempts = itertools.count()
         self._heard = self._powered = time.monotonic()
         self._broken: str | None = None
@@ -292,12 +292,12 @@ class RayExecutor:
         )
 
     def _let_go(self) -> None:
-        """Let go of checkpoints that nothing in flight begins from."""
-        wanted = self._jobs.parents()
-        self._parents = {parent: each for parent, each in self._parents.items() if parent in wanted}
+        """Release the checkpoints that no segment in flight starts from."""
+        needed = self._jobs.parents()
+        self._parents = {parent: each for parent, each in self._parents.items() if parent in needed}
 
     def _drop_all(self) -> list[Job]:
-        """Every job in flight, none of which is waiting or computed any more."""
+        """Every job in flight, after removing them from the queue and cancelling them in Ray."""
         with self._lock:
             jobs = self._jobs.clear() + [task.job for task in self._tasks.values()]
             references = list(self._tasks)

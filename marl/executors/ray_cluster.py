@@ -27,17 +27,17 @@ from learning_signal.marl.processes import THREAD_VARIABLES, available_cores
 _PROBE_SECONDS = 5.0
 _JOIN_SECONDS = 60.0
 _QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
+    "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a task that asks for no GPU sees what its machine sees
 }
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
-"""What a variable is called that a worker must not see."""
+"""The pattern of the names of variables that a worker must not see."""
 _SOURCES = Path(__file__).resolve().parents[2]
 """The folder of this program."""
 _PROGRAM = __name__.partition(".")[0]
 """The name that it is imported by."""
 _NOT_SENT = ["__pycache__", ".env*", ".git", ".venv", "venv", "runs", "*.db", "*.db-*", "*.pem", "*.key"]
-"""What may lie in a user's package and is none of a cluster's business (patterns as in a .gitignore)."""
+"""Files of a user's package that are not sent to a cluster (patterns as in a .gitignore)."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Joined:
 
 
 def refuse_unreachable(address: str | None) -> None:
-    """``ExecutorError`` where Ray is not installed or nobody listens at ``address``; takes five seconds at most."""
+    """``ExecutorError`` where Ray is not installed or no cluster listens at ``address``; takes five seconds at most."""
     if find_spec("ray") is None:
         raise ExecutorError(
             "The executor ray needs the package ray, which is not installed: run pip install 'learning-signal[ray]', "
@@ -76,8 +76,8 @@ def refuse_unreachable(address: str | None) -> None:
 def connect(address: str | None, workers: int | None, tasks: Iterable[str]) -> Joined:
     """Join the cluster at ``address``, or start one here for None; ``ExecutorError`` where that fails.
 
-    Ray listens on every network interface. Only who knows a token may join a cluster that is started here, and nobody
-    but its own processes does: it is made for this cluster and written nowhere.
+    Ray listens on every network interface. Joining a cluster that is started here takes a token, which only its own
+    processes know: it is made for this cluster and never stored.
     """
     refuse_unreachable(address)
     for name, value in _QUIET.items():
@@ -214,7 +214,7 @@ def _closed_to_strangers() -> Iterator[None]:
 
 @contextmanager
 def _secrets_hidden() -> Iterator[None]:
-    """Processes started inside inherit no variable that is called like a secret, such as the key of a model."""
+    """Processes started inside inherit no variable whose name looks like a secret, such as the key of a model."""
     hidden = {name: value for name, value in os.environ.items() if _SECRET.search(name)}
     del hidden["RAY_AUTH_TOKEN"]  # they must know it
     for name in hidden:

@@ -12,13 +12,13 @@ from learning_signal.marl.executors.jobs import ATTEMPTS, Job
 from learning_signal.marl.executors.ray_cluster import living_nodes
 
 LOSSES = 5
-"""Machines that may be lost under a segment before the cluster is taken for broken."""
+"""Lost machines of one segment after which the cluster counts as broken."""
 _GRACE_SECONDS = 1.0
 """How long after the death of a worker Ray may report the loss of its machine."""
 
 
 def meaning(ray: Any, job: Job, nodes: frozenset[str], failure: Exception) -> Exception | None:
-    """What a task of Ray that gave no answer means for its segment; None where it is to be computed again.
+    """The outcome of a segment whose Ray task gave no answer; None where it is to be retried.
 
     ``ray`` is the module, ``failure`` what it raised, and ``nodes`` are the machines that were alive when it was given
     the job. Deaths and losses are counted in ``job``.

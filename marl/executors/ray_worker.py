@@ -71,8 +71,8 @@ def compute(
             if checkpoint is not None:
                 store.path(spec.parent).mkdir()
                 store.checkpoint_path(spec.parent).write_bytes(checkpoint.data)
-            found = answer(loaded, spec, expected_id, store, tell)
-            return found, files_of(store, expected_id)
+            reply = answer(loaded, spec, expected_id, store, tell)
+            return reply, files_of(store, expected_id)
     except (OSError, MemoryError) as error:
         return ("failed", (failure_of(error, expected_id), traceback.format_exc())), {}
 

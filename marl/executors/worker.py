@@ -27,8 +27,8 @@ _PROGRESS_SECONDS = 0.1
 def start_worker(store_root: Path, runner: str, preload: tuple[str, ...]) -> tuple[BaseProcess, Connection]:
     """Start a worker process; returns at once with the process and this side of its pipe.
 
-    It imports ``preload`` and ``runner`` (``module:function``), says ``("ready", None)``, and then answers
-    every ``(spec, id)`` it receives with ``("progress", TrainingStatus)`` messages and one ``Answer``.
+    It imports ``preload`` and ``runner`` (``module:function``), sends ``("ready", None)``, and then answers every
+    ``(spec, id)`` it receives with ``("progress", TrainingStatus)`` messages and one ``Answer``.
     """
     return start_process(_work, (str(store_root), runner, preload), name="segment-worker")
 
@@ -76,7 +76,7 @@ def load(runner: str, preload: tuple[str, ...]) -> Runner | Answer:
 def answer(
     function: Runner, spec: SegmentSpec, expected_id: str, store: SegmentStore, tell: Callable[[TrainingStatus], None]
 ) -> Answer:
-    """Run one segment; ``tell`` hears of its progress about ten times a second."""
+    """Run one segment; ``tell`` is called with its progress about ten times a second."""
     last, trained = -_PROGRESS_SECONDS, 0
 
     def report(progress: TrainingStatus) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints: everything that training changes, in one file, and nothing random.
+"""Checkpoints: the whole state of training in one file, without any random state.
 
 Weights, optimiser states, what else the learner has (value normaliser; target networks and replay) and the position of
 the run. Random numbers are derived from (segment seed, update index) and environments start afresh in every rollout, so
@@ -50,7 +50,7 @@ def load_checkpoint(path: Path, learner: Learner) -> Position:
     """Put the state at ``path`` into ``learner`` and return its position; ``CheckpointError`` if that cannot be."""
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True)
-        found = (payload["format"], payload["algorithm"])
+        version = (payload["format"], payload["algorithm"])
         position = Position(payload["env_steps"], payload["updates"])
         stored = payload["learner"]
     except (OSError, EOFError, RuntimeError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
@@ -58,9 +58,9 @@ def load_checkpoint(path: Path, learner: Learner) -> Position:
             f"The checkpoint {path} cannot be read by torch {torch.__version__} ({type(error).__name__}): use "
             "the torch that wrote it (the log says which), or delete its segment to train it again."
         ) from error
-    if found != (FORMAT, learner.settings.algorithm):
+    if version != (FORMAT, learner.settings.algorithm):
         raise CheckpointError(
-            f"The checkpoint {path} is of format {found[0]} and algorithm {found[1]}, expected format {FORMAT} and "
+            f"The checkpoint {path} is of format {version[0]} and algorithm {version[1]}, expected format {FORMAT} and "
             f"{learner.settings.algorithm}; use it with the run that made it."
         )
     try:

@@ -235,7 +235,7 @@ class _Recorder:
 
 
 def _no_actions(spec: TaskSpec, steps: int, episodes: int) -> np.ndarray:
-    """The actions of a ``BehaviourRecord`` before anybody acted."""
+    """The actions of a ``BehaviourRecord`` before any agent acted."""
     if spec.continuous:
         return np.full((steps, episodes, spec.agents, spec.actions), np.nan, np.float32)
     return np.full((steps, episodes, spec.agents), -1, np.int8 if spec.actions <= 127 else np.int16)

@@ -122,14 +122,14 @@ class RunningSegment:
     def store(self, store: SegmentStore, began: float, timings: Timings) -> SegmentResult:
         """Write checkpoint, behaviour and result of a segment that has all its updates.
 
-        ``began`` is the value of ``time.perf_counter`` at its begin.
+        ``began`` is the value of ``time.perf_counter`` at its start.
         """
         spec, end = self.spec, self.position
         assert self.behaviour is not None, "the last update is evaluated and recorded"
         with store.writing(spec.id) as folder:
             save_checkpoint(folder / "checkpoint.pt", self.learner, end)
             self.behaviour.save(folder / "behaviour.npz")
-            wall, spent = time.perf_counter() - began, asdict(timings)
+            wall, seconds = time.perf_counter() - began, asdict(timings)
             result = SegmentResult(
                 id=spec.id,
                 parent=spec.parent,
@@ -139,7 +139,7 @@ class RunningSegment:
                 updates=tuple(self.rows),
                 evaluations=tuple(self.evaluations),
                 wall_seconds=wall,
-                timings=spent | {"rest": wall - sum(spent.values())},
+                timings=seconds | {"rest": wall - sum(seconds.values())},
             )
             (folder / "result.json").write_text(result.model_dump_json())
         return result
@@ -160,7 +160,7 @@ def out_of_memory(error: RuntimeError) -> bool:
 
 
 def _load_parent(spec: SegmentSpec, store: SegmentStore, learner: Learner) -> Position:
-    """Put the parent's state into ``learner``; where it ended."""
+    """Load the parent's state into ``learner``; returns the position at which the parent ended."""
     if spec.parent is None:
         return Position(env_steps=0, updates=0)
     if not store.has(spec.parent):

@@ -60,7 +60,7 @@ class SegmentSpec(Frozen):
 
 
 class SegmentResult(Frozen):
-    """What a segment gave, besides its checkpoint and behaviour record."""
+    """The result of a segment, besides its checkpoint and behaviour record."""
 
     id: str
     parent: str | None
@@ -107,7 +107,7 @@ _ID = re.compile("s[0-9a-f]{16}")
 
 
 class SegmentStore:
-    """A folder of finished segments, one sub-folder each. A segment appears there whole or not at all."""
+    """A folder of finished segments, one sub-folder each. A segment appears there atomically."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
@@ -115,7 +115,7 @@ class SegmentStore:
     def path(self, segment: str) -> Path:
         """The folder of a segment, whether it exists or not.
 
-        ``SegmentImpossible`` for what is no id of a segment: ids also come from ledgers of strangers.
+        ``SegmentImpossible`` for a malformed id: ids also come from ledgers of others.
         """
         if not _ID.fullmatch(segment):
             raise SegmentImpossible(
@@ -198,7 +198,7 @@ def _flush(path: Path) -> None:
 
 
 def rollout_size(run: RunSettings, spec: TaskSpec | None = None) -> int:
-    """Env steps of one rollout (and so of one update). ``spec`` saves making the task to learn its horizon."""
+    """Env steps of one rollout (and so of one update). Without ``spec`` the task is made to learn its horizon."""
     steps = run.learner.rollout_steps
     if steps is None:
         steps = (spec or make_task(run.task, 1).spec).horizon

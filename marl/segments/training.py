@@ -28,12 +28,12 @@ def run_segment(
 ) -> SegmentResult:
     """Train ``spec`` and store checkpoint, result and behaviour; a stored segment is returned at once.
 
-    ``progress`` is told about every update; ``stop`` is asked before every update. Runs on one torch thread, so that
+    ``progress`` is called after every update; ``stop`` is polled before every update. Runs on one torch thread, so that
     results do not depend on the machine's core count. ``make_task`` must make the task that ``spec.run.task`` names.
 
-    Raises ``SegmentFailed`` (unusable inputs, divergence, NaN), ``SegmentImpossible`` (missing or unreadable
-    parent, full disk or memory and whatever else the machine refuses), ``SegmentStopped``, ``ShapingError``
-    (the shaping does not fit the task) and what making the task raises.
+    Raises ``SegmentFailed`` (unusable inputs, divergence, NaN), ``SegmentImpossible`` (missing or unreadable parent,
+    full disk or memory, and other faults of the machine), ``SegmentStopped``, ``ShapingError`` (the shaping does not
+    fit the task) and what making the task raises.
     """
     if store.has(spec.id):
         return store.load_result(spec.id).model_copy(update={"reused": True})

@@ -343,6 +343,7 @@ RETIRED = {
     "need, for the reason of a round": r"\bneed (?:of|for) a round\b|\ba round is needed\b",
     "rule, for what is judged": r"\bgate rule\b|(?<!\$\.)\bgate\.rule\b",
     "horizon, for the length of a branch": r"\bhorizon of (?:a|the) branch|--horizon\b",
+    "budget, for the length of a summary": r"\btoken budgets?\b|\bbudget of (?:a|the) summary",
     "stacked training": r"\bstacked (?:training|branches)\b",
 }
 """Retired word -> where it is used in its retired sense. CHANGELOG.md and the glossary's own table may name them."""

@@ -110,7 +110,7 @@ def critic_brief(**changes):
         "head": head(),
         "history": [],
         "last_change": None,
-        "budget": {"branch_steps": 150_000, "stage_steps": 200_000, "evidence_tokens": 2000},
+        "lengths": {"branch_steps": 150_000, "stage_steps": 200_000, "evidence_tokens": 2000},
         "gate": GATE,
     } | changes
 
@@ -124,7 +124,7 @@ def generator_brief(features=FEATURES, **changes):
         "task": {"name": "t", "max_return": 25.0, "progress": "share"},
         "features": declared(features),
         "head": head(),
-        "budget": {"branch_steps": 150_000},
+        "lengths": {"branch_steps": 150_000},
         "gate": GATE,
         "good_rise": 2.0,
         "diagnosis": {"stage": "exploring", "failures": [], "advice": "Shape something."},

@@ -280,7 +280,7 @@ def test_no_consent_is_asked_for_a_module_that_is_never_that_of_an_environment(t
     text = says(capsys, "play", folder, "--episodes", "2", *said)
     assert f"in it {task}" in text and "execute the module" in text, "it is shown what would be run"
     assert "is Python itself's" in text and "no option allows it" in text
-    assert "say it again" not in text and "--trust" not in text
+    assert "confirm it" not in text and "--trust" not in text
     assert everything(trained) == before and not Path(PWNED).exists()
 
 
@@ -321,7 +321,7 @@ def test_a_received_training_run_goes_on_when_what_it_uses_is_said_again(trained
     elsewhere()
     store = str((trained / STORED).resolve())
     text = says(capsys, "resume", "latest", "--env", TASK)
-    assert f"--store {store}" in text and "--env" not in text.partition("say it again")[2]
+    assert f"--store {store}" in text and "--env" not in text.partition("confirm it")[2]
     assert "expected the store of session" in says(capsys, "resume", "latest", "--env", TASK, "--store", "other")
     assert not Path(IMPORTED).exists()
     assert run.run(["resume", "latest", "--env", TASK, "--store", STORED, "--plain"]) == 0

@@ -242,9 +242,9 @@ READY = call("report_status", '{"status": "ready"}')
 BODIES = {
     "too long": (Reply(raw=b" " * (MOST_BYTES + 1)), "more than 8 MB"),
     "a bomb": (Reply(raw=gzip.compress(bytes(4 * MOST_BYTES), 1), headers={"content-encoding": "gzip"}), "more than 8"),
-    "not packed": (Reply(raw=b"{}", headers={"content-encoding": "gzip"}), "not packed as it says"),
-    "another packing": (Reply(raw=b"{}", headers={"content-encoding": "br"}), "packed as 'br'"),
-    "packed twice": (Reply(raw=b"{}", headers={"content-encoding": "gzip, gzip"}), "packed as 'gzip, gzip'"),
+    "not packed": (Reply(raw=b"{}", headers={"content-encoding": "gzip"}), "not the gzip data"),
+    "another packing": (Reply(raw=b"{}", headers={"content-encoding": "br"}), "compressed as 'br'"),
+    "packed twice": (Reply(raw=b"{}", headers={"content-encoding": "gzip, gzip"}), "compressed as 'gzip, gzip'"),
 }
 
 

@@ -39,7 +39,7 @@ def curve(ledger: Path) -> SessionCurve:
 def test_the_curve_ends_at_everything_that_was_trained(ledger: Path, curve: SessionCurve) -> None:
     with Reader.open(ledger) as reader:
         used, twin = reader.segments("latest"), reader.costs("latest").env_steps_twin
-    assert curve.total_env_steps == sum(segment.spent for segment in used.values()) - twin and twin > 0
+    assert curve.total_env_steps == sum(segment.cost for segment in used.values()) - twin and twin > 0
     steps = [env_steps for env_steps, _ in curve.points]
     assert steps == sorted(steps) and steps[-1] == curve.total_env_steps
 

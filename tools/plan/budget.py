@@ -18,7 +18,7 @@ _TIME = re.compile(r"(?:([0-9.]+)h)?(?:([0-9.]+)m)?(?:([0-9.]+)s)?")
 
 
 class BudgetError(ValueError):
-    """A budget is written wrongly: one sentence."""
+    """A budget is malformed; one sentence."""
 
 
 def _amount(name: str, given: Any) -> float | int:
@@ -34,13 +34,13 @@ def _amount(name: str, given: Any) -> float | int:
         elif name != "time" and text[-1:] in _EXPONENTS:
             value = float(text[:-1] + _EXPONENTS[text[-1]])  # 8.04 * 1e6 would be no whole number
         else:
-            value = float(text)  # "-3" is a number, though not one that will do
+            value = float(text)  # "-3" is a number too, and refused below
     except ValueError:
         raise wrong from None
     if not math.isfinite(value):
         raise wrong
     if value <= 0:
-        raise ValueError(f"found {shown}={text}, expected more than 0; what is left out is not limited")
+        raise ValueError(f"found {shown}={text}, expected more than 0; leave it out for no limit")
     if name in ("env_steps", "tokens"):
         if not value.is_integer():
             raise ValueError(f"found {shown}={text}, expected a whole number of {UNITS[name]}")
@@ -53,18 +53,18 @@ def _read(name: str) -> BeforeValidator:
 
 
 class Budget(Frozen):
-    """Most of what a session may use, all its resumes together; what is None is not limited.
+    """The most that a session may use, resumes included; None is unlimited.
 
-    Nothing is begun that is known not to fit: the session pauses before it and says what it would need. So time can be
-    passed by one stage, arm or model call, tokens and USD by the reply of one call (how long a reply will be is not
-    known, and the size of a request is an estimate); env steps are never passed. As with every pause, a segment that is
-    in flight is cut off and trained anew by the resume; only what comes of that is counted.
+    The session pauses before anything that is known not to fit, and says what it would need. So time can be exceeded by
+    one stage, arm or model call, and tokens and USD by one reply (its length is unknown in advance, and the size of a
+    request is an estimate). Env steps are never exceeded. As with every pause, a segment in flight is cancelled and
+    trained again by the resume; only the finished run of it is counted.
     """
 
     env_steps: Annotated[int | None, _read("env_steps")] = None
     """Env steps of the main run, branches, twin and speculation, also written 5e6, 2M or 200k."""
     tokens: Annotated[int | None, _read("tokens")] = None
-    """Tokens sent to and received from models, also of replies that were of no use, as far as they are known."""
+    """Tokens sent to and received from models, unusable replies included, as far as they are known."""
     time: Annotated[float | None, _read("time")] = None
     """Seconds in which the session runs; pauses do not count. Also written 30m or 1h30m."""
     usd: Annotated[float | None, _read("usd")] = None
@@ -80,7 +80,7 @@ class Budget(Frozen):
 
 
 class Price(Frozen):
-    """What a model costs."""
+    """The price of a model."""
 
     input: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     """USD per million tokens sent."""
@@ -124,11 +124,11 @@ def shortfall(
     what: str,
     a_round: Mapping[str, float] | None = None,
 ) -> tuple[str, str] | None:
-    """The first limit that ``what`` does not fit in: (what to say, the limit that would do); None where it fits.
+    """The first limit that ``what`` would exceed: (message, sufficient limit); None if it fits.
 
-    All are by the names of the limits; a name that is missing in ``needed`` costs nothing of it. ``a_round`` is what a
-    round with its stages uses, as far as it is known: the limit that is said to do has room for one more, and is at
-    least a tenth above the present one.
+    All mappings are by name of the limit; a name missing from ``needed`` costs nothing. ``a_round`` is what a round
+    with its stages uses, as far as it is known: the suggested limit has room for one more round and is at least a tenth
+    above the present one.
     """
     for name, limit in budget.limits().items():
         need = needed.get(name)
@@ -136,9 +136,9 @@ def shortfall(
             continue
         about = "about " if name != "env_steps" else ""
         wants = f"{what} needs {about}{amount(name, need)}" if need else f"nothing is left for {what}"
-        said = f"The budget of {amount(name, limit)} is too small: {amount(name, spent[name])} spent, {wants}"
+        message = f"The budget of {amount(name, limit)} is too small: {amount(name, spent[name])} spent, {wants}"
         more = max(need, (a_round or {}).get(name, 0.0))
-        return said, f"{name.replace('_', '-')}={_enough(name, max(spent[name] + more, limit * 1.1))}"
+        return message, f"{name.replace('_', '-')}={_enough(name, max(spent[name] + more, limit * 1.1))}"
     return None
 
 

@@ -31,7 +31,7 @@ class DeliberationSettings(Frozen):
     deadline: Annotated[float, Field(gt=0)] = 180.0
     """Seconds one model call may take, retries included."""
     evidence_tokens: Annotated[int, Field(ge=200)] = 2000
-    """Largest token budget of one trajectory summary."""
+    """Most tokens of one trajectory summary."""
     critic: bool = True
     """Whether the Critic takes part; without it the Generator proposes from the stage card alone."""
     behaviour: bool = True
@@ -42,22 +42,22 @@ class DeliberationSettings(Frozen):
 
 
 class TriggerSettings(Frozen):
-    """When a round is worth its price; after a stage that calls for none, the next stage follows."""
+    """When a round begins. After a stage without a trigger, the next stage follows."""
 
     rise: Fraction = 0.02
-    """Sparse return a healthy stage gains at least, as a fraction of the task's ``max_return``; less is a stall."""
+    """Gain in sparse return below which a stage is a stall, as a fraction of the task's ``max_return``."""
     rise_progress: Fraction = 0.02
-    """Progress (in [0, 1]) a healthy stage gains at least, while sparse return is below the competence floor."""
+    """Gain in progress (in [0, 1]) below which a stage is a stall; judged below the competence floor."""
     solved: Fraction = 0.95
-    """Sparse return, as a fraction of ``max_return``, from which a stall calls for no round: little is left to gain."""
+    """Sparse return, as a fraction of ``max_return``, from which a stall triggers no round: little is left to gain."""
     every: Count | None = None
-    """Stages after which a round begins whatever they gained (1: after each); None leaves it to the rest."""
+    """Stages after which a round begins whatever was gained (1: after each); None disables this trigger."""
 
 
 class SessionSettings(Frozen):
-    """A supervised session, completely: what is stored in the ledger and what a resume reads back.
+    """The complete settings of a session, as stored in the ledger and read back by a resume.
 
-    Lengths that are not given are those that ``marl.hyperparameters`` knows for the task, or else those below.
+    Unset lengths default to those of ``marl.hyperparameters`` for the task, or else to those below.
     """
 
     run: RunSettings = RunSettings()
@@ -67,7 +67,7 @@ class SessionSettings(Frozen):
     deliberation: DeliberationSettings = DeliberationSettings()
     """Limits of a deliberation."""
     trigger: Annotated[TriggerSettings, Field(validation_alias=AliasChoices("trigger", "need"))] = TriggerSettings()
-    """When a round is worth its price."""
+    """When a round begins."""
     agents: dict[str, str] = Field(default_factory=dict)
     """Backend spec per role (resolved)."""
     agent_sources: dict[str, str] = Field(default_factory=dict)
@@ -83,7 +83,7 @@ class SessionSettings(Frozen):
     branch_steps: Annotated[Count, Field(validation_alias=AliasChoices("branch_steps", "horizon"))] = 125_000
     """Env steps of a confirmation branch (rounded up to whole rollouts)."""
     approve: Literal["auto", "human"] = "auto"
-    """Who may let a promotion through after the Coordinator asked for it."""
+    """Who approves a promotion that the Coordinator asks for."""
     workers: Count | None = None
     """Segments computed at a time; one per core (of this machine or of the Ray cluster) when None."""
     executor: ExecutorSettings = ExecutorSettings()
@@ -97,7 +97,7 @@ class SessionSettings(Frozen):
     speculate: bool = True
     """Train the control branches of a round while its agents still talk."""
     budget: Budget = Budget()
-    """Most of what the session may use in all, its resumes included."""
+    """Limits of the whole session, resumes included."""
     prices: dict[str, Price] = Field(default_factory=dict)
     """USD per million tokens by backend, such as ``[prices."openai/gpt-4.1"]``; embedded ones cost nothing."""
 
@@ -122,12 +122,12 @@ class SessionSettings(Frozen):
 
     @property
     def confirmations(self) -> int:
-        """Most confirmations of the whole session: what ``gate.family_alpha`` is shared by."""
+        """The most confirmations of the session, among which ``gate.family_alpha`` is divided."""
         return most_confirmations(self.rounds, self.deliberation.refinements)
 
     @property
     def most_stages(self) -> int:
-        """``stages``, or four for every round: rounds are to begin when they are needed, not because time is up."""
+        """``stages``, or four per round, so that triggers and not the number of stages decide when rounds begin."""
         return 4 * self.rounds if self.stages is None else self.stages
 
 

@@ -30,12 +30,12 @@ from learning_signal.tools.plan.suitability import refuse_untested
 
 PREFIX = "LEARNING_SIGNAL_"
 AGENT_PREFIX = "LEARNING_SIGNAL_AGENT_"
-"""Backends of agents: read by whoever resolves backend specs, not here."""
+"""Prefix of the agents' backends, which are resolved elsewhere."""
 CONFIG_VARIABLE = "LEARNING_SIGNAL_CONFIG"
 KEY_VARIABLES = "LEARNING_SIGNAL_KEY_VARIABLES"
-"""Variables that may hold keys: read by whoever reads keys, and nowhere a setting that is stored."""
+"""Names of more variables that may hold keys; never a stored setting."""
 _NO_SETTINGS = {CONFIG_VARIABLE, STATE_VARIABLE, KEY_VARIABLES}
-"""Variables with our prefix that are no setting."""
+"""Variables with our prefix that are not settings."""
 
 OPTIONS = {
     "task": "run.task",
@@ -101,7 +101,7 @@ class Given:
             table, name = ".".join(str(part) for part in first["loc"][:-1]), first["loc"][-1]
             return f"{where} sets {table} without {name}, expected it too: add {name}."
         rule = first["msg"].removeprefix("Input should be ").removeprefix("Value should be ")
-        rule = rule.partition(", unable to")[0]  # how it was tried is no help
+        rule = rule.partition(", unable to")[0]  # pydantic's attempts do not help the user
         found = repr(first["input"])
         found = found if len(found) <= 60 else found[:57] + "..."
         return f"{where} sets {path} to {found}, expected {rule[:1].lower() + rule[1:]}: change it there."
@@ -187,7 +187,7 @@ def changed_executor(config: Mapping[str, Any], **options: str | None) -> Execut
 
 
 def prices_of(path: Path) -> dict[str, Price]:
-    """The table ``[prices]`` of a config file, which is all of it that a resume may read.
+    """The table ``[prices]`` of a config file, the only part of it that a resume reads.
 
     Raises ``SettingsError``, also where the file has none.
     """
@@ -216,7 +216,7 @@ def one_task(task: str | None, env: str | None) -> str | None:
 
 
 def refuse_wrong_task(name: str) -> None:
-    """``SettingsError`` where no such task can be made: before anything is written."""
+    """Raise ``SettingsError`` for a task that cannot be made, before anything is written."""
     try:
         make_task(name, 1)
     except ValueError as error:
@@ -224,10 +224,10 @@ def refuse_wrong_task(name: str) -> None:
 
 
 def refuse_wrong_run(run: RunSettings) -> None:
-    """``SettingsError`` where ``run`` cannot be trained here: before anything is written.
+    """Raise ``SettingsError`` if ``run`` cannot be trained here, before anything is written.
 
-    A user's environment plays two episodes of the contract check: one whose episodes are no function of their seed
-    would make every comparison meaningless, and nothing would tell.
+    A user's environment plays two episodes of the contract check. If its episodes were not a function of their seed,
+    every comparison would be meaningless, without any error.
     """
     refuse_wrong_task(run.task)
     if ":" in run.task:
@@ -236,7 +236,7 @@ def refuse_wrong_run(run: RunSettings) -> None:
         errors = [finding for finding in check_environment(run.task, episodes=2) if finding.level == "error"]
         if errors:
             found = errors[0].message.removesuffix(".")
-            raise SettingsError(f"{found}; {command('check-env', run.task)} tells whether that is all.")
+            raise SettingsError(f"{found}; {command('check-env', run.task)} shows whether there is more.")
     if run.learner.device == "cuda":
         from learning_signal.marl.segments.running import refuse_missing_device
 

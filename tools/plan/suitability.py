@@ -1,4 +1,4 @@
-"""Whether a session can be run on a task: what is refused at its start, and what is said because it limits it."""
+"""Whether a session can be run on a task: refusals at its start, and warnings about what limits it."""
 
 from __future__ import annotations
 
@@ -60,16 +60,16 @@ def refuse_untested(found: Judge, expected: Judge = SEQUENTIAL) -> None:
 
 
 def remarks(settings: SessionSettings, task: TaskSpec) -> list[str]:
-    """What the user should know before the session is paid for: each a sentence or two."""
-    said = []
+    """Warnings before a session starts, a sentence or two each."""
+    warnings = []
     if task.progress is None:
         floor = settings.gate.floor * task.largest_return
-        said.append(
+        warnings.append(
             f"{task.name} declares no progress: while sparse returns are below {floor:g}, every verdict is "
             "inconclusive and nothing can be promoted."
         )
     if not any(feature.direction for feature in task.features):
-        said.append(
+        warnings.append(
             f"No feature of {task.name} has a direction: agents can only guess from correlations with success. "
             "Declare which values are better."
         )
@@ -77,8 +77,8 @@ def remarks(settings: SessionSettings, task: TaskSpec) -> list[str]:
     screen = rung_lengths(settings, task)[0]
     if settings.deliberation.candidates > 1 and screen < 4 * size:
         updates = "one update" if screen == size else f"{screen // size} updates"
-        said.append(
+        warnings.append(
             f"A screening branch is {screen:,} env steps, only {updates} of {size:,} env steps: a larger branch_steps "
             "or fewer environments would tell candidates apart better."
         )
-    return said
+    return warnings

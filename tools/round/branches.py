@@ -138,7 +138,7 @@ def _halvings(context: SessionContext) -> list[tuple[str, ...]]:
 
 
 def ensure_running(context: SessionContext, branch: Branch) -> None:
-    """After a resume: launch what a branch of this round still misses (finished segments are only looked up)."""
+    """After a resume: launch the missing segments of this round's branches (finished ones are only looked up)."""
     missing = [segment for segment in branch.segments if not context.trainer.known(segment)]
     if not missing:
         return

@@ -71,12 +71,12 @@ def good_rise(context: SessionContext) -> float:
 
 
 def rise_on(task: TaskSpec, discount: float) -> float:
-    """What ``beta * Phi`` may rise by over an episode that goes well: a tenth of what can be earned meanwhile.
+    """The rise of ``beta * Phi`` over a good episode: a tenth of the return within reach.
 
-    That is ``max_return``, or its part that is in the discount's reach of ``1 / (1 - gamma)`` steps where episodes are
-    longer. With MAPPO on `foraging` (8x8-2p-2f-coop, max_return 1, distance to a common food, 4 or 5 seeds) a rise
-    of 0.1 takes about half as many env steps to 0.9 as no shaping does, one of 0.4 is as fast and often falls back, and
-    one of 1.6 stays near a half.
+    Within reach is ``max_return``, or in episodes longer than the discount's horizon of ``1 / (1 - gamma)`` steps the
+    share of it that falls within that horizon. With MAPPO on `foraging` (8x8-2p-2f-coop, max_return 1, distance to a
+    common food, 4 or 5 seeds) a rise of 0.1 reaches 0.9 in about half the env steps of no shaping, one of 0.4 is as
+    fast and often falls back, and one of 1.6 stays near a half.
     """
     reach = 1.0 if discount == 1 else min(1.0, 1 / ((1 - discount) * task.horizon))
     return 0.1 * reach * task.largest_return
@@ -113,7 +113,7 @@ def _stage_card(context: SessionContext) -> dict[str, Any]:
         "head": head_card(context, context.head) | {"stage": context.round.stage},
         "history": history,
         "last_change": None if last is None else f"round {last.round}: {last.action}. {last.reason}",
-        "budget": {
+        "lengths": {
             "stage_steps": context.stage_steps,
             "branch_steps": context.branch_steps,
             "screen_steps": context.screen_steps,
@@ -137,7 +137,7 @@ def _generator(context: SessionContext) -> dict[str, Any]:
         "task": card["task"],
         "features": card["features"],
         "head": card["head"],
-        "budget": card["budget"],
+        "lengths": card["lengths"],
         "gate": card["gate"],
         "diagnosis": None if context.round.diagnosis is None else context.round.diagnosis.model_dump(mode="json"),
         "tried": [
@@ -166,7 +166,7 @@ def _generator(context: SessionContext) -> dict[str, Any]:
 
 
 def _feedback(context: SessionContext) -> dict[str, Any] | None:
-    """What the branches of the refinement before said; None in the first."""
+    """The results of the previous refinement's branches; None in the first."""
     if not context.round.verdicts:
         return None
     verdict = context.round.verdicts[-1]

@@ -102,12 +102,12 @@ async def _compare_screen(context: SessionContext) -> Answer:
     if not needs_screen(context):
         raise ToolRefused("Found a screen of one candidate, expected a confirmation: compare purpose 'confirm'.")
     rung = present_rung(context)
-    known = [screen for screen in context.round.screens if screen.refinement == context.state.refinement]
+    earlier = [screen for screen in context.round.screens if screen.refinement == context.state.refinement]
     begun = any(
         branch.rung == rung for branch in context.round.branches if branch.refinement == context.state.refinement
     )
-    if known and (known[-1].goes_on is None or not begun):
-        return Answer(_screen_text(context, known[-1]))
+    if earlier and (earlier[-1].goes_on is None or not begun):
+        return Answer(_screen_text(context, earlier[-1]))
     arms = {arm: _arm(context, "screen", arm) for arm in rung_arms(context)}
     measured = {arm: await _measures(context, branch, "screen") for arm, branch in arms.items()}
     candidates = {arm: measures for arm, (measures, _) in measured.items() if arm != CONTROL}

@@ -1,4 +1,4 @@
-"""The Coordinator's instruments: ask the others, then promote, keep or roll back - inside what the verdict allows."""
+"""The Coordinator's tools: ask the others, then promote, keep or roll back within what the verdict allows."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def decision_tools(context: SessionContext) -> dict[str, Tool]:
         if context.round.questions >= limit:
             raise ToolRefused(f"Found {limit} questions already asked, expected a decision now: {_options(context)}.")
         if arguments.agent not in context.round.records:
-            spoken = ", ".join(context.round.records) or "nobody"
+            speakers = ", ".join(context.round.records) or "nobody"
             raise ToolRefused(
-                f"Found a question to the {arguments.agent}, who has not spoken in this round ({spoken} has): "
+                f"Found a question to the {arguments.agent}, who has not spoken in this round ({speakers} has): "
                 "ask one who has, or decide."
             )
         answer = await context.ask_agent(arguments.agent, arguments.question)
@@ -172,7 +172,7 @@ def _head_after(context: SessionContext, decision: Decision) -> Head:
     shaping = context.shaping_of(arm)
     branch = _confirmed(context, arm)
     if branch is None or context.trainer.status(branch.segments[0]) != "done":
-        # A kept shaping whose control was not (or not wholly) trained: the next stage goes on from here.
+        # The control was not trained, or not to its end: the next stage starts from HEAD as it is.
         return Head(segment=context.head.segment, env_steps=context.head.env_steps, shaping=shaping)
     result = context.trainer.stored(branch.segments[0])
     return Head(segment=result.id, env_steps=result.end_env_steps, shaping=shaping)

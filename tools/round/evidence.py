@@ -46,11 +46,11 @@ def evidence_tools(context: SessionContext) -> dict[str, Tool]:
 
     async def summarize_trajectories(arguments: SummarizeTrajectories) -> Answer:
         limit = context.settings.deliberation.evidence_tokens
-        budget = limit if arguments.budget_tokens is None else arguments.budget_tokens
-        if budget > limit:
+        most = limit if arguments.most_tokens is None else arguments.most_tokens
+        if most > limit:
             raise ToolRefused(
-                f"Found a budget of {budget} tokens, expected at most {limit}, the limit of this session: ask for "
-                "less, or leave budget_tokens out."
+                f"Found most_tokens {most}, expected at most {limit}, the limit of this session: ask for less, or "
+                "leave most_tokens out."
             )
         if arguments.source == "main":
             segment, env_steps = context.head.segment, context.head.env_steps
@@ -59,7 +59,7 @@ def evidence_tools(context: SessionContext) -> dict[str, Tool]:
             env_steps = _finished(context, arguments.source, segment).end_env_steps
         summary = summarize(context.trainer.behaviour(segment), context.task)
         try:
-            body = json.loads(render(summary, budget, context.count_tokens))
+            body = json.loads(render(summary, most, context.count_tokens))
         except ValueError as error:
             raise ToolRefused(str(error)) from error
         text = json.dumps({"source": arguments.source, "env_steps": env_steps, "summary": body})

@@ -11,9 +11,9 @@ from learning_signal.tools.trainer import final_evaluation
 
 
 def judge_probation(context: SessionContext) -> Regression | None:
-    """Judge the promotion on probation, if there is one, and write the comparison; the regression if there is one.
+    """Judge the promotion on probation, if there is one, and write the comparison; returns the regression, if any.
 
-    Nothing is judged where the gate's judge holds no promotion on probation.
+    A gate whose judge has no probation judges nothing here.
     """
     trial = context.state.probation
     if not context.settings.gate.judge.holds_probation:

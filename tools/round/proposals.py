@@ -1,4 +1,4 @@
-"""The Generator's submission: every candidate is checked, compared with what is known, and named before it counts."""
+"""The Generator's submission: candidates are checked, compared with earlier shapings, and named when accepted."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def proposal_tools(context: SessionContext) -> dict[str, Tool]:
     """The tool a proposal is submitted with."""
 
     async def submit_proposal(arguments: ProposalDraft) -> Answer:
-        wanted = context.settings.deliberation.candidates
-        if len(arguments.candidates) > wanted:
+        limit = context.settings.deliberation.candidates
+        if len(arguments.candidates) > limit:
             raise ToolRefused(
-                f"Found {len(arguments.candidates)} candidates, expected at most {wanted}: submit your best {wanted}."
+                f"Found {len(arguments.candidates)} candidates, expected at most {limit}: submit your best {limit}."
             )
         first = sum(len(proposal.candidates) for proposal in context.round.proposals) + 1
         accepted: list[Candidate] = []

@@ -53,7 +53,7 @@ def record_diagnosis(context: SessionContext, diagnosis: Diagnosis | None) -> No
     stage, agent = context.round.stage, None if diagnosis is None else "critic"
     if diagnosis is None:
         body = {"stage": stage, "failures": [], "advice": "(none: the Critic is left out of this session)"}
-        title = f"{stage}: the Critic is left out, nobody looked for causes"
+        title = f"{stage}: the Critic is left out, no causes were diagnosed"
     else:
         diagnosis = context.as_kept(diagnosis)
         body, title = diagnosis.model_dump(mode="json"), f"{diagnosis.stage}: {diagnosis.failures[0].description}"
@@ -279,15 +279,15 @@ def record_verdict(context: SessionContext, verdict: VerdictRecord, agent: str |
 
 
 def record_phase(context: SessionContext, role: Role, text: str) -> None:
-    """What was said in a phase that has ended, so that its agent can be asked about it."""
+    """The conversation of a finished phase, for questions to its agent."""
     context.round.records[role] = text
 
 
 def record_question(context: SessionContext, role: Role, question: str, answer: str) -> None:
     """A question of the Coordinator to ``role``, and the answer."""
     context.round.questions += 1
-    said = ("coordinator", role, "question", question), (role, "coordinator", "answer", answer)
-    for source, target, kind, text in said:
+    exchange = ("coordinator", role, "question", question), (role, "coordinator", "answer", answer)
+    for source, target, kind, text in exchange:
         seq = context.event("message", text[:160], agent=source)
         context.ledger.add(
             "messages", event_seq=seq, session_id=context.session, source=source, target=target, type=kind, body=text

@@ -1,4 +1,4 @@
-"""The control of a round is trained while its agents talk: whatever they propose, it is what they compare with."""
+"""Speculation: the control is trained while the agents talk, because every proposal is compared with it."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ UNUSED = "The round ended without this segment, so it was withdrawn."
 
 
 def speculate(context: SessionContext) -> None:
-    """Begin the control's segments of the present round, after everything that is asked for; a second call is free.
+    """Start the control's segments of the present round at low priority; a second call is a no-op.
 
-    Both purposes: the screen's are used whenever there is more than one candidate, those of the first confirmation
-    unless nothing could be compared. What the Validator launches later is found in flight.
+    Both purposes are started: the screen's segments are used whenever there is more than one candidate, those of the
+    first confirmation unless nothing could be compared. A launch by the Validator finds them in flight.
     """
     if not context.settings.speculate:
         return
-    wanted = _control(context)
-    if all(context.trainer.known(spec.id) for _, spec in wanted):
+    specs = _control(context)
+    if all(context.trainer.known(spec.id) for _, spec in specs):
         return
     if context.round.speculated is None:
         with context.ledger.transaction("speculation"):
-            steps = short(sum(spec.env_steps for _, spec in wanted))
-            title = f"the control starts early: {len(wanted)} segments, {steps} env steps"
-            record_speculation(context, [spec.id for _, spec in wanted], title)
-            for purpose, spec in wanted:
+            steps = short(sum(spec.env_steps for _, spec in specs))
+            title = f"the control starts early: {len(specs)} segments, {steps} env steps"
+            record_speculation(context, [spec.id for _, spec in specs], title)
+            for purpose, spec in specs:
                 context.trainer.note_start(spec, purpose, CONTROL)
             context.ledger.save_cursor(context.session, context.state.model_dump(mode="json"))
-    for purpose, spec in wanted:
+    for purpose, spec in specs:
         context.trainer.launch(spec, purpose, CONTROL, urgent=False)
 
 
 def settle(context: SessionContext) -> None:
-    """At the end of a round: withdraw whatever of it has not begun, speculated or not. Belongs in a transaction.
+    """At the end of a round: withdraw its segments that have not started, speculative or not. Belongs in a transaction.
 
-    What is being computed is finished and counts; the session waits for it before its report (``finish``).
+    Segments in flight are finished and count; the session waits for them before its report (``finish``).
     """
     used = {row["segment_id"] for row in context.ledger.find("branch_segments", session_id=context.session)}
     speculated = context.round.speculated or []
     unused = [segment for segment in speculated if segment not in used]
     withdrawn = [segment for segment in _pending(context) if context.trainer.withdraw(segment, UNUSED)]
-    said = [f"{len(unused)} of {len(speculated)} speculated segments were not used"] if unused else []
-    said += [f"{len(withdrawn)} segments that had not begun were withdrawn"] if withdrawn else []
-    if said:
-        context.event("speculation", "; ".join(said))
+    notes = [f"{len(unused)} of {len(speculated)} speculative segments were not used"] if unused else []
+    notes += [f"{len(withdrawn)} segments that had not begun were withdrawn"] if withdrawn else []
+    if notes:
+        context.event("speculation", "; ".join(notes))
 
 
 async def finish(context: SessionContext) -> None:
-    """Wait for what no round has waited for, so that all that was trained is counted."""
+    """Wait for the segments still in flight, so that all training is counted."""
     for segment in _pending(context):
         if not context.trainer.withdraw(segment, UNUSED):
             try:

@@ -1,4 +1,4 @@
-"""What a session has spent, and the refusal to begin what its budget does not cover."""
+"""What a session has spent, and the refusal of work that its budget does not cover."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from learning_signal.tools.plan.budget import Budget, shortfall
 
 
 class OutOfBudget(CannotGoOn):
-    """The next thing does not fit in the budget; one sentence with the command that goes on.
+    """The next piece of work does not fit in the budget; one sentence with the command that goes on.
 
-    ``budget`` is the limit that would do, as ``--budget`` takes it.
+    ``budget`` is a sufficient limit, as ``--budget`` takes it.
     """
 
     def __init__(self, sentence: str, budget: str) -> None:
@@ -27,7 +27,7 @@ class OutOfBudget(CannotGoOn):
 def spent_so_far(context: SessionContext) -> dict[str, float]:
     """Env steps, tokens, seconds and USD of the session until now, by the names of the budget's limits.
 
-    Segments that are being computed count in full. Of model calls, what is known counts.
+    Segments in flight count in full. Model calls count as far as their cost is known.
     """
     with Reader.open(context.ledger.path) as reader:
         costs = reader.costs(context.session)
@@ -43,7 +43,7 @@ def spent_so_far(context: SessionContext) -> dict[str, float]:
 
 
 def spent_of(costs: Costs) -> dict[str, float]:
-    """What recorded ``costs`` come to, by the names of the budget's limits; of model calls, what is known."""
+    """Recorded ``costs`` by name of the limit; model calls as far as their cost is known."""
     return {
         "env_steps": costs.env_steps_main + costs.env_steps_branches + costs.env_steps_twin,
         "tokens": (costs.tokens_in or 0) + (costs.tokens_out or 0),
@@ -55,9 +55,9 @@ def spent_of(costs: Costs) -> dict[str, float]:
 def afford(
     context: SessionContext, what: str, *, env_steps: int = 0, pieces: int = 1, tokens: int = 0, usd: float = 0.0
 ) -> None:
-    """``OutOfBudget`` where ``what`` is known not to fit in what is left.
+    """Raise ``OutOfBudget`` if ``what`` is known to need more than is left.
 
-    ``env_steps`` in ``pieces`` that are trained side by side take the time they would at the pace of HEAD's segment.
+    The time of ``env_steps`` in parallel ``pieces`` is estimated from the throughput of HEAD's segment.
     """
     limits = context.state.budget
     if limits == Budget():
@@ -72,17 +72,17 @@ def afford(
     if tokens:
         needed |= {"tokens": tokens, "usd": usd}
     spent = spent_so_far(context)
-    # What a call or a stage takes is nothing to suggest: the session would pause again at once.
+    # Suggest room for a whole round: with room for one call or stage the session would pause again at once.
     a_round = {name: spent[name] / max(1, context.state.round_number) for name in ("tokens", "time", "usd")}
-    found = shortfall(limits, spent, needed, what, a_round)
-    if found is not None:
-        said, enough = found
+    exceeded = shortfall(limits, spent, needed, what, a_round)
+    if exceeded is not None:
+        message, enough = exceeded
         command = resume_command(context.session, context.ledger.path, enough)
-        raise OutOfBudget(f"{said}; go on with: {command}", enough)
+        raise OutOfBudget(f"{message}; go on with: {command}", enough)
 
 
 def afford_segments(context: SessionContext, what: str, specs: Sequence[SegmentSpec]) -> None:
-    """``OutOfBudget`` where the segments that are not begun or stored yet do not fit in what is left."""
+    """Raise ``OutOfBudget`` if the segments neither begun nor stored need more than is left."""
     if context.state.budget == Budget():
         return
     new = [

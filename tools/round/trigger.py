@@ -1,4 +1,4 @@
-"""Whether a round is worth its price now: a pure function of where the main run stands after a stage."""
+"""Whether a round begins now: a pure function of the state of the main run after a stage."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Standing(Frozen):
 
 
 def trigger(standing: Standing, settings: TriggerSettings) -> Trigger | None:
-    """Why a round should begin now, or None where training goes well and a round would only cost.
+    """The trigger of a round now, or None where training goes well.
 
     In this order: *first* - no round has run yet; *after rollback* - the last round only undid a promotion;
     *regression* - the stage's label says so; *stall* - the label is exploring or plateau, or the stage gained less
@@ -57,7 +57,7 @@ def trigger(standing: Standing, settings: TriggerSettings) -> Trigger | None:
         return Trigger(reason="stall", text=f"{gained}, and a healthy stage gains {least:.3g}")
     if settings.every is not None and standing.stages >= settings.every:
         stages = "every stage" if settings.every == 1 else f"every {settings.every} stages"
-        return Trigger(reason="schedule", text=f"one was asked for after {stages}; {gained}")
+        return Trigger(reason="schedule", text=f"a round is scheduled after {stages}; {gained}")
     return None
 
 
@@ -93,7 +93,7 @@ def standing_of(context: SessionContext, label: StageLabel, before: Head | None)
 
 
 def _least(standing: Standing, settings: TriggerSettings) -> float:
-    """What a healthy stage gains of the standing's measure."""
+    """The gain in the standing's measure below which a stage is a stall."""
     return settings.rise_progress if standing.measure == "progress" else settings.rise * standing.max_return
 
 

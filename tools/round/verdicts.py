@@ -1,4 +1,4 @@
-"""Verdicts: what the statistics of a refinement come to, with the Validator's reading."""
+"""Verdicts: the outcome of a refinement's statistics, with the Validator's reading."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One cell at work: it trains segments on a shared executor, counts every env step, and keeps the curve of its head."""
+"""A running cell: it trains segments on a shared executor, counts every env step, and keeps the curve of its head."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from learning_signal.tools.trainer import final_evaluation
 
 
 class CellStopped(Exception):
-    """The study was asked to pause: the same command goes on here."""
+    """The study was asked to pause; the same command resumes it here."""
 
 
 class Point(Frozen):
-    """Where a cell's head stood after so much training."""
+    """The result of a cell's head after so much training."""
 
     env_steps: int
     """Everything the cell had trained by then, branches included."""
@@ -34,7 +34,7 @@ class Point(Frozen):
 
 
 class CellResult(Frozen):
-    """What a cell came to. Where it failed or was stopped there is no final value."""
+    """The result of a cell. A failed or stopped cell has no final value."""
 
     arm: str
     task: str
@@ -55,14 +55,14 @@ class CellResult(Frozen):
     rollbacks: int | None = None
     session: str | None = None
     compute_seconds: float = 0.0
-    """Of one worker, segments that were there already included."""
+    """Of one worker, reused segments included."""
 
 
-class Shared:
-    """One cell's share of an executor: its futures are its own, so that nobody else's work is cancelled with them."""
+class CellExecutor:
+    """One cell's view of a shared executor: it has its own futures, so cancelling them cancels no other cell's work."""
 
     def __init__(self, executor: Executor, advance: Callable[[int], None]) -> None:
-        """``advance`` is told the env steps of each finished segment, in a thread of the executor."""
+        """``advance`` is called with the env steps of each finished segment, in a thread of the executor."""
         self.worker_count = executor.worker_count
         self._executor, self._advance = executor, advance
 
@@ -93,17 +93,19 @@ class Shared:
     def close(self) -> None:
         """No-op: the study closes the executor that its cells share."""
 
-    def __enter__(self) -> Shared:
+    def __enter__(self) -> CellExecutor:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
 
 
-class Trainee:
+class CellTrainer:
     """The training of one cell within its budget, and the curve of its head over everything trained."""
 
-    def __init__(self, shared: Shared, settings: SessionSettings, budget: int, stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self, shared: CellExecutor, settings: SessionSettings, budget: int, stopping: Callable[[], bool]
+    ) -> None:
         self.settings, self.budget, self.spent = settings, budget, 0
         self.curve: list[Point] = []
         self.compute_seconds = 0.0
@@ -138,23 +140,23 @@ class Trainee:
         return SegmentSpec(run=run, parent=parent, shaping=shaping, env_steps=env_steps, seed=seed)
 
     async def train(self, specs: Sequence[SegmentSpec]) -> list[SegmentResult | SegmentFailed]:
-        """Train segments side by side; one that fails is returned as its failure and has cost what it trained.
+        """Train segments side by side; a failed one is returned as its failure, and what it trained is counted.
 
         Raises ``CellStopped`` where the study pauses, ``CannotGoOn`` where the machine is at fault.
         """
         if self._stopping():
-            raise CellStopped("It was paused; the same command goes on.")
+            raise CellStopped("It was paused; the same command resumes it.")
         futures = [asyncio.wrap_future(self._shared.submit(spec)) for spec in specs]
         ended = await asyncio.gather(*futures, return_exceptions=True)
         results: list[SegmentResult | SegmentFailed] = []
-        for each in ended:
-            if isinstance(each, asyncio.CancelledError):
-                raise CellStopped("Its training was cancelled; the same command goes on.")
-            if isinstance(each, SegmentImpossible):
-                raise CannotGoOn(str(each))
-            if isinstance(each, BaseException) and not isinstance(each, SegmentFailed):
-                raise each
-            results.append(each)
+        for outcome in ended:
+            if isinstance(outcome, asyncio.CancelledError):
+                raise CellStopped("Its training was cancelled; the same command resumes it.")
+            if isinstance(outcome, SegmentImpossible):
+                raise CannotGoOn(str(outcome))
+            if isinstance(outcome, BaseException) and not isinstance(outcome, SegmentFailed):
+                raise outcome
+            results.append(outcome)
         self.spent += sum(each.env_steps for each in results)
         self.compute_seconds += sum(each.wall_seconds for each in results if isinstance(each, SegmentResult))
         return results

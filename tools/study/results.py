@@ -1,4 +1,4 @@
-"""What a study came to: the curve of each session from its ledger, and the statistics of every arm."""
+"""The results of a study: the curve of each session from its ledger, and the statistics of every arm."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ GRID = 120
 
 @dataclass(frozen=True)
 class SessionSoFar:
-    """What a session has trained and where it stands."""
+    """The training of a session and its present result."""
 
     env_steps: int
-    """All of them: main run and branches, whether this session or another had computed them."""
+    """All of main run and branches, reused ones included."""
     head: Head
     curve: tuple[Point, ...]
     promotions: int
@@ -38,25 +38,29 @@ class SessionSoFar:
 
 
 def session_so_far(ledger: Path, session: str) -> SessionSoFar:
-    """A session as its ledger tells it; ``CannotGoOn`` where it ended before its first stage did.
+    """The result of a session, read from its ledger; ``CannotGoOn`` where it ended before its first stage.
 
-    The curve follows HEAD: every evaluation of a stage, and a single point where a decision moved HEAD, which may be
-    back. The position of a point is what had been trained when HEAD got there.
+    The curve follows HEAD: every evaluation of a stage, and a single point where a decision moved HEAD, forward or
+    back. The position of a point is the total env steps trained when HEAD got there.
     """
     with Reader.open(ledger) as reader:
         head = head_of(reader, session)
         if head is None:
-            raise CannotGoOn(f"Session {session} ended before its first stage did: see its log, and start again.")
+            raise CannotGoOn(
+                f"Session {session} ended before its first stage was trained: see its log, and start again."
+            )
         segments = reader.segments(session)
         used = [each for each in segments.values() if each.status != "pending"]
         curve: list[Point] = []
         for move in reader.main_run(session):
-            cost = sum(each.spent for each in used if each.ended_at is not None and each.ended_at <= move.at)
+            cost = sum(each.cost for each in used if each.ended_at is not None and each.ended_at <= move.at)
             found = reader.evaluations(session, move.segment.id, episode_set="confirm")
-            for each in found if move.reason == "stage" else found[-1:]:
-                end = each.env_steps if move.segment.end_env_steps is None else move.segment.end_env_steps
-                behind = end - each.env_steps
-                curve.append(Point(env_steps=cost - behind, sparse_return=each.sparse_return, progress=each.progress))
+            for evaluation in found if move.reason == "stage" else found[-1:]:
+                end = evaluation.env_steps if move.segment.end_env_steps is None else move.segment.end_env_steps
+                behind = end - evaluation.env_steps
+                curve.append(
+                    Point(env_steps=cost - behind, sparse_return=evaluation.sparse_return, progress=evaluation.progress)
+                )
         actions = [decision.action for decision in reader.decisions(session)]
         env_steps = trained_by(reader, session)
     return SessionSoFar(
@@ -70,15 +74,15 @@ def session_so_far(ledger: Path, session: str) -> SessionSoFar:
 
 
 def trained_by(reader: Reader, session: str) -> int:
-    """Env steps a session has cost, whether it or another had computed them.
+    """Env steps of a session, reused ones included.
 
-    Branches that were launched and that nobody waited for count in full: they are trained to their end.
+    Launched branches count in full even where their results were not read: they are trained to their end.
     """
     rows = reader.rows("SELECT segment_id FROM branch_segments WHERE session_id = ?", (session,))
     branches, segments = {row["segment_id"] for row in rows}, reader.segments(session).values()
     abandoned = sum(each.env_steps for each in segments if each.status == "pending" and each.id in branches)
     lost: int = sum((reader.cursor(session) or {}).get("lost", {}).values())
-    return sum(each.spent for each in segments) + abandoned + lost
+    return sum(each.cost for each in segments) + abandoned + lost
 
 
 def report(study: StudySettings, results: Sequence[CellResult], sources: str) -> dict[str, Any]:
@@ -115,7 +119,7 @@ def report(study: StudySettings, results: Sequence[CellResult], sources: str) ->
 def _group(
     study: StudySettings, results: Sequence[CellResult], tasks: list[str], unit: dict[str, float]
 ) -> dict[str, Any]:
-    """One row per arm over ``tasks``; final returns are divided by ``unit``. An arm that is not whole has no number."""
+    """One row per arm over ``tasks``; final returns are divided by ``unit``. An incomplete arm has no statistics."""
     scores = {arm: _scores(study, results, arm, tasks, unit) for arm in study.arms}
     rows = []
     for arm in study.arms:

@@ -1,4 +1,4 @@
-"""A study: the arms there are, its cells (arm, task, seed), what each may train, and the file it goes on from."""
+"""A study: its arms, its cells (arm, task, seed), the budget of each, and the file that it resumes from."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ SESSION_ARMS: dict[str, dict[str, Any]] = {
 }
 """The arms that are sessions, and how their settings differ from the supervised one's."""
 JUDGES: dict[str, Judge] = {"always": ALWAYS, "paired": PAIRED, "usual": SINGLE_RUN}
-"""The arms that are judged otherwise than a session is: by the arm, whatever a configuration says."""
+"""The arms with a judge of their own, whatever a configuration says."""
 ARMS = {
     "supervised": "a session as it is configured",
     "twin": "no shaping: the sparse reward alone",
     "static": f"the best of {MEMBERS} fixed shapings (none and random ones) by successive halving",
-    "clones": "after every stage the best of clones without any change, as many as a round's branches pay for",
+    "clones": "after every stage the best of unchanged clones that cost as much as a round's branches",
     "random": "a session whose proposals are drawn at random, through the same gate",
     "always": "a session with the gate off: what the screen chose is promoted, and nothing is undone",
     "critic-off": "a session without the Critic",
@@ -87,11 +87,11 @@ class StudySettings(Frozen):
     env_steps: int
     """Env steps of each cell, branches and everything else included (rounded up to whole rollouts)."""
     folder: Path
-    """Where the ledger, the results and the record of what belongs to it are."""
+    """The folder of the ledger, the results and the manifest."""
 
     @property
     def cells(self) -> list[Cell]:
-        """Every cell, seed by seed, so that a study cut short has all arms of some seeds."""
+        """Every cell, seed by seed, so that an interrupted study has all arms of some seeds."""
         tasks = [settings.run.task for settings in self.tasks]
         return [Cell(arm, task, seed) for seed in self.seeds for task in tasks for arm in self.arms]
 
@@ -119,7 +119,7 @@ def parse_arms(text: str) -> tuple[str, ...]:
 
 
 def parse_env_steps(text: str) -> int:
-    """Env steps written as 4000000, 4e6, 4M or 800k; ``StudyError`` where that is none."""
+    """Env steps written as 4000000, 4e6, 4M or 800k; ``StudyError`` for anything else."""
     try:
         return int(parse_budget(f"env-steps={text}")["env_steps"])
     except BudgetError:
@@ -151,7 +151,7 @@ def study_settings(arms: str, tasks: list[SessionSettings], seeds: int, env_step
                 f"Found {study.env_steps:,} env steps for each run, expected at least one rollout of "
                 f"{settings.run.task} ({rollout:,} env steps): raise --env-steps."
             )
-    # The dearest first: what is enough for it is enough for all.
+    # The most expensive arm first: what suffices for it suffices for all.
     for cell in sorted(study.cells, key=lambda each: -least_env_steps(each.arm, study.base(each))):
         needed, found = least_env_steps(cell.arm, study.base(cell)), study.budget(cell)
         if found < needed:
@@ -166,8 +166,8 @@ def study_settings(arms: str, tasks: list[SessionSettings], seeds: int, env_step
 def session_settings(study: StudySettings, cell: Cell) -> SessionSettings:
     """The settings of a cell that is a session.
 
-    It has as many rounds as could be paid for and none of its own limits: the study's budget ends it. Nothing is
-    trained on speculation, since what of it would be cancelled depends on the clock.
+    It may have as many rounds as the budget could cover, and no limits of its own: the study's budget ends it.
+    Speculation is off, because the segments that it would cancel depend on timing.
     """
     base, changes = study.base(cell), SESSION_ARMS[cell.arm]
     data = base.model_dump()
@@ -192,7 +192,7 @@ def cost_of(settings: SessionSettings) -> RoundCost:
 
 
 def least_env_steps(arm: str, settings: SessionSettings) -> int:
-    """Env steps without which an arm is not what it is called: a stage and a round, or every rung of a search."""
+    """The fewest env steps that an arm makes sense with: a stage and a round, or every rung of a search."""
     if arm in ("static", "pbt"):
         return MEMBERS * GENERATIONS * rollout_size(settings.run)
     if arm == "twin":
@@ -232,7 +232,7 @@ def _stage(settings: SessionSettings) -> int:
 
 
 class Record:
-    """What the study in a folder is, and which session belongs to which cell: ``manifest.json``, written at once."""
+    """The manifest of the study in a folder, ``manifest.json``: its settings, and the session of each cell."""
 
     def __init__(self, study: StudySettings) -> None:
         """Raises ``StudyError`` where the folder holds another study or a record that cannot be read."""
@@ -246,9 +246,9 @@ class Record:
                 raise StudyError(
                     f"{self.path} cannot be read ({type(error).__name__}): give another folder with --to."
                 ) from None
-        wanted = {"env_steps": study.env_steps, "code": training_version()}
+        identity = {"env_steps": study.env_steps, "code": training_version()}
         tasks = {each.run.task: each.model_dump(mode="json", exclude=same_in_all) for each in study.tasks}
-        for name, value in wanted.items():
+        for name, value in identity.items():
             if known[name] not in (None, value):
                 what = "trained by other code" if name == "code" else f"of {short(known[name])} env steps"
                 raise StudyError(f"{study.folder} holds a study {what}: give another folder with --to.")
@@ -257,7 +257,7 @@ class Record:
                 raise StudyError(
                     f"{study.folder} holds a study of {task} with other settings: give another folder with --to."
                 )
-        self.data = known | wanted | {"tasks": known["tasks"] | tasks}
+        self.data = known | identity | {"tasks": known["tasks"] | tasks}
 
     def session(self, cell: Cell) -> dict[str, Any] | None:
         """``{"session": id, "over": why it ended or None}``, or None before the cell has a session."""
@@ -270,7 +270,7 @@ class Record:
         self.save()
 
     def save(self) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file atomically."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self.path, json.dumps(self.data, indent=1))
 
@@ -291,7 +291,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` so that nobody ever sees a part of it."""
+    """Write ``text`` to ``path`` atomically."""
     partial = inside(path.parent, path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)

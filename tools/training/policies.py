@@ -1,4 +1,4 @@
-"""From a session of the ledger to its policy: two files to export, or episodes to watch."""
+"""The policy of a session of the ledger: exported to two files, or played."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from learning_signal.marl.paths import inside
 from learning_signal.marl.segments.segment import SegmentStore
 from learning_signal.marl.settings import RunSettings
 from learning_signal.marl.shaping import ShapingConfig
-from learning_signal.tools.consent import NOT_OURS, NOTHING_SAID, Consent, refuse_unsaid, uses_of_task
+from learning_signal.tools.consent import NO_CONSENT, NOT_OURS, Consent, refuse_unconfirmed, uses_of_task
 from learning_signal.tools.plan.sources import refuse_wrong_task
 
 Report = Callable[[int, int], None]
-"""Told how much of the work is done, and how much there is."""
+"""Called with the work done so far and the total."""
 
 
 class ExportError(ValueError):
@@ -39,7 +39,7 @@ def policy_folder(ledger: Path, session: str) -> Path:
     return inside(inside(ledger.parent, "policies"), session)
 
 
-def export_policy(ledger: Path, session: str, folder: Path | None = None, consent: Consent = NOTHING_SAID) -> Path:
+def export_policy(ledger: Path, session: str, folder: Path | None = None, consent: Consent = NO_CONSENT) -> Path:
     """Write the policy that HEAD of ``session`` (an id, its beginning or ``latest``) points to; returns the folder.
 
     Raises ``NotTrusted`` where its environment is code that this user has not named, ``ExportError``, ``LedgerError``,
@@ -64,7 +64,7 @@ def export_policy(ledger: Path, session: str, folder: Path | None = None, consen
         ) from None
     uses = uses_of_task(trained.run.task, consent, f"session {row.id}")
     if not ours:
-        refuse_unsaid(uses, consent, f"session {row.id}", NOT_OURS)
+        refuse_unconfirmed(uses, consent, f"session {row.id}", NOT_OURS)
     head, store = moves[-1].segment, SegmentStore(trained.store)
     if not store.has(head.id):
         raise ExportError(
@@ -72,7 +72,7 @@ def export_policy(ledger: Path, session: str, folder: Path | None = None, consen
             "the store back to that place, or run the session again."
         )
     folder = policy_folder(ledger, row.id) if folder is None else folder
-    from learning_signal.marl.policies.files import export_segment  # torch, which nothing before this needs
+    from learning_signal.marl.policies.files import export_segment  # loads torch, so only when it is needed
 
     export_segment(folder, head.id, store, trained.run, ShapingConfig.parse(head.shaping))
     return folder
@@ -86,7 +86,7 @@ def play_policy(
     sampled: bool,
     to: Path | None,
     report: Report,
-    consent: Consent = NOTHING_SAID,
+    consent: Consent = NO_CONSENT,
 ) -> dict[str, Any]:
     """Play a session's policy (it is exported first) or the one in a folder; ``marl.policies.play.Shown`` as JSON data.
 
@@ -104,7 +104,7 @@ def play_policy(
     loaded = load_policy(folder, sampled=sampled, seed=seed)
     if stored:
         uses = uses_of_task(loaded.description.task, consent, f"the policy {folder}")
-        refuse_unsaid(uses, consent, f"the policy {folder}", "names an environment that is code")
+        refuse_unconfirmed(uses, consent, f"the policy {folder}", "names an environment that is code")
     shown = show(loaded.description.task, loaded, episodes, seed, to or folder, report)
     return {"policy": str(folder), **shown.model_dump(mode="json")}
 

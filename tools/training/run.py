@@ -42,7 +42,7 @@ class Control(Protocol):
     pausing: bool
 
     def bind(self, on_abort: Callable[[], object]) -> None:
-        """Say what is to be done when everything has to stop at once."""
+        """Set what an immediate stop calls."""
 
 
 async def train(
@@ -53,7 +53,7 @@ async def train(
     on_segment: Callable[[SegmentResult], None] | None = None,
     session: str | None = None,
 ) -> TrainingOutcome:
-    """Run ``settings`` to the end. ``session`` is the one to go on with; None is that of the same run, if unfinished.
+    """Run ``settings`` to the end. ``session`` is the one to resume; None resumes one of the same run, if unfinished.
 
     ``on_segment`` is given every result in order, stored ones included. Raises ``TrainingError``, ``ShapingError``,
     ``LedgerError``, ``ExecutorError``, ``CannotLearn`` or the task's own error, one sentence each, before anything is
@@ -168,7 +168,7 @@ class _Run:
         """Env steps of the chain before the segment in flight."""
 
     async def to_the_end(self) -> TrainingOutcome:
-        """Until the end, a pause, an abort, or an error that starting again may overcome."""
+        """Run until the end, a pause, an abort or a recoverable error."""
         loop = asyncio.get_running_loop()
         store = SegmentStore(self.settings.store)
         try:
@@ -201,7 +201,7 @@ class _Run:
         settings = self.settings
         if settings.executor.kind == "local":
             return InProcess(store, on_progress)
-        # In a thread: a cluster may take a minute to answer, and Ctrl-C is to be heard.
+        # In a thread: a cluster may take a minute to answer, and Ctrl-C must work meanwhile.
         return await asyncio.to_thread(
             open_executor, store.root, 1, on_progress, settings.executor, (settings.run.task,)
         )

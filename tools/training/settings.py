@@ -1,4 +1,4 @@
-"""What a training run without agents is: its settings, its chain of segments, and what it came to.
+"""A training run without agents: its settings, its chain of segments and its outcome.
 
 Every segment of the chain has the run's own seed and a segment is a pure function of its inputs, so how the run is cut
 into segments changes nothing: interrupted and started again, it ends with the same weights.
@@ -22,15 +22,7 @@ from learning_signal.marl.segments.version import code_version
 from learning_signal.marl.settings import Count, Frozen, RunSettings
 from learning_signal.marl.shaping import ShapingConfig, ShapingError, check
 from learning_signal.marl.tasks import make_task
-from learning_signal.tools.consent import (
-    NOTHING_SAID,
-    Consent,
-    Use,
-    admit,
-    uses_of_executor,
-    uses_of_store,
-    uses_of_task,
-)
+from learning_signal.tools.consent import NO_CONSENT, Consent, Use, admit, uses_of_executor, uses_of_store, uses_of_task
 from learning_signal.tools.plan.budget import Budget
 from learning_signal.tools.plan.evaluation import evaluated_for
 from learning_signal.tools.plan.settings import SessionSettings
@@ -45,7 +37,7 @@ class TrainingError(ValueError):
 
 
 class TrainingSettings(Frozen):
-    """A training run, completely."""
+    """The complete settings of a training run."""
 
     run: RunSettings = RunSettings()
     """Task, learner and evaluation."""
@@ -56,7 +48,7 @@ class TrainingSettings(Frozen):
     env_steps: Count = 1_000_000
     """Env steps to train (rounded up to whole rollouts)."""
     segment_steps: Count = 100_000
-    """Env steps of one segment (rounded up to whole rollouts): what a crash loses at most."""
+    """Env steps of one segment (rounded up to whole rollouts): the most that a crash loses."""
     executor: ExecutorSettings = ExecutorSettings()
     """local: in this process; ray: on a Ray cluster. It changes no result."""
     store: Path = Path("runs/segments")
@@ -66,11 +58,12 @@ class TrainingSettings(Frozen):
 
     @classmethod
     def of(cls, common: SessionSettings, **own: Any) -> TrainingSettings:
-        """What a session's settings say of training, and this run's ``own``; ``TrainingError`` for a wrong value."""
+        """The training part of a session's settings, with this run's ``own``; ``TrainingError`` for a wrong value."""
         if common.budget != Budget():
             raise TrainingError(
-                f"A budget was found ({common.budget.describe()}), expected none: training without agents takes what "
-                "--steps says; take [budget] out of the config file and LEARNING_SIGNAL_BUDGET out of the environment."
+                f"A budget was found ({common.budget.describe()}), expected none: training without agents is "
+                "limited by --steps alone; remove [budget] from the config file and LEARNING_SIGNAL_BUDGET from the "
+                "environment."
             )
         shared = {name: getattr(common, name) for name in ("run", "seed", "executor", "store", "ledger")}
         try:
@@ -133,7 +126,7 @@ class TrainingOutcome:
     env_steps: int
     """Env steps of the run that are done and stored."""
     total_env_steps: int
-    """Env steps it is to have."""
+    """Env steps of the whole run."""
     env_steps_reused: int
     """Those of them that an earlier run had computed."""
     curve: list[dict[str, Any]]
@@ -167,9 +160,9 @@ def read_shaping(path: Path | None) -> ShapingConfig:
 
 
 def stored_settings(
-    reader: Reader, session: str, executor: ExecutorSettings | None = None, consent: Consent = NOTHING_SAID
+    reader: Reader, session: str, executor: ExecutorSettings | None = None, consent: Consent = NO_CONSENT
 ) -> TrainingSettings:
-    """What a training run was started with, to go on with it (on another ``executor``, where one is given).
+    """The settings a training run was started with, for its resume (on another ``executor``, where one is given).
 
     ``TrainingError`` where this version cannot read it, ``NotTrusted`` where it is not this user's run and ``consent``
     does not cover it.
@@ -188,7 +181,7 @@ def stored_settings(
 
 
 def uses_of_training(settings: TrainingSettings, session: str, consent: Consent) -> list[Use]:
-    """Everything that a training run would use when it goes on."""
+    """Everything that a resumed training run would use."""
     of = f"session {session}"
     return [
         *uses_of_executor(settings.executor, consent),
@@ -203,18 +196,18 @@ def unfinished(settings: TrainingSettings) -> str | None:
     if not settings.ledger.exists():
         return None
     beside = {"ledger", "executor"}
-    wanted = settings.model_dump(mode="json", exclude=beside)
+    own = settings.model_dump(mode="json", exclude=beside)
     with Reader.open(settings.ledger) as reader:
         for row in reader.sessions(limit=None):
             if row.kind == KIND and row.status != "done" and row.code_version == code_version():
-                found = {name: value for name, value in reader.config(row.id).items() if name not in beside}
-                if found == wanted:
+                stored = {name: value for name, value in reader.config(row.id).items() if name not in beside}
+                if stored == own:
                     return row.id
     return None
 
 
 def outcome_of(settings: TrainingSettings, session: str) -> TrainingOutcome:
-    """What a training run came to, as its ledger tells it."""
+    """The outcome of a training run, read from its ledger."""
     with Reader.open(settings.ledger) as reader:
         row, costs = reader.session(session), reader.costs(session)
         line = reader.lineage(session)

@@ -19,7 +19,7 @@ from learning_signal.ledger.wording import resume_command
 from learning_signal.viewer.cli.terminal import STOPPED, err, log_to, silence
 
 ABORT_SECONDS = 1.5
-"""A second Ctrl-C ends the process after this long, whatever it is doing; what was committed is kept."""
+"""Seconds after which a second Ctrl-C ends the process in any case; what was committed is kept."""
 
 SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 """The signals that pause, and what they are called."""
@@ -36,13 +36,13 @@ def watch(
     """The result of the coroutine ``work(view, control)``, run under its view and under Ctrl-C.
 
     ``view`` is a context manager with ``console``, ``session``, ``say`` and ``stop``; ``control`` can ``request_pause``
-    and ``abort``. ``again`` is the command that goes on where it is not that of a session.
+    and ``abort``. ``again`` is the command that resumes what is not a session.
     """
     interrupts = Interrupts(control, view, ledger, again)
 
     async def body() -> Any:
         for number, name in SIGNALS.items():
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup has SIGHUP ignored: it stays so
+            if signal.getsignal(number) is not signal.SIG_IGN:  # keep a SIGHUP that nohup ignores
                 asyncio.get_running_loop().add_signal_handler(number, interrupts.interrupt, name)
         return await work(view, control)
 
@@ -68,17 +68,17 @@ class Interrupts:
         self._count += 1
         command = self._again or resume_command(self._view.session or "latest", self._ledger)
         if self._count == 1:
-            self._say(f"{name}: pausing after the running step; again, it stops at once. Go on later with: {command}")
+            self._say(f"{name}: pausing after the running step; a second one stops at once. Resume with: {command}")
             self._control.request_pause()
         elif self._count == 2:
-            self._say(f"{name}: stopping at once. Go on later with: {command}")
+            self._say(f"{name}: stopping at once. Resume with: {command}")
             self._timer = threading.Timer(ABORT_SECONDS, self._leave)
             self._timer.daemon = True
             self._timer.start()
             self._control.abort()
 
     def close(self) -> None:
-        """The session has ended by itself: nothing needs to be forced any more."""
+        """The session has ended by itself: cancel the timer that would end the process."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -86,7 +86,7 @@ class Interrupts:
         try:
             self._view.say(Text(text, "bold yellow"))
         except OSError:
-            silence()  # the terminal went away with SIGHUP: what follows has nobody to read it
+            silence()  # the terminal is gone (SIGHUP): discard further output
 
     def _leave(self) -> NoReturn:
         self._view.stop()

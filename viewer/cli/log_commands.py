@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def log_list(
     ledger: Ledger = LEDGER,
-    limit: Annotated[int, typer.Option(parser=whole, metavar="N", help="At most so many sessions.")] = 20,
+    limit: Annotated[int, typer.Option(parser=whole, metavar="N", help="Most sessions to list.")] = 20,
     as_json: AsJson = False,
 ) -> int:
     """List the sessions of a log, newest first."""
@@ -48,9 +48,7 @@ def log_show(
     agent: ByAgent = None,
     round: ByRound = None,
     kind: ByKind = None,
-    full: Annotated[
-        bool, typer.Option("--full", "-v", help="Also what was said, the arguments and the results.")
-    ] = False,
+    full: Annotated[bool, typer.Option("--full", "-v", help="Also show messages, arguments and results.")] = False,
     ledger: Ledger = LEDGER,
     as_json: AsJson = False,
 ) -> int:
@@ -71,7 +69,7 @@ def log_show(
 
 
 def refuse_unknown(place: str, events: Sequence[EventRow], **filters: str | int | None) -> None:
-    """``LedgerError`` where a filter names what no event of ``place`` has; one that is None filters nothing."""
+    """``LedgerError`` where a filter matches no event of ``place``; one that is None filters nothing."""
     from learning_signal.ledger.errors import LedgerError
 
     for name, value in filters.items():
@@ -83,12 +81,12 @@ def refuse_unknown(place: str, events: Sequence[EventRow], **filters: str | int 
 
 
 def log_search(
-    text: Annotated[str, typer.Argument(help="Words to look for in everything that was said or returned.")],
+    text: Annotated[str, typer.Argument(help="Words to look for in messages, arguments and results.")],
     session: Annotated[str | None, typer.Option(help="Only this session.")] = None,
     agent: ByAgent = None,
     round: ByRound = None,
     kind: ByKind = None,
-    limit: Annotated[int, typer.Option(parser=whole, metavar="N", help="At most so many hits.")] = 20,
+    limit: Annotated[int, typer.Option(parser=whole, metavar="N", help="Most hits to show.")] = 20,
     ledger: Ledger = LEDGER,
     as_json: AsJson = False,
 ) -> int:
@@ -111,7 +109,7 @@ def log_search(
 def log_plot(
     session: Session = "latest",
     to: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where to [curve.svg, in the session's folder beside the log].")
+        Path | None, typer.Option(metavar="FILE", help="SVG file. [curve.svg in the session's folder beside the log]")
     ] = None,
     ledger: Ledger = LEDGER,
     as_json: AsJson = False,

@@ -19,7 +19,7 @@ def whole(text: str) -> int:
 
 
 def option(text: str, metavar: str = "N") -> Any:
-    """An option whose value is checked with all other settings, so that every wrong one reads alike."""
+    """An option whose value is checked with all other settings, so that their errors read alike."""
     return typer.Option(help=text, metavar=metavar, show_default=False)
 
 
@@ -50,27 +50,25 @@ Agents = Annotated[
 TaskName = Annotated[str | None, option("Task, e.g. 'spread?agents=5', Foraging-8x8-2p-2f-coop-v3 [spread]", "TASK")]
 Environment = Annotated[str | None, option("A PettingZoo ParallelEnv of yours, in place of --task.", "MODULE:FACTORY")]
 StoredEnvironment = Annotated[
-    str | None,
-    option("The environment that a session or policy names, said again, where it is not yours.", "MODULE:FACTORY"),
+    str | None, option("Confirms the environment that a received session or policy names.", "MODULE:FACTORY")
 ]
-StoredStore = Annotated[Path | None, option("The store that somebody else's session names, said again.", "FOLDER")]
+StoredStore = Annotated[Path | None, option("Confirms the store that a received session names.", "FOLDER")]
 Trust = Annotated[
-    bool,
-    typer.Option("--trust", help="Use what somebody else's file names: contact, execute and write what was shown."),
+    bool, typer.Option("--trust", help="Allow all that a received session or policy would contact, execute and write.")
 ]
 Algorithm = Annotated[str | None, option("mappo, ippo, qmix or vdn. [mappo]", "NAME")]
 StageSteps = Annotated[str | None, option("Env steps of a stage of the main run; some tasks have their own. [150000]")]
 BranchSteps = Annotated[str | None, option("Env steps of a confirmation branch; some tasks have their own. [125000]")]
-Workers = Annotated[str | None, option("Worker processes; one per core when not given.")]
+Workers = Annotated[str | None, option("Worker processes. [one per core]")]
 Device = Annotated[str | None, option("Where networks are trained: cpu or cuda. [cpu]", "NAME")]
-Executor = Annotated[str | None, option("Who computes segments: local processes, or ray. [local]", "NAME")]
-Address = Annotated[str | None, option("HOST:PORT of a Ray cluster, or auto; without it one starts here.", "PLACE")]
-Share = Annotated[str | None, option("How Ray gets checkpoints: as objects, or by a common folder. [objects]", "NAME")]
+Executor = Annotated[str | None, option("Where segments are computed: local processes, or ray. [local]", "NAME")]
+Address = Annotated[str | None, option("HOST:PORT of a Ray cluster, or auto. [start one here]", "PLACE")]
+Share = Annotated[str | None, option("How Ray shares checkpoints: objects, or a common folder. [objects]", "NAME")]
 Config = Annotated[Path | None, option("TOML file of settings; keys as in the settings records.", "FILE")]
-Prices = Annotated[Path | None, option("TOML file with prices of models in [prices], all it is read for.", "FILE")]
+Prices = Annotated[Path | None, option("TOML file; only its model prices, [prices], are read.", "FILE")]
 Seed = Annotated[str | None, option("Seed of everything. [0]")]
 Budget = Annotated[
-    str | None, option("Most it may use in all: env-steps=5M,tokens=200k,time=1h30m,usd=2.50.", "LIMITS")
+    str | None, option("Limits of the whole session: env-steps=5M,tokens=200k,time=1h30m,usd=2.50.", "LIMITS")
 ]
 LedgerSetting = Annotated[Path | None, option("The SQLite log. [runs/ledger.db]", "FILE")]
 Store = Annotated[Path | None, option("Where checkpoints are kept. [runs/segments]", "FOLDER")]

@@ -21,14 +21,14 @@ from learning_signal.viewer.text import clean, visible
 BAD_INPUT = 2
 """Exit code of bad input."""
 STOPPED = 130
-"""Exit code of what Ctrl-C stopped."""
+"""Exit code after Ctrl-C."""
 PACKAGE = "learning_signal"
 
 
 class SafeConsole(Console):
-    """Shows only what is visible of any text, wherever it comes from: no view can forget to clean a column.
+    """Prints only the visible characters of any text, so that no view can forget to clean a column.
 
-    What rich itself says to the terminal (colours, the cursor of the live area) is no text and passes.
+    Rich's own control codes (colours, the cursor of the live area) are not text and pass.
     """
 
     def render(self, *arguments: Any, **options: Any) -> Iterable[Segment]:
@@ -37,7 +37,7 @@ class SafeConsole(Console):
             yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
     def on_broken_pipe(self) -> None:
-        """Whoever reads the pipe, such as head, has seen enough: no failure, as rich would have it."""
+        """A closed pipe, as after head, is not a failure, although rich makes it one."""
         raise BrokenPipeError
 
 
@@ -75,7 +75,7 @@ def plain_data(record: Any) -> Any:
 
 def log_to(shown: Console, verbose: bool = False) -> None:
     """Send log messages to ``shown``: above the live area while there is one."""
-    from loguru import logger  # it takes a third of the time in which --help is there
+    from loguru import logger  # a third of the time of --help
 
     logger.remove()
     logger.add(
@@ -108,7 +108,7 @@ def fail(sentence: str) -> int:
 def for_a_user(error: Exception) -> str | None:
     """The one sentence of an error a user can meet, or None for a fault of the program.
 
-    Exception classes of this project are written for users; of the system's, those about files are.
+    Exceptions of this project are written for users; of the system's, those about files are.
     """
     if type(error).__module__.partition(".")[0] == PACKAGE:
         return str(error)

@@ -1,4 +1,4 @@
-"""One bar for all that runs: of a training run or a study, and of anything short."""
+"""The progress bar of a training run, a study, and anything short."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from learning_signal.viewer.live.base import EVERY_SECONDS, View
 
 
 class BarView(View):
-    """A view with a bar of ``total`` env steps and facts beside it; where ``plain``, a line now and then."""
+    """A view with a bar of ``total`` env steps and facts beside it; where ``plain``, an occasional line."""
 
     def __init__(
         self, console: Console, heading: str, total: int, *, plain: bool, every: float = EVERY_SECONDS
@@ -26,7 +26,7 @@ class BarView(View):
         self._task = None if bar is None else bar.add_task("", total=total)
 
     def move(self, done: int, facts: str, more: str = "") -> None:
-        """Move the bar to ``done`` env steps; a line of progress says ``more`` behind the facts."""
+        """Move the bar to ``done`` env steps; a line of progress adds ``more`` to the facts."""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, description=facts)
         elif self.due():

@@ -1,4 +1,4 @@
-"""What all views do: they are entered and left, say lines below their heading, and report progress now and then."""
+"""What all views share: entering and leaving, lines below a heading, and lines of progress."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from rich.text import Text
 from learning_signal.viewer.text import clean
 
 EVERY_SECONDS = 5.0
-"""Between two lines of progress where there is no terminal."""
+"""Seconds between two lines of progress where there is no terminal."""
 
 
 class View:
     """Prints lines while something runs; a context manager.
 
-    ``display`` is what moves at the foot of a terminal, None where nothing does: then a line of progress is due
-    ``every`` so many seconds.
+    ``display`` is the live area at the bottom of a terminal. None means lines of progress instead, ``every`` seconds.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class View:
         self.console.print(line, soft_wrap=True)
 
     def due(self) -> bool:
-        """Whether a line of progress is due; the next one is due ``every`` seconds after a yes."""
+        """Whether a line of progress is due; if so, the next one is due ``every`` seconds later."""
         now = time.monotonic()
         if now - self._said < self._every:
             return False

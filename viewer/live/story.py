@@ -23,14 +23,14 @@ _TOLD_BY_ITS_EVENT = {
     "keep",
     "roll_back",
 }
-"""Tools whose success shows as what came of it: the diagnosis, the comparison, the question and its answer ..."""
+"""Tools whose success shows as the event they cause: the diagnosis, the comparison, the question and its answer ..."""
 
 
 def worth_a_line(row: Mapping[str, Any]) -> bool:
     """Whether an event is shown while the session runs.
 
     Pending events are not: they come again when they are complete. Model calls and pieces of training are only shown
-    when they fail, and of the messages only what an agent or a person said.
+    when they fail, and messages only of agents and persons.
     """
     kind, status = row["kind"], row["status"]
     if status == "pending" or (kind in _QUIET and status == "ok"):
@@ -39,7 +39,7 @@ def worth_a_line(row: Mapping[str, Any]) -> bool:
 
 
 def spoken(row: Mapping[str, Any], entry: Entry | None) -> Text | None:
-    """What an event is shown as while the session runs, on one or more lines, or None for one not worth a line.
+    """An event as it is shown live, on one or more lines, or None for one not worth a line.
 
     ``row`` has the columns of the ledger's ``events``; ``entry`` is the same event with its bodies, where it was read.
     """
@@ -78,7 +78,7 @@ def _words(row: Mapping[str, Any], entry: Entry | None) -> Text | None:
 
 
 def _call(call: Mapping[str, Any]) -> Text | None:
-    """A tool call on one line, or None where an event of its own tells what came of it."""
+    """A tool call on one line, or None where another event shows its outcome."""
     name, result = call["name"], call.get("result")
     if name in _TOLD_BY_ITS_EVENT:
         return None
@@ -88,7 +88,7 @@ def _call(call: Mapping[str, Any]) -> Text | None:
 
 
 def _result(result: Any) -> str:
-    """What a tool answered, in a few words."""
+    """The answer of a tool, in a few words."""
     if not isinstance(result, dict):
         return shorten(str(result), 100)
     if "status" in result and isinstance(result.get("mean"), dict):
@@ -98,7 +98,7 @@ def _result(result: Any) -> str:
 
 
 def _message(message: Mapping[str, Any]) -> Text:
-    """What was said; a question names whom it is put to, a thought is dimmed."""
+    """A message; a question names its addressee, a thought is dimmed."""
     text = Text(shorten(message["body"], SPOKEN_LIMIT), "dim" if message["type"] == "thought" else "")
     if message["type"] == "question" and message["target"]:
         return Text.assemble("asks the ", agent_text(message["target"]), ": ", text)

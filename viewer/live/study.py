@@ -12,7 +12,7 @@ from learning_signal.viewer.live.bar import BarView
 from learning_signal.viewer.text import MISSING, clean, count, number, outcome_text
 
 EVERY_SECONDS = 30.0
-"""Between two lines of progress where there is no terminal: a study takes hours."""
+"""Seconds between two lines of progress where there is no terminal: a study takes hours."""
 
 
 class StudyView(BarView):

@@ -15,7 +15,7 @@ from learning_signal.viewer.live.base import EVERY_SECONDS
 from learning_signal.viewer.text import clean, count, number
 
 RATE_SECONDS = 20.0
-"""The rate shown is that of the latest so many seconds."""
+"""Seconds over which the displayed rate is taken."""
 
 
 class TrainingView(BarView):

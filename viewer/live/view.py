@@ -41,7 +41,7 @@ class Details:
         return self._reader.entry(row["seq"])
 
     def line(self, row: Mapping[str, Any]) -> Text | None:
-        """What an event says. A body that cannot be read or shown costs its details, never the session."""
+        """The text of an event. A body that cannot be read or shown loses its details, and never fails the session."""
         try:
             return spoken(row, self.of(row))
         except Exception as error:
@@ -60,10 +60,10 @@ def _answer_pair(approved: bool, reason: str) -> tuple[bool, str]:
 
 
 class SessionView(View):
-    """What both views of a session do with what they are told.
+    """What both views of a session share.
 
-    ``event`` is called from one thread, the other observer calls may come from any. What was said is read from
-    ``ledger``; ``answer`` makes the record `ask_human` returns.
+    ``event`` is called from one thread, the other observer calls may come from any. Messages are read from ``ledger``;
+    ``answer`` makes the record `ask_human` returns.
     """
 
     def __init__(

@@ -30,13 +30,13 @@ def render_tasks(specs: Sequence[Mapping[str, Any]]) -> Group:
         features = Table(box=None, pad_edge=False, header_style="dim")
         for name in ("feature", "scope", "range", "better", "what it is"):
             features.add_column(name, no_wrap=name != "what it is")
-        for each in spec["features"]:
+        for feature in spec["features"]:
             features.add_row(
-                styled(each["name"], "bold"),
-                styled(each["scope"]),
-                Text(f"{number(each['low'])} to {number(each['high'])}"),
-                styled(each["direction"]),
-                styled(each["description"]),
+                styled(feature["name"], "bold"),
+                styled(feature["scope"]),
+                Text(f"{number(feature['low'])} to {number(feature['high'])}"),
+                styled(feature["direction"]),
+                styled(feature["description"]),
             )
         parts += [
             Text.assemble(styled(spec["name"], "bold"), "  ", styled(spec["description"])),

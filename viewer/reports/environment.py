@@ -16,15 +16,15 @@ _STYLES = {"error": "bold red", "warning": "yellow"}
 
 def render_environment(name: str, findings: Sequence[Mapping[str, Any]], spec: Mapping[str, Any] | None) -> Group:
     """Findings (``level``, ``check``, ``message``), errors first, and below them the task's declaration, if any."""
-    errors = sum(each["level"] == "error" for each in findings)
+    errors = sum(finding["level"] == "error" for finding in findings)
     verdict = "cannot be trained on yet" if errors else "keeps the contract"
     more = f": {len(findings)} finding{'s' if len(findings) > 1 else ''}" if findings else ""
     parts: list[RenderableType] = [
         Text.assemble((clean(name), "bold"), (f" {verdict}{more}", "red" if errors else "green"))
     ]
-    for each in findings:
-        level = (each["level"], _STYLES.get(each["level"], ""))
-        parts.append(Text.assemble(level, f" ({clean(each['check'])}): {clean(each['message'])}"))
+    for finding in findings:
+        level = (finding["level"], _STYLES.get(finding["level"], ""))
+        parts.append(Text.assemble(level, f" ({clean(finding['check'])}): {clean(finding['message'])}"))
     if spec is not None:
         parts += [Text("\nAs a task:", "bold"), render_tasks([spec])]
     return Group(*parts)

@@ -102,15 +102,15 @@ def _candidates(candidates: Sequence[CandidateRow]) -> list[RenderableType]:
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(ratio=1)
-    for each in candidates:
-        words = Text(shaping_line(each.shaping))
+    for candidate in candidates:
+        words = Text(shaping_line(candidate.shaping))
         words.append(
-            f"  forecast: {clean(each.forecast_metric).replace('_', ' ')} {number(each.forecast_change, sign=True)}, "
-            f"{number(each.forecast_probability)} sure",
+            f"  forecast: {clean(candidate.forecast_metric).replace('_', ' ')} "
+            f"{number(candidate.forecast_change, sign=True)}, {number(candidate.forecast_probability)} sure",
             "dim",
         )
-        words.append(f"\n{shorten(each.rationale, LINE - 20)}", "dim")
-        table.add_row(styled(each.name, "bold"), outcome_text(each.fate), words)
+        words.append(f"\n{shorten(candidate.rationale, LINE - 20)}", "dim")
+        table.add_row(styled(candidate.name, "bold"), outcome_text(candidate.fate), words)
     return [table]
 
 
@@ -218,13 +218,13 @@ def _statistics(comparison: ComparisonRow) -> Text:
 
 
 def _verdict_line(verdict: VerdictRow, candidates: Sequence[CandidateRow]) -> Text:
-    name = next((each.name for each in candidates if each.id == verdict.candidate_id), "no candidate")
+    name = next((candidate.name for candidate in candidates if candidate.id == verdict.candidate_id), "no candidate")
     return Text.assemble((clean(name), "bold"), ": ", verdict_text(verdict.outcome, verdict.reason))
 
 
 def _verdict(verdict: VerdictRow, numbers_shown: bool) -> list[RenderableType]:
     said, reason = f"{verdict.outcome} on {str(verdict.measure).replace('_', ' ')}", verdict.reason
-    # The numbers stand above, in the statistics: they are not said twice.
+    # The numbers stand above, in the statistics: they are not repeated.
     short = said if numbers_shown and reason.startswith(f"{said}:") else reason
     lines: list[RenderableType] = [verdict_text(verdict.outcome, short)]
     if verdict.reading:

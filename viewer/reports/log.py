@@ -80,7 +80,7 @@ def _decisions(row: SessionRow) -> Text:
 
 
 def _ungated(row: SessionRow) -> list[Text]:
-    """A word where promotions were not tested, so that nobody reads them as validated."""
+    """A word where promotions were not tested, so that they are not read as validated."""
     return [Text("ungated", "yellow")] if row.gate_mode not in (None, TESTED) else []
 
 
@@ -147,7 +147,7 @@ def render_hits(wanted: str, hits: Sequence[SearchHit]) -> Group:
 
 
 def render_findings(ledger: Path, findings: Sequence[Finding]) -> Group:
-    """What a verification found; an empty list means that everything agrees."""
+    """The findings of a verification; an empty list means that everything agrees."""
     if not findings:
         return Group(Text(f"{clean(str(ledger))}: every hash, decision, reference and statistic agrees.", "green"))
     lines = [Text(f"{clean(str(ledger))}: {len(findings)} finding{'s' if len(findings) > 1 else ''}", "bold red")]

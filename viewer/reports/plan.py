@@ -15,7 +15,7 @@ from learning_signal.viewer.text import MISSING, clean, count, number, styled
 
 def render_plan(plan: Mapping[str, Any]) -> Group:
     """``plan`` (plain JSON data) for a terminal; nothing was run."""
-    return Group(Text("Dry run: nothing is trained and nothing is asked.", "bold"), *_lines(plan))
+    return Group(Text("Dry run: nothing is trained and no model is called.", "bold"), *_lines(plan))
 
 
 def _lines(values: Mapping[str, Any]) -> list[RenderableType]:

@@ -64,7 +64,7 @@ def session_curve(reader: Reader, session: str) -> SessionCurve:
 
 def _spent(segments: Iterable[SegmentRow], at: str) -> float:
     """The env steps of all segments that had ended by ``at``."""
-    return float(sum(each.spent for each in segments if each.ended_at is not None and each.ended_at <= at))
+    return float(sum(each.cost for each in segments if each.ended_at is not None and each.ended_at <= at))
 
 
 def _own(reader: Reader, session: str, move: MainRunRow, reached: float, total: float) -> list[tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""The final report of a session: what changed and why, what it brought, what it cost, and where everything lies."""
+"""The final report of a session: what changed and why, the gain, the cost, and where the files are."""
 
 from __future__ import annotations
 

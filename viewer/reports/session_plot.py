@@ -100,13 +100,13 @@ def _mark(decision: Decision, x: float, y: float) -> list[str]:
     """A stem from the curve to a label of two lines above the panel, which ends where the decision was taken."""
     shape, colour = MARKS[decision.action]
     action = decision.action.replace("_", " ")
-    said = [f"{shape} R{decision.round} {action}", clean(decision.subject)]
+    text = [f"{shape} R{decision.round} {action}", clean(decision.subject)]
     anchor = "end" if x > 40 else "start"
     return [
         f'<line class="stem" x1="{x:.1f}" x2="{x:.1f}" y1="-8" y2="{y:.1f}"/>',
         f'<text class="{colour}" x="{x:.1f}" y="{y + 5:.1f}" text-anchor="middle" font-size="15">{shape}</text>',
-        f'<text class="{colour}" x="{x:.1f}" y="-30" text-anchor="{anchor}" font-weight="600">{escape(said[0])}</text>',
-        f'<text class="{colour}" x="{x:.1f}" y="-14" text-anchor="{anchor}">{escape(said[1])}</text>',
+        f'<text class="{colour}" x="{x:.1f}" y="-30" text-anchor="{anchor}" font-weight="600">{escape(text[0])}</text>',
+        f'<text class="{colour}" x="{x:.1f}" y="-14" text-anchor="{anchor}">{escape(text[1])}</text>',
     ]
 
 
@@ -116,6 +116,6 @@ def _value_at(curve: SessionCurve, env_steps: float, default: float) -> float:
 
 
 def _words(curve: SessionCurve) -> str:
-    """The picture for who cannot see it."""
+    """The picture in words, for screen readers."""
     decided = ", ".join(f"round {each.round}: {each.action} {each.subject}".strip() for each in curve.decisions)
     return clean(f"Sparse return over total env steps. {curve.title}. {decided or 'No round was decided.'}")

@@ -40,7 +40,7 @@ def render_study(report: Mapping[str, Any], files: Sequence[str]) -> Group:
     )
     parts += [Text(each, "dim") for each in files]
     if any(cell["outcome"] == "stopped" for cell in report["cells"]):
-        parts += [Text(), Text("Not finished: the same command goes on.", "bold yellow")]
+        parts += [Text(), Text("Not finished: the same command resumes it.", "bold yellow")]
     return Group(*parts)
 
 

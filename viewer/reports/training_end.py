@@ -1,4 +1,4 @@
-"""The final report of a training run: the table of its evaluations, and what it took."""
+"""The final report of a training run: the table of its evaluations, and its cost."""
 
 from __future__ import annotations
 

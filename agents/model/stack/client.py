@@ -33,8 +33,8 @@ def agent_client(
 ) -> AgentClient:
     """The client an agent talks through: all layers over the client of its backend.
 
-    The key, if there is one, is also given to ``ledger`` as a secret. ``price`` is for the costs that are recorded;
-    ``afford`` is asked before every attempt. A client belongs to one event loop.
+    The key, if there is one, is also given to ``ledger`` as a secret. ``price`` is for the recorded costs; ``afford``
+    is called before every attempt. A client belongs to one event loop.
 
     Raises:
         SpecError: the key, a package or the provider is missing.

@@ -5,7 +5,7 @@
      v                                                                     |
     AgentClient   names the call by a hash: Call.request                   |  speaks autogen's protocol
     Memory        a request that the ledger has an answer to ends here     |  gives tool calls ids of this session
-    Guard         repairs the history                                      |  asks again after a fault that may pass
+    Guard         repairs the history                                      |  retries transient faults
     Recorder      asks the budget, writes a pending row                    |  completes it: ok, error or interrupted
     TimeLimit     -                                                        |  ends an attempt that takes too long
     Provider      -                                                        |  makes the reply safe to act on
@@ -14,7 +14,7 @@
     autogen's client of the backend (backends.py), wire.py, transport.py   |  checks the raw reply, fills Call.note
 
 The SDKs' own retries are off; ``Guard`` is the only retry loop. Streaming is not used: it loses usage and calls.
-What one layer tells another stands in the ``Call``.
+Layers communicate through the fields of ``Call``.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ from learning_signal.tools.base import CannotGoOn
 from learning_signal.tools.plan.budget import Price
 
 Afford = Callable[[int, float], None]
-"""Told the estimated tokens of a request and their USD; raises ``CannotGoOn`` where the budget does not cover them."""
+"""Called with the estimated tokens and USD of a request; raises ``CannotGoOn`` if the budget does not cover them."""
 
 
 class Layer(Protocol):
-    """What answers a call, by itself or with the help of the layer below."""
+    """A step of answering a call, alone or with the layer below."""
 
     async def answer(self, call: Call) -> CreateResult:
         """The reply to ``call``."""
 
 
 class Memory:
-    """Answers from the ledger where this very step was answered before it was cut short.
+    """Answers from the ledger if this step was answered before it was interrupted.
 
-    This makes a resumed step the same even behind a backend that would answer differently each time.
+    So a resumed step is the same, even behind a backend that is not deterministic.
     """
 
     def __init__(self, below: Layer, caller: Caller):
@@ -114,7 +114,7 @@ class Guard:
             attempt += 1
 
     def _wait(self, error: BackendError, attempt: int, messages: Sequence[LLMMessage]) -> float:
-        """Seconds before the next attempt: the server's wish, or exponential backoff with a deterministic jitter."""
+        """Seconds before the next attempt: as the server asked, or exponential backoff with a deterministic jitter."""
         if error.retry_after is not None:
             return min(error.retry_after, self._limits.longest_wait)
         seed = f"{attempt}|{messages[-1].model_dump_json() if messages else ''}"
@@ -234,9 +234,9 @@ class Recorder:
 
 
 class TimeLimit:
-    """Gives one attempt ``seconds`` in all: the SDKs' own timeout starts anew with every byte that arrives.
+    """Limits one attempt to ``seconds`` in all: the SDKs' own timeout restarts with every byte that arrives.
 
-    It stands under the recorder, so that an attempt that took too long is recorded as that.
+    It sits below the recorder, so that a timeout is recorded as one.
     """
 
     def __init__(self, below: Layer, seconds: float):

@@ -49,7 +49,7 @@ class Batch:
         return Step(observations, reward, terminated, truncated, alive)
 
     def state(self) -> np.ndarray:
-        """``[n, S]`` float32: the environment's own, else the observations without what fills them up."""
+        """``[n, S]`` float32: the environment's own, else the observations without padding."""
         if self.layout.own_state:
             return np.stack([member.own_state() for member in self._members])
         return self._observations[:, self._real]
@@ -84,7 +84,7 @@ class Batch:
         return actions
 
     def draw(self, index: int) -> Picture:
-        """What the environment draws itself; where it cannot, the agents' observations as a chart."""
+        """The environment's own rendering, or the agents' observations as a chart."""
         member = self._members[index]
         pixels = member.pixels()
         if pixels is not None:

@@ -4,14 +4,14 @@
 
 * The module is not Python's own and not part of this program. It lies in the folder you work in (or another one on
   ``PYTHONPATH``), or among the installed packages.
-* A ``ParallelTask`` is a declaration and always fits, and so does a class that is a PettingZoo ``ParallelEnv``.
+* A ``ParallelTask`` is a declaration and always allowed, and so is a PettingZoo ``ParallelEnv`` class.
 * Every other function or class is called only where its own code lies in a file of the user's, wherever it is imported.
 * Of an installed package only what is called ``parallel_env`` is called (PettingZoo's name for a factory), or what
   PettingZoo's ``parallel_wrapper_fn`` made.
 
-So a bare factory in a file of the user's needs nothing, and ``os.system``, ``numpy.save`` or ``torch.load`` are never
-called, not even where a file of the user's imports them. Whether a name may be followed at all is decided before, by
-who wrote it: see ``tools.consent``.
+So a bare factory in a file of the user's is allowed, and ``os.system``, ``numpy.save`` or ``torch.load`` are never
+called, not even where a file of the user's imports them. Whether a name may be imported at all is decided before that,
+by who wrote it: see ``tools.consent``.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ def refuse_module(module: str) -> None:
 
 
 def owner_of(module: str) -> Literal["Python itself", "this program"] | None:
-    """Whose ``module`` is, where it can never define an environment. Nothing of it is imported."""
+    """The owner of ``module`` where it can never define an environment. Nothing of it is imported."""
     top = module.partition(".")[0]
     if top in sys.stdlib_module_names or top == "__main__":
         return "Python itself"
     try:
         found = find_spec(top)
     except (ImportError, ValueError):
-        return None  # as for a module that is not there: its import says it
+        return None  # a missing module is reported by its import
     places = {_place(file) for file in _files(found)} if found is not None else set()
     return "Python itself" if "python" in places else "this program" if "program" in places else None
 

@@ -60,7 +60,7 @@ class Report:
             self.add(level, check, f"{found}, expected {expected}: {remedy}.")
 
     def ask(self, what: str, function: Callable[..., Any], *given: Any, **named: Any) -> Any:
-        """The answer of the environment's own code; what it raises ends the check."""
+        """The answer of the environment's own code; an exception ends the check."""
         try:
             return function(*given, **named)
         except Exception as error:
@@ -171,8 +171,8 @@ class CheckedEpisode:
                 agent in acting,
                 "joining",
                 f"Agent {agent!r} is in agents after step {step} and did not act in it",
-                "nobody to join or return",
-                "let all agents be there from the start, doing nothing until they are needed",
+                "no agent to join or return",
+                "let all agents be there from the start, idle until they are needed",
             )
             report.expect(
                 agent not in out,
@@ -201,7 +201,7 @@ class CheckedEpisode:
             )
 
     def _keys(self, parts: dict[str, dict], agents: list, moment: str) -> None:
-        """Every dictionary has one entry for each agent that acted, and for nobody else."""
+        """Every dictionary has one entry for each agent that acted, and no others."""
         for part, given in parts.items():
             missing = [agent for agent in agents if agent not in given]
             more = [key for key in given if key not in agents]

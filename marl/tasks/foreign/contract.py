@@ -20,8 +20,8 @@ def check_environment(name: str, episodes: int = 10) -> list[Finding]:
     """Play the environment ``name`` (as for `marl.tasks.make_task`) and return what is wrong, errors first.
 
     Whole episodes of ``episodes`` seeds (two at least) with random actions: on the bare environment, then as the
-    trainer plays it. Every check reports once, the first time; an environment that cannot be played any further is not.
-    Raises ``EnvironmentRefused`` for fewer than two episodes.
+    trainer plays it. Every check reports its first finding only, and an environment that cannot go on is played no
+    further. Raises ``EnvironmentRefused`` for fewer than two episodes.
     """
     if episodes < 2:
         raise EnvironmentRefused(f"Found {episodes} episodes, expected at least 2: a check compares them.")

@@ -1,8 +1,8 @@
-"""What a user says about a PettingZoo environment to make a task of it, and how a name leads there.
+"""The declaration that makes a task of a PettingZoo environment, and how a name leads to one.
 
 ``"package.module:thing"`` is enough, where ``thing`` makes a ``ParallelEnv`` (``mpe2.simple_spread_v3:parallel_env``)
-or is a `ParallelTask`: a factory and whatever the spaces cannot tell. It is one record instead of names that a module
-may define, so that a misspelt one is an error, and nothing in somebody's module is taken for ours by accident.
+or is a `ParallelTask`: a factory and whatever the spaces cannot tell. It is one record, not a set of module-level
+names, so that a misspelt field is an error and no other name of the module is read by accident.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ParallelTask:
     features: Mapping[Feature, Callable[[Any], float | Sequence[float]]] = field(default_factory=dict)
     """Team: a number. Agent: one per ``env.possible_agents``. None given: the numbers of the agents' observations."""
     progress: Callable[[Any], float] | None = None
-    """How far the task is done, in [0, 1]; best where it moves before the sparse reward does."""
+    """How far the task is done, in [0, 1]; best if it moves before the sparse reward does."""
     action_names: tuple[str, ...] = ()
     """One per action (of the agent that has most), or per number of a continuous action."""
     idle_action: int | None = None
@@ -177,7 +177,7 @@ def load(name: str) -> Source:
             raise _not_importable(base, error) from error
         raise UnknownTask(
             f"There is no module {error.name!r}, expected {module_name} to be installed or in {os.getcwd()}: "
-            "check its spelling, or go to where it lies."
+            "check its spelling, or change to its folder."
         ) from error
     except EnvironmentRefused:
         raise
@@ -201,9 +201,9 @@ def load(name: str) -> Source:
 def source_version(name: str) -> str:
     """A 16-digit hash of the sources that ``name`` leads to: edited code is another environment.
 
-    Of a module in a package, every Python file of that package counts: what its name promises may be defined in any of
-    them. What they import from elsewhere is not followed. Like a module, a file is read once in a process. Raises
-    ``UnknownTask`` where there is no such module.
+    Of a module in a package, every Python file of that package counts, because any of them may define the name. What
+    they import from elsewhere is not followed. Like a module, a file is read once in a process. Raises ``UnknownTask``
+    where there is no such module.
     """
     module_name = name.partition(":")[0]
     _make_working_directory_importable()

@@ -15,13 +15,13 @@ from learning_signal.marl.tasks.base import Group
 from learning_signal.marl.tasks.foreign.declaration import Source
 
 LARGEST_ROW = 20_000
-"""Numbers in the longest observation that are taken. More is an image, which these learners cannot read well."""
+"""The largest size of an observation. A larger one is an image, which these learners cannot use well."""
 
 COMPONENT_CAP = 10.0
-"""Numbers of an observation without bounds count from -10 to 10 where they are features."""
+"""Observation components without bounds are clipped to -10 to 10 where they are features."""
 
 _HORIZONS = ("max_cycles", "max_steps", "max_episode_steps", "_max_episode_steps", "episode_limit", "horizon")
-"""What environments call the number of steps of their longest episode."""
+"""Attributes by which environments give the length of their longest episode."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class AgentLayout:
     size: int
     """Numbers in an observation."""
     low: np.ndarray
-    """``[size]``: what the space promises, infinite where it promises nothing."""
+    """``[size]``: the bounds of the space, infinite where it has none."""
     high: np.ndarray
     read: Callable[[Any], np.ndarray]
     """An observation as float32, flat."""
@@ -65,9 +65,9 @@ class Layout:
         return max(agent.actions for agent in self.agents)
 
     def component_bounds(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Bounds ``[O]`` and ``[O]`` of the numbers of all agents' observations as features, and which are our cap.
+        """Bounds ``[O]`` and ``[O]`` of the observation components as features, and which of them are clipped.
 
-        0 is always inside: agents that see less, or have left, have it there.
+        0 is always within the bounds: it is the padding of shorter observations and of agents that have left.
         """
         low, high = np.zeros(self.observation_size), np.zeros(self.observation_size)
         for agent in self.agents:

@@ -32,11 +32,11 @@ class Member:
         """The seed of the episode and how many steps it has gone."""
         shape = (len(self._names), self.layout.actions) if self.layout.continuous else (len(self._names),)
         self._played = np.zeros((self.layout.horizon, *shape), np.float32 if self.layout.continuous else np.int32)
-        """The joint actions of the episode, from which it can be played again."""
+        """The joint actions of the episode, to replay it."""
         self._episode = 0
-        self._twin: Any = None
+        self._drawing: Any = None
         self._drawn: tuple[int, int] | None = None
-        """Where the twin stands: in which episode, and its step."""
+        """The position of the drawing copy: its episode and step."""
 
     def reset(self, seed: np.uint64, observations: np.ndarray) -> None:
         """Start the episode of ``seed``; write ``observations [A, O]``."""
@@ -57,10 +57,10 @@ class Member:
         self._write(answer[0], self._names, observations)
 
     def step(self, actions: np.ndarray, observations: np.ndarray, alive: np.ndarray) -> tuple[float, bool, bool]:
-        """Apply the joint action ``[A]`` or ``[A, D]``; write observations ``[A, O]`` and who is left ``[A]``.
+        """Apply the joint action ``[A]`` or ``[A, D]``; write observations ``[A, O]`` and ``alive [A]``.
 
-        Returns the sparse reward, terminated and truncated. An episode is cut at the horizon; where time alone ended
-        it, those it was cut for still count as left: they would have gone on from the state that they see.
+        Returns the sparse reward, terminated and truncated. An episode is truncated at the horizon. Agents that only
+        truncation ended stay alive in its last step, so that their value is bootstrapped from the state that they see.
         """
         acting, (seed, elapsed) = self._acting, self._moment
         self._played[elapsed] = actions
@@ -79,18 +79,18 @@ class Member:
         overtime = bool(self._acting) and elapsed + 1 >= self.layout.horizon
         ended = not self._acting or overtime
         cut = [agent for agent in acting if agent in out and not terminations.get(agent, False)] if ended else []
-        left = [*self._acting, *cut]
-        self._write(seen, left, observations)
-        alive[[self._places[agent] for agent in left]] = True
-        truncated = ended and bool(left)
+        remaining = [*self._acting, *cut]
+        self._write(seen, remaining, observations)
+        alive[[self._places[agent] for agent in remaining]] = True
+        truncated = ended and bool(remaining)
         return self._sparse_reward(rewards), ended and not truncated, truncated
 
     def own_state(self) -> np.ndarray:
         """``env.state()`` as a row ``[S]`` float32; where the layout says that there is one."""
         row = as_row(self._ask("state()", self.env.state))
         if row.size != self.layout.state_size:
-            wanted = f"{self.layout.state_size} as at the start"
-            raise self._wrong("state()", f"gave {row.size} numbers", wanted, "keep its size")
+            expected = f"{self.layout.state_size} as at the start"
+            raise self._wrong("state()", f"gave {row.size} numbers", expected, "keep its size")
         return row
 
     def feature(self, feature: Feature) -> float | np.ndarray:
@@ -103,14 +103,14 @@ class Member:
             raise self._wrong(what, f"is a {type(values).__name__}", "numbers", "return numbers") from error
         shape: tuple[int, ...] = () if feature.scope == "team" else (len(self._names),)
         if values.shape != shape:
-            wanted = "one number" if feature.scope == "team" else f"{shape[0]} numbers, one per possible agent"
-            raise self._wrong(what, f"has shape {values.shape}", wanted, "return that, or change its scope")
-        # The room is for rounding alone: a distance computed in two ways may differ in its last digits.
-        room = 1e-6 * (feature.high - feature.low)
-        if not ((values >= feature.low - room) & (values <= feature.high + room)).all():
+            expected = "one number" if feature.scope == "team" else f"{shape[0]} numbers, one per possible agent"
+            raise self._wrong(what, f"has shape {values.shape}", expected, "return that, or change its scope")
+        # The tolerance is for rounding alone: a distance computed in two ways may differ in its last digits.
+        tolerance = 1e-6 * (feature.high - feature.low)
+        if not ((values >= feature.low - tolerance) & (values <= feature.high + tolerance)).all():
             worst = values.flat[np.argmax(np.abs(values - (feature.low + feature.high) / 2))]
-            wanted = f"{feature.low:g} to {feature.high:g} as declared"
-            raise self._wrong(what, f"is {worst:g}", wanted, "correct it or widen its bounds")
+            expected = f"{feature.low:g} to {feature.high:g} as declared"
+            raise self._wrong(what, f"is {worst:g}", expected, "correct it or widen its bounds")
         return np.clip(values, feature.low, feature.high)
 
     def progress(self) -> float:
@@ -142,16 +142,16 @@ class Member:
             return None
         now, before = (self._episode, self._moment[1]), self._drawn
         try:
-            # Seeds would not do: the same one may be played again with other actions.
+            # The seed does not identify the episode: it may be played again with other actions.
             reached = before[1] if before is not None and before[0] == now[0] and before <= now else None
-            if self._twin is None or (reached is None and self.source.task.new_each_episode):
-                self._twin = self.source.make(render_mode="rgb_array")
+            if self._drawing is None or (reached is None and self.source.task.new_each_episode):
+                self._drawing = self.source.make(render_mode="rgb_array")
             if reached is None:
-                self._twin.reset(seed=self._moment[0])
+                self._drawing.reset(seed=self._moment[0])
             for step in range(reached or 0, now[1]):
-                self._twin.step(self._joint(self._played[step], list(self._twin.agents)))
+                self._drawing.step(self._joint(self._played[step], list(self._drawing.agents)))
             self._drawn = now
-            image = self._twin.render()
+            image = self._drawing.render()
         except Exception as error:
             self._drawn = None  # wherever it stands now
             logger.warning("{} cannot be drawn ({}: {})", self.source.name, type(error).__name__, error)
@@ -161,7 +161,7 @@ class Member:
 
     def close(self) -> None:
         """Close the environment and the copy that draws."""
-        for env in (self.env, self._twin):
+        for env in (self.env, self._drawing):
             if hasattr(env, "close"):
                 env.close()
 
@@ -181,9 +181,9 @@ class Member:
                 raise self._wrong("observation", f"of {agent} is missing", "one per agent that acted", "return it")
             row = self._ask(f"observation of {agent}", layout.read, seen[agent])
             if row.size != layout.size:
-                wanted = f"{layout.size} as its space says"
-                raise self._wrong(f"observation of {agent}", f"has {row.size} numbers", wanted, "correct either")
-            # A policy that sees NaN is NaN, and that would be taken for training that diverged.
+                expected = f"{layout.size} as its space says"
+                raise self._wrong(f"observation of {agent}", f"has {row.size} numbers", expected, "correct either")
+            # NaN observations would make the policy NaN, which looks like diverged training.
             if not np.isfinite(row).all():
                 raise self._wrong(
                     f"observation of {agent}", "has NaN or infinity", "finite numbers", "look for a division by zero"

@@ -26,7 +26,7 @@ from learning_signal.marl.tasks.foreign.member import Member
 from learning_signal.marl.tasks.picture import Picture
 
 WORTH_SECONDS = 0.005
-"""Work per joint step of the batch from which a worker process is worth its overhead, a tenth of that."""
+"""Seconds of work per joint step from which worker processes pay; their overhead is about a tenth of that."""
 
 
 class Workers:
@@ -81,7 +81,7 @@ class Workers:
         return self._collect([worker])[0]
 
     def close(self) -> None:
-        """Stop every worker; a second call does nothing."""
+        """Stop every worker; a second call is a no-op."""
         self._finalizer()
 
     def _call(self, method: str, *arrays: np.ndarray, **named: Any) -> list[Any]:
@@ -132,7 +132,7 @@ class Workers:
 def worth(member: Member, environments: int) -> int:
     """How many worker processes are worth their overhead for so many copies; 1: none. ``member`` is stepped to measure.
 
-    Inside a worker process (of segments, say) none do: it may have no children, and its siblings use the other cores.
+    Inside a worker process (of segments, say) none are: it may have no children, and its siblings use the other cores.
     """
     most = min(idle_cores(), environments)
     if most < 2 or multiprocessing.current_process().daemon:

@@ -1,4 +1,4 @@
-"""Any PettingZoo ``ParallelEnv`` as a task: a batch of copies of it, and what is known or said about them.
+"""Any PettingZoo ``ParallelEnv`` as a task: a batch of copies of it, and its declaration.
 
 An episode is a function of its seed and the joint actions if the environment's is: the command ``check-env NAME``
 tells. What leaves early sees zeros, and the others go on; rewards are summed over those that got one.
@@ -22,7 +22,7 @@ from learning_signal.marl.tasks.foreign.stepping import Workers, worth
 from learning_signal.marl.tasks.picture import Picture
 
 MOST_COMPONENT_FEATURES = 200
-"""Without declared features, numbers of observations are features; nobody reads a longer list."""
+"""The most observation components that become features where none are declared; a longer list is not readable."""
 
 
 class Foreign:
@@ -130,7 +130,7 @@ class Foreign:
 
 
 def _specification(source: Source, layout: Layout) -> TaskSpec:
-    """The declaration of the task: what was said about it, and what its spaces tell."""
+    """The declaration of the task: the user's, completed from its spaces."""
     task, kind = source.task, "number" if layout.continuous else "action"
     names = task.action_names or tuple(f"{kind}_{index}" for index in range(layout.actions))
     if len(names) != layout.actions:

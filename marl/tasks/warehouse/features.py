@@ -58,7 +58,7 @@ def _max_return(layout: Layout) -> float:
     return most if lucky >= 1 else min(most, layout.agents * trips / (1 - lucky))
 
 
-def errand(state: WarehouseState) -> np.ndarray:
+def delivery_progress(state: WarehouseState) -> np.ndarray:
     """``[E, A]``: 0 for an agent without a requested shelf, else 0.5 plus up to 0.5 for how near a goal it is."""
     layout = state.layout
     return np.where(state.load == 2, 1 - 0.5 * layout.goal_distance.take(state.place) / layout.longest_delivery, 0.0)

@@ -25,10 +25,10 @@ _TURNS = np.array([[0, 2, 1, 1, 0], [2, 0, 1, 1, 0], [1, 1, 0, 2, 0], [1, 1, 2, 
 
 
 def scripted(state: WarehouseState) -> np.ndarray:
-    """Joint actions ``[E, A]``: every agent drives the shortest way to where its errand takes it next.
+    """Joint actions ``[E, A]``: every agent drives the shortest way to its target.
 
     That is a requested shelf for an agent without a shelf, the nearest goal for one with a requested shelf, and the
-    nearest free slot for one with another shelf. Agents in the way of a more urgent errand are pushed aside.
+    nearest free slot for one with another shelf. Agents in the way of a more urgent one are pushed aside.
     Mean return 31.7 in tiny-2ag-easy, 29.5 in tiny-2ag, 37 in small-4ag (where agents can block each other for good).
     """
     place, load, layout = state.place, state.load, state.layout

@@ -14,7 +14,13 @@ from learning_signal.marl.randomness import uniforms
 from learning_signal.marl.tasks.base import Step
 from learning_signal.marl.tasks.clock import Clock
 from learning_signal.marl.tasks.picture import Picture, Shape
-from learning_signal.marl.tasks.warehouse.features import ACTION_NAMES, FEATURE_VALUES, HORIZON, errand, specification
+from learning_signal.marl.tasks.warehouse.features import (
+    ACTION_NAMES,
+    FEATURE_VALUES,
+    HORIZON,
+    delivery_progress,
+    specification,
+)
 from learning_signal.marl.tasks.warehouse.layout import layout_of
 from learning_signal.marl.tasks.warehouse.policy import scripted
 from learning_signal.marl.tasks.warehouse.state import (
@@ -63,8 +69,8 @@ class Warehouse:
         self._goals = self.world.base.T + layout.goals[:, None]
         self._seeds = np.zeros(environments, dtype=np.uint64)
         self._delivered = np.zeros(environments, dtype=np.int64)
-        self._errand = np.zeros((environments, agents))
-        """``[E, A]``: how far each agent ever came with an errand in this episode."""
+        self._best_delivery = np.zeros((environments, agents))
+        """``[E, A]``: the largest delivery progress of each agent in this episode."""
         self._claims = np.zeros(self.world.flat.size, dtype=np.uint8)
         self._numbers = np.arange(agents)
         self._around = (np.array([[-1], [0], [1]]) * layout.stride + np.array([-1, 0, 1])).reshape(-1)
@@ -89,7 +95,7 @@ class Warehouse:
         self.world.here = self.world.flat.take(self.world.index)
         self._seeds[started] = seeds[started]
         self._delivered[started] = 0
-        self._errand[started] = errand(self.world)[started]
+        self._best_delivery[started] = delivery_progress(self.world)[started]
         return self._observe()
 
     def step(self, actions: np.ndarray) -> Step:
@@ -103,7 +109,7 @@ class Warehouse:
         self._act(actions)
         reward = self._deliver()
         self.world.here = self.world.flat.take(self.world.index)
-        np.maximum(self._errand, errand(self.world), out=self._errand)
+        np.maximum(self._best_delivery, delivery_progress(self.world), out=self._best_delivery)
         return Step(self._observe(), reward, np.zeros(self.environments, dtype=bool), truncated)
 
     def state(self) -> np.ndarray:
@@ -122,8 +128,8 @@ class Warehouse:
         return state
 
     def progress(self) -> np.ndarray:
-        """How far ``[E]`` float32 the agents ever came with an errand in this episode, see ``spec.progress``."""
-        return self._errand.mean(axis=1).astype(np.float32)
+        """Mean over the agents ``[E]`` float32 of their largest delivery progress (``spec.progress``)."""
+        return self._best_delivery.mean(axis=1).astype(np.float32)
 
     def features(self, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
         """The features in ``names`` (every declared one when None), float32: team ``[E]``, agent ``[E, A]``."""
@@ -185,7 +191,7 @@ class Warehouse:
         for number, goal in enumerate(self._goals):
             rows = np.flatnonzero(self.world.flat.take(goal) & REQUESTED)
             if rows.size:
-                self._errand[rows, (self.world.flat.take(goal[rows]) >> AGENT) - 1] = 1.0
+                self._best_delivery[rows, (self.world.flat.take(goal[rows]) >> AGENT) - 1] = 1.0
                 self._request_another(rows, number)
                 reward[rows] += 1
         self._delivered += reward.astype(np.int64)

@@ -59,9 +59,9 @@ def test_the_critic_reads_the_floor_and_the_limit_of_a_summary_from_its_brief():
     for floor, said in ((0.02, True), (0.01, False)):
         _, diagnosis = diagnose(critic_brief(head=low, gate={"alpha": 0.05, "floor": floor}))
         assert ("No reward signal" in diagnosis.failures[0].description) == said
-    chat = Chat("critic", critic_brief(budget={"evidence_tokens": 700}))
+    chat = Chat("critic", critic_brief(lengths={"evidence_tokens": 700}))
     [_, (_, arguments)] = chat.ask()
-    assert arguments["budget_tokens"] == 700
+    assert arguments["most_tokens"] == 700
 
 
 def test_the_entropy_of_numbers_has_no_largest_value():
@@ -111,7 +111,7 @@ def test_critic_asks_for_a_smaller_summary_after_a_refusal():
     [_, (_, first)] = chat.ask()
     chat.reply({"evidence": "E1", "metrics": {}}, "ERROR: too long")
     [(name, second)] = chat.ask()
-    assert name == "summarize_trajectories" and second["budget_tokens"] < first["budget_tokens"]
+    assert name == "summarize_trajectories" and second["most_tokens"] < first["most_tokens"]
 
 
 # --- generator

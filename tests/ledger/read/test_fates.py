@@ -58,7 +58,7 @@ def test_those_of_a_session_follow_from_its_rows(ledger):
             "UPDATE fates SET reason = 'x' WHERE fate = 'rolled back'",
             "says rolled back for another reason than round 2",
         ),
-        ("UPDATE fates SET round = 3 WHERE round = 2", "rolled back since round 3, of which no verdict or decision"),
+        ("UPDATE fates SET round = 3 WHERE round = 2", "rolled back since round 3, but no verdict or decision"),
         ("DELETE FROM fates WHERE round = 1 AND fate = 'screened out'", "has none of round 1, expected screened out"),
         ("DELETE FROM fates WHERE round = 2", "has none of round 2, expected rolled back"),
         ("UPDATE verdicts SET outcome = 'fail', reason = 'x'", "says promoted for another reason than round 1"),

@@ -143,7 +143,7 @@ def test_a_segment_that_failed_costs_what_it_had_trained(written: Ledger, traine
     def spent() -> tuple[int, int, int, int]:
         with Reader.open(path) as reader:
             row, costs = reader.session(RECORDED_ID), reader.costs(RECORDED_ID)
-            total = sum(segment.spent for segment in reader.segments(RECORDED_ID).values())
+            total = sum(segment.cost for segment in reader.segments(RECORDED_ID).values())
             assert row.env_steps_branches == costs.env_steps_branches
             return costs.env_steps_main, costs.env_steps_branches, costs.env_steps_reused, total
 
@@ -157,8 +157,8 @@ def test_a_segment_that_failed_costs_what_it_had_trained(written: Ledger, traine
     assert spent() == (main, branches + extra, reused, total + extra)
     with Reader.open(path) as reader:
         (dead,) = (each for each in reader.segments(RECORDED_ID).values() if each.status == "error")
-        assert (dead.trained, dead.spent, dead.env_steps) == (trained, extra, 200)
-        assert reader.lineage()[-1].spent == 600
+        assert (dead.trained, dead.cost, dead.env_steps) == (trained, extra, 200)
+        assert reader.lineage()[-1].cost == 600
 
 
 def test_metrics_by_name_and_window(recorded: Reader) -> None:

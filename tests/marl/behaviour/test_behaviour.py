@@ -414,7 +414,7 @@ def test_what_is_left_out_is_not_there():
 
 
 def test_an_impossible_budget_is_refused_with_the_number_that_would_do():
-    with pytest.raises(ValueError, match="raise it to at least") as raised:
+    with pytest.raises(ValueError, match="allow at least") as raised:
         render(full_summary(), 10, words)
     needed = int(str(raised.value).rsplit(" ", 1)[1].rstrip("."))
     assert needed == shortest(full_summary())

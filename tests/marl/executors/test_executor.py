@@ -22,7 +22,7 @@ from learning_signal.marl.segments.segment import SegmentSpec, SegmentStore
 from learning_signal.marl.settings import RunSettings
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.plan.sources import SettingsError, changed_executor
-from learning_signal.tools.study.cell import Shared
+from learning_signal.tools.study.cell import CellExecutor
 from learning_signal.tools.training.run import InProcess
 from tests.support.synthetic_training import InlinePool
 from tests.support.trainer_double import ScriptedPool, by_arm
@@ -98,7 +98,7 @@ def test_a_job_that_is_computed_once_more_is_the_next_and_cannot_be_withdrawn(tm
 
 
 METHODS = ("submit", "withdraw", "cancel_all", "close", "__enter__", "__exit__")
-KINDS = (WorkerPool, RayExecutor, InProcess, Shared, ScriptedPool, InlinePool)
+KINDS = (WorkerPool, RayExecutor, InProcess, CellExecutor, ScriptedPool, InlinePool)
 
 
 def differences(kind: type) -> list[str]:
@@ -129,7 +129,7 @@ def test_a_method_that_is_missing_or_takes_other_arguments_is_noticed():
 
 def test_an_executor_without_processes_is_closed_twice_and_counts_itself(tmp_path):
     with ScriptedPool(by_arm({})) as scripted, InlinePool(tmp_path) as inline:
-        for executor in (scripted, inline, Shared(scripted, print), InProcess(SegmentStore(tmp_path), print)):
+        for executor in (scripted, inline, CellExecutor(scripted, print), InProcess(SegmentStore(tmp_path), print)):
             assert executor.worker_count == 1
             assert not executor.withdraw(make_spec().id), "it was never asked for that"
             executor.cancel_all()

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -217,7 +217,9 @@ def test_failures_are_those_of_the_local_pool(acting, monkeypatch):
 
 def test_order_sharing_withdrawal_and_back_pressure(acting, heard):
     """Both cores are busy, so that everything else waits in our own queue."""
-    ray, most = acting._ray, 0
+    import ray
+
+    most = 0
     busy = [acting.submit(make_spec("sleep", seed=seed, env_steps=1500)) for seed in (0, 1)]
     late = acting.submit(make_spec(seed=2), urgent=False)
     raised = acting.submit(make_spec(seed=3), urgent=False)
@@ -259,23 +261,25 @@ def test_workers_have_one_thread_and_progress_is_throttled(acting, heard):
 
 
 def test_a_cluster_that_goes_on_losing_machines_fails_the_segment_as_impossible(acting):
-    job = acting._jobs.enter(make_spec("never handed out"), True)[0]
-    acting._jobs.take()
-    died = acting._ray.exceptions.NodeDiedError("the node is dead")
-    outcomes = [meaning(acting._ray, job, frozenset(), died) for _ in range(LOSSES)]
+    import ray
+
+    job, lost, own = (Job(make_spec("never handed out"), Future()) for _ in range(3))
+    died = ray.exceptions.NodeDiedError("the node is dead")
+    outcomes = [meaning(ray, job, frozenset(), died) for _ in range(LOSSES)]
     assert outcomes[:-1] == [None] * (LOSSES - 1)
     assert type(outcomes[-1]) is SegmentImpossible and "lost its machine 5 times" in str(outcomes[-1])
-    crashed = acting._ray.exceptions.WorkerCrashedError()
-    lost, own = (Job(job.spec, job.future) for _ in range(2))
-    assert meaning(acting._ray, lost, frozenset({"a node that was there"}), crashed) is None
+    crashed = ray.exceptions.WorkerCrashedError()
+    assert meaning(ray, lost, frozenset({"a node that was there"}), crashed) is None
     assert (lost.deaths, lost.losses) == ([], 1), "its machine is gone as well"
-    assert meaning(acting._ray, own, frozenset(), crashed) is None
+    assert meaning(ray, own, frozenset(), crashed) is None
     assert (len(own.deaths), own.losses) == (1, 0)
 
 
 def test_a_cluster_without_a_machine_is_given_up(acting, monkeypatch):
+    import ray
+
     monkeypatch.setattr(learning_signal.marl.executors.ray, "_NO_MACHINE_SECONDS", 0.5)
-    monkeypatch.setattr(acting._ray, "cluster_resources", dict)
+    monkeypatch.setattr(ray, "cluster_resources", dict)
     error = error_of(acting.submit(make_spec("busy", seed=60)))
     assert type(error) is SegmentImpossible and "no machine left" in str(error)
 
@@ -292,9 +296,11 @@ def test_a_missing_parent_is_no_failure_of_the_segment(nodes, tmp_path):
 
 
 def test_progress_that_is_late_costs_no_segment(acting, monkeypatch):
-    exceptions = acting._ray.exceptions
+    import ray
+
+    exceptions = ray.exceptions
     late = iter([exceptions.GetTimeoutError("it takes long"), exceptions.RayActorError()])
-    inboxes, get = [], acting._ray.get
+    inboxes, get = [], ray.get
 
     def slow(reference, timeout):
         if reference is taken and (error := next(late, None)) is not None:
@@ -304,13 +310,13 @@ def test_progress_that_is_late_costs_no_segment(acting, monkeypatch):
 
     taken = object()
     inbox = SimpleNamespace(take=SimpleNamespace(remote=lambda: taken), put=None)
-    monkeypatch.setattr(acting._ray, "get", slow)
+    monkeypatch.setattr(ray, "get", slow)
     opened = acting._open_inbox
     monkeypatch.setattr(acting, "_open_inbox", lambda: opened() if inboxes[1:] else inbox)
     running = acting.submit(make_spec("sleep", seed=80, env_steps=1500))
     acting._inbox = inbox
     assert running.result(PATIENCE)["seed"] == 80
-    assert len(inboxes) == 2 and acting._broken is None
+    assert len(inboxes) == 2
     assert acting.submit(make_spec(seed=81)).result(PATIENCE)["seed"] == 81
 
 
@@ -358,6 +364,8 @@ def stranger(address, **environment):
 
 
 def test_strangers_are_refused_and_workers_see_no_key(tmp_path, monkeypatch, nodes):
+    import ray
+
     assert stranger(nodes.address)[0], "who started that one let everybody in"
     (tmp_path / "curious.py").write_text(
         "import os\n\ndef run(spec, store, progress=None):\n"
@@ -370,13 +378,13 @@ def test_strangers_are_refused_and_workers_see_no_key(tmp_path, monkeypatch, nod
     with RayExecutor(tmp_path / "store", 1, runner="curious:run", preload=()) as executor:
         assert set(executor.submit(make_spec()).result(PATIENCE)) == {"SPOKEN", "RAY_AUTH_TOKEN"}
         assert os.environ["OPENAI_API_KEY"] == "sk-not-theirs", "this process has it back"
-        address, token = executor._ray.get_runtime_context().gcs_address, os.environ["RAY_AUTH_TOKEN"]
+        address, token = ray.get_runtime_context().gcs_address, os.environ["RAY_AUTH_TOKEN"]
         tokens = ({}, *({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": each} for each in ("0" * 64, token)))
         with ThreadPoolExecutor() as side_by_side:
             without, wrong, right = side_by_side.map(lambda given: stranger(address, **given), tokens)
         assert not without[0] and not wrong[0] and "token" in (without[1] + wrong[1]).lower()
         assert right[0], "it is the token that lets in"
-        written = Path(executor._ray._private.worker.global_worker.node.get_session_dir_path())
+        written = Path(ray._private.worker.global_worker.node.get_session_dir_path())
         kept = [path for path in written.rglob("*") if path.is_file()]
         assert kept and not [path for path in kept if token.encode() in path.read_bytes()]
     assert os.environ["RAY_AUTH_MODE"] == "disabled" and "RAY_AUTH_TOKEN" not in os.environ

@@ -10,6 +10,8 @@ import pytest
 
 from learning_signal.marl.segments.metrics import METRICS
 from learning_signal.tools.base import ToolRefused
+from learning_signal.tools.contracts import SummarizeTrajectories
+from learning_signal.tools.state import SessionState
 from tests.support.scripted_session import SESSION, SETTINGS, ScriptedSession, draft
 from tests.support.trainer_double import by_arm
 
@@ -137,12 +139,12 @@ def test_a_branch_that_is_running_failed_or_unknown_is_refused(session: Scripted
 # summarize_trajectories -----------------------------------------------------------------------
 
 
-def test_a_summary_keeps_its_budget_and_becomes_the_rounds_evidence(session: ScriptedSession) -> None:
+def test_a_summary_has_the_most_tokens_asked_for_and_becomes_the_rounds_evidence(session: ScriptedSession) -> None:
     lengths = []
-    for budget in (None, 1200, 900):
-        answer = session.call("summarize_trajectories", budget_tokens=budget)
+    for most in (None, 1200, 900):
+        answer = session.call("summarize_trajectories", most_tokens=most)
         text = json.dumps(answer["summary"])
-        assert session.context.count_tokens(text) <= (budget or SETTINGS.deliberation.evidence_tokens)
+        assert session.context.count_tokens(text) <= (most or SETTINGS.deliberation.evidence_tokens)
         assert json.loads(session.context.round.evidence_summary) == answer["summary"]
         lengths.append(len(text))
     assert lengths == sorted(lengths, reverse=True)
@@ -159,17 +161,23 @@ def test_a_summary_of_a_branch_is_no_evidence_about_the_main_run(session: Script
     assert session.context.round.evidence_summary is None
 
 
-def test_a_budget_too_small_for_any_summary_is_refused(session: ScriptedSession) -> None:
-    with pytest.raises(ToolRefused, match=r"shortest behaviour summary takes \d+ tokens and the budget is 200"):
-        session.call("summarize_trajectories", budget_tokens=200)
+def test_what_a_log_of_before_calls_otherwise_is_read() -> None:
+    assert SummarizeTrajectories.model_validate({"budget_tokens": 300}).most_tokens == 300
+    assert SessionState.model_validate({"spent": 5}).twin_steps == 5
+    assert SessionState(twin_steps=5).model_dump()["twin_steps"] == 5
+
+
+def test_too_few_tokens_for_any_summary_is_refused(session: ScriptedSession) -> None:
+    with pytest.raises(ToolRefused, match=r"shortest behaviour summary takes \d+ tokens, expected at most 200"):
+        session.call("summarize_trajectories", most_tokens=200)
     assert session.context.round.evidence_summary is None
 
 
-def test_a_budget_above_the_sessions_limit_is_refused(session: ScriptedSession) -> None:
+def test_more_tokens_than_the_session_allows_is_refused(session: ScriptedSession) -> None:
     limit = SETTINGS.deliberation.evidence_tokens
-    with pytest.raises(ToolRefused, match=f"Found a budget of {limit + 1} tokens, expected at most {limit}"):
-        session.call("summarize_trajectories", budget_tokens=limit + 1)
-    session.call("summarize_trajectories", budget_tokens=limit)
+    with pytest.raises(ToolRefused, match=f"Found most_tokens {limit + 1}, expected at most {limit}"):
+        session.call("summarize_trajectories", most_tokens=limit + 1)
+    session.call("summarize_trajectories", most_tokens=limit)
 
 
 def test_a_summary_of_a_running_branch_is_refused(session: ScriptedSession) -> None:

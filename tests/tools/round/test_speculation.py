@@ -113,7 +113,7 @@ def test_what_nobody_uses_is_withdrawn_and_costs_nothing(pools, tmp_path, monkey
     assert outcome.costs["env_steps_branches"] == settings.gate.screen_seeds * 200
     assert outcome.costs["env_steps_main"] == 2 * STAGE_STEPS
     assert events(settings.ledger, "speculation")[-1] == (
-        "5 of 7 speculated segments were not used; 5 segments that had not begun were withdrawn"
+        "5 of 7 speculative segments were not used; 5 segments that had not begun were withdrawn"
     )
     with Reader.open(settings.ledger) as reader:
         assert verify(reader, recompute, session_rules) == []

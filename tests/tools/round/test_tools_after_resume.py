@@ -80,7 +80,7 @@ def test_a_text_that_is_too_long_without_its_key_is_refused(tmp_path: Path, leng
         if fits:
             assert session.call("submit_diagnosis", **given) == {"accepted": True}
         else:
-            with pytest.raises(ToolRefused, match="looks like a key in failures.0.description, and too much text"):
+            with pytest.raises(ToolRefused, match="looks like a key in failures.0.description, and its redaction"):
                 session.call("submit_diagnosis", **given)
         assert len(session.rows("diagnoses")) == fits
         assert (session.context.round.diagnosis is not None) == fits
