@@ -18,6 +18,7 @@ from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.contracts import Decision, Diagnosis, Proposal
 from learning_signal.tools.round.comparisons import screen_of
 from learning_signal.tools.round.fates import fates_of, history_row, level_spent, with_fate, with_fates
+from learning_signal.tools.round.verdicts import numbers_of
 from learning_signal.tools.state import (
     CONTROL,
     Branch,
@@ -125,7 +126,8 @@ def _screen(row: ComparisonRow) -> Screen:
 def _confirmation(row: ComparisonRow) -> VerdictRecord:
     """What a confirmation computed."""
     return VerdictRecord.model_validate(
-        {name: row.result.get(name) for name in ("outcome", "measure", "reason", "p", "means", "size")}
+        {name: row.result.get(name) for name in ("outcome", "measure", "reason", "p")}
+        | numbers_of(row.result)
         | {
             "id": row.id,
             "refinement": row.refinement,
@@ -144,8 +146,7 @@ def _verdict(row: VerdictRow, confirmations: Sequence[VerdictRecord]) -> Verdict
         | {
             "candidate": _name(row.candidate_id),
             "p": judged and judged.p,
-            "means": judged and judged.means,
-            "size": judged and judged.size,
+            **(judged.model_dump(include=set(numbers_of({}))) if judged else {}),
             "difference": judged and judged.difference,
             "comparison": comparison,
         }

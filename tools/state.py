@@ -85,6 +85,14 @@ class VerdictRecord(Frozen):
     """Both measures of both arms (``control``, ``candidate``); None where the judge gives none."""
     size: float | None = None
     """What the confirmation could pass with where nothing differs; None where it is not counted."""
+    interval: tuple[float | None, float | None] | None = None
+    """Of the difference; a bound is None where it could not be computed."""
+    level: float | None = None
+    """What p was compared with; None where nothing was tested."""
+    n: int | None = None
+    """Branches of each arm."""
+    wins: int | None = None
+    """Pairs of branches, of ``n ** 2``, that the candidate won; None where the judge does not count them."""
 
 
 class Screen(Frozen):

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from learning_signal.marl.errors import SegmentFailed
-from learning_signal.marl.gate.confirmation import Verdict, judge
+from learning_signal.marl.gate.confirmation import judge
 from learning_signal.marl.gate.judges import Purpose
 from learning_signal.marl.gate.measure import Measure, MeasureName, later_half, later_half_mean
 from learning_signal.marl.gate.screening import ScreenResult, rank_screen
-from learning_signal.marl.gate.trial import Look, judge_look
+from learning_signal.marl.gate.trial import judge_look
 from learning_signal.marl.segments.segment import SegmentResult
 from learning_signal.tools.base import Answer, Tool, ToolRefused, rounded
 from learning_signal.tools.context import SessionContext
@@ -191,7 +191,7 @@ async def _compare_confirmation(context: SessionContext) -> Answer:
     trial = await (_trial if context.settings.gate.judge.sequential else _pairs)(context, branches)
     comparison = context.next_comparison
     confirmed = verdict_record(context, trial.verdict, name, comparison)
-    text = _confirmation_text(context, confirmed, trial.verdict)
+    text = _confirmation_text(context, confirmed)
     return Answer(text, lambda: record_confirmation(context, comparison, confirmed, trial))
 
 
@@ -226,20 +226,14 @@ async def _pairs(context: SessionContext, branches: list[Branch]) -> Trial:
     return Trial(verdict, branches, _sources(measured), {"confirmations": confirmations})
 
 
-def _confirmation_text(context: SessionContext, record: VerdictRecord, verdict: Verdict | Look | None = None) -> str:
-    """What the Validator is told of a judged confirmation; ``verdict`` has more numbers than its record."""
-    more: dict[str, Any] = {}
-    if isinstance(verdict, Verdict):
-        more = {"interval": _bounds(verdict.interval), "alpha": rounded(verdict.alpha), "n": verdict.n}
-    elif verdict is not None:
-        more = {
-            "interval": _bounds(verdict.interval),
-            "alpha": rounded(verdict.level),
-            "n": verdict.look,
-            "wins": f"{verdict.wins} of {verdict.look**2} pairs of branches",
-        }
+def _confirmation_text(context: SessionContext, record: VerdictRecord) -> str:
+    """What the Validator is told of a judged confirmation."""
+    numbers: dict[str, Any] = {"interval": _bounds(record.interval), "alpha": rounded(record.level), "n": record.n}
+    if record.wins is not None and record.n is not None:
+        numbers["wins"] = f"{record.wins} of {record.n**2} pairs of branches"
     means = {} if record.means is None else {"means": _rounded_means(record.means)}
-    pending = None if verdict is None else record
+    recorded = any(each.comparison == record.comparison for each in context.round.confirmations)
+    pending = None if recorded else record
     further = offer(context, pending) | {"confirmable": list(_further(context, record))} if means else {}
     return json.dumps(
         {
@@ -251,7 +245,7 @@ def _confirmation_text(context: SessionContext, record: VerdictRecord, verdict: 
             "difference": rounded(record.difference),
             "p": rounded(record.p),
         }
-        | more
+        | numbers
         | means
         | {"reason": record.reason}
         | ({"after_this": further} if further else {})

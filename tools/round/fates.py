@@ -83,8 +83,13 @@ def level_spent(rounds: Iterable[RoundFacts]) -> float:
     spent = 0.0
     for facts in rounds:
         promoted = None if facts.decision is None else facts.decision.candidate
-        spent += sum(one.size or 0.0 for one in facts.confirmations if promoted is None or one.candidate != promoted)
+        spent += sum(size_of(one) for one in facts.confirmations if promoted is None or one.candidate != promoted)
     return round(spent, 12)
+
+
+def size_of(confirmation: VerdictRecord) -> float:
+    """What a confirmation takes of the session's level: rounded, so that a sum is the same in whatever order."""
+    return round(confirmation.size or 0.0, 12)
 
 
 def history_row(ended: RoundFacts, decision: Decision, in_force: ShapingConfig) -> HistoryRow:

@@ -22,7 +22,7 @@ from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Decision, Diagnosis, Proposal, SendBack
 from learning_signal.tools.roles import Role
-from learning_signal.tools.round.fates import fates_of, history_row, with_fate, with_fates
+from learning_signal.tools.round.fates import fates_of, history_row, size_of, with_fate, with_fates
 from learning_signal.tools.state import Branch, Head, Probation, Regression, Round, Screen, Trigger, VerdictRecord
 
 
@@ -177,7 +177,7 @@ def record_confirmation(context: SessionContext, name: str, confirmed: VerdictRe
     inputs = _inputs(context, trial.arms, **trial.beside)
     _add_comparison(context, name, "confirm", confirmed.candidate, inputs, trial.verdict, event)
     context.round.confirmations.append(confirmed)
-    context.state.level_spent = round(context.state.level_spent + (confirmed.size or 0.0), 12)
+    context.state.level_spent = round(context.state.level_spent + size_of(confirmed), 12)
 
 
 def _add_looks(context: SessionContext, branch: Branch) -> None:
@@ -336,7 +336,7 @@ def record_decision(context: SessionContext, decision: Decision, after: Head) ->
         number, promoted = context.round.number, decision.promoted
         context.state.probation = Probation(round=number, candidate=promoted, parent=before)
         context.state.tried = with_fate(context.state.tried, number, promoted, "promoted")
-        handed_on = sum(each.size or 0.0 for each in context.round.confirmations if each.candidate == promoted)
+        handed_on = sum(size_of(each) for each in context.round.confirmations if each.candidate == promoted)
         context.state.level_spent = round(context.state.level_spent - handed_on, 12)
     elif regression is not None and decision.action == "roll_back":
         context.state.probation = None

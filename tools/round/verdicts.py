@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from learning_signal.marl.gate.confirmation import Verdict
 from learning_signal.marl.gate.trial import Look
@@ -84,7 +86,6 @@ def verdict_record(
 
     Its id is that of its comparison until it is reported, when `verdict_id` gives it one.
     """
-    looked = verdict if isinstance(verdict, Look) else None
     return VerdictRecord(
         id=verdict_id(context) if comparison is None else context.row_id(comparison),
         refinement=context.state.refinement,
@@ -95,9 +96,19 @@ def verdict_record(
         p=None if verdict is None else verdict.p,
         difference=None if verdict is None else verdict.mean_difference,
         comparison=comparison,
-        means=looked and looked.means,
-        size=looked and looked.size,
+        **({} if verdict is None else numbers_of(verdict.model_dump())),
     )
+
+
+def numbers_of(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record has of the result of a confirmation besides its outcome: both judges give these, under two names.
+
+    (A trial counts looks and has a level, where pairs are ``n`` and have an ``alpha``.)
+    """
+    return {name: result.get(name) for name in ("means", "size", "interval", "wins")} | {
+        "level": result.get("level", result.get("alpha")),
+        "n": result.get("look", result.get("n")),
+    }
 
 
 def verdict_id(context: SessionContext) -> str:
