@@ -14,6 +14,7 @@ from learning_signal.ledger.read.records import Finding
 from learning_signal.ledger.read.verify import verify
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.gate.recompute import recompute
+from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.marl.segments.segment import SegmentResult
 from learning_signal.marl.segments.version import code_version
 from learning_signal.marl.settings import EvaluationSettings, LearnerSettings, RunSettings
@@ -37,7 +38,9 @@ RUN = RunSettings(
 SETTINGS = SessionSettings(
     run=RUN, deliberation=DeliberationSettings(questions=1), stage_steps=200, branch_steps=400, rounds=2
 )
-"""One rollout is 200 env steps (8 environments of 25 steps): a screen is one, a confirmation two."""
+"""One rollout is 200 env steps (8 environments of 25 steps): a screen is one, a branch of a confirmation two."""
+PAIRED = SETTINGS.model_copy(update={"gate": GateSettings(mode="paired")})
+"""The same under the gate of version 0.1: two paired seeds in the screen, five in the confirmation."""
 
 
 class ScriptedSession:

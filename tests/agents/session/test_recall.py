@@ -41,8 +41,8 @@ SESSIONS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
     "a promotion that is rolled back": ("regresses", {"rounds": 3}, set()),
     "refinements in vain, without a Critic": (
         "nothing helps",
-        {"rounds": 2, "deliberation": DeliberationSettings(candidates=2, refinements=1, critic=False)},
-        {"diagnosis", "probation", "regression"},
+        {"rounds": 2, "deliberation": DeliberationSettings(candidates=1, refinements=1, critic=False)},
+        {"diagnosis", "screens", "probation", "regression"},
     ),
     "candidates that all fail": ("candidates diverge", {"rounds": 2}, {"confirmations", "probation", "regression"}),
     "screens with rungs, and a promotion that holds": (

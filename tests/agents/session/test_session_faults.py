@@ -66,16 +66,25 @@ def test_a_promotion_that_regresses_is_rolled_back(tmp_path, monkeypatch, rounds
     sound(settings.ledger)
 
 
-def test_nothing_is_promoted_where_nothing_helps(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("candidates", "moves"),
+    [
+        # A kept shaping goes on from the control's first confirm seed: what was trained is not thrown away.
+        (1, ["stage", "keep", "stage", "keep", "stage"]),
+        # No candidate is better than the control in the screen, so nothing is confirmed and no control was trained.
+        (2, ["stage", "stage", "stage"]),
+    ],
+)
+def test_nothing_is_promoted_where_nothing_helps(tmp_path, monkeypatch, candidates, moves):
     """Negative control of the promotions above."""
     monkeypatch.setenv("SYNTHETIC_WORLD", "nothing helps")
-    settings = tiny_settings(tmp_path, rounds=2)
+    deliberation = DeliberationSettings(candidates=candidates, refinements=0)
+    settings = tiny_settings(tmp_path, rounds=2, deliberation=deliberation)
     outcome = run(settings)
     assert outcome.status == "done" and outcome.promoted == []
     with Reader.open(settings.ledger) as reader:
         assert [each.action for each in reader.decisions()] == ["keep", "keep"]
-        # A kept shaping goes on from the control's first confirm seed: what was trained is not thrown away.
-        assert [move.reason for move in reader.main_run()] == ["stage", "keep", "stage", "keep", "stage"]
+        assert [move.reason for move in reader.main_run()] == moves
 
 
 def test_a_segment_whose_workers_die_fails_its_branch_and_not_the_session(tmp_path, monkeypatch):

@@ -18,13 +18,13 @@ from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.tools.plan.settings import session_rules
 from learning_signal.tools.plan.sources import SettingsError, gather
 from learning_signal.tools.plan.suitability import Unsuitable, refuse_unsuitable
-from tests.support.scripted_session import SETTINGS, ScriptedSession
+from tests.support.scripted_session import PAIRED, SETTINGS, ScriptedSession
 from tests.support.trainer_double import by_arm
 
 GOOD, OTHER = "coverage_distance", "collisions"
 SINGLE = GateSettings(mode="single run", screen_seeds=1, confirm_seeds=1, screen_fraction=1)
 ALWAYS = GateSettings(mode="always", confirm_seeds=1)
-FAMILY = GateSettings(family_alpha=0.05, confirm_seeds=7)
+FAMILY = GateSettings(mode="paired", family_alpha=0.05, confirm_seeds=7)
 
 
 def judged(folder: Path, gate: GateSettings, score=None) -> ScriptedSession:
@@ -58,7 +58,7 @@ def after(session: ScriptedSession, purpose: str, column: str, change) -> list[s
     [("seed", 12345, "c1 has other seeds than control"), ("shaping", None, "c1 was trained under several shapings")],
 )
 def test_arms_that_are_no_pairs_are_found(tmp_path, column, value, found):
-    with judged(tmp_path, SETTINGS.gate) as session:
+    with judged(tmp_path, PAIRED.gate) as session:
         segment = body(session, "confirm", "inputs")["arms"]["c1"][1]["segment"]
         other = body(session, "confirm", "inputs")["arms"]["control"][1]["segment"]
         assert session.findings() == []
@@ -74,7 +74,7 @@ def test_arms_that_are_no_pairs_are_found(tmp_path, column, value, found):
             ]
 
 
-@pytest.mark.parametrize("gate", [SETTINGS.gate, SINGLE, ALWAYS, FAMILY], ids=["paired", "single", "always", "family"])
+@pytest.mark.parametrize("gate", [PAIRED.gate, SINGLE, ALWAYS, FAMILY], ids=["paired", "single", "always", "family"])
 def test_every_rule_is_recorded_and_computed_again(tmp_path, gate):
     with judged(tmp_path, gate) as session:
         assert session.outcome == ("fail" if gate.mode == "single run" else "pass")
@@ -195,7 +195,7 @@ def test_a_confirmation_on_other_episodes_than_its_judge_s_is_refused(tmp_path, 
 
 
 def test_a_comparison_of_fewer_seeds_than_the_gate_asks_for_is_refused(tmp_path):
-    with judged(tmp_path, SETTINGS.gate) as session:
+    with judged(tmp_path, PAIRED.gate) as session:
         inputs, settings = body(session, "confirm", "inputs"), body(session, "confirm", "settings")
         for seeds in inputs["arms"].values():
             seeds.pop()
@@ -204,7 +204,7 @@ def test_a_comparison_of_fewer_seeds_than_the_gate_asks_for_is_refused(tmp_path)
 
 
 def test_a_comparison_of_an_earlier_version_is_computed_again_with_fewer_settings(tmp_path):
-    with judged(tmp_path, SETTINGS.gate) as session:
+    with judged(tmp_path, PAIRED.gate) as session:
         old = {name: value for name, value in body(session, "confirm", "settings").items() if "alpha" not in name}
         old["alpha"] = 0.05
         inputs = body(session, "confirm", "inputs")
@@ -223,7 +223,7 @@ def test_a_session_refuses_a_gate_that_tests_nothing(tmp_path, gate):
     from learning_signal.marl.tasks import make_task
 
     settings = SETTINGS.model_copy(update={"gate": gate, "ledger": tmp_path / "ledger.db"})
-    with pytest.raises(Unsuitable, match="Found gate.mode .*, which promotes without a test, expected 'paired'"):
+    with pytest.raises(Unsuitable, match="Found gate.mode .*, which promotes without a test, expected 'sequential'"):
         asyncio.run(run_session(settings, observer=None))
     with pytest.raises(Unsuitable, match=r"controls of a study \(learning-signal study\)"):
         plan(settings)
@@ -234,7 +234,8 @@ def test_a_session_refuses_a_gate_that_tests_nothing(tmp_path, gate):
 
 
 def test_settings_that_do_not_fit_together_are_one_sentence():
-    given = gather({"family_alpha": "0.05"}, {}, None)
+    paired = {"LEARNING_SIGNAL_GATE__MODE": "paired"}
+    given = gather({"family_alpha": "0.05"}, paired, None)
     with pytest.raises(SettingsError) as refused:
         given.settings({}, {})
     sentence = str(refused.value)
@@ -242,5 +243,62 @@ def test_settings_that_do_not_fit_together_are_one_sentence():
     assert sentence.endswith("use at least 7 confirm_seeds or a larger family_alpha.")
     with pytest.raises(SettingsError, match="--family-alpha sets gate.family_alpha to '2', expected less than 0.5"):
         gather({"family_alpha": "2"}, {}, None).settings({}, {})
-    settings = gather({"family_alpha": "0.2"}, {}, None).settings({}, {})
+    settings = gather({"family_alpha": "0.2"}, paired, None).settings({}, {})
     assert settings.gate.shared_alpha(settings.confirmations) == pytest.approx(0.2 / 6)
+
+
+# --- a sequential confirmation ---
+
+
+def test_a_trial_is_recorded_with_its_order_and_level(tmp_path):
+    with judged(tmp_path, SETTINGS.gate) as session:
+        assert session.outcome == "pass"
+        look, inputs = body(session, "confirm", "result"), body(session, "confirm", "inputs")
+        assert look["settings"] == SETTINGS.gate.model_dump(mode="json") == body(session, "confirm", "settings")
+        assert inputs["level"] == look["level"] == 0.05 / 4  # two rounds, one refinement each
+        assert inputs["ordered_by"] == look["order"] == body(session, "screen", "result")["order"]
+        assert inputs["ordered_from"] == "C1"
+        assert [len(seeds) for seeds in inputs["arms"].values()] == [look["look"]] * 2
+        assert session.findings() == []
+
+
+def test_a_trial_of_a_single_candidate_is_ordered_by_the_main_run(tmp_path):
+    with ScriptedSession(tmp_path, by_arm({"c1": 0.03})) as session:
+        assert session.judged(GOOD) == "pass"
+        assert body(session, "confirm", "inputs")["ordered_from"] == session.rows("segments")[0]["id"]
+        assert session.findings() == []
+
+
+@pytest.mark.parametrize(
+    ("purpose", "column", "change", "found"),
+    [
+        ("confirm", "result", lambda each: each.update(wins=24), "wins is 24, computed again it is 25"),
+        ("confirm", "result", lambda each: each.update(p=0.5), "p is 0.5, computed again it is"),
+        ("confirm", "inputs", lambda each: each.update(level=0.05), "its level is 0.05, what was left gives 0.0125"),
+        ("confirm", "inputs", lambda each: each["ordered_by"].update(step=1.0), "is ordered otherwise than its screen"),
+        (
+            "confirm",
+            "inputs",
+            lambda each: [seeds.pop() for seeds in each["arms"].values()],
+            "found a trial of 4 looks, but it had not ended",
+        ),
+        (
+            "confirm",
+            "inputs",
+            lambda each: each["arms"]["c1"][0].update(succeeded=0.5),
+            "found succeeded 0.5 of c1, seed 1, its evaluations give 0.0",
+        ),
+        (
+            "confirm",
+            "inputs",
+            lambda each: each["arms"].update(c1=each["arms"]["control"]),
+            "has branches that share a seed",
+        ),
+        ("screen", "result", lambda each: each.update(confirmable=["c2"]), "confirms c1, which is not confirmable"),
+    ],
+)
+def test_tampering_with_a_trial_is_found(tmp_path, purpose, column, change, found):
+    with judged(tmp_path, SETTINGS.gate) as session:
+        assert session.findings() == []
+        problems = after(session, purpose, column, change)
+        assert any(found in problem for problem in problems), problems

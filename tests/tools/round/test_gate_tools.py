@@ -14,12 +14,11 @@ import pytest
 from learning_signal.marl.gate.measure import Measure
 from learning_signal.marl.gate.recompute import recompute
 from learning_signal.marl.gate.screening import rank_screen
-from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.tools.base import ToolRefused
 from learning_signal.tools.round.record import record_verdict
 from learning_signal.tools.round.verdicts import computed_verdict
 from learning_signal.tools.state import VerdictRecord
-from tests.support.scripted_session import SESSION, SETTINGS, ScriptedSession
+from tests.support.scripted_session import PAIRED, SESSION, SETTINGS, ScriptedSession
 from tests.support.trainer_double import Launched, Score, by_arm
 
 GOOD, OTHER, THIRD = "coverage_distance", "collisions", "worst_coverage_distance"
@@ -38,11 +37,21 @@ def opened(tmp_path: Path) -> Opening:
     return opening
 
 
+@pytest.fixture
+def paired(tmp_path: Path) -> Opening:
+    """The same under the paired gate."""
+
+    def opening(effects: dict | Score) -> ScriptedSession:
+        return ScriptedSession(tmp_path, effects if callable(effects) else by_arm(effects), settings=PAIRED)
+
+    return opening
+
+
 # launch_branch --------------------------------------------------------------------------------
 
 
-def test_an_arm_runs_on_every_seed_of_its_purpose(opened: Opening) -> None:
-    with opened({"c1": 0.03}) as session:
+def test_an_arm_runs_on_every_seed_of_its_purpose(paired: Opening) -> None:
+    with paired({"c1": 0.03}) as session:
         session.propose(GOOD, OTHER)
         launched = session.call("launch_branch", arm="c1", purpose="screen")
         assert launched == {"branch": "B1", "arm": "c1", "purpose": "screen", "segments": 2, "env_steps_each": 200}
@@ -51,8 +60,8 @@ def test_an_arm_runs_on_every_seed_of_its_purpose(opened: Opening) -> None:
         assert (row["id"], row["candidate_id"]) == (f"{SESSION}/B1", f"{SESSION}/P1.0/c1")
 
 
-def test_arms_of_a_comparison_share_parent_and_seeds_and_purposes_do_not(opened: Opening) -> None:
-    with opened({"c1": 0.03}) as session:
+def test_arms_of_a_comparison_share_parent_and_seeds_and_purposes_do_not(paired: Opening) -> None:
+    with paired({"c1": 0.03}) as session:
         session.propose(GOOD, OTHER)
         session.screen()
         session.confirm("c1")
@@ -66,6 +75,22 @@ def test_arms_of_a_comparison_share_parent_and_seeds_and_purposes_do_not(opened:
         assert len({*seeds["screen", "control"], *seeds["confirm", "control"]}) == 2 + 5
         parents = {segments[each]["parent"] for branch in session.context.round.branches for each in branch.segments}
         assert parents == {session.context.state.head.segment}
+
+
+def test_arms_of_a_sequential_confirmation_share_no_seed(opened: Opening) -> None:
+    with opened({"c1": 0.03}) as session:
+        session.propose(GOOD, OTHER)
+        session.screen()
+        compared = session.confirm("c1")
+        segments = {row["id"]: row for row in session.rows("segments")}
+        confirmed = [each for each in session.context.round.branches if each.purpose == "confirm"]
+        assert [len(each.segments) for each in confirmed] == [compared["n"]] * 2
+        seeds = [segments[each]["seed"] for branch in confirmed for each in branch.segments]
+        assert len(set(seeds)) == 2 * compared["n"]
+        (screened,) = {segments[each]["seed"] for one in session.context.round.branches[:3] for each in one.segments}
+        assert screened not in seeds
+        assert len(session.rows("branch_segments")) == 3 + 2 * compared["n"]
+        assert session.findings() == []
 
 
 def test_an_unknown_arm_is_refused(opened: Opening) -> None:
@@ -85,7 +110,7 @@ def test_launching_again_answers_with_the_same_branch(opened: Opening) -> None:
         assert session.call("launch_branch", arm="c2", purpose="screen")["branch"] == "B2"
         assert len(session.rows("branches")) == 2
         assert session.pool.computed[: len(computed)] == computed
-        assert len(session.pool.computed) == len(computed) + 2
+        assert len(session.pool.computed) == len(computed) + 1
 
 
 def test_a_confirmation_waits_for_the_screen_and_takes_its_winner(opened: Opening) -> None:
@@ -95,9 +120,9 @@ def test_a_confirmation_waits_for_the_screen_and_takes_its_winner(opened: Openin
             with pytest.raises(ToolRefused, match="Found no screen yet"):
                 session.call("launch_branch", arm=arm, purpose="confirm")
         assert session.screen()["chosen"] == "c2"
-        with pytest.raises(ToolRefused, match="Found a confirmation of c1, expected c2"):
+        with pytest.raises(ToolRefused, match="of c1 while the ranking has c2 first, expected a reason with it"):
             session.call("launch_branch", arm="c1", purpose="confirm")
-        assert session.call("launch_branch", arm="c2", purpose="confirm")["segments"] == 5
+        assert session.call("launch_branch", arm="c2", purpose="confirm")["segments"] == 1
 
 
 def test_a_single_candidate_is_confirmed_without_a_screen(opened: Opening) -> None:
@@ -110,7 +135,7 @@ def test_a_single_candidate_is_confirmed_without_a_screen(opened: Opening) -> No
 
 
 def test_a_refinement_reuses_the_screened_control_and_confirms_on_fresh_seeds(opened: Opening) -> None:
-    with opened({}) as session:
+    with opened({("screen", "c1"): 0.01, ("screen", "c3"): 0.01}) as session:
         assert session.judged(GOOD, OTHER) == "fail"
         session.refine()
         session.propose(THIRD, "spacing")
@@ -145,14 +170,14 @@ def test_reading_without_waiting_says_running(opened: Opening) -> None:
         session.pool.release()
         reading = session.call("read_branch", branch=branch)
         assert reading["status"] == "done"
-        assert [seed["status"] for seed in reading["seeds"]] == ["done"] * 5
+        assert [seed["status"] for seed in reading["seeds"]] == ["done"]
         # Half of what the gate's own episodes give: agents read the query episodes.
         assert 0.03 < reading["mean"]["progress"] < 0.04
         assert reading["mean"]["sparse_return"] == 0.0
 
 
-def test_a_failed_branch_gives_its_reason(opened: Opening) -> None:
-    with opened({"c1": [0.0, DIED]}) as session:
+def test_a_failed_branch_gives_its_reason(paired: Opening) -> None:
+    with paired({"c1": [0.0, DIED]}) as session:
         session.propose(GOOD, OTHER)
         branch = session.call("launch_branch", arm="c1", purpose="screen")["branch"]
         reading = session.call("read_branch", branch=branch)
@@ -184,7 +209,7 @@ def test_a_screen_ranks_candidates_and_leaves_out_what_failed(opened: Opening) -
 
 
 def test_a_comparison_needs_every_arm(opened: Opening) -> None:
-    with opened({}) as session:
+    with opened({"c1": 0.01}) as session:
         session.propose(GOOD, OTHER)
         for arm in ("control", "c1"):
             session.call("launch_branch", arm=arm, purpose="screen")
@@ -201,8 +226,8 @@ def test_a_comparison_needs_every_arm(opened: Opening) -> None:
     ("effects", "outcome"),
     [(0.03, "pass"), (-0.03, "fail"), ([0.05, -0.03, 0.05, -0.03, 0.01], "inconclusive"), (DIED, "fail")],
 )
-def test_a_confirmation_judges_progress_where_nobody_scores(opened: Opening, effects: object, outcome: str) -> None:
-    with opened({"c1": effects}) as session:
+def test_a_confirmation_judges_progress_where_nobody_scores(paired: Opening, effects: object, outcome: str) -> None:
+    with paired({"c1": effects}) as session:
         session.propose(GOOD)
         compared = session.confirm("c1")
         assert compared["outcome"] == outcome
@@ -211,6 +236,26 @@ def test_a_confirmation_judges_progress_where_nobody_scores(opened: Opening, eff
             mean = effects if isinstance(effects, float) else 0.01
             assert compared["difference"] == pytest.approx(mean)
         assert session.validate("c1", outcome) == {"accepted": True, "outcome": outcome}
+
+
+@pytest.mark.parametrize(
+    ("effects", "outcome", "looks"),
+    [
+        (0.03, "pass", 5),  # every pair won: at level 0.0125 that passes from the fifth look on
+        (-0.03, "fail", 1),
+        ([0.05, 0.05, 0.05, -0.03, -0.03, -0.03], "inconclusive", 5),  # 15 of 25 pairs: it could hardly pass
+        ([0.05, 0.05, 0.05, DIED], "fail", 4),
+    ],
+)
+def test_a_sequential_confirmation_goes_on_until_it_is_decided(
+    opened: Opening, effects: object, outcome: str, looks: int
+) -> None:
+    with opened({"c1": effects}) as session:
+        session.propose(GOOD)
+        compared = session.confirm("c1")
+        assert (compared["outcome"], compared["n"]) == (outcome, looks)
+        assert session.validate("c1", outcome) == {"accepted": True, "outcome": outcome}
+        assert session.findings() == []
 
 
 def test_a_failed_control_leaves_the_verdict_open(opened: Opening) -> None:
@@ -240,16 +285,16 @@ def scoring(control: tuple[float, float | None], candidate: tuple[float, float |
     ],
 )
 def test_sparse_return_rules_where_somebody_scores(
-    opened: Opening, control: tuple, candidate: tuple, outcome: str, rule: str
+    paired: Opening, control: tuple, candidate: tuple, outcome: str, rule: str
 ) -> None:
-    with opened(scoring(control, candidate)) as session:
+    with paired(scoring(control, candidate)) as session:
         session.propose(GOOD)
         compared = session.confirm("c1")
         assert (compared["outcome"], compared["measure"]) == (outcome, rule)
 
 
-def test_without_declared_progress_nobody_scoring_is_inconclusive(opened: Opening) -> None:
-    with opened(scoring((0.0, None), (0.1, None))) as session:
+def test_without_declared_progress_nobody_scoring_is_inconclusive(paired: Opening) -> None:
+    with paired(scoring((0.0, None), (0.1, None))) as session:
         session.context.task = replace(session.context.task, progress=None)
         session.propose(GOOD)
         compared = session.confirm("c1")
@@ -274,7 +319,8 @@ def test_each_comparison_rests_on_its_own_episodes(opened: Opening) -> None:
 def test_comparing_twice_is_recorded_once(opened: Opening) -> None:
     with opened({"c1": 0.03}) as session:
         session.propose(GOOD, OTHER)
-        for first in (session.screen(), session.confirm("c1")):
+        for compare in (session.screen, lambda: session.confirm("c1")):
+            first = compare()
             assert session.call("compare_branches", purpose=first["purpose"]) == first
         assert [row["id"] for row in session.rows("comparisons")] == [f"{SESSION}/C1", f"{SESSION}/C2"]
         assert session.context.state.comparisons == 2
@@ -283,7 +329,7 @@ def test_comparing_twice_is_recorded_once(opened: Opening) -> None:
 def test_equal_candidates_are_recomputed_in_the_order_they_were_given() -> None:
     arm = [Measure(sparse_return=0.0, progress=0.1)] * 2
     arms = {"control": arm, "c9": arm, "c10": arm}
-    result = rank_screen(arm, {"c9": arm, "c10": arm}, 25.0, GateSettings())
+    result = rank_screen(arm, {"c9": arm, "c10": arm}, 25.0, PAIRED.gate)
     inputs = {
         "max_return": 25.0,
         "progress_declared": True,
@@ -291,9 +337,9 @@ def test_equal_candidates_are_recomputed_in_the_order_they_were_given() -> None:
         "arms": {name: [each.model_dump() for each in arms[name]] for name in arms},
     }
     stored = json.loads(json.dumps(inputs, sort_keys=True))
-    assert recompute("screen", stored, GateSettings().model_dump()) == result.model_dump(mode="json")
+    assert recompute("screen", stored, PAIRED.gate.model_dump()) == result.model_dump(mode="json")
     del stored["order"]
-    assert recompute("screen", stored, GateSettings().model_dump())["chosen"] == "c10"  # and so the order is needed
+    assert recompute("screen", stored, PAIRED.gate.model_dump())["chosen"] == "c10"  # and so the order is needed
 
 
 def test_the_order_of_candidates_is_in_the_ledger(tmp_path: Path) -> None:
@@ -301,7 +347,7 @@ def test_the_order_of_candidates_is_in_the_ledger(tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(update={"deliberation": deliberation})
     team = (GOOD, OTHER, THIRD, "spacing")
     potentials = [*team, *(f"{one} * {other}" for one, other in combinations(team, 2))]
-    with ScriptedSession(tmp_path, by_arm({}), settings=settings) as session:
+    with ScriptedSession(tmp_path, by_arm({("screen", "c1"): 0.01}), settings=settings) as session:
         assert session.judged(*potentials[:8]) == "fail"
         session.refine()
         assert session.propose(*potentials[8:]) == ["c9", "c10"]
@@ -396,8 +442,11 @@ def test_a_resumed_session_looks_up_what_was_computed(opened: Opening) -> None:
         computed = list(session.pool.computed)
         session.resume()
         assert session.call("compare_branches", purpose="screen") == screened
-        assert session.call("compare_branches", purpose="confirm")["outcome"] == "pass"
-        assert session.pool.computed == computed
+        compared = session.call("compare_branches", purpose="confirm")
+        assert compared["outcome"] == "pass"
+        added = session.pool.computed[len(computed) :]
+        assert session.pool.computed[: len(computed)] == computed and not set(added) & set(computed)
+        assert len(added) == 2 * (compared["n"] - 1), "one more branch of each arm for every look after the first"
         session.validate("c1", "pass")
         assert session.findings() == []
 

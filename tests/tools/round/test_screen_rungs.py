@@ -23,7 +23,7 @@ from learning_signal.tools.plan.settings import session_rules
 from learning_signal.tools.plan.suitability import Unsuitable, refuse_unsuitable
 from learning_signal.viewer.reports.explain import render_decision
 from tests.support.rules_chat import Chat
-from tests.support.scripted_session import SETTINGS, ScriptedSession
+from tests.support.scripted_session import PAIRED, ScriptedSession
 from tests.support.session_helpers import Recorder, tiny_settings
 from tests.support.synthetic_training import InlinePool
 from tests.support.trainer_double import by_arm
@@ -34,11 +34,11 @@ DIED = "The worker died (signal 9, SIGKILL)."
 
 
 def halving(halvings: int = 2, branch_steps: int = 1600, candidates: int = 8):
-    return SETTINGS.model_copy(
+    return PAIRED.model_copy(
         update={
-            "gate": SETTINGS.gate.model_copy(update={"screen_halvings": halvings}),
+            "gate": PAIRED.gate.model_copy(update={"screen_halvings": halvings}),
             "branch_steps": branch_steps,
-            "deliberation": SETTINGS.deliberation.model_copy(update={"candidates": candidates}),
+            "deliberation": PAIRED.deliberation.model_copy(update={"candidates": candidates}),
         }
     )
 
@@ -110,7 +110,7 @@ def test_a_rung_goes_on_where_the_one_before_it_ended(tmp_path):
 
 
 def test_without_halvings_nothing_is_as_it_was_not(tmp_path):
-    with ScriptedSession(tmp_path, by_arm(EFFECTS)) as session:
+    with ScriptedSession(tmp_path, by_arm(EFFECTS), settings=PAIRED) as session:
         session.propose(*TEAM[:2])
         assert set(session.screen()) == {"comparison", "purpose", "measure", "ranking", "chosen"}
         assert [each["rung"] for each in inputs(session)] == [0]
@@ -207,7 +207,7 @@ def test_rungs_that_would_train_nothing_are_refused():
     ("gate", "words"),
     [
         ({"screen_halvings": 1}, "→ c1, c2 go on"),
-        ({"family_alpha": 0.05, "confirm_seeds": 7}, "family alpha 0.05"),
+        ({"mode": "paired", "family_alpha": 0.05, "confirm_seeds": 7}, "family alpha 0.05"),
         ({"mode": "always", "confirm_seeds": 1}, "pass with the gate off"),
         ({"mode": "single run", "screen_seeds": 1, "confirm_seeds": 1, "screen_fraction": 1.0}, "nothing was tested"),
     ],
