@@ -11,7 +11,16 @@ from functools import cache
 from sqlite_utils import Database, Migrations
 
 from learning_signal.ledger.errors import LedgerError
-from learning_signal.ledger.schema import APPLICATION_ID, COSTS, FATES, FIRST, RECORDED, SINCE_RECORDED, VERSION
+from learning_signal.ledger.schema import (
+    APPLICATION_ID,
+    CONFIRMATIONS,
+    COSTS,
+    FATES,
+    FIRST,
+    RECORDED,
+    SINCE_RECORDED,
+    VERSION,
+)
 
 APPEND_ONLY = (
     "bodies",
@@ -144,6 +153,19 @@ def m004_costs(db: Database) -> None:
         _add_columns(db, table, columns, OF_RECORDED, OF_COSTS, {})
 
 
+@migrations()
+def m005_confirmations(db: Database) -> None:
+    """Several candidates of one proposal may be confirmed, each against a control of its own."""
+    tables = ("branches", "branch_segments")
+    for table in tables:
+        _drop_guards(db, table, OF_COSTS)
+    for statement in _statements(CONFIRMATIONS):
+        db.execute(statement)
+    for table in tables:
+        for statement in _guards(db, table, OF_COSTS).values():
+            db.execute(statement)
+
+
 def apply(db: Database) -> None:
     """Bring ``db`` to the newest version, in one transaction; nothing happens when it is there already."""
     # BEGIN IMMEDIATE: of two processes that create the same ledger, the second waits and then finds it done.
@@ -177,20 +199,25 @@ def _add_columns(
     ``before`` and ``after`` say what may be set later without and with them. Raises ``LedgerError`` where a guard is
     missing.
     """
-    stored = db.triggers_dict
-    for name, sql in _guards(db, table, before).items():
-        if stored.get(name) != sql:
-            raise LedgerError(
-                f"The trigger {name} of this ledger is missing or changed, so rows could have been rewritten, and "
-                "a migration would hide that; see what 'log verify' finds, and write to another ledger."
-            )
-        db.execute(f"DROP TRIGGER {name}")
+    _drop_guards(db, table, before)
     for name, declaration in columns.items():
         db.execute(f"ALTER TABLE {table} ADD COLUMN {name} {declaration}")
     if values:
         db.execute(f"UPDATE {table} SET {', '.join(f'{name} = {value}' for name, value in values.items())}")
     for statement in _guards(db, table, after).values():
         db.execute(statement)
+
+
+def _drop_guards(db: Database, table: str, changes: Changes) -> None:
+    """Drop the guards of a table that a migration changes; ``LedgerError`` where one is missing."""
+    stored = db.triggers_dict
+    for name, sql in _guards(db, table, changes).items():
+        if stored.get(name) != sql:
+            raise LedgerError(
+                f"The trigger {name} of this ledger is missing or changed, so rows could have been rewritten, and "
+                "a migration would hide that; see what 'log verify' finds, and write to another ledger."
+            )
+        db.execute(f"DROP TRIGGER {name}")
 
 
 def _guards(db: Database, table: str, changes: Changes) -> dict[str, str]:

@@ -269,6 +269,25 @@ def test_a_trial_of_a_single_candidate_is_ordered_by_the_main_run(tmp_path):
         assert session.findings() == []
 
 
+def test_what_a_confirmation_promotes_hands_its_level_on_and_what_it_does_not_is_spent(tmp_path):
+    effects = {("screen", "c1"): 0.02, ("screen", "c2"): 0.01, ("confirm", "c2"): 0.03}
+    with ScriptedSession(tmp_path, by_arm(effects)) as session:
+        assert session.judged(GOOD, OTHER) == "fail"
+        sizes = [session.context.round.confirmations[0].size]
+        assert session.context.state.level_spent == pytest.approx(sizes[0])
+        session.call("send_back", candidate="c2", reason="It was better than the control too.")
+        compared = session.confirm("c2")
+        second = session.context.round.confirmations[1]
+        assert (second.outcome, second.level) == ("pass", pytest.approx((0.05 - sizes[0]) / 3))
+        assert compared["after_this"]["confirmations_left"] == 0
+        sizes.append(second.size)
+        assert session.context.state.level_spent == pytest.approx(sum(sizes))
+        session.validate("c2", "pass")
+        session.call("promote", candidate="c2", reason="It passed.")
+        assert session.context.state.level_spent == pytest.approx(sizes[0])
+        assert session.findings() == []
+
+
 @pytest.mark.parametrize(
     ("purpose", "column", "change", "found"),
     [
