@@ -35,8 +35,8 @@ from learning_signal.tools.round.record import (
     record_verdict,
 )
 from learning_signal.tools.round.speculation import settle, speculate
-from learning_signal.tools.round.spending import afford
 from learning_signal.tools.round.verdicts import computed_verdict, verdict_id, verdict_record
+from learning_signal.tools.spending import afford
 from learning_signal.tools.state import Regression, Trigger
 
 ANSWER_LIMIT = 2000

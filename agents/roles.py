@@ -26,8 +26,8 @@ from learning_signal.tools.plan.budget import Budget
 from learning_signal.tools.plan.settings import SessionSettings
 from learning_signal.tools.roles import ROLES, Role
 from learning_signal.tools.round.briefs import good_rise
-from learning_signal.tools.round.spending import afford
-from learning_signal.tools.round.toolbox import toolbox
+from learning_signal.tools.spending import afford
+from learning_signal.tools.toolbox import toolbox
 
 _BEHAVIOUR = (
     "`summarize_trajectories` describes what\n   HEAD does: features over episode time, by outcome, by agent, their "

@@ -14,7 +14,7 @@ from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.paths import inside
 from learning_signal.marl.segments.segment import SegmentStore
 from learning_signal.tools.plan.settings import SessionSettings
-from learning_signal.tools.round.spending import spent_of
+from learning_signal.tools.spending import spent_of
 from learning_signal.tools.state import Head, SessionState
 from learning_signal.tools.trainer import final_evaluation
 

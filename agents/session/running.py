@@ -36,7 +36,7 @@ from learning_signal.tools.plan.settings import SessionSettings
 from learning_signal.tools.recall import recalled
 from learning_signal.tools.round.briefs import head_card
 from learning_signal.tools.round.speculation import finish
-from learning_signal.tools.round.spending import OutOfBudget, afford_segments
+from learning_signal.tools.spending import OutOfBudget, afford_segments
 from learning_signal.tools.state import Head, SessionState
 from learning_signal.tools.trainer import Trainer
 

@@ -24,7 +24,7 @@ from learning_signal.tools.consent import NO_CONSENT, Consent, admit
 from learning_signal.tools.plan.budget import Budget, Price, refuse_spent
 from learning_signal.tools.plan.settings import SessionSettings
 from learning_signal.tools.plan.suitability import refuse_unsuitable, refuse_untested, remarks
-from learning_signal.tools.round.spending import spent_of
+from learning_signal.tools.spending import spent_of
 from learning_signal.tools.state import SessionState
 
 

@@ -10,8 +10,8 @@ from learning_signal.tools.plan.cost import round_cost
 from learning_signal.tools.round.briefs import head_card, stage_of
 from learning_signal.tools.round.probation import judge_probation
 from learning_signal.tools.round.record import record_stage
-from learning_signal.tools.round.trigger import no_trigger, standing_of, trigger
 from learning_signal.tools.state import Head, Trigger
+from learning_signal.tools.trigger import no_trigger, standing_of, trigger
 
 
 def conclude_stage(context: SessionContext, deliberation: Deliberation, result: SegmentResult) -> None:

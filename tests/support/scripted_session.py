@@ -26,8 +26,8 @@ from learning_signal.tools.contracts import Candidate
 from learning_signal.tools.plan.settings import DeliberationSettings, SessionSettings, session_rules
 from learning_signal.tools.recall import recalled
 from learning_signal.tools.round.record import record_round, record_stage
-from learning_signal.tools.round.toolbox import TOOL_NAMES, toolbox
 from learning_signal.tools.state import Head, Regression, SessionState, Trigger
+from learning_signal.tools.toolbox import TOOL_NAMES, toolbox
 from learning_signal.tools.trainer import Trainer
 from tests.support.ledger_helpers import SESSION
 from tests.support.trainer_double import EPISODES, Score, ScriptedPool, ScriptedStore

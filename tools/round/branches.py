@@ -23,8 +23,8 @@ from learning_signal.tools.round.confirmations import (
     refuse_confirmation,
 )
 from learning_signal.tools.round.evidence import find_branch
-from learning_signal.tools.round.record import record_branch
-from learning_signal.tools.round.spending import afford_segments
+from learning_signal.tools.round.record_branches import record_branch
+from learning_signal.tools.spending import afford_segments
 from learning_signal.tools.state import CONTROL, Branch
 from learning_signal.tools.trainer import final_evaluation
 

@@ -28,7 +28,7 @@ from learning_signal.tools.round.confirmations import (
     one_more,
     order_in_force,
 )
-from learning_signal.tools.round.record import Trial, record_confirmation, record_screen
+from learning_signal.tools.round.record_branches import Trial, record_confirmation, record_screen
 from learning_signal.tools.round.verdicts import verdict_record
 from learning_signal.tools.state import CONTROL, Branch, Screen, VerdictRecord
 

@@ -16,7 +16,7 @@ from learning_signal.marl.randomness import derive
 from learning_signal.marl.segments.segment import SegmentSpec
 from learning_signal.tools.base import ToolRefused
 from learning_signal.tools.context import SessionContext
-from learning_signal.tools.round.spending import afford_segments
+from learning_signal.tools.spending import afford_segments
 from learning_signal.tools.state import CONTROL, Branch, Screen, VerdictRecord
 
 

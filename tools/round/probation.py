@@ -5,7 +5,7 @@ from __future__ import annotations
 from learning_signal.marl.gate.probation import probation
 from learning_signal.marl.segments.records import Evaluation
 from learning_signal.tools.context import SessionContext
-from learning_signal.tools.round.record import record_probation
+from learning_signal.tools.round.record_branches import record_probation
 from learning_signal.tools.state import Head, Regression
 from learning_signal.tools.trainer import final_evaluation
 

@@ -15,7 +15,7 @@ from learning_signal.marl.gate.recompute import recompute
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.plan.settings import DeliberationSettings, session_rules
 from learning_signal.tools.round.speculation import settle
-from learning_signal.tools.round.spending import spent_so_far
+from learning_signal.tools.spending import spent_so_far
 from learning_signal.tools.trainer import Trainer
 from tests.support.scripted_session import ScriptedSession
 from tests.support.session_helpers import Recorder, resume, resume_inline, run, run_inline, story, tiny_settings

@@ -11,7 +11,7 @@ from learning_signal.ledger.read.reader import Reader
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools.plan.cost import round_cost
 from learning_signal.tools.plan.settings import DeliberationSettings, SessionSettings, TriggerSettings
-from learning_signal.tools.round.trigger import Standing, no_trigger, trigger
+from learning_signal.tools.trigger import Standing, no_trigger, trigger
 from learning_signal.viewer.reports.explain import render_decision
 from learning_signal.viewer.text import clean
 from tests.support.session_helpers import Recorder, resume_inline, run_inline, story, tiny_settings
