@@ -254,7 +254,9 @@ def _confirmation_text(context: SessionContext, record: VerdictRecord) -> str:
 
 def _further(context: SessionContext, record: VerdictRecord) -> tuple[str, ...]:
     """The candidates that may be confirmed after this one."""
-    return () if record.outcome == "pass" else tuple(each for each in confirmable(context) if each != record.candidate)
+    if any(each.outcome == "pass" for each in (record, *judged(context))):
+        return ()
+    return tuple(each for each in confirmable(context) if each != record.candidate)
 
 
 def _bounds(interval: tuple[float | None, float | None] | None) -> list[float | None] | None:

@@ -84,6 +84,13 @@ def in_progress(context: SessionContext) -> str | None:
     return None
 
 
+def asked_for(context: SessionContext) -> str | None:
+    """The candidate that the Coordinator sent the round back for, until it is confirmed or no confirmation is left."""
+    asked = context.round.sent_back
+    done = {each.candidate for each in context.round.confirmations}
+    return None if asked is None or asked.candidate in done or confirmations_left(context) <= 0 else asked.candidate
+
+
 def candidate_to_confirm(context: SessionContext) -> str:
     """The candidate that is confirmed, or would be unless another is named; ``ToolRefused`` where none can be."""
     present = in_progress(context)
@@ -94,8 +101,8 @@ def candidate_to_confirm(context: SessionContext) -> str:
         raise ToolRefused("Found every confirmable candidate judged: submit_validation with the last verdict.")
     if not open_:
         raise ToolRefused("The screen chose no candidate: submit_validation with candidate null, inconclusive.")
-    asked = context.round.sent_back
-    return asked.candidate if asked is not None and asked.candidate in open_ else open_[0]
+    asked = asked_for(context)
+    return asked if asked is not None and asked in open_ else open_[0]
 
 
 def refuse_confirmation(context: SessionContext, arm: str, reason: str) -> None:
@@ -116,6 +123,11 @@ def refuse_confirmation(context: SessionContext, arm: str, reason: str) -> None:
             f"Found a confirmation of {arm}, expected {' or '.join(open_)} (better than the control in the screen, not "
             f"confirmed yet) or {CONTROL}: confirm one of them."
         )
+    if arm != expected and asked_for(context) is not None:
+        raise ToolRefused(
+            f"Found a confirmation of {arm}, expected {expected}, for which the Coordinator sent the round back: "
+            f"confirm {expected}."
+        )
     if arm != expected and not reason.strip():
         raise ToolRefused(
             f"Found a confirmation of {arm} while the ranking has {expected} first, expected a reason with it: call "
@@ -125,11 +137,9 @@ def refuse_confirmation(context: SessionContext, arm: str, reason: str) -> None:
 
 def _refuse_more(context: SessionContext) -> None:
     """``ToolRefused`` where the present phase may make no further confirmation."""
-    known = judged(context)
-    asked = context.round.sent_back
-    waiting = asked is not None and all(each.candidate != asked.candidate for each in context.round.confirmations)
-    if known and known[-1].outcome == "pass" and not waiting:
-        raise ToolRefused(f"Found a further confirmation although {known[-1].candidate} passed: submit_validation.")
+    passed = [each.candidate for each in judged(context) if each.outcome == "pass"]
+    if passed and asked_for(context) is None:
+        raise ToolRefused(f"Found a further confirmation although {passed[-1]} passed: submit_validation.")
     if confirmations_left(context) <= 0:
         raise ToolRefused(
             f"Found {len(context.round.confirmations)} confirmations in this round, which may make no more: "

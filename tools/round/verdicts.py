@@ -11,7 +11,7 @@ from learning_signal.marl.gate.trial import Look
 from learning_signal.tools.base import Answer, Tool, ToolRefused
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Validation
-from learning_signal.tools.round.confirmations import in_progress, judged
+from learning_signal.tools.round.confirmations import asked_for, in_progress, judged
 from learning_signal.tools.round.record import record_verdict
 from learning_signal.tools.state import VerdictRecord
 
@@ -48,11 +48,11 @@ def verdict_tools(context: SessionContext) -> dict[str, Tool]:
 def computed_verdict(context: SessionContext) -> VerdictRecord:
     """The verdict of the present refinement's last confirmation; ``ToolRefused`` while a comparison is still owed."""
     refinement, known = context.state.refinement, judged(context)
-    asked, present = context.round.sent_back, in_progress(context)
-    if asked is not None and all(each.candidate != asked.candidate for each in context.round.confirmations):
+    asked, present = asked_for(context), in_progress(context)
+    if asked is not None:
         raise ToolRefused(
-            f"Found no confirmation of {asked.candidate}, for which the Coordinator sent the round back: launch "
-            f"control and {asked.candidate} with purpose 'confirm' and compare them first."
+            f"Found no confirmation of {asked}, for which the Coordinator sent the round back: launch "
+            f"control and {asked} with purpose 'confirm' and compare them first."
         )
     if present is not None:
         raise ToolRefused(
