@@ -169,8 +169,8 @@ def _tried(rows: Sequence[RoundRows], facts: Mapping[int, RoundFacts]) -> list[T
     tried: list[Tried] = []
     promoted: dict[int, str] = {}
     for one in rows:
-        for verdict in facts[one.number].verdicts:
-            tried = with_fates(tried, fates_of(facts[one.number], verdict))
+        for row, verdict in zip(one.verdicts, facts[one.number].verdicts, strict=True):
+            tried = with_fates(tried, fates_of(_as_of(row, facts[one.number], one), verdict))
         decision = one.decision
         if decision is not None and decision.action == "promote":
             promoted[one.number] = _decision(decision).promoted
@@ -179,6 +179,13 @@ def _tried(rows: Sequence[RoundRows], facts: Mapping[int, RoundFacts]) -> list[T
             failed = {each.id: each for earlier in rows for each in earlier.comparisons}[decision.comparison_id or ""]
             tried = with_fate(tried, failed.round, promoted[failed.round], "rolled back", failed.result["reason"])
     return tried
+
+
+def _as_of(verdict: VerdictRow, facts: RoundFacts, rows: RoundRows) -> RoundFacts:
+    """The facts of a round at the moment of a verdict: without what was confirmed later."""
+    before = {_name(each.id) for each in rows.comparisons if each.event_seq < verdict.event_seq}
+    known = [each for each in facts.confirmations if each.comparison in before]
+    return facts.model_copy(update={"confirmations": known})
 
 
 def _head(moves: Sequence[MainRunRow], decisions: Sequence[DecisionRow]) -> Head | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.ledger.read.records import Finding
+from learning_signal.ledger.read.records import Finding, VerdictRow
 from learning_signal.ledger.read.rounds import RoundRows, round_rows
 
 JUDGED = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive"}
@@ -83,11 +83,20 @@ def _expected(
         if one.decision is None:
             continue
         for verdict in one.verdicts:
+            judged = {
+                each.candidate_id: each.result
+                for each in one.comparisons
+                if (each.purpose, each.refinement) == ("confirm", verdict.refinement)
+                and each.event_seq < verdict.event_seq
+            }
             for name, candidate in proposed[one.number, verdict.refinement].items():
                 if candidate == verdict.candidate_id:
                     expected[candidate, one.number] = JUDGED[verdict.outcome], verdict.reason
+                elif candidate in judged:
+                    result = judged[candidate]
+                    expected[candidate, one.number] = JUDGED[result["outcome"]], result["reason"]
                 else:
-                    expected[candidate, one.number] = _unjudged(one, verdict.refinement, name), None
+                    expected[candidate, one.number] = _unjudged(one, verdict, name), None
         if one.decision.action == "promote" and one.decision.candidate_id is not None:
             candidate = promoted[one.number] = one.decision.candidate_id
             expected[candidate, one.number] = "promoted", expected[candidate, one.number][1]
@@ -97,13 +106,14 @@ def _expected(
     return expected
 
 
-def _unjudged(rows: RoundRows, refinement: int, name: str) -> str:
-    """The fate of a candidate that the verdict of its refinement is not about."""
+def _unjudged(rows: RoundRows, verdict: VerdictRow, name: str) -> str:
+    """The fate of a candidate that no confirmation of its refinement is about."""
     screens = [
         each.result
         for each in rows.comparisons
         if each.purpose == "screen"
-        and each.refinement == refinement
+        and each.refinement == verdict.refinement
         and name in [arm["name"] for arm in each.result["arms"]]
     ]
-    return "screened out" if screens and screens[-1]["chosen"] != name else "not compared"
+    led = bool(screens) and screens[-1]["chosen"] == name
+    return "not compared" if not screens or led and verdict.candidate_id is None else "screened out"

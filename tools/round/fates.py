@@ -14,10 +14,12 @@ _JUDGED: dict[str, Fate] = {"pass": "passed", "fail": "failed", "inconclusive": 
 
 
 def fates_of(facts: RoundFacts, verdict: VerdictRecord) -> list[Tried]:
-    """What became of every candidate of the refinement of ``verdict``, before the decision."""
+    """What became of every candidate of the refinement of ``verdict``, before the decision.
+
+    ``facts`` are those of the moment at which it was reported.
+    """
     judged = [each for each in facts.confirmations if each.refinement == verdict.refinement]
-    until = next((index for index, each in enumerate(judged) if each.comparison == verdict.comparison), -1)
-    verdicts = {each.candidate: each for each in judged[: until + 1]} | {verdict.candidate: verdict}
+    verdicts = {each.candidate: each for each in judged} | {verdict.candidate: verdict}
     screens = [each for each in facts.screens if each.refinement == verdict.refinement]
     found = []
     for candidate in facts.proposals[verdict.refinement].candidates:
@@ -94,7 +96,8 @@ def size_of(confirmation: VerdictRecord) -> float:
 
 def history_row(ended: RoundFacts, decision: Decision, in_force: ShapingConfig) -> HistoryRow:
     """What the agents of later rounds are told of a round that ended with ``decision``."""
-    verdict = ended.verdicts[-1] if ended.verdicts else None
+    about = [each for each in ended.verdicts if decision.candidate in (None, each.candidate)]
+    verdict = about[-1] if about else None
     candidate = decision.candidate or (verdict.candidate if verdict else None)
     shaping = in_force if candidate is None else ended.candidate(candidate).shaping
     return HistoryRow(
