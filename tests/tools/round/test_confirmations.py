@@ -20,8 +20,8 @@ from learning_signal.tools.plan.settings import DeliberationSettings, SessionSet
 from learning_signal.tools.round.decisions import allowed_actions, decide
 from learning_signal.tools.round.probation import judge_probation
 from learning_signal.tools.round.record import record_end_of_round, record_verdict
-from learning_signal.tools.round.spending import OutOfBudget
 from learning_signal.tools.round.verdicts import verdict_id, verdict_record
+from learning_signal.tools.spending import OutOfBudget
 from learning_signal.tools.state import Head
 from tests.support.scripted_session import SESSION, SETTINGS, ScriptedSession
 from tests.support.trainer_double import Score, by_arm
