@@ -11,16 +11,37 @@ from functools import cache
 from sqlite_utils import Database, Migrations
 
 from learning_signal.ledger.errors import LedgerError
-from learning_signal.ledger.schema import (
-    APPLICATION_ID,
-    CONFIRMATIONS,
-    COSTS,
-    FATES,
-    FIRST,
-    RECORDED,
-    SINCE_RECORDED,
-    VERSION,
-)
+from learning_signal.ledger.schema import APPLICATION_ID, COSTS, FATES, FIRST, RECORDED, SINCE_RECORDED, VERSION
+
+CONFIRMATIONS = """
+CREATE TABLE new_branches (                    -- one arm of a comparison: the same shaping on several seeds
+    id TEXT PRIMARY KEY,                       -- session id + /B + number
+    session_id TEXT NOT NULL REFERENCES sessions(id),
+    round INTEGER NOT NULL,
+    refinement INTEGER NOT NULL,
+    purpose TEXT NOT NULL CHECK (purpose IN ('screen', 'confirm')),
+    arm TEXT NOT NULL,                         -- 'control' (one of every confirmation) or a candidate's name
+    candidate_id TEXT REFERENCES candidates(id),
+    event_seq INTEGER NOT NULL REFERENCES events(seq)
+) STRICT;
+CREATE TABLE new_branch_segments (
+    branch_id TEXT NOT NULL REFERENCES new_branches(id),
+    position INTEGER NOT NULL,                 -- index of the seed: pairs share it
+    session_id TEXT NOT NULL,
+    segment_id TEXT NOT NULL,
+    PRIMARY KEY (branch_id, position),
+    FOREIGN KEY (session_id, segment_id) REFERENCES segments(session_id, id)
+) STRICT;
+INSERT INTO new_branches SELECT * FROM branches ORDER BY rowid;
+INSERT INTO new_branch_segments SELECT * FROM branch_segments ORDER BY rowid;
+DROP TABLE branch_segments;
+DROP TABLE branches;
+ALTER TABLE new_branches RENAME TO branches;
+ALTER TABLE new_branch_segments RENAME TO branch_segments;
+CREATE INDEX branches_by_round ON branches (session_id, round);
+CREATE INDEX branch_segments_by_segment ON branch_segments (session_id, segment_id);
+"""
+"""Makes the two tables anew for the fifth version: until then a refinement had one control to confirm against."""
 
 APPEND_ONLY = (
     "bodies",
