@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -10,7 +11,8 @@ from learning_signal.agents.model.prices import refuse_unpriced
 from learning_signal.agents.model.specs import parse_spec
 from learning_signal.marl.segments.segment import round_up
 from learning_signal.marl.tasks import make_task
-from learning_signal.tools.plan.cost import round_cost
+from learning_signal.tools.plan.cost import round_cost, round_evaluation
+from learning_signal.tools.plan.evaluation import evaluation_env_steps
 from learning_signal.tools.plan.settings import SessionSettings
 from learning_signal.tools.plan.suitability import refuse_unsuitable, remarks
 
@@ -34,6 +36,10 @@ def plan(settings: SessionSettings) -> dict[str, Any]:
     main = stage * settings.most_stages
     branches = price.most * settings.rounds  # also those the main run goes on from
     twin = main + branches if settings.twin else 0  # as many env steps as everything else together
+    played = round_evaluation(settings, task)
+    of_stage = evaluation_env_steps(settings.run, "main", stage, task)
+    of_main, of_branches = of_stage * settings.most_stages, played.most * settings.rounds
+    of_twin = of_stage * math.ceil(twin / stage)
     return {
         "task": task.name,
         "algorithm": settings.run.learner.algorithm,
@@ -52,6 +58,15 @@ def plan(settings: SessionSettings) -> dict[str, Any]:
             "branches_at_most": branches,
             "sparse_twin_at_most": twin,
             "total_at_most": main + branches + twin,
+        },
+        "evaluation_env_steps": {
+            "stage": of_stage,
+            "round": played.first,
+            "round_with_refinements": played.most,
+            "main_run_at_most": of_main,
+            "branches_at_most": of_branches,
+            "sparse_twin_at_most": of_twin,
+            "total_at_most": of_main + of_branches + of_twin,
         },
         "a_round_begins": settings.trigger.model_dump(mode="json"),
         "budget": {"time_seconds" if name == "time" else name: each for name, each in settings.budget.limits().items()},

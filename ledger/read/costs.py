@@ -87,7 +87,8 @@ def env_steps(reader: Query, session: str) -> dict[str, int | None]:
 
 def evaluation_of(counted: dict[str, int | None]) -> int | None:
     """Of what ``env_steps`` counted: evaluation of all that this session computed, None where none was counted."""
-    return known_sum(counted[f"evaluation_{kind}"] for kind in KINDS if kind != "reused")
+    played: int | None = known_sum(counted[f"evaluation_{kind}"] for kind in KINDS if kind != "reused")
+    return played
 
 
 def costs(reader: Query, session: str) -> Costs:
@@ -123,7 +124,7 @@ def costs(reader: Query, session: str) -> Costs:
     )
 
 
-def _cut_off(reader: Query, session: str) -> dict[str, int | None]:
+def _cut_off(reader: Query, session: str) -> dict[str, Any]:
     """What was cut off; a process that is gone without a word left behind what is pending."""
     (row,) = reader.rows(
         "SELECT cut_off, cut_off_unknown, status, host, pid, heartbeat_at, (SELECT count(*) FROM segments "
