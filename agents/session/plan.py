@@ -1,4 +1,4 @@
-"""What a session would do at most, before anything runs: what ``--dry-run`` prints."""
+"""The most a session would do, before anything runs: what ``--dry-run`` prints."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from learning_signal.tools.plan.suitability import refuse_unsuitable, remarks
 
 
 def plan(settings: SessionSettings) -> dict[str, Any]:
-    """What a session with these settings would do at most, without running anything.
+    """The most that a session with these settings would do, without running anything.
 
     Raises ``SpecError`` where a backend's key is missing, or its price under a budget in USD, and ``Unsuitable`` where
     no session is possible on the task.
@@ -34,7 +34,7 @@ def plan(settings: SessionSettings) -> dict[str, Any]:
     stage = round_up(settings.run, settings.stage_steps)
     price = round_cost(settings, task)
     main = stage * settings.most_stages
-    branches = price.most * settings.rounds  # also those the main run goes on from
+    branches = price.most * settings.rounds  # including those that the main run continues from
     twin = main + branches if settings.twin else 0  # as many env steps as everything else together
     played = round_evaluation(settings, task)
     of_stage = evaluation_env_steps(settings.run, "main", stage, task)

@@ -85,7 +85,7 @@ def _refuse_others(known: dict[str, Any] | None, settings: SessionSettings) -> N
 
 
 _SAME_IN_ALL = {"ledger", "store", "workers", "executor", "agent_sources"}
-"""Settings that change no result: a study may go on elsewhere."""
+"""Settings that change no result, so that a study may resume elsewhere with others."""
 
 
 class _Study:
@@ -235,8 +235,8 @@ class _Study:
 class BudgetControl(SessionControl):
     """Pauses a session before the first thing that does not fit its budget: a stage, a round or a refinement.
 
-    Every env step counts, also those that another cell had computed already: sharing them is no advantage. With the
-    study's own pause it pauses too; ``over`` says whether it was the budget.
+    Every env step counts, also those that another cell had computed already: sharing gives no advantage. It also pauses
+    with the study's own pause; ``over`` says whether it was the budget.
     """
 
     def __init__(self, budget: int, settings: SessionSettings, stopping: Callable[[], bool]) -> None:

@@ -1,4 +1,4 @@
-"""What a session may use in all: env steps, tokens, time and money, how they are written, and whether more fits."""
+"""The budget of a session: env steps, tokens, time and USD, how they are written, and whether more fits."""
 
 from __future__ import annotations
 

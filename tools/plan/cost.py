@@ -1,4 +1,4 @@
-"""What a round costs in env steps of training and of evaluation, before it is begun: its screen and confirmation."""
+"""The cost of a round in env steps of training and of evaluation, before it begins: its screen and confirmation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of a round and of its candidates, in one vocabulary (`tools.state.Fate`)."""
+"""The fates of a round and of its candidates, in one vocabulary (`tools.state.Fate`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _JUDGED: dict[str, Fate] = {"pass": "passed", "fail": "failed", "inconclusive": 
 
 
 def fates_of(facts: RoundFacts, verdict: VerdictRecord) -> list[Tried]:
-    """What became of every candidate of the refinement that ``verdict`` closes, before the decision."""
+    """The fates of all candidates of the refinement that ``verdict`` closes, before the decision."""
     screens = [each for each in facts.screens if each.refinement == verdict.refinement]
     found = []
     for candidate in facts.proposals[verdict.refinement].candidates:
@@ -24,7 +24,7 @@ def fates_of(facts: RoundFacts, verdict: VerdictRecord) -> list[Tried]:
 
 
 def fate_of(number: int, candidate: Candidate, verdict: VerdictRecord, screen: Screen | None) -> Tried:
-    """What became of one candidate of the refinement that ``verdict`` closes; ``screen`` is the last rung it was in."""
+    """The fate of one candidate of the refinement that ``verdict`` closes; ``screen`` is the last rung it was in."""
     name, measure, difference = candidate.name, None, None
     outcome: Fate
     if name == verdict.candidate:
@@ -65,7 +65,7 @@ def with_fate(
 
 
 def history_row(ended: RoundFacts, decision: Decision, in_force: ShapingConfig) -> HistoryRow:
-    """What the agents of later rounds are told of a round that ended with ``decision``."""
+    """The entry for the agents of later rounds about a round that ended with ``decision``."""
     verdict = ended.verdicts[-1] if ended.verdicts else None
     candidate = decision.candidate or (verdict.candidate if verdict else None)
     shaping = in_force if candidate is None else ended.candidate(candidate).shaping

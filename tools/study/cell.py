@@ -51,7 +51,7 @@ class CellResult(Frozen):
     shaping_text: str | None = None
     """The shaping in force at the end."""
     promotions: int | None = None
-    """None for an arm that is no session."""
+    """None for an arm that is not a session."""
     rollbacks: int | None = None
     session: str | None = None
     compute_seconds: float = 0.0

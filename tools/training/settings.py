@@ -88,7 +88,7 @@ class TrainingSettings(Frozen):
 
 
 def plan(settings: TrainingSettings) -> dict[str, Any]:
-    """What a run with these settings would do, as plain data; nothing is trained and no file is written.
+    """The plan of a run with these settings, as plain data; nothing is trained and no file is written.
 
     Raises what `train` does for an unknown task, a shaping that does not fit it and a learner that cannot learn it.
     """

@@ -143,7 +143,7 @@ def _segments(number: int) -> str:
 
 
 def _budget(budget: Mapping[str, Mapping[str, float]]) -> list[Text]:
-    """What of each limit is spent."""
+    """The part of each limit that is spent."""
     shares = [
         f"{limit_text(name, each['spent'])} of {limit_text(name, each['limit'])}"
         + (" (training; evaluation is not limited)" if name == "env_steps" else "")
