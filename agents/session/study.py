@@ -167,6 +167,7 @@ class _Study:
                     "was resumed outside the study; give another folder with --to."
                 )
             trainer.spent, trainer.curve = so_far.env_steps, list(so_far.curve)
+            trainer.evaluation_env_steps = so_far.evaluation_env_steps
             trainer.compute_seconds, trainer.shaping = so_far.compute_seconds, so_far.head.shaping
             self._reached(cell, so_far.env_steps)
             extra = {"session": session, "promotions": so_far.promotions, "rollbacks": so_far.rollbacks}
@@ -180,6 +181,7 @@ class _Study:
             seed=cell.seed,
             outcome="done",
             env_steps=trainer.spent,
+            evaluation_env_steps=trainer.evaluation_env_steps,
             final=last.sparse_return,
             final_progress=last.progress,
             curve=tuple(trainer.curve),
