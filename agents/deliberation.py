@@ -124,7 +124,7 @@ class Deliberation:
         afford(context, "the next step")
 
     async def answer(self, role: Role, question: str) -> str:
-        """What the agent behind ``role`` says to a question about its phase of this round."""
+        """The answer of the agent behind ``role`` to a question about its phase of this round."""
         agent = self.agents[role]
         record = self.context.round.records[role]
         messages: list[LLMMessage] = [

@@ -16,7 +16,7 @@ ROLE_VARIABLES: dict[str, frozenset[str]] = {
     "validator": frozenset({"gate", "steps"}),
     "coordinator": frozenset({"gate", "questions", "steps"}),
 }
-"""What the prompt of each role is filled with.
+"""The variables of each role's prompt.
 
 ``task``: the task in words (text). ``features``: the declared features, one Markdown list item each (text).
 ``behaviour``: what ``summarize_trajectories`` tells, or that it is not offered (text).

@@ -103,7 +103,7 @@ def cells(row: Row, workers: int) -> list[str]:
 
 
 def caption(field: Field) -> str:
-    """What was compared, and from where."""
+    """The shapings that were compared, and their parents."""
     parents = "; ".join(f"{parent.name} at {parent.env_steps:,} env steps" for parent in field.parents)
     return f"{field.case.task}: unit {field.unit:,} env steps; from {parents}. Shapings: {'; '.join(field.shapings)}."
 

@@ -4,7 +4,7 @@
         [--write] [--quick] [--json]
 
 A trial is one decision of the gate with its defaults, on branches that are trained as a session trains them and are as
-long as a session's on that task; how long that is is said with each table.
+long as a session's on that task; each table states the length.
 
 * *Nothing differs*: the candidate is a clone of the control, same parent and same shaping, on seeds of its own. Five
   pairs, so ten full branches per trial, and no branch serves two trials. A screen is left out: it would choose among
@@ -81,7 +81,7 @@ def null_branches(case: Case, trial: int, gate: GateSettings) -> Iterator[Wanted
 
 
 def offer_branches(case: Case, trial: int, gate: GateSettings) -> Iterator[Wanted]:
-    """What every trial of offered shapings needs: the screen's four arms, then control, good and bad in full."""
+    """The branches of a trial of offered shapings: the screen's four arms, then control, good and bad in full."""
     parent = case.parents[trial % case.offered]
     shapings = {CONTROL: parent.shaping, GOOD: case.good, BAD: case.bad, CLONE: parent.shaping}
     for arm, shaping in shapings.items():

@@ -110,7 +110,7 @@ RECORDED_SESSION_CHANGES = (*FIRST_SESSION_CHANGES, "budget", "lost_main", "lost
 Changes = Mapping[str, tuple[str, ...]]
 """By table, the columns that may be set later."""
 OF_FIRST: Changes = COMPLETED_LATER | {"segments": FIRST_SEGMENT_CHANGES, "sessions": FIRST_SESSION_CHANGES}
-OF_RECORDED: Changes = OF_FIRST | {"sessions": RECORDED_SESSION_CHANGES}
+OF_RECORDED: Changes = {**OF_FIRST, "sessions": RECORDED_SESSION_CHANGES}
 OF_COSTS: Changes = COMPLETED_LATER | {"sessions": (*RECORDED_SESSION_CHANGES, "cut_off", "cut_off_unknown")}
 
 INDEXES = (

@@ -1,4 +1,4 @@
-"""What a stored session or policy would contact, execute and write, and whether this user has agreed to it.
+"""Consent: what a stored session or policy would contact, execute and write, and whether this user allows it.
 
 A ledger or an exported policy may come from a stranger. Reading it is free. What it names is used only where this user
 began the session on this machine (``ledger.origin``), names it again on the command line, or gives ``--trust``.

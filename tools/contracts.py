@@ -60,11 +60,11 @@ class Diagnosis(Frozen):
     stage: StageLabel
     failures: Annotated[tuple[Failure, ...], Field(min_length=1, max_length=6)]
     advice: Text
-    """What the Generator should aim its candidates at."""
+    """Advice to the Generator on its candidates."""
 
 
 class Forecast(Frozen):
-    """What the Generator expects a candidate to change against control at the end of a branch."""
+    """The Generator's forecast: the change of a candidate against control at the end of a branch."""
 
     measure: Annotated[MeasureName, Field(validation_alias=AliasChoices("measure", "metric"))]
     change: Annotated[float, Field(allow_inf_nan=False)]
@@ -139,7 +139,7 @@ class Validation(Frozen):
     outcome: Outcome
     """Must equal the computed verdict."""
     reading: Text
-    """What the numbers mean and any argument for caution."""
+    """The meaning of the numbers, and any argument for caution."""
 
 
 class Ask(Frozen):
@@ -177,7 +177,7 @@ class SendBack(Frozen):
 
 
 class Decision(Frozen):
-    """What the Coordinator decided."""
+    """The Coordinator's decision."""
 
     action: Action
     candidate: str | None

@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 
 class Settings(Protocol):
-    """What is kept of the settings of a session or a training run."""
+    """The stored settings of a session or a training run."""
 
     @property
     def run(self) -> RunSettings:

@@ -25,7 +25,7 @@ InRows = Annotated[Kept, Field(exclude=True)]
 CONTROL = "control"
 """The arm that keeps the shaping of HEAD; every other arm is a candidate's name."""
 Fate = Literal["promoted", "passed", "failed", "inconclusive", "screened out", "not compared", "rolled back"]
-"""What became of a candidate; ``passed`` is one that passed and was not promoted, or is not decided on yet."""
+"""The fate of a candidate; ``passed`` is one that passed and was not promoted, or is not decided on yet."""
 Phase = Literal["stage", "critic", "generator", "validator", "coordinator", "report", "done"]
 
 
@@ -160,7 +160,7 @@ class Trigger(Frozen):
 
 
 class RoundFacts(BaseModel):
-    """What has been found, proposed, tested and decided in a round: all of it is in rows of the ledger."""
+    """The facts of a round, from diagnosis to decision: all of them are in rows of the ledger."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -230,7 +230,7 @@ class SessionState(BaseModel):
     brief: str | None = None
     """The task message of the current phase."""
     nudge: str | None = None
-    """What to tell the agent next, when its last answer called no tool."""
+    """The next message to the agent, when its last answer called no tool."""
     ended_by: str | None = None
     """The submission that ended the current phase, until the next one is entered."""
     thought_in: str | None = None

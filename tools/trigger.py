@@ -32,7 +32,7 @@ class Standing(Frozen):
 
     @property
     def rise(self) -> float | None:
-        """What the stage gained of ``measure``."""
+        """The gain of the stage in ``measure``."""
         return None if self.before is None else self.now - self.before
 
 

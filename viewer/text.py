@@ -65,6 +65,11 @@ _SPARKS = "▁▂▃▄▅▆▇█"
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
+def evaluation_text(played: int | None) -> str:
+    """Env steps of evaluation behind those of training: ``499,200 of evaluation``, or that they were not counted."""
+    return "evaluation not counted" if played is None else f"{count(played)} of evaluation"
+
+
 def clean(text: str, *, lines: bool = False) -> str:
     """``text`` without escape sequences, control and invisible formatting characters.
 

@@ -122,7 +122,7 @@ def _judge_status(error: BaseException, status: int, spec: BackendSpec, where: s
 
 
 def _server_words(error: BaseException) -> str:
-    """What the server said about an error, in a few words on one line."""
+    """The server's message about an error, in a few words on one line."""
     body = getattr(error, "body", None)
     if isinstance(body, Mapping):
         inner = body.get("error", body)

@@ -21,7 +21,7 @@ FREE = Price(input=0.0, output=0.0)
 
 
 def price_of(spec: BackendSpec, prices: Mapping[str, Price]) -> Price | None:
-    """What ``spec`` costs; None where the table (keys ``provider/model``) does not say. Embedded backends are free."""
+    """The price of ``spec``; None where the table (keys ``provider/model``) has none. Embedded backends are free."""
     if spec.provider in (*EMBEDDED, "replay"):
         return FREE
     return prices.get(f"{spec.provider}/{spec.model}")

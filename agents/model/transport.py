@@ -19,7 +19,7 @@ _PACKED = ("content-encoding", "content-length", "transfer-encoding")
 
 
 class RefusedRedirect(Exception):
-    """The server sent the request elsewhere, and it was not sent there. The text says where."""
+    """The server redirected the request, and it was not sent on. The text says where to."""
 
 
 _SdkClient: Any = object

@@ -15,7 +15,7 @@ from learning_signal.agents.model.text import one_line
 
 
 class UnreadableReply(Exception):
-    """The server answered, but not with a chat completion. The text says what it answered."""
+    """The server answered, but not with a chat completion. The text describes the answer."""
 
 
 class TruncatedReply(Exception):

@@ -39,7 +39,7 @@ PARTS: dict[Role, tuple[Callable[[Conversation], Answer], Callable[[Conversation
 
 
 class RulesConfig(BaseModel):
-    """What a ``RulesClient`` is made from."""
+    """The configuration of a ``RulesClient``."""
 
     role: str
 

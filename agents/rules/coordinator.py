@@ -130,7 +130,7 @@ def _roll_back_reason(brief: dict[str, Any]) -> str:
 
 
 def answer(conversation: Conversation) -> str:
-    """What was decided, or what stands to be decided."""
+    """The decision, or the open question."""
     decisions = [one for one in conversation.objects if text(one.get("reason")) and len(one) <= 2]
     if decisions:
         return decisions[-1]["reason"]

@@ -106,7 +106,7 @@ def _submit(conversation: Conversation, metrics: dict[str, Any], summary: dict[s
 
 
 def _failures(brief: dict[str, Any], metrics: dict[str, Any], summary: dict[str, Any]) -> Iterator[Failure]:
-    """What goes wrong, most important first."""
+    """The failures, most important first."""
     of_metrics, of_summary = ([one["evidence"]] if one else [] for one in (metrics, summary))
     series = _series(metrics)
     yield from _no_signal(brief, series, of_metrics or of_summary)

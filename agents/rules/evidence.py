@@ -1,4 +1,4 @@
-"""Features as declared and as observed: what a trajectory summary says about each, and how promising each is."""
+"""Features as declared and as observed: the evidence of a trajectory summary on each, and its promise."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def behaviour(value: Any) -> dict[str, Any]:
 
 
 def _observed(row: dict[str, Any]) -> dict[str, float | None]:
-    """What a summary says about one feature, as fields of a `View`."""
+    """The evidence of a summary on one feature, as fields of a `View`."""
     time = [number(value) for value in items(row.get("over_time"))]
     given = [number(value) for key in ("with_return", "with_progress") for value in items(row.get(key))]
     sizes = [value for value in given if value is not None]

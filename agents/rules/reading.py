@@ -25,7 +25,7 @@ class Call:
     error: str | None
     """The sentence of a refusal or a failure, or other text that is not a JSON object; None where it went well."""
     refusal: dict[str, Any]
-    """What a refusal says to programs, by its ``code``; empty where there is nothing."""
+    """The machine-readable fields of a refusal, by its ``code``; empty where there are none."""
 
     @property
     def ok(self) -> bool:
@@ -39,7 +39,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Conversation:
-    """What a role knows when it is asked for its next step."""
+    """The knowledge of a role when it is asked for its next step."""
 
     brief: dict[str, Any]
     """The JSON object of the last task message; empty where there is none."""

@@ -174,7 +174,7 @@ def _failures(conversation: Conversation) -> str:
 
 
 def reading(conversation: Conversation, comparison: dict[str, Any]) -> str:
-    """What a confirmation's numbers mean: effect, agreement of seeds, the rule, size, and caution."""
+    """The meaning of a confirmation's numbers: effect, agreement of seeds, the rule, size, and caution."""
     candidate = text(comparison.get("candidate")) or "The candidate"
     measure = text(comparison.get("measure")) or "the measure"
     key = "progress" if measure == "progress" else "sparse_return"

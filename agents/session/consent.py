@@ -1,4 +1,4 @@
-"""What a stored session would contact, execute and write when it goes on: its agents' backends, its task, its store."""
+"""The uses of a stored session that is resumed: its agents' backends, its task, its store."""
 
 from __future__ import annotations
 

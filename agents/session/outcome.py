@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from learning_signal.ledger.read.costs import known_sum
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.wording import shaping_text
 from learning_signal.marl.errors import SegmentFailed
@@ -36,10 +37,13 @@ class SessionOutcome:
     before: dict[str, Any] | None
     """HEAD at the first deliberation: env_steps, sparse_return, progress, episodes. None before the first stage."""
     after: dict[str, Any] | None
-    """HEAD now, with total_env_steps: everything the session trained, branches included."""
+    """HEAD now, with total_env_steps: everything the session trained, branches included, and evaluation_env_steps: what
+    evaluations played beside it, as far as known (None: nothing is).
+    """
     twin: dict[str, Any] | None
-    """The sparse twin after as many env steps, or None where none was trained."""
+    """The sparse twin after as many env steps of training, or None where none was trained."""
     costs: dict[str, Any]
+    """Tokens by role and every other field of ``ledger.read.costs.Costs``."""
     budget: dict[str, dict[str, float]]
     """Of each limit: spent and limit, in env steps, tokens, seconds and USD. Empty where nothing is limited."""
     budget_needed: str | None
@@ -59,11 +63,16 @@ def outcome_of(
     """The outcome of a session, from its ledger and its state."""
     with Reader.open(ledger) as reader:
         row, costs, decisions = reader.session(session), reader.costs(session), reader.decisions(session)
+        segments = reader.segments(session).values()
     store = SegmentStore(settings.store)
     folder = inside(ledger.parent, session)
     total = state.twin_steps or costs.env_steps_main + costs.env_steps_branches + costs.env_steps_reused
     spent = spent_of(costs)
-    after = _measured(store, state.head)
+    of_twin, played = (
+        known_sum(each.evaluation_env_steps for each in segments if (each.purpose == "twin") == twin)
+        for twin in (True, False)
+    )
+    after, twin = _measured(store, state.head), _measured(store, state.twin)
     taken = {decision.round: decision for decision in decisions}
     promoted, rejected = [], []
     for tried in state.tried:
@@ -88,19 +97,12 @@ def outcome_of(
         promoted=promoted,
         rejected=rejected,
         before=_measured(store, state.before),
-        after=after and after | {"total_env_steps": total},
-        twin=_measured(store, state.twin),
-        costs={
-            "env_steps_main": costs.env_steps_main,
-            "env_steps_branches": costs.env_steps_branches,
-            "env_steps_twin": costs.env_steps_twin,
-            "env_steps_reused": costs.env_steps_reused,
-            "llm_calls": costs.llm_calls,
+        after=after and after | {"total_env_steps": total, "evaluation_env_steps": played},
+        twin=twin and twin | {"evaluation_env_steps": of_twin},
+        costs={name: value for name, value in asdict(costs).items() if name != "agents"}
+        | {
             "tokens_in": {role: agent.tokens_in for role, agent in costs.agents.items()},
             "tokens_out": {role: agent.tokens_out for role, agent in costs.agents.items()},
-            "cost_usd": costs.cost_usd,
-            "wall_seconds": costs.wall_seconds,
-            "compute_seconds": costs.compute_seconds,
         },
         budget={name: {"spent": spent[name], "limit": limit} for name, limit in state.budget.limits().items()},
         budget_needed=budget_needed,

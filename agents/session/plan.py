@@ -1,7 +1,8 @@
-"""What a session would do at most, before anything runs: what ``--dry-run`` prints."""
+"""The most a session would do, before anything runs: what ``--dry-run`` prints."""
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -10,13 +11,14 @@ from learning_signal.agents.model.prices import refuse_unpriced
 from learning_signal.agents.model.specs import parse_spec
 from learning_signal.marl.segments.segment import round_up
 from learning_signal.marl.tasks import make_task
-from learning_signal.tools.plan.cost import round_cost
+from learning_signal.tools.plan.cost import round_cost, round_evaluation
+from learning_signal.tools.plan.evaluation import evaluation_env_steps
 from learning_signal.tools.plan.settings import SessionSettings
 from learning_signal.tools.plan.suitability import refuse_unsuitable, remarks
 
 
 def plan(settings: SessionSettings) -> dict[str, Any]:
-    """What a session with these settings would do at most, without running anything.
+    """The most that a session with these settings would do, without running anything.
 
     Raises ``SpecError`` where a backend's key is missing, or its price under a budget in USD, and ``Unsuitable`` where
     no session is possible on the task.
@@ -32,8 +34,12 @@ def plan(settings: SessionSettings) -> dict[str, Any]:
     stage = round_up(settings.run, settings.stage_steps)
     price = round_cost(settings, task)
     main = stage * settings.most_stages
-    branches = price.most * settings.rounds  # also those the main run goes on from
+    branches = price.most * settings.rounds  # including those that the main run continues from
     twin = main + branches if settings.twin else 0  # as many env steps as everything else together
+    played = round_evaluation(settings, task)
+    of_stage = evaluation_env_steps(settings.run, "main", stage, task)
+    of_main, of_branches = of_stage * settings.most_stages, played.most * settings.rounds
+    of_twin = of_stage * math.ceil(twin / stage)
     return {
         "task": task.name,
         "algorithm": settings.run.learner.algorithm,
@@ -52,6 +58,15 @@ def plan(settings: SessionSettings) -> dict[str, Any]:
             "branches_at_most": branches,
             "sparse_twin_at_most": twin,
             "total_at_most": main + branches + twin,
+        },
+        "evaluation_env_steps": {
+            "stage": of_stage,
+            "round": played.first,
+            "round_with_refinements": played.most,
+            "main_run_at_most": of_main,
+            "branches_at_most": of_branches,
+            "sparse_twin_at_most": of_twin,
+            "total_at_most": of_main + of_branches + of_twin,
         },
         "a_round_begins": settings.trigger.model_dump(mode="json"),
         "budget": {"time_seconds" if name == "time" else name: each for name, each in settings.budget.limits().items()},

@@ -6,7 +6,7 @@ from learning_signal.agents.deliberation import Deliberation
 from learning_signal.marl.gate.stage import StageLabel
 from learning_signal.marl.segments.segment import SegmentResult
 from learning_signal.tools.context import SessionContext
-from learning_signal.tools.plan.cost import round_cost
+from learning_signal.tools.plan.cost import round_cost, round_evaluation
 from learning_signal.tools.round.briefs import head_card, stage_of
 from learning_signal.tools.round.probation import judge_probation
 from learning_signal.tools.round.record import record_stage
@@ -51,7 +51,8 @@ def _decide(context: SessionContext, deliberation: Deliberation, label: StageLab
     if why is None:
         _no_round(context, no_trigger(standing, settings))
         return
-    price = round_cost(context.settings, context.task).describe(context.stage_steps)
+    evaluation = round_evaluation(context.settings, context.task)
+    price = round_cost(context.settings, context.task).describe(context.stage_steps, evaluation)
     since = f"; {standing.stages} stages since the last round" if standing.rounds and standing.stages > 1 else ""
     deliberation.open_round(label, why.model_copy(update={"text": f"{why.text}{since}; {price}"}))
 

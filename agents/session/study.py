@@ -85,7 +85,7 @@ def _refuse_others(known: dict[str, Any] | None, settings: SessionSettings) -> N
 
 
 _SAME_IN_ALL = {"ledger", "store", "workers", "executor", "agent_sources"}
-"""Settings that change no result: a study may go on elsewhere."""
+"""Settings that change no result, so that a study may resume elsewhere with others."""
 
 
 class _Study:
@@ -167,6 +167,7 @@ class _Study:
                     "was resumed outside the study; give another folder with --to."
                 )
             trainer.spent, trainer.curve = so_far.env_steps, list(so_far.curve)
+            trainer.evaluation_env_steps = so_far.evaluation_env_steps
             trainer.compute_seconds, trainer.shaping = so_far.compute_seconds, so_far.head.shaping
             self._reached(cell, so_far.env_steps)
             extra = {"session": session, "promotions": so_far.promotions, "rollbacks": so_far.rollbacks}
@@ -180,6 +181,7 @@ class _Study:
             seed=cell.seed,
             outcome="done",
             env_steps=trainer.spent,
+            evaluation_env_steps=trainer.evaluation_env_steps,
             final=last.sparse_return,
             final_progress=last.progress,
             curve=tuple(trainer.curve),
@@ -235,8 +237,8 @@ class _Study:
 class BudgetControl(SessionControl):
     """Pauses a session before the first thing that does not fit its budget: a stage, a round or a refinement.
 
-    Every env step counts, also those that another cell had computed already: sharing them is no advantage. With the
-    study's own pause it pauses too; ``over`` says whether it was the budget.
+    Every env step counts, also those that another cell had computed already: sharing gives no advantage. It also pauses
+    with the study's own pause; ``over`` says whether it was the budget.
     """
 
     def __init__(self, budget: int, settings: SessionSettings, stopping: Callable[[], bool]) -> None:

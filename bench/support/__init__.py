@@ -1,1 +1,1 @@
-"""What the measurements share, and what is too long for one of them: trials, tables, plots."""
+"""Shared parts of the benchmarks, and long parts of single ones: trials, tables, plots."""

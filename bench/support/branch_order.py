@@ -1,6 +1,6 @@
 """How well the order of shapings after a short branch predicts the one after a long one: the table, from the runs.
 
-What is compared and how is said in ``bench.branch_length``.
+The method is described in ``bench.branch_length``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CANDIDATES = 3
 
 @dataclass(frozen=True)
 class Field:
-    """What is compared on a task."""
+    """The parents and shapings that are compared on a task."""
 
     case: Case
     unit: int
@@ -113,7 +113,7 @@ class Row:
 
 
 def branch_measure(run: Run, branch_steps: int) -> Measure:
-    """What a branch of so many env steps would have scored: its four evaluations are picked out of the run's."""
+    """The score that a branch of so many env steps would have had: its four evaluations are picked out of the run's."""
     marks = [run.start + branch_steps * part / 4 for part in (1, 2, 3, 4)]
     return later_half_mean([min(run.evaluations, key=lambda each: abs(each.env_steps - mark)) for mark in marks])
 

@@ -38,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found on one task."""
+    """The results on one task."""
 
     case: Case
     rows: tuple[Row, ...]

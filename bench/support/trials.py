@@ -45,7 +45,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Parent:
-    """Where branches fork. The control goes on with the shaping it was trained with."""
+    """Where branches fork. The control continues with the shaping it was trained with."""
 
     name: str
     shaping: ShapingConfig

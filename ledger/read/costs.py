@@ -42,13 +42,13 @@ class Costs:
     evaluation_twin: int | None
     evaluation_reused: int | None
     evaluation_unknown: int
-    """Segments of these whose evaluation nobody counted: they failed, or an earlier version trained them."""
+    """Segments of these without a count of evaluation: they failed, or an earlier version trained them."""
     cut_off: int | None
-    """Env steps trained in segments that a pause, a stop or a failure cut off, which the resume trains anew, as far as
+    """Env steps trained in segments that a pause, a stop or a failure cut off, which the resume trains again, as far as
     they are known; in none of the above. None where an earlier version did not count them.
     """
     cut_off_unknown: int | None
-    """Segments that were cut off, or had not begun, of which nobody knows what they had trained: those of a kill."""
+    """Segments that a kill cut off, or that had not begun: how much they had trained is unknown."""
     agents: dict[str, AgentCosts]
     llm_calls: int
     tokens_in: int | None
@@ -87,7 +87,8 @@ def env_steps(reader: Query, session: str) -> dict[str, int | None]:
 
 def evaluation_of(counted: dict[str, int | None]) -> int | None:
     """Of what ``env_steps`` counted: evaluation of all that this session computed, None where none was counted."""
-    return known_sum(counted[f"evaluation_{kind}"] for kind in KINDS if kind != "reused")
+    played: int | None = known_sum(counted[f"evaluation_{kind}"] for kind in KINDS if kind != "reused")
+    return played
 
 
 def costs(reader: Query, session: str) -> Costs:
@@ -123,8 +124,8 @@ def costs(reader: Query, session: str) -> Costs:
     )
 
 
-def _cut_off(reader: Query, session: str) -> dict[str, int | None]:
-    """What was cut off; a process that is gone without a word left behind what is pending."""
+def _cut_off(reader: Query, session: str) -> dict[str, Any]:
+    """The segments that were cut off; those that a killed process left pending are unknown."""
     (row,) = reader.rows(
         "SELECT cut_off, cut_off_unknown, status, host, pid, heartbeat_at, (SELECT count(*) FROM segments "
         "WHERE session_id = ?1 AND status = 'pending' AND NOT coalesce(reused, 0)) pending "
@@ -138,7 +139,7 @@ def _cut_off(reader: Query, session: str) -> dict[str, int | None]:
 
 
 def token_sum(column: str) -> str:
-    """SQL for a sum of tokens, as a real number: what a server once said may be too much for SQLite's whole ones."""
+    """SQL for a sum of tokens, as a real number: a server's count may overflow SQLite's integers."""
     return f"sum(CAST({column} AS REAL))"
 
 

@@ -1,4 +1,4 @@
-"""What became of each candidate: the stored fates, and whether they follow from the verdicts and decisions."""
+"""The fates of candidates: those stored, and whether they follow from the verdicts and decisions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ JUDGED = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive"}
 
 @dataclass(frozen=True)
 class FateRow:
-    """What a candidate had become by the end of a round."""
+    """The fate of a candidate at the end of a round."""
 
     candidate_id: str
     round: int

@@ -41,7 +41,7 @@ class Reader(Query):
         return [self._session(row["id"]) for row in ids]
 
     def strange_sessions(self) -> list[str]:
-        """The ids that this program does not write: whoever reads one of these sessions is refused."""
+        """The ids that this program does not write; reading one of these sessions is refused."""
         return [each for each in self._session_ids() if not is_session_id(each)]
 
     def session(self, id_or_prefix: str = "latest") -> SessionRow:

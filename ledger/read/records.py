@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class SessionRow:
-    """A session and what it came to so far."""
+    """A session and its results so far."""
 
     id: str
     kind: str
@@ -237,7 +237,7 @@ class EvidenceRow:
 
 @dataclass(frozen=True)
 class DiagnosisRow:
-    """What the Critic found, with the evidence it cites."""
+    """The diagnosis, with the evidence it cites."""
 
     id: str
     event_seq: int
@@ -307,7 +307,7 @@ class DecisionChain:
     verdict: VerdictRow | None
     verdicts: list[VerdictRow]
     approvals: list[EventRow]
-    """What a person, asked before a promotion, said."""
+    """A person's answers to requests for approval."""
     probation: ComparisonRow | None
     """For a promotion: how it held one stage later."""
     rolled_back_by: DecisionRow | None

@@ -1,4 +1,4 @@
-"""The rounds of a session as rows: what a session that goes on reads back, and nothing computed from it."""
+"""The rounds of a session as rows: what a resume reads back, and nothing computed from it."""
 
 from __future__ import annotations
 

@@ -45,8 +45,8 @@ def search(
 
     None for ``session`` searches all sessions, None for another filter leaves it out.
 
-    ``text`` is an FTS5 query (words, "a phrase", AND, OR, NOT, prefix*). Where it is no valid one, its words
-    are looked up as they stand; where those are no words for the index (punctuation), the text itself is.
+    ``text`` is an FTS5 query (words, "a phrase", AND, OR, NOT, prefix*). If it is not valid, its words are searched
+    literally; if the index has no such words (punctuation), the text itself is searched.
     """
     if not text.strip():
         raise LedgerError("Nothing to search for was given; give a word or a quoted phrase.")

@@ -35,7 +35,7 @@ class SessionWriter(RowWriter):
     ) -> str:
         """Add a running session of this process and return its id (a new one when ``id`` is None).
 
-        ``gate_mode`` says how confirmations are judged, ``budget`` what the session may use at most, by name.
+        ``gate_mode`` says how confirmations are judged, ``budget`` holds the limits of the session by name.
 
         Outside of the ledger it is noted as this user's, see ``ledger.origin``.
         """

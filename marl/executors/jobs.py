@@ -18,7 +18,7 @@ ATTEMPTS = 2
 
 @dataclass(eq=False)
 class Job:
-    """One segment on its way: what to compute and who waits for it."""
+    """A segment in the executor: its spec and its future."""
 
     spec: SegmentSpec
     future: Future

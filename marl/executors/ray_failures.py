@@ -1,4 +1,4 @@
-"""What the failure of a Ray task means for its segment: the segment's own fault, its machine's or the cluster's."""
+"""The meaning of a failed Ray task for its segment: a fault of the segment, its machine or the cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker of a Ray cluster does with a segment: the same as a local worker process, by the same function."""
+"""The work of a Ray worker on a segment: the same as a local worker process, by the same function."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Inbox:
         self._latest[attempt] = progress
 
     def take(self) -> dict[int, TrainingStatus]:
-        """What is new since the last call, by attempt."""
+        """The new statuses since the last call, by attempt."""
         latest, self._latest = self._latest, {}
         return latest
 

@@ -414,7 +414,9 @@ def test_without_a_terminal_there_is_a_line_every_few_seconds(every, shown):
     assert all(line.endswith("return -") for line in lines)
 
 
-@pytest.mark.parametrize(("rate", "time"), [(1234.5, "Time     2.0 s, 1,234 env steps/s"), (None, "Time     2.0 s")])
+@pytest.mark.parametrize(
+    ("rate", "time"), [(1234.5, "Time       2.0 s, 1,234 env steps/s"), (None, "Time       2.0 s")]
+)
 def test_a_rate_is_shown_where_something_was_computed(rate, time):
     console = screen(terminal=False)
     outcome = {
@@ -425,6 +427,7 @@ def test_a_rate_is_shown_where_something_was_computed(rate, time):
         "env_steps": 4,
         "total_env_steps": 4,
         "env_steps_reused": 0,
+        "evaluation_env_steps": None,
         "wall_seconds": 2.0,
         "env_steps_per_second": rate,
         "shaping_text": "none",
@@ -447,6 +450,7 @@ def test_a_long_curve_is_thinned_out_and_ends_with_the_last_point():
         "env_steps": 10_000,
         "total_env_steps": 10_000,
         "env_steps_reused": 0,
+        "evaluation_env_steps": 4800,
         "env_steps_per_second": None,
         "wall_seconds": 3.0,
         "shaping_text": "no shaping",

@@ -9,7 +9,7 @@ from learning_signal.agents.session.plan import plan
 from learning_signal.ledger.read.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.marl.tasks import make_task
-from learning_signal.tools.plan.cost import round_cost
+from learning_signal.tools.plan.cost import round_cost, round_evaluation
 from learning_signal.tools.plan.settings import DeliberationSettings, SessionSettings, TriggerSettings
 from learning_signal.tools.trigger import Standing, no_trigger, trigger
 from learning_signal.viewer.reports.explain import render_decision
@@ -86,7 +86,8 @@ def test_the_price_of_a_round_by_hand():
     assert price.most == price.first + 3 * 2 * 64_000 + 2 * 5 * 128_000
     alone = SessionSettings(deliberation=DeliberationSettings(candidates=1, refinements=0))
     assert round_cost(alone, SPREAD).first == round_cost(alone, SPREAD).most == 2 * 5 * 128_000
-    assert "1.79 M env steps (3.46 M with every refinement), as much as 11.9 stages" in price.describe(150_400)
+    said = price.describe(150_400, round_evaluation(SessionSettings(), SPREAD))
+    assert "1.79 M env steps of training (3.46 M with every refinement), as much as 11.9 stages, and 345.6 k of" in said
 
 
 # sessions -----------------------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""What a session is going to do, and what that costs: settings, where they come from, budget."""
+"""The plan of a session: its settings, where they come from, its budget and its cost."""

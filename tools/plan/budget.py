@@ -1,4 +1,4 @@
-"""What a session may use in all: env steps, tokens, time and money, how they are written, and whether more fits."""
+"""The budget of a session: env steps, tokens, time and USD, how they are written, and whether more fits."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ class Budget(Frozen):
     """
 
     env_steps: Annotated[int | None, _read("env_steps")] = None
-    """Env steps of the main run, branches, twin and speculation, also written 5e6, 2M or 200k."""
+    """Env steps of training, of the main run, branches, twin and speculation, also written 5e6, 2M or 200k. Those of
+    evaluation are counted beside them and not limited.
+    """
     tokens: Annotated[int | None, _read("tokens")] = None
     """Tokens sent to and received from models, unusable replies included, as far as they are known."""
     time: Annotated[float | None, _read("time")] = None

@@ -1,4 +1,4 @@
-"""What a round costs in env steps, before it is begun: the rungs of its screen, and its confirmation."""
+"""The cost of a round in env steps of training and of evaluation, before it begins: its screen and confirmation."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from learning_signal.ledger.wording import short
 from learning_signal.marl.segments.segment import round_up
 from learning_signal.marl.tasks.base import TaskSpec
+from learning_signal.tools.plan.evaluation import evaluation_env_steps
 from learning_signal.tools.plan.settings import SessionSettings
 
 
@@ -27,11 +28,14 @@ class RoundCost:
         """With every refinement."""
         return self.first + self.refinements * self.refinement
 
-    def describe(self, stage_steps: int) -> str:
-        """The cost in words, beside that of a stage."""
+    def describe(self, stage_steps: int, evaluation: RoundCost) -> str:
+        """The cost in words, beside that of a stage; ``evaluation`` is what is played besides."""
         more = f" ({short(self.most)} with every refinement)" if self.refinements else ""
         stages = self.first / stage_steps
-        return f"a round costs {short(self.first)} env steps{more}, as much as {stages:.3g} stages"
+        return (
+            f"a round costs {short(self.first)} env steps of training{more}, as much as {stages:.3g} stages, and "
+            f"{short(evaluation.first)} of evaluation"
+        )
 
 
 def round_cost(settings: SessionSettings, task: TaskSpec) -> RoundCost:
@@ -43,6 +47,22 @@ def round_cost(settings: SessionSettings, task: TaskSpec) -> RoundCost:
     return RoundCost(
         first=control + candidates + confirmation, refinement=candidates + confirmation, refinements=talk.refinements
     )
+
+
+def round_evaluation(settings: SessionSettings, task: TaskSpec) -> RoundCost:
+    """The env steps that the evaluations of a round play beside those of its cost, at most."""
+    gate, candidates, run = settings.gate, settings.deliberation.candidates, settings.run
+    control = screened = 0
+    if candidates > 1:
+        leads = gate.judge.confirms_on == "screen"
+        lengths, sizes = rung_lengths(settings, task), rung_sizes(candidates, gate.screen_halvings)
+        pieces = [length - before for length, before in zip(lengths, (0, *lengths), strict=False)]
+        played = [evaluation_env_steps(run, "screen", piece, task, leads=leads) for piece in pieces]
+        control = gate.screen_seeds * sum(played[: len(sizes)])
+        screened = gate.screen_seeds * sum(size * each for size, each in zip(sizes, played, strict=False))
+    branch = evaluation_env_steps(run, "confirm", round_up(run, settings.branch_steps, task), task)
+    confirmation = gate.judge.runs(gate, screened=screened > 0) * branch
+    return RoundCost(control + screened + confirmation, screened + confirmation, settings.deliberation.refinements)
 
 
 def rung_lengths(settings: SessionSettings, task: TaskSpec | None = None) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Which episodes a segment is evaluated on, by what it is for: nothing is played that nobody reads."""
+"""The episodes that a segment is evaluated on, by its purpose: only those that something reads are played."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def evaluated_for(run: RunSettings, purpose: Purpose, seed: int, *, leads: bool 
 def evaluation_env_steps(
     run: RunSettings, purpose: Purpose, env_steps: int, task: TaskSpec, *, leads: bool = False
 ) -> int:
-    """Env steps that the evaluations of a segment of so many ``env_steps`` play at most: episodes of full length."""
+    """The most env steps that the evaluations of a segment of ``env_steps`` play: episodes of full length."""
     evaluation = evaluated_for(run, purpose, 0, leads=leads).evaluation
     return episodes_of(evaluation, env_steps // rollout_size(run, task)) * task.horizon
 
 
 def refuse_chosen(run: RunSettings) -> None:
-    """``ValueError`` where a configuration says which episodes are played: that follows from what a segment is for."""
+    """``ValueError`` where a configuration sets which episodes are played: that follows from a segment's purpose."""
     if run.evaluation.played != PlayedSets() or run.held_out_seed is not None:
         name = "held_out_seed" if run.held_out_seed is not None else "evaluation.played"
         raise ValueError(f"found run.{name}, which follows from what a segment is trained for: leave it out")

@@ -73,7 +73,7 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True)
 class Given:
-    """What the user set, merged: nested values, the place each came from, and the file's ``[agents]`` table."""
+    """The user's settings, merged: nested values, the place each came from, and the file's ``[agents]`` table."""
 
     values: dict[str, Any]
     places: dict[str, str]

@@ -1,4 +1,4 @@
-"""What each agent is told at the start of its phase: a heading and one JSON object, built from the session's state."""
+"""The brief of each agent at the start of its phase: a heading and one JSON object from the session's state."""
 
 from __future__ import annotations
 

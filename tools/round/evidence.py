@@ -1,4 +1,4 @@
-"""What the agents look at: metrics over any window, behaviour summaries, and the diagnosis that rests on them."""
+"""Evidence for the agents: metrics over any window, behaviour summaries, and the diagnosis that rests on them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVALUATION_METRICS = {
     "evaluation_sparse_return": "mean sparse return over the query episodes (unshaped evaluation)",
     "evaluation_progress": "mean progress over the query episodes (unshaped evaluation)",
 }
-"""What evaluation adds to the metrics of training."""
+"""The metrics that evaluation adds to those of training."""
 
 Rows = Sequence[Mapping[str, float | None]]
 

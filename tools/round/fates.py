@@ -1,4 +1,4 @@
-"""What became of a round and of its candidates, in one vocabulary (`tools.state.Fate`)."""
+"""The fates of a round and of its candidates, in one vocabulary (`tools.state.Fate`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _JUDGED: dict[str, Fate] = {"pass": "passed", "fail": "failed", "inconclusive": 
 
 
 def fates_of(facts: RoundFacts, verdict: VerdictRecord) -> list[Tried]:
-    """What became of every candidate of the refinement of ``verdict``, before the decision.
+    """The fates of all candidates of the refinement of ``verdict``, before the decision.
 
     ``facts`` are those of the moment at which it was reported.
     """
@@ -29,7 +29,7 @@ def fates_of(facts: RoundFacts, verdict: VerdictRecord) -> list[Tried]:
 
 
 def fate_of(number: int, candidate: Candidate, verdict: VerdictRecord, screen: Screen | None) -> Tried:
-    """What became of a candidate by its ``verdict``, or that of its refinement, and the last ``screen`` it was in."""
+    """The fate of a candidate by its ``verdict``, or that of its refinement, and the last ``screen`` it was in."""
     name, measure, difference = candidate.name, None, None
     outcome: Fate
     if name == verdict.candidate:
@@ -95,7 +95,7 @@ def size_of(confirmation: VerdictRecord) -> float:
 
 
 def history_row(ended: RoundFacts, decision: Decision, in_force: ShapingConfig) -> HistoryRow:
-    """What the agents of later rounds are told of a round that ended with ``decision``."""
+    """The entry for the agents of later rounds about a round that ended with ``decision``."""
     about = [each for each in ended.verdicts if decision.candidate in (None, each.candidate)]
     verdict = about[-1] if about else None
     candidate = decision.candidate or (verdict.candidate if verdict else None)

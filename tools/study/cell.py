@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Literal
 
+from learning_signal.ledger.read.costs import known_sum
 from learning_signal.marl.errors import SegmentFailed, SegmentImpossible
 from learning_signal.marl.executors.base import Executor
 from learning_signal.marl.gate.measure import later_half_mean
@@ -44,6 +45,8 @@ class CellResult(Frozen):
     """Why it is not done: one sentence."""
     env_steps: int
     """All that were trained."""
+    evaluation_env_steps: int | None = None
+    """Those that evaluations played beside them, as far as known; None where none are."""
     final: float | None = None
     """Mean sparse return of the last head over the confirm episodes."""
     final_progress: float | None = None
@@ -51,7 +54,7 @@ class CellResult(Frozen):
     shaping_text: str | None = None
     """The shaping in force at the end."""
     promotions: int | None = None
-    """None for an arm that is no session."""
+    """None for an arm that is not a session."""
     rollbacks: int | None = None
     session: str | None = None
     compute_seconds: float = 0.0
@@ -108,6 +111,7 @@ class CellTrainer:
     ) -> None:
         self.settings, self.budget, self.spent = settings, budget, 0
         self.curve: list[Point] = []
+        self.evaluation_env_steps: int | None = None
         self.compute_seconds = 0.0
         self.shaping = ShapingConfig.none()
         """Of the head."""
@@ -158,6 +162,8 @@ class CellTrainer:
                 raise outcome
             results.append(outcome)
         self.spent += sum(each.env_steps for each in results)
+        played = (each.evaluation_steps for each in results if isinstance(each, SegmentResult))
+        self.evaluation_env_steps = known_sum((self.evaluation_env_steps, *played))
         self.compute_seconds += sum(each.wall_seconds for each in results if isinstance(each, SegmentResult))
         return results
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from learning_signal.ledger.read.costs import known_sum
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.marl.gate.statistics import interval
 from learning_signal.marl.segments.version import code_version, training_version
@@ -29,7 +30,9 @@ class SessionSoFar:
     """The training of a session and its present result."""
 
     env_steps: int
-    """All of main run and branches, reused ones included."""
+    """All of training: main run and branches, reused ones included."""
+    evaluation_env_steps: int | None
+    """All that their evaluations played, as far as known; None where none are."""
     head: Head
     curve: tuple[Point, ...]
     promotions: int
@@ -65,6 +68,7 @@ def session_so_far(ledger: Path, session: str) -> SessionSoFar:
         env_steps = trained_by(reader, session)
     return SessionSoFar(
         env_steps=env_steps,
+        evaluation_env_steps=known_sum(each.evaluation_env_steps for each in used),
         head=head,
         curve=tuple(curve),
         promotions=actions.count("promote"),
@@ -135,6 +139,7 @@ def _group(
             "better": None,
             "better_interval": None,
             "env_steps": None,
+            "evaluation_env_steps": None,
             "promotions": None,
             "rollbacks": None,
             "compute_seconds": None,
@@ -149,6 +154,7 @@ def _group(
                 "iqm": interquartile_mean(values),
                 "iqm_interval": interval_of(interquartile_mean, values),
                 "env_steps": sum(each.env_steps for each in ended) / len(ended),
+                "evaluation_env_steps": _mean_of_all([each.evaluation_env_steps for each in ended]),
                 "compute_seconds": sum(each.compute_seconds for each in ended),
             }
             if arm in SESSION_ARMS:
@@ -160,6 +166,12 @@ def _group(
                 row["better_interval"] = interval_of(probability_of_improvement, values, other)
         rows.append(row)
     return {"rows": rows}
+
+
+def _mean_of_all(values: Sequence[int | None]) -> float | None:
+    """The mean, None where one is unknown."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
 def _scores(

@@ -82,7 +82,7 @@ class StudySettings(Frozen):
 
     arms: tuple[str, ...]
     tasks: tuple[SessionSettings, ...]
-    """What the supervised arm runs, one per task; every other arm derives from it."""
+    """The settings of the supervised arm, one per task; every other arm derives from them."""
     seeds: tuple[int, ...]
     env_steps: int
     """Env steps of each cell, branches and everything else included (rounded up to whole rollouts)."""
@@ -187,7 +187,7 @@ def session_settings(study: StudySettings, cell: Cell) -> SessionSettings:
 
 
 def cost_of(settings: SessionSettings) -> RoundCost:
-    """What a round of ``settings`` costs."""
+    """The cost of a round of ``settings``."""
     return round_cost(settings, make_task(settings.run.task, 1).spec)
 
 
@@ -206,7 +206,7 @@ def least_env_steps(arm: str, settings: SessionSettings) -> int:
 
 
 def plan(study: StudySettings) -> dict[str, Any]:
-    """What a study would do, without running anything; ``Unsuitable`` where an arm cannot be run on a task."""
+    """The plan of a study, without running anything; ``Unsuitable`` where an arm cannot be run on a task."""
     arms = []
     for name in study.arms:
         row: dict[str, Any] = {"arm": name, "what": ARMS[name], "rounds_at_most": None}

@@ -28,7 +28,7 @@ class ExportError(ValueError):
 
 
 class _Trained(BaseModel):
-    """What the settings of a session and of a training run have in common, and an export needs."""
+    """The settings that sessions and training runs share, and that an export needs."""
 
     run: RunSettings
     store: Path

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
+from learning_signal.ledger.read.costs import known_sum
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import EvaluationRow
 from learning_signal.ledger.wording import shaping_text
@@ -87,7 +88,7 @@ class TrainingSettings(Frozen):
 
 
 def plan(settings: TrainingSettings) -> dict[str, Any]:
-    """What a run with these settings would do, as plain data; nothing is trained and no file is written.
+    """The plan of a run with these settings, as plain data; nothing is trained and no file is written.
 
     Raises what `train` does for an unknown task, a shaping that does not fit it and a learner that cannot learn it.
     """
@@ -129,6 +130,8 @@ class TrainingOutcome:
     """Env steps of the whole run."""
     env_steps_reused: int
     """Those of them that an earlier run had computed."""
+    evaluation_env_steps: int | None
+    """Env steps that evaluations played beside them; None where none were counted."""
     curve: list[dict[str, Any]]
     """Each evaluation on the confirm episodes: env_steps, sparse_return, low, high (95 %), progress, episodes."""
     wall_seconds: float
@@ -224,6 +227,7 @@ def outcome_of(settings: TrainingSettings, session: str) -> TrainingOutcome:
         env_steps=(line[-1].end_env_steps or 0) if line else 0,
         total_env_steps=round_up(settings.run, settings.env_steps),
         env_steps_reused=costs.env_steps_reused,
+        evaluation_env_steps=known_sum((costs.evaluation_main, costs.evaluation_branches, costs.evaluation_reused)),
         curve=[_point(each) for each in evaluations],
         wall_seconds=row.wall_seconds,
         env_steps_per_second=computed / costs.compute_seconds if computed and costs.compute_seconds else None,

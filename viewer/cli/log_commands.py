@@ -114,7 +114,7 @@ def log_plot(
     ledger: Ledger = LEDGER,
     as_json: AsJson = False,
 ) -> int:
-    """Draw a session as SVG: sparse return over total env steps, with its rounds and decisions."""
+    """Draw a session as SVG: sparse return over total env steps of training, with its rounds and decisions."""
     from learning_signal.ledger.read.reader import Reader
     from learning_signal.viewer.reports.session_curve import session_curve
     from learning_signal.viewer.reports.session_plot import draw

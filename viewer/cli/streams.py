@@ -41,7 +41,7 @@ _SUBSTITUTES = {
 
 
 def plain(error: UnicodeError) -> tuple[str, int]:
-    """What stands for characters that an encoding lacks, one for one: columns stay where they are."""
+    """Replacements for characters that an encoding lacks, one for one: columns stay where they are."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     missing = error.object[error.start : error.end]

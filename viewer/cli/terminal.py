@@ -1,4 +1,4 @@
-"""What every command prints through: the two consoles, JSON, log messages, and errors as one sentence."""
+"""The output of every command: the two consoles, JSON, log messages, and errors as one sentence."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ err = console(sys.stderr)
 
 
 def silence() -> None:
-    """Send standard output nowhere from now on: nobody reads it any more."""
+    """Discard standard output from now on: its reader is gone."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,4 +1,4 @@
-"""What is known of a running session, and how it is drawn: where the main run stands, and the segments in training."""
+"""The state of a running session and how it is drawn: the main run, and the segments in training."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Arm:
 
 
 class Board:
-    """What is known of a running session; fed by the observer calls, from any thread."""
+    """The known state of a running session; fed by the observer calls, from any thread."""
 
     def __init__(self) -> None:
         self.session: str | None = None

@@ -16,7 +16,7 @@ EVERY_SECONDS = 30.0
 
 
 class StudyView(BarView):
-    """Shows a study while it runs: a line per cell that ends, and a bar, or a line now and then where ``plain``.
+    """Shows a study while it runs: a line per cell that ends, and a bar, or an occasional line where ``plain``.
 
     ``progress`` may be called from any thread.
     """

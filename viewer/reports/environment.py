@@ -1,4 +1,4 @@
-"""What a check of an environment found, and what the task made of it would look like."""
+"""The findings of an environment check, and the task that the environment would make."""
 
 from __future__ import annotations
 

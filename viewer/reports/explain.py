@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from learning_signal.ledger.read.records import (
+    BranchRow,
     CandidateRow,
     ComparisonRow,
     DecisionChain,
@@ -25,7 +26,9 @@ from learning_signal.viewer.text import (
     MISSING,
     agent_text,
     clean,
+    count,
     difference_bar,
+    evaluation_text,
     number,
     outcome_text,
     shaping_line,
@@ -59,12 +62,26 @@ def render_decision(chain: DecisionChain) -> Group:
     if chain.verdict is not None:
         parts += _section("Verdict", _verdict(chain.verdict, chain.comparison is not None))
     parts += _section("Decision", _decision(decision, chain.approvals))
+    parts += _section("Cost", _cost(chain.branches))
     parts += _section("Afterwards", _afterwards(chain))
     return Group(*parts)
 
 
 def _section(title: str, lines: Sequence[RenderableType]) -> list[RenderableType]:
     return [Text(title, "bold underline"), Padding(Group(*lines), (0, 0, 0, 2), expand=False)] if lines else []
+
+
+def _cost(branches: Sequence[BranchRow]) -> list[RenderableType]:
+    """Env steps of the round's branches; a segment that two of them share is counted once."""
+    used = {each.segment.id: each.segment for branch in branches for each in branch.segments}.values()
+    if not used:
+        return []
+    played = [each.evaluation_env_steps for each in used]
+    known = [each for each in played if each is not None]
+    words = evaluation_text(sum(known) if known else None)
+    unknown = f" (that of {len(played) - len(known)} is unknown)" if known and len(known) < len(played) else ""
+    trained = count(sum(each.cost for each in used))
+    return [Text(f"{trained} env steps of training in {len(used)} branch segments, {words}{unknown}")]
 
 
 def _headline(chain: DecisionChain) -> Text:

@@ -20,6 +20,7 @@ from learning_signal.viewer.text import (
     clean,
     count,
     duration,
+    evaluation_text,
     joined,
     limit_text,
     number,
@@ -65,7 +66,7 @@ def render_sessions(rows: Sequence[SessionRow]) -> RenderableType:
 
 
 def _env_steps(row: SessionRow) -> str:
-    """Env steps of main run and branches; under a budget all of them, and below it the limit."""
+    """Env steps of training, of main run and branches; under a budget all of them, and below it the limit."""
     if "env_steps" not in row.budget:
         return count(row.env_steps_main + row.env_steps_branches)
     spent = row.env_steps_main + row.env_steps_branches + row.env_steps_twin
@@ -102,6 +103,7 @@ def render_events(row: SessionRow, events: Sequence[EventRow], entries: Sequence
 
 def session_line(row: SessionRow) -> Text:
     """A session in one line."""
+    trained = row.env_steps_main + row.env_steps_branches + row.env_steps_twin
     line = joined(
         [
             Text(clean(row.id), "bold"),
@@ -115,6 +117,7 @@ def session_line(row: SessionRow) -> Text:
                 else f"{row.promoted} promoted, {row.kept} kept, {row.rolled_back} rolled back"
             ),
             *_ungated(row),
+            Text(f"{count(trained)} env steps of training, {evaluation_text(row.evaluation_env_steps)}"),
             Text(duration(row.wall_seconds)),
             *(Text(f"budget {limit_text(name, limit)}") for name, limit in row.budget.items()),
         ],

@@ -1,4 +1,4 @@
-"""What to type next: the commands that go on with a session, or look closer at it."""
+"""The next commands: those that go on with a session, or look closer at it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a session would do, for ``--dry-run``: nested values as indented lines, lists of records as tables."""
+"""The plan of a session for ``--dry-run``: nested values as indented lines, lists of records as tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a policy scored when it was played, beside the task's own heuristic."""
+"""The scores of a policy that was played, beside the task's own heuristic."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from learning_signal.viewer.text import clean, count, number, styled
 
 
 def render_play(played: Mapping[str, Any]) -> Group:
-    """The result of ``play`` (plain data): a row for each who played, and where the animations are."""
+    """The result of ``play`` (plain data): a row for each player, and where the animations are."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column(f"{clean(played['task'])}, {count(played['episodes'])} episodes")
     for name in ("sparse return", "95 % interval", "scored", "progress", "steps"):

@@ -88,26 +88,24 @@ def _results(outcome: Mapping[str, Any]) -> Table:
         table.add_row(
             Text(measure.replace("_", " "), "bold"), *(Text(number(each.get(measure))) for _, each in columns)
         )
-    for key, label in (("env_steps", "env steps"), ("total_env_steps", "total env steps"), ("episodes", "episodes")):
+    for key, label in (
+        ("env_steps", "env steps"),
+        ("total_env_steps", "total env steps of training"),
+        ("evaluation_env_steps", "env steps of evaluation"),
+        ("episodes", "episodes"),
+    ):
         if any(each.get(key) is not None for _, each in columns):
             table.add_row(styled(label, "dim"), *(Text(count(each.get(key)), "dim") for _, each in columns))
     return table
 
 
 def _costs(costs: Mapping[str, Any], budget: Mapping[str, Mapping[str, float]]) -> Group:
-    steps = Text("Cost: ", "bold")
-    steps.append(f"{count(costs.get('env_steps_main'))} env steps main run, ")
-    steps.append(f"{count(costs.get('env_steps_branches'))} branches")
-    if costs.get("env_steps_twin"):
-        steps.append(f", {count(costs['env_steps_twin'])} sparse twin")
-    if costs.get("env_steps_reused"):
-        steps.append(f" ({count(costs['env_steps_reused'])} more were reused)")
-    steps.append(f"; {duration(costs.get('wall_seconds'))}")
+    time = Text.assemble(("Time: ", "bold"), duration(costs.get("wall_seconds")))
     if costs.get("compute_seconds") is not None:
-        steps.append(f" ({duration(costs['compute_seconds'])} of computing)")
+        time.append(f" ({duration(costs['compute_seconds'])} of computing)")
     tokens_in: Any = costs.get("tokens_in") or {}
     tokens_out: Any = costs.get("tokens_out") or {}
-    lines = [steps]
+    lines = [_env_steps(costs), *_cut_off(costs), time]
     if isinstance(tokens_in, Mapping) and isinstance(tokens_out, Mapping):
         agents = list(dict.fromkeys([*tokens_in, *tokens_out]))
         shares = [f"{clean(each)} {count(tokens_in.get(each))} + {count(tokens_out.get(each))}" for each in agents]
@@ -120,10 +118,36 @@ def _costs(costs: Mapping[str, Any], budget: Mapping[str, Mapping[str, float]]) 
     return Group(*lines, *_budget(budget))
 
 
+def _env_steps(costs: Mapping[str, Any]) -> Text:
+    """Env steps of training and of evaluation, by what they were for."""
+    parts = []
+    for kind, name in (("main", "main run"), ("branches", "branches"), ("twin", "sparse twin"), ("reused", "reused")):
+        trained = costs.get(f"env_steps_{kind}")
+        if trained or kind in ("main", "branches"):
+            parts.append(f"{name} {count(trained)} + {count(costs.get(f'evaluation_{kind}'))}")
+    line = Text.assemble(("Env steps (training + evaluation): ", "bold"), ", ".join(parts))
+    unknown = costs.get("evaluation_unknown")
+    return line.append(f"; the evaluation of {_segments(unknown)} is unknown") if unknown else line
+
+
+def _cut_off(costs: Mapping[str, Any]) -> list[Text]:
+    """What was trained in vain, where anything was cut off."""
+    known, unknown = costs.get("cut_off"), costs.get("cut_off_unknown")
+    parts = [f"{count(known)} env steps of training"] if known else []
+    parts += [f"what {_segments(unknown)} had trained is unknown"] if unknown else []
+    return [Text.assemble(("Cut off: ", "bold"), "; ".join(parts))] if parts else []
+
+
+def _segments(number: int) -> str:
+    return f"{number} segment{'s' if number > 1 else ''}"
+
+
 def _budget(budget: Mapping[str, Mapping[str, float]]) -> list[Text]:
-    """What of each limit is spent."""
+    """The part of each limit that is spent."""
     shares = [
-        f"{limit_text(name, each['spent'])} of {limit_text(name, each['limit'])}" for name, each in budget.items()
+        f"{limit_text(name, each['spent'])} of {limit_text(name, each['limit'])}"
+        + (" (training; evaluation is not limited)" if name == "env_steps" else "")
+        for name, each in budget.items()
     ]
     return [Text.assemble(("Budget: ", "bold"), ", ".join(shares))] if shares else []
 

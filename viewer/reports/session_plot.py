@@ -1,4 +1,4 @@
-"""The plot of a session as SVG: HEAD's sparse return over total env steps, its rounds, and what they decided."""
+"""The plot of a session as SVG: HEAD's sparse return over total env steps of training, and what its rounds decided."""
 
 from __future__ import annotations
 
@@ -72,11 +72,9 @@ def _axes(longest: int, bottom: float, top: float, rounds: bool) -> list[str]:
     for tick in _ticks(longest):
         x = WIDTH * tick / longest
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT + 18}" text-anchor="middle">{_steps(tick)}</text>')
-    text = "total env steps; dots: ends of stages"
+    text = "total env steps of training; dots: ends of stages"
     if rounds:
-        text = (
-            "total env steps, branches included; shaded: a round, which trains branches; dots: stages of the main run"
-        )
+        text = "total env steps of training, branches included; shaded: a round and its branches; dots: ends of stages"
     parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT + 40}" text-anchor="middle">{text}</text>')
     turn = f'transform="translate(-44 {HEIGHT / 2}) rotate(-90)"'
     return [*parts, f'<text {turn} text-anchor="middle">sparse return</text>']
@@ -118,4 +116,4 @@ def _value_at(curve: SessionCurve, env_steps: float, default: float) -> float:
 def _words(curve: SessionCurve) -> str:
     """The picture in words, for screen readers."""
     decided = ", ".join(f"round {each.round}: {each.action} {each.subject}".strip() for each in curve.decisions)
-    return clean(f"Sparse return over total env steps. {curve.title}. {decided or 'No round was decided.'}")
+    return clean(f"Sparse return over total env steps of training. {curve.title}. {decided or 'No round was decided.'}")

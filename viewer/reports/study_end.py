@@ -18,7 +18,7 @@ def render_study(report: Mapping[str, Any], files: Sequence[str]) -> Group:
     seeds, level = report["seeds"], report["level"]
     for group in report["groups"]:
         heading = Text.assemble((clean(group["title"]), "bold"), f"  {group['unit']} on held-out episodes")
-        parts += [heading, _table(group)]
+        parts += [heading, _table(group), _evaluation(group)]
         if len(report["groups"]) == 1 or group is not report["groups"][-1]:  # the last is of all tasks together
             parts += [
                 Text.assemble("  ", (clean(row["arm"]), "bold"), f" has no number: {clean(reason)}")
@@ -29,12 +29,13 @@ def render_study(report: Mapping[str, Any], files: Sequence[str]) -> Group:
     parts.append(
         Text(
             f"n = {len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({_seeds(seeds)}), "
-            f"{count(report['env_steps'])} env steps for every run, branches included, in whole rollouts. "
+            f"{count(report['env_steps'])} env steps of training for every run, branches included, in whole rollouts. "
             f"mean: Student-t {level:.0%} interval; IQM (interquartile mean) and "
             f"P(> {report['baseline']}), the probability that a run is above one of that arm: stratified bootstrap. "
             f"No interval from fewer than 2 seeds; intervals of few seeds are wide and bootstrap ones too narrow. "
-            "time: of one worker, all runs together. (-1): one of the promotions was rolled back. Gates confirm on the "
-            "same held-out episodes that are reported; whatever chooses the best of several never sees them.",
+            "time: of one worker, all runs together. (-1): one of the promotions was rolled back. Gates confirm on "
+            "held-out episodes of their own; probation alone compares on those that are reported, and whatever chooses "
+            "the best of several never sees them.",
             "dim",
         )
     )
@@ -64,6 +65,16 @@ def _table(group: Mapping[str, Any]) -> Table:
             MISSING if row["compute_seconds"] is None else f"{row['compute_seconds'] / 60:.0f} min",
         )
     return table
+
+
+def _evaluation(group: Mapping[str, Any]) -> Text:
+    """What each arm's evaluations played beside its training."""
+    played = [
+        f"{clean(row['arm'])} {row['evaluation_env_steps'] / 1e6:.2f} M"
+        for row in group["rows"]
+        if row["evaluation_env_steps"] is not None
+    ]
+    return Text(f"Env steps of evaluation beside those of training, per run: {', '.join(played) or MISSING}.", "dim")
 
 
 def _with_interval(value: float | None, interval: Sequence[float] | None, digits: int = 3) -> str:

@@ -1,4 +1,4 @@
-"""The plot of a study as SVG: sparse return over total env steps, mean and interval per arm, a panel per task."""
+"""The plot of a study as SVG: sparse return over total env steps of training per arm, a panel per task."""
 
 from __future__ import annotations
 
@@ -77,9 +77,8 @@ def _axes(task: str, longest: int, axis: tuple[float, float], label: bool) -> li
         parts.append(f'<text x="-8" y="{y + 4}" text-anchor="end">{bottom + (top - bottom) * quarter / 4:.3g}</text>')
         words = f"{longest * quarter / 4e6:.3g} M" if quarter else "0"
         parts.append(f'<text x="{x}" y="{HEIGHT + 18}" text-anchor="middle">{words}</text>')
-    parts.append(
-        f'<text x="{WIDTH / 2}" y="{HEIGHT + 38}" text-anchor="middle">total env steps, branches included</text>'
-    )
+    words = "total env steps of training, branches included"
+    parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT + 38}" text-anchor="middle">{words}</text>')
     if label:
         parts.append(
             f'<text transform="translate(-44 {HEIGHT / 2}) rotate(-90)" text-anchor="middle">sparse return</text>'

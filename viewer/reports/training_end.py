@@ -30,6 +30,7 @@ def render_training(outcome: Mapping[str, Any], next_commands: Sequence[tuple[st
     rate = outcome["env_steps_per_second"]
     for label, value in (
         ("Trained", f"{count(outcome['env_steps'])} of {count(outcome['total_env_steps'])} env steps{reused}"),
+        ("Evaluated", f"{count(outcome['evaluation_env_steps'])} env steps beside them"),
         ("Time", duration(outcome["wall_seconds"]) + ("" if rate is None else f", {count(round(rate))} env steps/s")),
         ("Shaping", outcome["shaping_text"]),
         ("Log", outcome["ledger"]),

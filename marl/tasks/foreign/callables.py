@@ -1,4 +1,4 @@
-"""What the name of a task may import and call: the module is checked before it is loaded, a factory before a call.
+"""The rule for what a task's name may import and call; a module is checked before it is loaded.
 
 ``MODULE:FACTORY?option=value`` could name any function of any module, with options that somebody else wrote. The rule:
 

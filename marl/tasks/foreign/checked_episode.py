@@ -22,7 +22,7 @@ class Finding:
 
     level: Literal["error", "warning"]
     check: str
-    """What was checked, in a word or two."""
+    """The check, in a word or two."""
     message: str
     """What was found, what was expected, what to do."""
 
@@ -35,7 +35,7 @@ class Unplayable(Exception):
 
 
 class Report:
-    """What was found: the first finding of every check."""
+    """The findings: the first one of every check."""
 
     def __init__(self) -> None:
         self._found: dict[str, Finding] = {}
@@ -239,7 +239,7 @@ class CheckedEpisode:
 
 
 def _misfit(space: spaces.Space, value: Any) -> tuple[str, str, str] | None:
-    """What is wrong with an observation: found, expected, remedy; None where it is in its space."""
+    """The fault of an observation: found, expected, remedy; None where it is in its space."""
     if not isinstance(space, spaces.Box):
         short = str(value)[:60]
         return None if space.contains(value) else (f"is {short}", f"a member of {space}", "correct either")

@@ -144,7 +144,7 @@ def _observation(name: str, agent: str, space: Any) -> tuple[Callable[[Any], np.
     if isinstance(space, spaces.Dict) and "action_mask" in space.spaces:
         raise EnvironmentRefused(
             f"{name} gives {agent} an action mask, expected actions that are always allowed: wrap it so that a "
-            "forbidden action does nothing and the observation is what stands beside the mask."
+            "forbidden action does nothing and the observation comes without the mask."
         )
     try:
         flat = spaces.flatten_space(space)

@@ -1,7 +1,7 @@
 """Any PettingZoo ``ParallelEnv`` as a task: a batch of copies of it, and its declaration.
 
 An episode is a function of its seed and the joint actions if the environment's is: the command ``check-env NAME``
-tells. What leaves early sees zeros, and the others go on; rewards are summed over those that got one.
+tells. Agents that leave early see zeros, and the others continue; rewards are summed over the agents that got one.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Foreign:
         return self._copies.heuristic() if self._heuristic else None
 
     def draw(self, environment: int) -> Picture:
-        """What the environment renders; where it renders nothing, a chart of what its agents see."""
+        """The environment's rendering, or else a chart of the agents' observations."""
         return self._copies.draw(environment)
 
     def close(self) -> None:

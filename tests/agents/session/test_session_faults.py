@@ -46,7 +46,8 @@ def test_a_promotion_that_regresses_is_rolled_back(tmp_path, monkeypatch, rounds
     assert [move.reason for move in moves][:4] == ["stage", "promote", "stage", "roll_back"]
     if rounds == 1:
         assert moves[-1].segment.id == moves[0].segment.id == promotion.segment_from
-        assert outcome.after == outcome.before | {"total_env_steps": outcome.after["total_env_steps"]}
+        totals = {name: outcome.after[name] for name in ("total_env_steps", "evaluation_env_steps")}
+        assert outcome.after == outcome.before | totals and all(totals.values())
     else:
         assert moves[4].reason == "stage" and moves[4].segment.parent == promotion.segment_from
     assert outcome.promoted == []

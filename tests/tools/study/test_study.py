@@ -122,6 +122,7 @@ def test_every_arm_trains_exactly_the_same_env_steps_and_what_arms_share_is_comp
         assert cell["outcome"] == "done", cell["reason"]
         assert cell["env_steps"] == STEPS, cell["arm"]
         assert cell["curve"][-1]["env_steps"] == STEPS and cell["final"] is not None
+        assert cell["evaluation_env_steps"] > 0, "beside them"
         assert (cell["promotions"] is None) == (cell["arm"] not in SESSION_ARMS)
         positions = [point["env_steps"] for point in cell["curve"]]
         assert positions == sorted(positions)
@@ -388,6 +389,7 @@ def test_the_widest_table_fits_a_hundred_columns(tmp_path):
         "better": 0.55,
         "better_interval": [0.11, 0.99],
         "env_steps": 123.4e6,
+        "evaluation_env_steps": 98.76e6,
         "promotions": 12,
         "rollbacks": 10,
         "compute_seconds": 3e6,
@@ -397,7 +399,11 @@ def test_the_widest_table_fits_a_hundred_columns(tmp_path):
     found = {"groups": [group], "cells": [], "seeds": [0, 1], "level": 0.95, "env_steps": 4, "baseline": "twin"}
     lines = _printed(found).splitlines()
     assert all(len(line) <= 100 for line in lines) and "…" not in "".join(lines)
-    assert "12 (-10)" in _printed(found) and "50000 min" in _printed(found)
+    assert (
+        "per run: evidence-off 98.76 M." in _printed(found)
+        and "12 (-10)" in _printed(found)
+        and "50000 min" in _printed(found)
+    )
 
 
 def _printed(found) -> str:
