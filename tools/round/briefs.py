@@ -17,7 +17,7 @@ from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Candidate
 from learning_signal.tools.roles import Role
 from learning_signal.tools.round.confirmations import next_level, offer
-from learning_signal.tools.round.decisions import allowed_actions, still_confirmable
+from learning_signal.tools.round.decisions import allowed_actions, may_be_asked, still_confirmable
 from learning_signal.tools.round.evidence import lineage
 from learning_signal.tools.state import Head
 from learning_signal.tools.trainer import final_evaluation
@@ -242,7 +242,7 @@ def _coordinator(context: SessionContext) -> dict[str, Any]:
         "confirmable": list(still_confirmable(context)),
         "confirmation": offer(context),
         "questions_left": context.settings.deliberation.questions - context.round.questions,
-        "may_be_asked": list(context.round.records),
+        "may_be_asked": may_be_asked(context),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 from learning_signal.tools.base import Answer, Tool, ToolRefused
 from learning_signal.tools.context import HumanAnswer, HumanQuestion, SessionContext
 from learning_signal.tools.contracts import Action, Ask, Decision, Keep, Promote, RollBack, SendBack
+from learning_signal.tools.roles import ROLES, Role
 from learning_signal.tools.round.confirmations import confirmable, confirmations_left, offer
 from learning_signal.tools.round.record import record_decision, record_question, record_sent_back
 from learning_signal.tools.state import CONTROL, Branch, Head
@@ -20,8 +21,8 @@ def decision_tools(context: SessionContext) -> dict[str, Tool]:
         limit = context.settings.deliberation.questions
         if context.round.questions >= limit:
             raise ToolRefused(f"Found {limit} questions already asked, expected a decision now: {_options(context)}.")
-        if arguments.agent not in context.round.records:
-            speakers = ", ".join(context.round.records) or "nobody"
+        if arguments.agent not in may_be_asked(context):
+            speakers = ", ".join(may_be_asked(context)) or "nobody"
             raise ToolRefused(
                 f"Found a question to the {arguments.agent}, who has not spoken in this round ({speakers} has): "
                 "ask one who has, or decide."
@@ -122,6 +123,11 @@ def decision_tools(context: SessionContext) -> dict[str, Tool]:
             ends_phase=True,
         ),
     }
+
+
+def may_be_asked(context: SessionContext) -> list[Role]:
+    """The other agents that have spoken in this round, in the order in which they speak."""
+    return [role for role in ROLES if role in context.round.records and role != "coordinator"]
 
 
 def allowed_actions(context: SessionContext) -> list[Action | Literal["send_back"]]:
