@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
+from learning_signal.agents.rules.chains import find_chain
 from learning_signal.agents.rules.evidence import View, behaviour, endings_are_failures, ranked, undirected, views
 from learning_signal.agents.rules.reading import (
     Answer,
@@ -111,7 +112,12 @@ def _failures(brief: dict[str, Any], metrics: dict[str, Any], summary: dict[str,
     series = _series(metrics)
     yield from _no_signal(brief, series, of_metrics or of_summary)
     yield from _regression(brief, series, of_metrics)
-    for view in ranked(views(brief, summary))[:1]:
+    features = views(brief, summary)
+    chain = find_chain(features)
+    if chain is not None:
+        order = f"The work has parts that follow one another, {chain.describe()}. Shaping one alone stops there."
+        yield order, of_summary
+    for view in ranked(features)[:1]:
         yield from _far_and_flat(view, of_summary)
     yield from _policy(brief, series, of_metrics)
     yield from _behaviour(behaviour(summary), of_summary)
@@ -242,7 +248,12 @@ def _advice(brief: dict[str, Any], features: list[View]) -> str:
         sentences = [
             "No declared feature has a direction and room to improve; keep the shaping unless something passes."
         ]
-    good = [view.name for view in features if view.sign and view not in order]
+    chain = find_chain(features)
+    if chain is not None:
+        names = " and ".join(view.name for view in chain.links)
+        sentences.insert(0, f"First of all shape {names} together, as one chain, and the last one most.")
+    in_chain = () if chain is None else chain.links
+    good = [view.name for view in features if view.sign and view not in order and view not in in_chain]
     if good:
         sentences.append(f"Little to gain (at the good end, or hardly ever off the bad one): {', '.join(good)}.")
     tied = undirected(features)

@@ -39,6 +39,15 @@ class View:
     """Standard deviation over states."""
     correlation: float | None = None
     """Rank correlation with success over episodes, of largest size where several are given."""
+    around_success: tuple[float, float] | None = None
+    """Means just before and just after a success."""
+    held: float | None = None
+    """Steps for which it had been as it was just before a success."""
+    waits: float | None = None
+    """Share of states in which it is at its worst until the features of ``until`` are near their best."""
+    until: tuple[str, ...] = ()
+    then: float | None = None
+    """Its standard deviation in the other states."""
     ends_badly: bool = False
     """Whether episodes that end early are the worse ones."""
 
@@ -157,12 +166,21 @@ def behaviour(value: Any) -> dict[str, Any]:
     return mapping(value if inner is None else inner)
 
 
-def _observed(row: dict[str, Any]) -> dict[str, float | None]:
+def _observed(row: dict[str, Any]) -> dict[str, Any]:
     """The evidence of a summary on one feature, as fields of a `View`."""
     time = [number(value) for value in items(row.get("over_time"))]
     given = [number(value) for key in ("with_return", "with_progress") for value in items(row.get(key))]
     sizes = [value for value in given if value is not None]
+    at_success = [number(value) for value in items(row.get("at_success"))]
+    before, after, held = at_success if len(at_success) == 3 else (None, None, None)
+    waits = mapping(row.get("waits"))
+    _, then = (*items(waits.get("then")), None, None)[:2]
     return {
+        "around_success": None if before is None or after is None else (before, after),
+        "held": held,
+        "waits": number(waits.get("share")),
+        "until": tuple(filter(None, map(text, items(waits.get("until"))))),
+        "then": number(then),
         "start": time[0] if len(time) > 1 else None,
         "end": time[-1] if len(time) > 1 else None,
         "mean": number(row.get("mean")),

@@ -7,8 +7,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from learning_signal.agents.rules.evidence import View, views
-from learning_signal.agents.rules.ideas import Idea, alike, around, for_stage, from_shaping, round_to, scaled, shortened
+from learning_signal.agents.rules.chains import chained, find_chain
+from learning_signal.agents.rules.evidence import View, behaviour, views
+from learning_signal.agents.rules.ideas import (
+    Idea,
+    alike,
+    around,
+    for_stage,
+    from_shaping,
+    round_to,
+    scaled,
+    shortened,
+    uses,
+)
 from learning_signal.agents.rules.reading import (
     Answer,
     Call,
@@ -93,9 +104,23 @@ def _ideas(conversation: Conversation) -> Iterator[Idea]:
     best = _closest(brief)
     if best is not None:
         yield from around(best, features, beta)
+    yield from _of_chain(brief, base, features, beta)
     yield from for_stage(stage, base, features, int(max(branch_steps, 1)), beta)
     if stage == "regressing" and len(base.terms) == 1:
         yield replace(shortened(base), beta=0.0, rationale="No shaping at all: what is in force seems to do harm.")
+
+
+def _of_chain(brief: dict[str, Any], base: Idea, features: list[View], beta: float) -> Iterator[Idea]:
+    """Ideas of the chain in the evidence, if there is one whose last link is not shaped yet."""
+    chain = find_chain(features)
+    if chain is None or uses(base, chain.links[-1]):
+        return
+    # What the last link gains is lost again when the chain begins anew: that must not exceed what a success earns.
+    earned = number(fields(behaviour(brief.get("evidence")), "successes", "reward"))
+    agents = number(fields(brief, "task", "agents"))
+    yield from chained(
+        chain, beta if earned is None else min(beta, round_to(earned)), None if agents is None else int(agents)
+    )
 
 
 def _weighed(features: list[View], brief: dict[str, Any]) -> list[View]:

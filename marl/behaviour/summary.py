@@ -11,6 +11,8 @@ from typing import Literal
 import numpy as np
 
 from learning_signal.marl.behaviour.actions import ActionSummary, action_means, action_runs, summarize_actions
+from learning_signal.marl.behaviour.successes import AtSuccess, Moments, Successes, moments_of_success
+from learning_signal.marl.behaviour.waiting import Waiting, waiting
 from learning_signal.marl.segments.records import BehaviourRecord
 from learning_signal.marl.settings import Frozen
 from learning_signal.marl.tasks.base import Feature, TaskSpec
@@ -51,6 +53,10 @@ class FeatureSummary(Frozen):
     """Largest minus smallest agent value, averaged over states; ``None`` for team features."""
     with_return: Correlation
     with_progress: Correlation
+    at_success: AtSuccess | None
+    """Around the moments of success; ``None`` where these are too few."""
+    waits: Waiting | None
+    """How it stays at its worst value until others are near their best; ``None`` where it does not."""
 
 
 class Split(Frozen):
@@ -97,6 +103,8 @@ class BehaviourSummary(Frozen):
     """Share of episodes with a sparse return above 0."""
     progress: float | None
     """Mean over episodes of the mean over steps, or ``None`` where the task declares no progress."""
+    successes: Successes | None
+    """``None`` where they are too few to tell anything."""
     split: Split | None
     """``None`` where all episodes came out alike or are fewer than 3."""
     features: tuple[FeatureSummary, ...]
@@ -112,7 +120,7 @@ def summarize(record: BehaviourRecord, spec: TaskSpec) -> BehaviourSummary:
         raise ValueError(f"The behaviour record of {record.task} has {found}; evaluate it again with task {spec.name}.")
     progress = None if spec.progress is None else record.progress_means
     split, top, bottom = _split(record.sparse_returns, progress)
-    returns = record.sparse_returns
+    returns, moments = record.sparse_returns, moments_of_success(record, spec)
     return BehaviourSummary(
         task=spec.name,
         episodes=len(returns),
@@ -124,8 +132,9 @@ def summarize(record: BehaviourRecord, spec: TaskSpec) -> BehaviourSummary:
         return_range=(float(returns.min()), float(returns.max())),
         scored=float(np.mean(returns > 0)),
         progress=None if progress is None else float(progress.mean()),
+        successes=None if moments is None else moments.summary,
         split=split,
-        features=tuple(_feature(feature, record, progress, top, bottom) for feature in spec.features),
+        features=tuple(_feature(feature, record, spec, progress, top, bottom, moments) for feature in spec.features),
         actions=summarize_actions(record, spec),
         sketches=_sketches(record, spec, progress),
     )
@@ -155,9 +164,11 @@ def _ranking(returns: np.ndarray, progress: np.ndarray | None) -> np.ndarray:
 def _feature(
     feature: Feature,
     record: BehaviourRecord,
+    spec: TaskSpec,
     progress: np.ndarray | None,
     top: np.ndarray | None,
     bottom: np.ndarray | None,
+    moments: Moments | None,
 ) -> FeatureSummary:
     values = np.asarray(record.features[feature.name], np.float64)  # [T + 1, n] or [T + 1, n, A]
     agents = values if values.ndim == 3 else None
@@ -186,6 +197,8 @@ def _feature(
         spread=None if agents is None else float(np.nanmean(np.ptp(agents, axis=2))),
         with_return=correlation(record.sparse_returns),
         with_progress=correlation(progress),
+        at_success=None if moments is None else moments.of(values),
+        waits=waiting(feature, spec.features, record.features),
     )
 
 

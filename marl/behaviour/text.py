@@ -21,6 +21,7 @@ class Detail(StrEnum):
     QUARTERS = "quarter points of features"
     GROUPS = "outcome groups"
     ACTION_SHARES = "action shares by agent"
+    SUCCESSES = "features at successes, and what they wait for"
 
 
 DETAILS = tuple(Detail)
@@ -29,6 +30,9 @@ _LEGEND = {
     "over_time": "means at {points} of the episodes",
     "top, bottom": "[episode mean, value at the end] in the best and worst third (ties by progress)",
     "with_return, with_progress": "Spearman rank correlation of [episode mean, value at the end]",
+    "at_success": "mean [just before, just after] a success, and steps for which it had been as before; of the agent "
+    "whose features change most",
+    "waits": "at its worst in this share of states, until these features are near their best; then: [mean, deviation]",
     "ended_early": "share of episodes that ended before the time limit; their length's rank correlation",
     "oscillation": "share of steps that undo the one before (A, B, A)",
     "role_difference": "bits, between agents that have the same actions; 0: they act alike, 1: differently",
@@ -85,6 +89,8 @@ def _text(summary: BehaviourSummary, kept: tuple[Detail, ...], features: list[Fe
         },
         "progress": summary.progress,
     }
+    if Detail.SUCCESSES in kept:
+        body["successes"] = None if summary.successes is None else summary.successes.model_dump()
     if Detail.GROUPS in kept:
         body["thirds"] = None if split is None else split.model_dump()
     body["features"] = [_feature(feature, kept) for feature in features]
@@ -103,7 +109,10 @@ def _text(summary: BehaviourSummary, kept: tuple[Detail, ...], features: list[Fe
 def _unused(summary: BehaviourSummary, kept: tuple[Detail, ...]) -> set[str]:
     """Entries of the legend that explain nothing here."""
     actions = summary.actions
+    successes = Detail.SUCCESSES in kept
     used = {
+        "at_success": successes and summary.successes is not None,
+        "waits": successes and any(_waits(feature) for feature in summary.features),
         "top, bottom": summary.split is not None and Detail.GROUPS in kept,
         "ended_early": summary.ended_early > 0,
         "oscillation": actions.oscillation is not None,
@@ -148,9 +157,18 @@ def _feature(feature: FeatureSummary, kept: tuple[Detail, ...]) -> dict[str, Any
     if Detail.GROUPS in kept and feature.top is not None:
         body |= {"top": feature.top, "bottom": feature.bottom}
     body |= {"with_return": _pair(feature.with_return), "with_progress": _pair(feature.with_progress)}
+    if Detail.SUCCESSES in kept and (at := feature.at_success) is not None:
+        body["at_success"] = (at.before, at.after, at.held)
+    if Detail.SUCCESSES in kept and (waits := feature.waits) is not None and waits.until:
+        body["waits"] = waits.model_dump()
     if Detail.BY_AGENT in kept and feature.by_agent is not None:
         body |= {"by_agent": feature.by_agent, "difference_between_agents": feature.spread}
     return body
+
+
+def _waits(feature: FeatureSummary) -> bool:
+    """Whether it waits for features that are known."""
+    return feature.waits is not None and bool(feature.waits.until)
 
 
 def _pair(correlation: Correlation) -> tuple[float | None, float | None]:

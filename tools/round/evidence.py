@@ -92,8 +92,9 @@ def evidence_tools(context: SessionContext) -> dict[str, Tool]:
         ),
         "summarize_trajectories": Tool(
             "summarize_trajectories",
-            "Compact behaviour evidence from evaluation episodes: features over episode time, by outcome and by agent; "
-            "action use, idleness, oscillation, roles; how features move with return; best, median and worst episode.",
+            "Compact behaviour evidence from evaluation episodes: features over episode time, around successes, by "
+            "outcome and by agent, and which wait for which; action use, idleness, oscillation, roles; how features "
+            "move with return; best, median and worst episode.",
             SummarizeTrajectories,
             summarize_trajectories,
             evidence=True,
