@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import kendalltau, rankdata
 
-from bench.support.trials import CASES, COVERAGE, FORAGING, SPARSE, TO_A_FOOD, Case, Parent, shaping
+from bench.support.cases import CASES, COVERAGE, FORAGING, SPARSE, TO_A_FOOD, Case, Parent, shaping
 from learning_signal.marl.gate.measure import Measure, later_half_mean
 from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.marl.segments.records import Evaluation

@@ -3,51 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import date
 
 from rich.table import Table
 
-from bench.support.trials import Case, share_interval
+from bench.support.gate_rows import Report, Row
 from learning_signal.ledger.wording import shaping_text
 
 
-@dataclass(frozen=True)
-class Row:
-    """How often one rule did one thing, and what a decision of it costs."""
-
-    scenario: str
-    rule: str
-    trials: int
-    count: int
-    env_steps: float
-    """Of one decision."""
-    seconds: float
-    """Of workers, for one decision; the median."""
-    target: str = ""
-    met: bool | None = None
-
-    @property
-    def rate(self) -> float:
-        return self.count / self.trials
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        return share_interval(self.count, self.trials)
-
-
-@dataclass(frozen=True)
-class Report:
-    """The results on one task."""
-
-    case: Case
-    rows: tuple[Row, ...]
-    parents: tuple[dict, ...]
-    """Per parent: what null trials at it measured and how often the gate promoted."""
-    null_outcomes: dict[str, int]
-
-
-HEADER = ("scenario: promoted", "rule", "trials", "rate [95 %]", "target", "env steps", "core s", "wall s")
+HEADER = (
+    "scenario: promoted",
+    "rule",
+    "trials",
+    "rate [95 %]",
+    "target",
+    "env steps",
+    "evaluation steps",
+    "core s",
+    "wall s",
+)
 
 
 def cells(row: Row, workers: int) -> list[str]:
@@ -61,6 +36,7 @@ def cells(row: Row, workers: int) -> list[str]:
         f"{row.rate:.1%} [{low:.1%}, {high:.1%}]",
         row.target + met,
         f"{row.env_steps / 1000:,.0f} k",
+        f"{row.evaluation_steps / 1000:,.0f} k",
         f"{row.seconds:.1f}",
         f"{row.seconds / workers:.1f}",
     ]
@@ -75,15 +51,19 @@ def caption(found: Report) -> str:
         f"{case.task}: branches of {case.branch_steps:,} env steps; good is {good}; bad is {bad}; "
         f"offered at: {offered}."
     ]
-    for parent in found.parents:
-        if parent["trials"]:
-            reached = parent["sparse_return"], parent["progress"]
+    for each in found.parents:
+        if each["trials"]:
+            reached = each["sparse_return"], each["progress"]
             sparse, progress = ("-" if value is None else f"{value:.3f}" for value in reached)
             lines.append(
-                f"Parent {parent['parent']} ({parent['env_steps']:,} env steps, {parent['shaping']}): branches reach a "
+                f"Parent {each['parent']} ({each['env_steps']:,} env steps, {each['shaping']}): branches reach a "
                 f"sparse return of {sparse} and progress {progress}; judged on "
-                f"{' or '.join(parent['judged_on'])}; null trials promoted {parent['promoted']} of {parent['trials']}."
+                f"{' or '.join(each['judged_on'])}; null trials promoted {each['promoted']} of {each['trials']}."
             )
+    if found.screens:
+        lines.append(
+            "Screens sent on: " + ", ".join(f"{name} ({count})" for name, count in found.screens.items()) + "."
+        )
     return "\n".join(lines)
 
 
@@ -99,7 +79,7 @@ def table(found: Report, workers: int) -> Table:
     for name in HEADER:
         shown.add_column(name, overflow="fold")
     for row in found.rows:
-        shown.add_row(*cells(row, workers), style="" if row.rule == "this gate" else "dim")
+        shown.add_row(*cells(row, workers), style="" if row.rule.startswith("this gate") else "dim")
     return shown
 
 
@@ -131,6 +111,7 @@ def plain(found: Report, workers: int) -> dict:
         "good": shaping_text(case.good.canonical()),
         "bad": shaping_text(case.bad.canonical()),
         "null_outcomes": found.null_outcomes,
+        "screens": found.screens,
         "parents": found.parents,
         "rows": rows,
     }

@@ -1,35 +1,36 @@
-"""Trials of the gate: cases on real training, the scores of their branches, and what each rule makes of the scores."""
+"""Trials of the gate: the scores of their branches, taken as they are asked for, and what each rule makes of them."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from scipy.stats import binomtest
 
 from learning_signal.marl.errors import SegmentFailed, SegmentImpossible
-from learning_signal.marl.executors.local import WorkerPool
+from learning_signal.marl.executors.base import Executor
 from learning_signal.marl.gate.confirmation import Verdict, judge
 from learning_signal.marl.gate.judges import SINGLE_RUN
 from learning_signal.marl.gate.measure import Measure, later_half_mean
+from learning_signal.marl.gate.order import Order, order_of
 from learning_signal.marl.gate.screening import rank_screen
 from learning_signal.marl.gate.settings import GateSettings
-from learning_signal.marl.segments.segment import SegmentSpec, round_up
-from learning_signal.marl.settings import RunSettings
-from learning_signal.marl.shaping import ShapingConfig, Term
-from learning_signal.marl.tasks import make_task
+from learning_signal.marl.gate.trial import Look, judge_look
+from learning_signal.marl.segments.segment import SegmentSpec
 from learning_signal.tools.plan.settings import SessionSettings
 
 CONTROL, CLONE, GOOD, BAD = "control", "clone", "good", "bad"
+OFFERED = (GOOD, BAD, CLONE)
 MARGIN: float = GateSettings.model_fields["single_run_margin"].default
-"""The margin by which usual practice asks a run to be better, as a share of the maximum."""
-AHEAD = 16
-"""Segments handed to the workers before the oldest is waited for: enough that none is ever idle."""
+"""What usual practice asks of the better run, as a share of the maximum."""
+GATE, PAIRED = GateSettings(), GateSettings(mode="paired")
+LEVELS = (GATE.alpha, GATE.level(0.0, SessionSettings().confirmations))
+"""Of a confirmation that stands alone, and of the first one of a default session."""
 
 Arm = Sequence["Score"]
+Branch = Callable[[str, str, int], "Score"]
+"""The score of a branch by its arm, what it is for (the seeds of which it has) and its number from 0."""
 
 
 @dataclass(frozen=True)
@@ -39,137 +40,131 @@ class Score:
     measure: Measure
     """On the set of episodes that its purpose calls for."""
     env_steps: int = 0
+    evaluation_steps: int = 0
+    """Env steps that its evaluations played."""
     seconds: float = 0.0
     """Of one worker: training, evaluation and saving."""
 
 
-@dataclass(frozen=True)
-class Parent:
-    """Where branches fork. The control continues with the shaping it was trained with."""
+def score(pool: Executor, spec: SegmentSpec, episodes: str) -> Score:
+    """A segment, trained unless it is stored, as it scores on one set of episodes; one that fails measures ``None``.
 
-    name: str
-    shaping: ShapingConfig
-    env_steps: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class Case:
-    """A task with what the gate is tried on."""
-
-    task: str
-    parents: tuple[Parent, ...]
-    """Null trials use them in turn."""
-    offered: int
-    """The good shaping helps at the first so many parents, and is offered there."""
-    good: ShapingConfig
-    bad: ShapingConfig
-    episodes: int | None = None
-    """Episodes of each evaluation set; those of the task's family where None."""
-    length: int | None = None
-    """Env steps of a confirmation branch; those of a session where None."""
-
-    @cached_property
-    def run(self) -> RunSettings:
-        """The default settings of the task."""
-        evaluation = {} if self.episodes is None else {"episodes": self.episodes}
-        return RunSettings.model_validate({"task": self.task, "evaluation": evaluation})
-
-    @property
-    def branch_steps(self) -> int:
-        """Env steps of a confirmation branch, to be rounded up to whole rollouts."""
-        return SessionSettings(run=self.run).branch_steps if self.length is None else self.length
-
-    @cached_property
-    def max_return(self) -> float:
-        return make_task(self.task, 1).spec.max_return
-
-    def trunk(self, parent: Parent) -> SegmentSpec:
-        """The segment that trains ``parent``."""
-        steps = round_up(self.run, parent.env_steps)
-        return SegmentSpec(run=self.run, parent=None, shaping=parent.shaping, env_steps=steps, seed=parent.seed)
-
-    def branch(self, parent: Parent, shaping: ShapingConfig, seed: int, share: float = 1.0) -> SegmentSpec:
-        """A branch of ``share`` of the branch_steps; it is the length that a session's branch has."""
-        steps = round_up(self.run, int(self.branch_steps * share))
-        return SegmentSpec(run=self.run, parent=self.trunk(parent).id, shaping=shaping, env_steps=steps, seed=seed)
-
-
-def shaping(*terms: tuple[str, float], beta: float = 1.0, scope: str = "team") -> ShapingConfig:
-    """A shaping of these potentials and weights."""
-    return ShapingConfig(
-        terms=tuple(Term(potential=name, weight=weight, scope=scope) for name, weight in terms), beta=beta
-    )
-
-
-SPARSE = ShapingConfig.none()
-COVERAGE = shaping(("coverage_distance", -1.0))
-TO_A_FOOD = shaping(("team_distance", -0.1))
-FORAGING = "Foraging-8x8-2p-2f-coop-v3"
-CASES = {
-    "spread": Case(
-        task="spread",
-        offered=2,
-        good=COVERAGE,
-        bad=shaping(("coverage_distance", 1.0)),
-        parents=(
-            Parent("unshaped, seed 1", SPARSE, 200_000, 1),
-            Parent("unshaped, seed 2", SPARSE, 200_000, 2),
-            Parent("coverage, seed 1", COVERAGE, 400_000, 1),
-            Parent("coverage, seed 2", COVERAGE, 400_000, 2),
-        ),
-    ),
-    FORAGING: Case(
-        task=FORAGING,
-        offered=2,
-        good=TO_A_FOOD,
-        bad=shaping(("team_distance", 0.1)),
-        parents=(
-            Parent("young, seed 1", SPARSE, 6_400, 1),
-            Parent("young, seed 2", SPARSE, 6_400, 2),
-            Parent("older, seed 1", SPARSE, 38_400, 1),
-            Parent("older, seed 2", SPARSE, 38_400, 2),
-        ),
-    ),
-}
-"""Per task two seeds of two ages. Unshaped `spread` stays below the competence floor, so it is judged on progress;
-foraging learns from the first rollouts on and is above the floor within a branch, so all of it is judged on sparse
-return."""
-
-
-def scores(
-    pool: WorkerPool, wanted: Iterable[tuple[SegmentSpec, str]], advance: Callable[[int], None] = lambda steps: None
-) -> list[Score]:
-    """The score of each segment on the set of episodes named with it; one that fails measures ``None``.
-
-    ``advance`` is told the env steps of each. ``SegmentImpossible`` where the machine or the program is at fault.
+    ``SegmentImpossible`` where the machine or the program is at fault.
     """
-    found: list[Score] = []
-    waiting: deque = deque()
-
-    def take() -> None:
-        spec, name, future = waiting.popleft()
-        try:
-            result = future.result()
-        except SegmentImpossible:
-            raise
-        except SegmentFailed as failure:
-            found.append(Score(Measure(sparse_return=None, progress=None), failure.env_steps))
-        else:
-            found.append(Score(later_half_mean(result.evaluations_of(name)), result.env_steps, result.wall_seconds))
-        advance(spec.env_steps)
-
-    for spec, name in wanted:
-        waiting.append((spec, name, pool.submit(spec)))
-        if len(waiting) > AHEAD * pool.worker_count:
-            take()
-    while waiting:
-        take()
-    return found
+    try:
+        result = pool.submit(spec).result()
+    except SegmentImpossible:
+        raise
+    except SegmentFailed as failure:
+        return Score(Measure(sparse_return=None, progress=None), failure.env_steps)
+    played = result.evaluation_steps or 0
+    return Score(later_half_mean(result.evaluations_of(episodes)), result.env_steps, played, result.wall_seconds)
 
 
-def verdict(control: Arm, candidate: Arm, max_return: float, gate: GateSettings) -> Verdict:
-    """The gate's confirmation of two arms, paired seed by seed."""
+@dataclass(frozen=True)
+class Trial:
+    """A confirmation of this gate: as many branches of each arm as it took until every level had ended."""
+
+    order: Order
+    control: Arm
+    candidate: Arm
+
+    def ended(self, max_return: float, level: float, gate: GateSettings = GATE) -> Look:
+        """The look that ends the trial at this level; ``ValueError`` where its branches are too few for that."""
+        for count in range(1, len(self.control) + 1):
+            look = judge_look(
+                _measures(self.control[:count]), _measures(self.candidate[:count]), self.order, max_return, gate, level
+            )
+            if look.outcome is not None:
+                return look
+        raise ValueError(f"found {len(self.control)} branches of each arm, expected more: level {level:g} goes on")
+
+    def needed(self, look: Look) -> list[Score]:
+        """The branches of both arms until ``look``."""
+        return [*self.control[: look.look], *self.candidate[: look.look]]
+
+
+def confirmation(
+    control: Callable[[int], Score],
+    candidate: Callable[[int], Score],
+    order: Order,
+    max_return: float,
+    levels: Sequence[float] = LEVELS,
+    gate: GateSettings = GATE,
+) -> Trial:
+    """Take one more branch of each arm until a trial at each of ``levels`` has ended."""
+    arms: tuple[list[Score], list[Score]] = ([], [])
+    going = list(levels)
+    while going:
+        for arm, branch in zip(arms, (control, candidate), strict=True):
+            arm.append(branch(len(arm)))
+        mine, theirs = (_measures(arm) for arm in arms)
+        going = [level for level in going if judge_look(mine, theirs, order, max_return, gate, level).outcome is None]
+    return Trial(order, *arms)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A trial with three candidates (good, bad, clone), and one of the bad one alone."""
+
+    screen: Mapping[str, Arm]
+    chosen: str | None
+    """Whom the screen sends on."""
+    trial: Trial | None
+    """The confirmation of the chosen one; None where nothing was chosen."""
+    alone: Trial
+    """The confirmation of the bad one without a screen."""
+    singles: Mapping[str, Score]
+    """One full-length run of each arm, the control's included: what usual practice looks at."""
+
+    def promoted(self, max_return: float, level: float) -> str | None:
+        """Whom the whole gate promotes: the chosen one, if it passes its confirmation."""
+        if self.trial is None or self.trial.ended(max_return, level).outcome != "pass":
+            return None
+        return self.chosen
+
+    def needed(self, max_return: float, level: float) -> list[Score]:
+        """Every branch that this decision takes: the screen's, and those of the confirmation."""
+        confirmed = [] if self.trial is None else self.trial.needed(self.trial.ended(max_return, level))
+        return [score for arm in self.screen.values() for score in arm] + confirmed
+
+
+def offer(branch: Branch, head: Measure, max_return: float) -> Offer:
+    """The whole gate on three candidates, then the bad one alone, whose order is that of its parent, ``head``."""
+    screen = {arm: [branch(arm, "screen", index) for index in range(GATE.screen_seeds)] for arm in (CONTROL, *OFFERED)}
+    measures = {arm: _measures(scores) for arm, scores in screen.items()}
+    result = rank_screen(measures.pop(CONTROL), measures, max_return, GATE)
+    chosen = result.chosen
+    trial = None
+    if chosen is not None and result.order is not None:
+        trial = confirmation(
+            lambda index: branch(CONTROL, "confirm", index),
+            lambda index: branch(chosen, "confirm", index),
+            result.order,
+            max_return,
+        )
+    alone = confirmation(
+        lambda index: branch(CONTROL, "alone", index),
+        lambda index: branch(BAD, "alone", index),
+        order_at(head),
+        max_return,
+    )
+    singles = {
+        CONTROL: branch(CONTROL, "confirm", 0),
+        GOOD: branch(GOOD, "confirm", 0),
+        BAD: alone.candidate[0],
+        CLONE: alone.control[0],
+    }
+    return Offer(screen, chosen, trial, alone, singles)
+
+
+def order_at(head: Measure) -> Order:
+    """The order of a confirmation without a screen: what the main run says."""
+    return order_of({"the main run": [head]}, head.progress is not None)
+
+
+def paired_verdict(control: Arm, candidate: Arm, max_return: float, gate: GateSettings = PAIRED) -> Verdict:
+    """The paired gate's confirmation of two arms, seed by seed."""
     progress = [[score.measure.progress for score in arm] for arm in (control, candidate)]
     declared = any(value is not None for arm in progress for value in arm)
     return judge(
@@ -182,19 +177,12 @@ def verdict(control: Arm, candidate: Arm, max_return: float, gate: GateSettings)
     )
 
 
-def screened(arms: Mapping[str, Arm], max_return: float, gate: GateSettings) -> str | None:
-    """The candidate that the gate's screen chooses out of ``arms``, one of which is the control."""
-    measures = {name: [score.measure for score in arm] for name, arm in arms.items()}
-    return rank_screen(measures.pop(CONTROL), measures, max_return, gate).chosen
-
-
 def usual(
     control: Score, candidates: Mapping[str, Score], max_return: float, margin: float = MARGIN, measure: str = "sparse"
 ) -> str | None:
-    """The candidate that usual practice promotes: the best of one run each, if better than the control's run by
-    ``margin``.
+    """Whom usual practice promotes: the best of one run each, if better than the control's one run by ``margin``.
 
-    ``margin`` is a share of the maximum: ``max_return``, or 1 of ``measure`` "progress". Failed runs are left out.
+    ``margin`` is a share of what can be had: ``max_return``, or 1 of ``measure`` "progress". Failed runs are left out.
     """
 
     gate = GateSettings.model_validate({**SINGLE_RUN.settings, "single_run_margin": margin})
@@ -203,93 +191,52 @@ def usual(
         value = score.measure.progress if measure == "progress" else score.measure.sparse_return
         return [Score(Measure(sparse_return=value, progress=None))]
 
-    arms = {CONTROL: arm(control), **{name: arm(score) for name, score in candidates.items()}}
+    base, arms = arm(control), {name: arm(score) for name, score in candidates.items()}
     largest = 1.0 if measure == "progress" else max_return
-    best = screened(arms, largest, gate)
-    if best is None or verdict(arms[CONTROL], arms[best], largest, gate).outcome != "pass":
+    screen = rank_screen(_measures(base), {name: _measures(each) for name, each in arms.items()}, largest, gate)
+    best = screen.chosen
+    if best is None or paired_verdict(base, arms[best], largest, gate).outcome != "pass":
         return None
     return best
 
 
-@dataclass(frozen=True)
-class Null:
-    """A trial in which nothing differs: two arms of one parent and one shaping, each on seeds of its own."""
+def fours(nulls: Sequence[Trial], parents: int) -> list[tuple[Score, dict[str, Score]]]:
+    """One control run and three more where nothing differs: the first look of two trials at the same parent.
 
-    control: Arm
-    clone: Arm
-
-    @property
-    def fours(self) -> list[tuple[Score, dict[str, Score]]]:
-        """Disjoint sets of one control run and three more: the runs of usual practice."""
-        runs = [*self.control, *self.clone]
-        return [
-            (first, dict(zip(("a", "b", "c"), rest, strict=True)))
-            for first, *rest in (runs[start : start + 4] for start in range(0, len(runs) - 3, 4))
-        ]
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A trial with three candidates (good, bad, clone); ``confirm`` holds the clone only where the screen chose it."""
-
-    screen: Mapping[str, Arm]
-    confirm: Mapping[str, Arm]
-
-    def chosen(self, max_return: float, gate: GateSettings) -> str | None:
-        """The candidate that the screen chooses."""
-        return screened(self.screen, max_return, gate)
-
-    def promoted(self, max_return: float, gate: GateSettings) -> str | None:
-        """The candidate that the whole gate promotes: the chosen one, if it passes its confirmation."""
-        chosen = self.chosen(max_return, gate)
-        if chosen is None:
-            return None
-        found = verdict(self.confirm[CONTROL], self.confirm[chosen], max_return, gate)
-        return chosen if found.outcome == "pass" else None
-
-    def needed(self, max_return: float, gate: GateSettings) -> list[Score]:
-        """Every branch that this decision takes: the screen's, and those of control and chosen one."""
-        chosen = self.chosen(max_return, gate)
-        confirmed = [] if chosen is None else [*self.confirm[CONTROL], *self.confirm[chosen]]
-        return [score for arm in self.screen.values() for score in arm] + confirmed
-
-    @property
-    def fours(self) -> list[tuple[Score, dict[str, Score]]]:
-        """One full run of each candidate and of the control; a clone is the control's run with the next seed."""
-        control, good, bad = (self.confirm[name] for name in (CONTROL, GOOD, BAD))
-        return [
-            (control[index], {GOOD: good[index], BAD: bad[index], CLONE: control[index + 1]})
-            for index in range(0, len(control) - 1, 2)
-        ]
-
-
-def draw(
-    rng: np.random.Generator, effects: Mapping[str, float], count: int, deviation: float, base: float
-) -> dict[str, list[Score]]:
-    """Arms of ``count`` scores from a normal model: sparse return ``base`` plus the arm's effect; seeds vary by
-    ``deviation``. It simulates trials for the same rules quickly.
+    Later looks are not used: which trials have any depends on what the first ones gave.
     """
-    return {
-        name: [
-            Score(Measure(sparse_return=float(value), progress=None))
-            for value in base + effect + deviation * rng.standard_normal(count)
-        ]
-        for name, effect in effects.items()
-    }
+    found = []
+    for start in range(0, len(nulls) - parents, 2 * parents):
+        for one, other in zip(nulls[start : start + parents], nulls[start + parents :], strict=False):
+            runs = [one.candidate[0], other.control[0], other.candidate[0]]
+            found.append((one.control[0], dict(zip(("a", "b", "c"), runs, strict=True))))
+    return found
+
+
+def draw(rng: np.random.Generator, mean: float, deviation: float) -> Score:
+    """A score from a normal model: it makes trials for the same rules in no time."""
+    return Score(Measure(sparse_return=float(mean + deviation * rng.standard_normal()), progress=None))
 
 
 def simulate(
-    trials: int, effect: float, deviation: float, base: float, gate: GateSettings, seed: int
-) -> tuple[list[Null], list[Offer]]:
+    trials: int, effect: float, deviation: float, base: float, max_return: float, seed: int
+) -> tuple[list[Trial], list[Offer]]:
     """As many trials of each kind, drawn: the good candidate is ``effect`` better than the control, the bad one as
     much worse.
     """
     rng, nulls, offers = np.random.default_rng(seed), [], []
     effects = {CONTROL: 0.0, GOOD: effect, BAD: -effect, CLONE: 0.0}
+    head = Measure(sparse_return=base, progress=None)
+
+    def equal(index: int) -> Score:
+        return draw(rng, base, deviation)
+
+    def branch(arm: str, purpose: str, index: int) -> Score:
+        return draw(rng, base + effects[arm], deviation)
+
     for _ in range(trials):
-        nulls.append(Null(**draw(rng, {CONTROL: 0.0, CLONE: 0.0}, gate.confirm_seeds, deviation, base)))
-        screen, confirm = (draw(rng, effects, n, deviation, base) for n in (gate.screen_seeds, gate.confirm_seeds))
-        offers.append(Offer(screen, confirm))
+        nulls.append(confirmation(equal, equal, order_at(head), max_return))
+        offers.append(offer(branch, head, max_return))
     return nulls, offers
 
 
@@ -297,3 +244,7 @@ def share_interval(count: int, trials: int) -> tuple[float, float]:
     """Clopper-Pearson 95 % interval of a rate."""
     found = binomtest(count, trials).proportion_ci(0.95, method="exact")
     return float(found.low), float(found.high)
+
+
+def _measures(arm: Iterable[Score]) -> list[Measure]:
+    return [score.measure for score in arm]
