@@ -13,7 +13,7 @@ Kendall's at 10; both are means over the parents. Intervals are bootstraps over 
 side" is the share of shapings that are on the same side of the control as at 10 units. Recommended is the shortest
 length whose rho (mean of both) is at least 0.7 and not below the best one's by more than the bootstrap's noise; where
 there is none, no short branch tells the order of long ones. A decision is a screen of three candidates at half the
-length and a confirmation, with the gate's defaults.
+length and a confirmation of as many branches as the gate's defaults allow.
 """
 
 from __future__ import annotations

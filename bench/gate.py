@@ -12,17 +12,17 @@ table.
 * *Offered three*: a good shaping, its negative and a clone go through the whole gate, screen and confirmation.
 * *Offered bad*: the negative alone goes straight to its confirmation.
 
-Each is decided at two levels: that of a confirmation that stands alone, and that of the first one of a default session,
-whose confirmations share it. A trial takes branches until both have ended, and each counts those it needed. Beside
-them stands usual practice: one run of the control and of three candidates (or of the one), the best is promoted if it is
-better by 3 % of the maximum; also without that margin, and on progress. It decides on the first branches of the gate's
-trials. With ``--paired`` the gate of version 0.1 decides as many null trials of five pairs.
+Each is decided at two levels: that of a confirmation that stands alone, and that of the first one of a default
+session, whose confirmations share it. A trial takes branches until both have ended, and each counts those it needed.
+Beside them stands usual practice: one run of the control and of three candidates (or of the one), the best is promoted
+if it is better by 3 % of the maximum; also without that margin, and on progress. It decides on the first branches of
+the gate's trials. With ``--paired`` the gate of version 0.1 decides as many null trials of five pairs.
 
-Intervals are Clopper-Pearson, 95 %, of the rate at these parents: given those, trials are independent, and parents whose
-rates differ make the interval too wide, not too narrow. A decision's cost counts everything that it needs (a null trial
-has no screen): means of env steps, trained and played in evaluations, and the median of its worker seconds; "wall" is not
-measured, but that divided by the workers. Branches are kept in the store (about half a megabyte each), so a stopped run
-goes on where it was. ``--write`` puts the tables into ``bench/README.md``.
+Intervals are Clopper-Pearson, 95 %, of the rate at these parents: given those, trials are independent, and parents
+whose rates differ make the interval too wide, not too narrow. A decision's cost counts everything that it needs (a null
+trial has no screen): means of env steps, trained and played in evaluations, and the median of its worker seconds;
+"wall" is not measured, but that divided by the workers. Branches are kept in the store (about half a megabyte each), so
+a stopped run goes on where it was. ``--write`` puts the tables into ``bench/README.md``.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def null_branch(case: Case, trial: int, arm: str, index: int) -> SegmentSpec:
 
 
 def paired_branch(case: Case, trial: int, arm: str, index: int) -> SegmentSpec:
-    """The same for the paired gate: the clone's seed is its own, or it would be the control, but pairs share episodes."""
+    """The same for the paired gate: pairs share episodes, but no seed, or the clone would be the control itself."""
     parent = case.parents[trial % len(case.parents)]
     seeds = {name: derive(trial, "paired", name, index) for name in (CONTROL, arm)}
     return case.branch(parent, parent.shaping, seeds[arm], partner=seeds[CONTROL])

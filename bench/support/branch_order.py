@@ -106,9 +106,9 @@ class Row:
     tau: float
     same_side: float
     env_steps: int
-    """Of a decision."""
+    """Of a decision, at most."""
     seconds: float
-    """Of workers, for a decision."""
+    """Of workers, for as long a decision."""
     recommended: bool
 
 
@@ -206,4 +206,4 @@ def _same_side(short: np.ndarray, long: np.ndarray, controls: Sequence[int]) -> 
 
 def _decision(field: Field, branch_steps: int, gate: GateSettings) -> int:
     screen = round_up(field.case.run, int(branch_steps * gate.screen_fraction))
-    return screen * gate.screen_seeds * (CANDIDATES + 1) + branch_steps * gate.confirm_seeds * 2
+    return screen * gate.screen_seeds * (CANDIDATES + 1) + branch_steps * gate.judge.runs(gate, screened=True)

@@ -11,7 +11,6 @@ from rich.table import Table
 from bench.support.gate_rows import Report, Row
 from learning_signal.ledger.wording import shaping_text
 
-
 HEADER = (
     "scenario: promoted",
     "rule",

@@ -13,118 +13,169 @@ import pytest
 from bench import branch_length
 from bench import gate as bench_gate
 from bench.support import branch_order
+from bench.support.cases import CASES
+from bench.support.gate_rows import Measured, Row, report
+from bench.support.gate_table import plain, written
 from bench.support.readme import put
 from bench.support.trials import (
     BAD,
-    CASES,
     CLONE,
     CONTROL,
+    GATE,
     GOOD,
-    Null,
-    Offer,
+    LEVELS,
+    PAIRED,
     Score,
+    Trial,
+    confirmation,
     draw,
-    scores,
+    fours,
+    offer,
+    order_at,
+    paired_verdict,
+    score,
     share_interval,
     simulate,
     usual,
-    verdict,
 )
 from learning_signal.marl.errors import SegmentFailed, SegmentImpossible
 from learning_signal.marl.gate.measure import Measure
-from learning_signal.marl.gate.settings import GateSettings
+from learning_signal.marl.gate.sequential import design
 from learning_signal.marl.segments.records import Evaluation
 
-GATE = GateSettings()
 CASE = CASES["spread"]
 BASE, DEVIATION = 5.0, 1.0
-"""Above the competence floor of `spread` (0.5), where 3 % of the maximum are 0.75 deviations."""
+"""3 % of the maximum of `spread` are 0.75 deviations."""
+HEAD = Measure(sparse_return=BASE, progress=None)
+ALONE, SHARED = LEVELS
 
 
-def score(sparse: float | None, progress: float | None = None) -> Score:
-    return Score(Measure(sparse_return=sparse, progress=progress))
+def scored(sparse: float | None, progress: float | None = None) -> Score:
+    return Score(Measure(sparse_return=sparse, progress=progress, succeeded=0.5, error=0.0), env_steps=1)
 
 
 def value(score: Score) -> float:
     return score.measure.sparse_return
 
 
-def found(null: int, offered: int, effect: float) -> dict[tuple[str, str], bench_gate.Row]:
+def found(null: int, offered: int, effect: float) -> dict[tuple[str, str], Row]:
     """The rows of a simulation."""
-    nulls, offers = simulate(max(null, offered), effect, DEVIATION, BASE, GATE, seed=1)
-    rows = bench_gate.report(CASE, nulls[:null], offers[:offered], GATE, 2).rows
-    return {(row.scenario, row.rule): row for row in rows}
+    nulls, offers = simulate(max(null, offered), effect, DEVIATION, BASE, CASE.max_return, seed=1)
+    rows = report(CASE, Measured(nulls[:null], offers[:offered]), 2).rows
+    return {(row.scenario, row.rule.partition(" (0")[0]): row for row in rows}
 
 
-def passes(control, candidate) -> bool:
-    return verdict(control, candidate, CASE.max_return, GATE).outcome == "pass"
+def passes(trial: Trial, level: float = ALONE) -> bool:
+    return trial.ended(CASE.max_return, level).outcome == "pass"
 
 
 # --- the rules, on drawn scores ---
 
 
-def test_where_nothing_differs_the_gate_errs_within_alpha_and_usual_practice_far_more_often() -> None:
-    rows = found(400, 20, effect=2.0)
-    row = rows["nothing differs", "this gate"]
-    assert row.trials == 400 and row.interval[0] <= 2**-5 <= row.interval[1] and row.rate <= GATE.alpha
+def test_where_nothing_differs_the_gate_errs_within_its_levels_and_usual_practice_far_more_often() -> None:
+    rows = found(600, 20, effect=2.0)
+    for rule, level in (("this gate", ALONE), ("its share of a session", SHARED)):
+        row, size = rows["nothing differs", rule], design(level, GATE.looks).size
+        assert row.trials == 600 and row.interval[0] <= size <= min(level, row.interval[1])
     usual_rate, without = (rows["nothing differs", rule].rate for rule in ("usual practice", "usual, without the 3 %"))
-    assert rows["nothing differs", "usual practice"].trials == 800
-    assert usual_rate > 0.4 and without == pytest.approx(0.75, abs=0.05), "one of four equals is best"
-    assert row.met and rows["offered bad", "this gate"].count == 0
+    assert rows["nothing differs", "usual practice"].trials == 300
+    assert usual_rate > 0.4 and without == pytest.approx(0.75, abs=0.08), "one of four equals is best"
+    assert rows["nothing differs", "its share of a session"].met and rows["offered bad", "this gate"].count == 0
 
 
-def test_power_grows_with_the_effect() -> None:
+def test_power_grows_with_the_effect_and_with_the_level() -> None:
     rates = [found(0, 60, effect)["offered three: the good one", "this gate"].rate for effect in (0.5, 1.5, 4.0)]
     assert rates[0] < rates[1] < rates[2] and rates[2] > 0.95
+    rows = found(0, 60, 1.5)
+    assert rows["offered three: the good one", "its share of a session"].rate < rates[1]
 
 
-@pytest.mark.parametrize("bug", ["confirms on the screen's seeds", "repeats a seed that was bad"])
+@pytest.mark.parametrize("bug", ["confirms on the branches that were screened", "repeats a seed that was bad"])
 def test_a_planted_bug_raises_the_error_rate(bug: str) -> None:
     """Negative control: the trials see what a wrong gate does."""
     rng, trials, false = np.random.default_rng(2), 200, 0
-    names = {CONTROL: 0.0, **{f"clone {index}": 0.0 for index in range(6)}}
-    settings = GATE.model_copy(update={"screen_seeds": GATE.confirm_seeds})
+
+    def fresh(index: int) -> Score:
+        return draw(rng, BASE, DEVIATION)
+
+    def best_of_two(index: int) -> Score:
+        return max(fresh(index), fresh(index), key=value)
+
     for _ in range(trials):
-        screen, first, second = (draw(rng, names, GATE.confirm_seeds, DEVIATION, BASE) for _ in range(3))
-        confirm = screen
-        if bug == "repeats a seed that was bad":
-            confirm = {
-                name: arm if name == CONTROL else [max(pair, key=value) for pair in zip(arm, second[name], strict=True)]
-                for name, arm in first.items()
-            }
-        false += Offer(screen, confirm).promoted(CASE.max_return, settings) is not None
-    assert share_interval(false, trials)[0] > GATE.alpha
+        candidate = best_of_two
+        if bug == "confirms on the branches that were screened":
+            arms = [[fresh(index) for index in range(GATE.looks)] for _ in range(6)]
+            candidate = max(arms, key=lambda arm: sum(map(value, arm))).__getitem__
+        false += passes(confirmation(fresh, candidate, order_at(HEAD), CASE.max_return))
+    assert share_interval(false, trials)[0] > ALONE
 
 
 def test_a_screen_of_clones_does_not_change_the_error_rate_of_fresh_seeds() -> None:
     """Why null trials need no screen."""
-    rng, trials = np.random.default_rng(3), 300
-    names = {CONTROL: 0.0, "a": 0.0, "b": 0.0, "c": 0.0}
-    false = sum(
-        Offer(
-            *(draw(rng, names, seeds, DEVIATION, BASE) for seeds in (GATE.screen_seeds, GATE.confirm_seeds))
-        ).promoted(CASE.max_return, GATE)
-        is not None
-        for _ in range(trials)
-    )
-    low, high = share_interval(false, trials)
-    assert low <= 2**-5 <= high
+    rng, trials = np.random.default_rng(3), 400
+    offers = [offer(lambda *_: draw(rng, BASE, DEVIATION), HEAD, CASE.max_return) for _ in range(trials)]
+    confirmed = [each for each in offers if each.trial is not None]
+    assert 0.6 < len(confirmed) / trials < 0.9, "the control is best of four in one of four"
+    false = sum(each.promoted(CASE.max_return, ALONE) is not None for each in confirmed)
+    low, high = share_interval(false, len(confirmed))
+    assert low <= design(ALONE, GATE.looks).size <= high
+
+
+def test_a_trial_takes_branches_until_its_levels_have_ended_and_no_more() -> None:
+    taken = []
+
+    def arm(name: str, worth: float):
+        return lambda index: taken.append((name, index)) or scored(worth + index / 100)
+
+    lost = confirmation(arm("control", 1.0), arm("candidate", 0.0), order_at(HEAD), CASE.max_return)
+    assert taken == [("control", 0), ("candidate", 0)] and not passes(lost)
+    won = confirmation(arm("control", 0.0), arm("candidate", 9.0), order_at(HEAD), CASE.max_return)
+    early, late = (won.ended(CASE.max_return, level) for level in LEVELS)
+    assert early.outcome == late.outcome == "pass" and early.look < late.look == len(won.control) == 5
+    assert len(won.needed(early)) == 2 * early.look == 8 and len(won.needed(late)) == 10
+    with pytest.raises(ValueError, match="4 branches of each arm, expected more"):
+        Trial(won.order, won.control[:4], won.candidate[:4]).ended(CASE.max_return, SHARED)
+
+
+def test_an_offer_counts_its_screen_and_what_its_level_needed() -> None:
+    worth = {CONTROL: 1.0, GOOD: 9.0, BAD: 0.0, CLONE: 1.0}
+    one = offer(lambda arm, purpose, index: scored(worth[arm] + index / 100), HEAD, CASE.max_return)
+    assert one.chosen == GOOD and [len(one.needed(CASE.max_return, level)) for level in LEVELS] == [4 + 8, 4 + 10]
+    assert {one.promoted(CASE.max_return, level) for level in LEVELS} == {GOOD} and len(one.alone.control) == 1
+    assert {name: value(score) for name, score in one.singles.items()} == worth
+    none = offer(lambda arm, purpose, index: scored(-worth[arm]), HEAD, CASE.max_return)
+    assert none.chosen == BAD, "the least bad of them is better than the control"
+    worth[BAD] = 2.0
+    none = offer(lambda arm, purpose, index: scored(-worth[arm]), HEAD, CASE.max_return)
+    assert none.chosen is None and none.promoted(CASE.max_return, ALONE) is None
+    assert len(none.needed(CASE.max_return, ALONE)) == 4
+
+
+def test_usual_practice_sees_the_first_look_of_two_trials_at_one_parent() -> None:
+    nulls = [
+        Trial(order_at(HEAD), [scored(10.0 * at), scored(0.0)], [scored(10.0 * at + 1), scored(0.0)]) for at in range(6)
+    ]
+    seen = [[value(control), *map(value, others.values())] for control, others in fours(nulls, 2)]
+    assert seen == [[0.0, 1.0, 20.0, 21.0], [10.0, 11.0, 30.0, 31.0]], "trials 4 and 5 have no partner"
 
 
 def test_usual_practice_takes_the_best_single_run_if_it_clears_the_margin() -> None:
-    three = {"a": score(1.0), "b": score(1.9, 0.3), "c": score(None)}
-    assert usual(score(1.0, 0.2), three, max_return=25.0) == "b"
-    assert usual(score(1.2, 0.2), three, max_return=25.0) is None, "0.7 is less than 3 % of 25"
-    assert usual(score(1.2, 0.2), three, max_return=25.0, margin=0.0) == "b"
-    assert usual(score(9.0, 0.2), three, max_return=25.0, measure="progress") == "b"
-    assert usual(score(None), three, max_return=25.0) is None and usual(score(1.0), {"a": score(None)}, 25.0) is None
+    three = {"a": scored(1.0), "b": scored(1.9, 0.3), "c": scored(None)}
+    assert usual(scored(1.0, 0.2), three, max_return=25.0) == "b"
+    assert usual(scored(1.2, 0.2), three, max_return=25.0) is None, "0.7 is less than 3 % of 25"
+    assert usual(scored(1.2, 0.2), three, max_return=25.0, margin=0.0) == "b"
+    assert usual(scored(9.0, 0.2), three, max_return=25.0, measure="progress") == "b"
+    assert usual(scored(None), three, max_return=25.0) is None and usual(scored(1.0), {"a": scored(None)}, 25.0) is None
 
 
-def test_below_the_floor_progress_is_judged() -> None:
-    better = [score(0.01, 0.2 + index / 100) for index in range(5)]
-    assert passes([score(0.01, 0.1)] * 5, better) and not passes(better, [score(0.01, 0.1)] * 5)
-    assert not passes([score(0.01)] * 5, [score(0.02)] * 5), "no progress is declared: inconclusive"
-    assert not passes([score(1.0)] * 5, [score(2.0)] * 4 + [score(None)]), "a failed candidate never passes"
+def test_the_paired_gate_judges_progress_below_the_floor() -> None:
+    def paired(control: list[Score], candidate: list[Score]) -> bool:
+        return paired_verdict(control, candidate, CASE.max_return).outcome == "pass"
+
+    better = [scored(0.01, 0.2 + index / 100) for index in range(5)]
+    assert paired([scored(0.01, 0.1)] * 5, better) and not paired(better, [scored(0.01, 0.1)] * 5)
+    assert not paired([scored(0.01)] * 5, [scored(0.02)] * 5), "no progress is declared: inconclusive"
+    assert not paired([scored(1.0)] * 5, [scored(2.0)] * 4 + [scored(None)]), "a failed candidate never passes"
 
 
 def test_the_interval_is_clopper_and_pearsons() -> None:
@@ -135,24 +186,51 @@ def test_the_interval_is_clopper_and_pearsons() -> None:
 # --- the branches of a trial ---
 
 
-def test_no_branch_serves_two_null_trials_and_a_clone_has_seeds_of_its_own() -> None:
-    wanted = [spec for trial in range(8) for spec, _ in bench_gate.null_branches(CASE, trial, GATE)]
-    assert len({spec.id for spec in wanted}) == len(wanted) == 8 * 2 * GATE.confirm_seeds
+def test_no_branch_serves_two_null_trials_and_arms_share_neither_seeds_nor_episodes() -> None:
+    wanted = [
+        bench_gate.null_branch(CASE, trial, arm, index)
+        for trial in range(8)
+        for arm in (CONTROL, CLONE)
+        for index in range(GATE.looks)
+    ]
+    assert len({spec.id for spec in wanted}) == len({spec.seed for spec in wanted}) == len(wanted) == 96
+    assert len({spec.run.held_out_seed for spec in wanted}) == 96
     assert len({spec.parent for spec in wanted}) == len(CASE.parents)
     for spec in wanted:
         assert spec.shaping in (parent.shaping for parent in CASE.parents) and spec.env_steps == 128_000
 
 
-def test_offered_arms_share_their_seeds_and_confirmation_has_fresh_ones() -> None:
-    wanted = list(bench_gate.offer_branches(CASE, 1, GATE))
-    screen = [spec for spec, name in wanted if name == "screen"]
-    confirm = [spec for spec, name in wanted if name == "confirm"]
-    assert len(screen) == 4 * 2 and len(confirm) == 3 * 5 and len({spec.id for spec, _ in wanted}) == 23
-    seeds = [spec.seed for spec in screen]
-    assert seeds[:2] == seeds[2:4] == seeds[4:6] and not {*seeds[:2]} & {*seeds[6:]}
-    assert not {*seeds} & {spec.seed for spec in confirm} and screen[0].env_steps * 2 == confirm[0].env_steps
-    clone = [spec for spec, _ in bench_gate.clone_branches(CASE, 1, GATE)]
-    assert clone[0].shaping == confirm[0].shaping and not {spec.seed for spec in clone} & {s.seed for s in confirm}
+def test_pairs_of_the_paired_gate_share_their_episodes() -> None:
+    control, clone = (
+        [bench_gate.paired_branch(CASE, 3, arm, index) for index in range(PAIRED.confirm_seeds)]
+        for arm in (CONTROL, CLONE)
+    )
+    assert [spec.run.held_out_seed for spec in control] == [spec.run.held_out_seed for spec in clone]
+    assert (
+        len({spec.seed for spec in (*control, *clone)}) == 10 and control[0].run.evaluation == clone[0].run.evaluation
+    )
+
+
+def test_screened_arms_share_their_seed_and_confirmation_has_fresh_ones() -> None:
+    screen = {arm: bench_gate.offered_branch(CASE, 1, arm, "screen", 0) for arm in (CONTROL, GOOD, BAD, CLONE)}
+    assert screen[CONTROL].seed == screen[GOOD].seed == screen[BAD].seed != screen[CLONE].seed
+    assert len({spec.run.held_out_seed for spec in screen.values()}) == 1 and len({s.id for s in screen.values()}) == 4
+    confirm = [
+        bench_gate.offered_branch(CASE, 1, arm, purpose, index)
+        for purpose in ("confirm", "alone")
+        for arm in (CONTROL, GOOD, BAD)
+        for index in range(2)
+    ]
+    seeds = {spec.seed for spec in confirm}
+    assert len(seeds) == len(confirm) and not seeds & {spec.seed for spec in screen.values()}
+    assert screen[CONTROL].env_steps * 2 == confirm[0].env_steps
+    assert screen[CLONE].shaping == confirm[0].shaping and screen[GOOD].shaping == CASE.good
+
+
+@pytest.mark.parametrize("task", list(CASES))
+def test_the_bad_shaping_is_the_negative_of_the_good_one(task: str) -> None:
+    good, bad = ({term.potential: term.weight for term in each.terms} for each in (CASES[task].good, CASES[task].bad))
+    assert bad == {name: -weight for name, weight in good.items()}
 
 
 class _Pool:
@@ -170,11 +248,11 @@ class _Pool:
 
 
 def test_a_failed_branch_measures_nothing_and_a_failed_machine_ends_the_run() -> None:
-    wanted = [(CASE.branch(CASE.parents[0], CASE.good, seed), "confirm") for seed in (1, 2)]
-    found = scores(_Pool(SegmentFailed("it diverged", env_steps=3)), wanted)
-    assert [(each.measure.sparse_return, each.env_steps) for each in found] == [(None, 3)] * 2
+    spec = CASE.branch(CASE.parents[0], CASE.good, 1)
+    failed = score(_Pool(SegmentFailed("it diverged", env_steps=3)), spec, "confirm")
+    assert (failed.measure.sparse_return, failed.env_steps) == (None, 3)
     with pytest.raises(SegmentImpossible):
-        scores(_Pool(SegmentImpossible("the disk is full")), wanted)
+        score(_Pool(SegmentImpossible("the disk is full")), spec, "confirm")
 
 
 def test_only_what_stands_between_the_markers_is_replaced(tmp_path) -> None:
@@ -254,7 +332,7 @@ def test_rank_correlation_of_a_constant_is_unknown() -> None:
     assert branch_order.spearman(np.array([1.0, 5.0, 9.0]), np.array([0.0, 2.0, 7.0])) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("task", list(CASES))
+@pytest.mark.parametrize("task", list(branch_order.FIELDS))
 def test_each_parent_s_own_shaping_is_among_those_compared(task: str) -> None:
     field = branch_order.FIELDS[task]
     assert [branch_order.control_of(field, parent) for parent in field.parents] == [0, 1 if task == "spread" else 0]
@@ -268,7 +346,7 @@ def test_each_parent_s_own_shaping_is_among_those_compared(task: str) -> None:
 @pytest.mark.parametrize(("module", "key"), [(bench_gate, "rows"), (branch_length, "rho")])
 def test_the_commands_run(module, key: str, monkeypatch, capsys, tmp_path) -> None:
     arguments = ["--quick", "--tasks", "spread", "--store", str(tmp_path), "--workers", "1"]
-    arguments += ["--null", "1", "--offers", "1"] if module is bench_gate else ["--seeds", "2"]
+    arguments += ["--null", "1", "--offers", "1", "--paired", "1"] if module is bench_gate else ["--seeds", "2"]
     monkeypatch.setattr(sys, "argv", [module.__name__, *arguments, "--json"])
     module.main()
     assert key in capsys.readouterr().out
@@ -278,7 +356,7 @@ def test_the_commands_run(module, key: str, monkeypatch, capsys, tmp_path) -> No
     ("module", "arguments", "said"),
     [
         (bench_gate, ["--quick", "--write"], "measures nothing worth writing"),
-        (bench_gate, ["--null", "0", "--offers", "0"], "expected --null or --offers above 0"),
+        (bench_gate, ["--null", "0", "--offers", "0"], "expected --null, --offers or --paired above 0"),
         (branch_length, ["--quick", "--write"], "measures nothing worth writing"),
         (branch_length, ["--seeds", "1"], "expected at least 2"),
     ],
@@ -291,15 +369,15 @@ def test_wrong_arguments_are_refused(module, arguments: list[str], said: str, mo
 
 
 def test_reports_fit_a_page_and_are_json() -> None:
-    nulls, offers = simulate(4, 5.0, DEVIATION, BASE, GATE, seed=0)
+    nulls, offers = simulate(4, 5.0, DEVIATION, BASE, CASE.max_return, seed=0)
     case = replace(CASE, episodes=16)
-    report = bench_gate.report(case, nulls, offers, GATE, 2)
-    data = json.loads(json.dumps(bench_gate.plain(report, 2)))
+    pairs = [([scored(1.0)] * 5, [scored(2.0)] * 5)]
+    full = report(case, Measured(nulls, offers, pairs), 2)
+    data = json.loads(json.dumps(plain(full, 2)))
     assert data["task"] == "spread" and [each["trials"] for each in data["parents"]] == [1, 1, 1, 1]
-    page = bench_gate.written([report], 2, "command")
-    assert "offered three: the good one" in page and ": met" in page and "Clopper" not in page
-    lost = [Null([score(None)] * 5, [score(None)] * 5)]  # hours of trials, of which a parent's all failed
-    assert "a sparse return of - and progress -" in bench_gate.written(
-        [bench_gate.report(case, lost, [], GATE, 2)], 2, "command"
-    )
-    assert isinstance(nulls[0], Null) and offers[0].promoted(case.max_return, GATE) in (None, GOOD, BAD, CLONE)
+    assert sum(data["screens"].values()) == 4
+    page = written([full], 2, "command")
+    assert "offered three: the good one" in page and ": met" in page and "Screens sent on: the good one" in page
+    assert "the paired gate of version 0.1" in page
+    lost = [Trial(order_at(HEAD), [scored(None)], [scored(None)])]  # hours of trials, of which a parent's all failed
+    assert "a sparse return of - and progress -" in written([report(case, Measured(lost), 2)], 2, "command")
