@@ -54,12 +54,14 @@ class Design:
 
 
 @lru_cache(maxsize=256)
-def design(level: float, looks: int) -> Design:
+def design(level: float, looks: int, early: Fraction = EARLY_SHARE) -> Design:
     """The trial of at most ``looks`` branches per arm that passes with at most ``level`` where nothing differs.
+
+    ``early`` is the share of the level that looks before the last may spend.
 
     Raises ``ValueError`` where no such trial can pass, or for more than ``MOST_LOOKS`` looks.
     """
-    course = _course(level, looks)
+    course = _course(level, looks, early)
     if not course.passed:
         raise ValueError(
             f"{looks} looks were given, but the smallest p of so many branches is "
@@ -118,7 +120,7 @@ _Order = tuple[bool, ...]
 
 
 @lru_cache(maxsize=256)
-def _course(level: float, looks: int) -> _Course:
+def _course(level: float, looks: int, early: Fraction = EARLY_SHARE) -> _Course:
     if not 1 <= looks <= MOST_LOOKS:
         raise ValueError(f"{looks} looks were given, expected 1 to {MOST_LOOKS}")
     if not 0 < level < 1:
@@ -140,7 +142,7 @@ def _course(level: float, looks: int) -> _Course:
         shares = {count: Fraction(number, math.factorial(2 * look)) for count, number in courses.items()}
         reached.append(shares)
         before.append(passed)
-        room = (allowed if look == looks else allowed * EARLY_SHARE) - passed
+        room = (allowed if look == looks else allowed * early) - passed
         needed, spent = _threshold(shares, look * look, room)
         passed += spent
         stop = look * look if look == looks else math.floor(AHEAD * look * look)
