@@ -16,6 +16,7 @@ from bench.support.designs import entries, once, ranked
 from bench.support.stored_trials import Stored, correlation, stored, values
 from bench.support.trials import CLONE, CONTROL, GOOD
 from learning_signal.marl.gate.measure import Measure
+from learning_signal.marl.gate.sequential import EARLY_SHARE, design
 from learning_signal.marl.segments.records import Evaluation
 from learning_signal.marl.segments.segment import SegmentResult
 
@@ -48,6 +49,15 @@ def test_looking_again_at_the_level_of_one_look_passes_too_often() -> None:
     """Negative control: the simulation sees what a wrong design does."""
     peeking = ranked([None, None, *(once(each, 0.05)[0] for each in (3, 4, 5, 6))], (0, 1, 2, 3, 4, 5))
     assert peeking(*drawn(0.0))[0].mean() > 0.065
+
+
+def test_the_share_of_the_early_looks_decides_when_a_trial_may_pass_first() -> None:
+    plans = [design(0.05, 6, share) for share in (Fraction(1, 2), EARLY_SHARE, Fraction(1))]
+    first = [next(look for look, needed in enumerate(plan.pass_at, 1) if needed) for plan in plans]
+    assert first == [4, 4, 3], "one order in 20 has three of the candidate above three of the control"
+    assert plans[1] == design(0.05, 6) and all(plan.size <= 0.05 for plan in plans)
+    with pytest.raises(ValueError, match="can never reach"):
+        design(0.05, 2, Fraction(1))
 
 
 @pytest.mark.parametrize("effect", [0.0, 1.0])
