@@ -3,9 +3,8 @@
     python -m bench.gate [--tasks TASK ...] [--null 120] [--offers 20] [--paired 0] [--workers 2] [--store FOLDER]
         [--write] [--quick] [--json]
 
-A trial is one decision of the gate with its defaults, on branches that are trained and evaluated as a session does it,
-one after another as the trial asks for them; each has held-out episodes of its own. How long they are is said with each
-table.
+A trial is one decision of the gate with its defaults. Its branches are trained and evaluated as in a session, one after
+another as the trial asks for them, each on held-out episodes of its own; each table states their length.
 
 * *Nothing differs*: the candidate is a clone of the control, same parent and same shaping. No branch serves two trials.
   A screen is left out: it would choose among equal clones, and what is confirmed has fresh seeds whichever was chosen.

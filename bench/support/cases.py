@@ -1,4 +1,4 @@
-"""Where the gate is tried: tasks, the parents that branches fork from, and the shapings that are offered there."""
+"""The cases of `bench.gate`: tasks, the parents that branches fork from, and the shapings that are offered there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from learning_signal.tools.plan.settings import SessionSettings
 
 @dataclass(frozen=True)
 class Parent:
-    """Where branches fork. The control goes on with the shaping it was trained with."""
+    """Where branches fork. The control continues with the shaping it was trained with."""
 
     name: str
     shaping: ShapingConfig
@@ -26,23 +26,23 @@ class Parent:
 
 @dataclass(frozen=True)
 class Case:
-    """A task with what the gate is tried on."""
+    """A task, its parents and the shapings that are offered there."""
 
     task: str
     parents: tuple[Parent, ...]
-    """Null trials take them in turn."""
+    """Null trials use them in turn."""
     offered: int
-    """As many of them, from the first, are those at which the good shaping helps: there it is offered."""
+    """The good shaping helps at the first so many parents, and is offered there."""
     good: ShapingConfig
     bad: ShapingConfig
     episodes: int | None = None
-    """In each evaluation set; what the task's family has where None."""
+    """Episodes of each evaluation set; those of the task's family where None."""
     length: int | None = None
     """Env steps of a confirmation branch; those of a session where None."""
 
     @cached_property
     def run(self) -> RunSettings:
-        """What a user gets who names the task and nothing else."""
+        """The default settings of the task."""
         evaluation = {} if self.episodes is None else {"episodes": self.episodes}
         return RunSettings.model_validate({"task": self.task, "evaluation": evaluation})
 
@@ -123,6 +123,6 @@ CASES = {
         parents=(Parent("unshaped, seed 1", SPARSE, 150_000, 1), Parent("unshaped, seed 2", SPARSE, 150_000, 2)),
     ),
 }
-"""Per task two seeds, of two ages but for the warehouse. Unshaped `spread` hardly ever succeeds, so it is judged on
-progress, and shaped on sparse return; foraging learns from the first rollouts on. In the warehouse the control has no
-deliveries to speak of, and both measures speak of the good shaping."""
+"""Two seeds per task, at two ages except in the warehouse. Unshaped `spread` hardly ever succeeds, so it is judged on
+progress, and shaped on sparse return; foraging learns from the first rollouts on. In the warehouse the control hardly
+ever delivers, and the good shaping raises both measures."""

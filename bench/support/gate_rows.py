@@ -1,4 +1,4 @@
-"""How often each rule promoted what, and what a decision of it costs: counted from trials."""
+"""Rows of the gate's table: the promotions of each rule, counted from trials, and the cost of a decision."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ SECONDS = 30.0
 OWN = tuple(zip(("this gate", "its share of a session"), LEVELS, strict=True))
 PAIRED_RULE = "the paired gate of version 0.1"
 USUAL = {"usual practice": {}, "usual, without the 3 %": {"margin": 0.0}, "usual, on progress": {"measure": "progress"}}
-"""What may be done with single runs: as public systems do it, on sparse return; and what they might do."""
+"""Variants of usual practice with single runs: on sparse return, as public systems do it, and two others."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """How often one rule did one thing, and what a decision of it costs."""
+    """The number of times that one rule did one thing, and the cost of its decisions."""
 
     scenario: str
     rule: str
@@ -70,15 +70,15 @@ class Measured:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found on one task."""
+    """The results on one task."""
 
     case: Case
     rows: tuple[Row, ...]
     parents: tuple[dict, ...]
-    """Per parent: what null trials at it measured and how often the gate promoted."""
+    """Per parent: the means of its null trials' branches, and the promotions there."""
     null_outcomes: dict[str, int]
     screens: dict[str, int]
-    """What screens chose the good one by, and how often they chose another or none."""
+    """The number of screens by the candidate they chose and what its confirmation was ordered by."""
 
 
 def report(case: Case, found: Measured, workers: int) -> Report:
@@ -108,7 +108,7 @@ def report(case: Case, found: Measured, workers: int) -> Report:
 
 
 def _chosen(offer: Offer) -> str:
-    """Whom the screen sent on, and what decides the confirmation."""
+    """The candidate that the screen chose, and what its confirmation is ordered by."""
     if offer.trial is None:
         return "nothing"
     measure = "progress alone" if offer.trial.order.step is None else "sparse return first"

@@ -50,14 +50,14 @@ def caption(found: Report) -> str:
         f"{case.task}: branches of {case.branch_steps:,} env steps; good is {good}; bad is {bad}; "
         f"offered at: {offered}."
     ]
-    for each in found.parents:
-        if each["trials"]:
-            reached = each["sparse_return"], each["progress"]
+    for parent in found.parents:
+        if parent["trials"]:
+            reached = parent["sparse_return"], parent["progress"]
             sparse, progress = ("-" if value is None else f"{value:.3f}" for value in reached)
             lines.append(
-                f"Parent {each['parent']} ({each['env_steps']:,} env steps, {each['shaping']}): branches reach a "
+                f"Parent {parent['parent']} ({parent['env_steps']:,} env steps, {parent['shaping']}): branches reach a "
                 f"sparse return of {sparse} and progress {progress}; judged on "
-                f"{' or '.join(each['judged_on'])}; null trials promoted {each['promoted']} of {each['trials']}."
+                f"{' or '.join(parent['judged_on'])}; null trials promoted {parent['promoted']} of {parent['trials']}."
             )
     if found.screens:
         lines.append(

@@ -1,4 +1,4 @@
-"""Trials of the gate: the scores of their branches, taken as they are asked for, and what each rule makes of them."""
+"""Trials of the gate: the scores of their branches, trained when a trial asks for them, and each rule's decision."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from learning_signal.tools.plan.settings import SessionSettings
 CONTROL, CLONE, GOOD, BAD = "control", "clone", "good", "bad"
 OFFERED = (GOOD, BAD, CLONE)
 MARGIN: float = GateSettings.model_fields["single_run_margin"].default
-"""What usual practice asks of the better run, as a share of the maximum."""
+"""The margin by which usual practice asks a run to be better, as a share of the maximum."""
 GATE, PAIRED = GateSettings(), GateSettings(mode="paired")
 LEVELS = (GATE.alpha, GATE.level(0.0, SessionSettings().confirmations))
 """Of a confirmation that stands alone, and of the first one of a default session."""
 
 Arm = Sequence["Score"]
 Branch = Callable[[str, str, int], "Score"]
-"""The score of a branch by its arm, what it is for (the seeds of which it has) and its number from 0."""
+"""The score of a branch by its arm, its purpose (each has seeds of its own) and its number from 0."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """One branch as a rule sees it, and what it cost."""
+    """The measure of one branch and its cost."""
 
     measure: Measure
     """On the set of episodes that its purpose calls for."""
@@ -63,7 +63,7 @@ def score(pool: Executor, spec: SegmentSpec, episodes: str) -> Score:
 
 @dataclass(frozen=True)
 class Trial:
-    """A confirmation of this gate: as many branches of each arm as it took until every level had ended."""
+    """A confirmation of this gate: the branches of each arm until the trial had ended at every level."""
 
     order: Order
     control: Arm
@@ -109,16 +109,16 @@ class Offer:
 
     screen: Mapping[str, Arm]
     chosen: str | None
-    """Whom the screen sends on."""
+    """The candidate that the screen chooses."""
     trial: Trial | None
     """The confirmation of the chosen one; None where nothing was chosen."""
     alone: Trial
     """The confirmation of the bad one without a screen."""
     singles: Mapping[str, Score]
-    """One full-length run of each arm, the control's included: what usual practice looks at."""
+    """One full-length run of each arm, the control's included: the runs of usual practice."""
 
     def promoted(self, max_return: float, level: float) -> str | None:
-        """Whom the whole gate promotes: the chosen one, if it passes its confirmation."""
+        """The candidate that the whole gate promotes: the chosen one, if it passes its confirmation."""
         if self.trial is None or self.trial.ended(max_return, level).outcome != "pass":
             return None
         return self.chosen
@@ -159,7 +159,7 @@ def offer(branch: Branch, head: Measure, max_return: float) -> Offer:
 
 
 def order_at(head: Measure) -> Order:
-    """The order of a confirmation without a screen: what the main run says."""
+    """The order of a confirmation without a screen: it rests on the main run."""
     return order_of({"the main run": [head]}, head.progress is not None)
 
 
@@ -180,9 +180,10 @@ def paired_verdict(control: Arm, candidate: Arm, max_return: float, gate: GateSe
 def usual(
     control: Score, candidates: Mapping[str, Score], max_return: float, margin: float = MARGIN, measure: str = "sparse"
 ) -> str | None:
-    """Whom usual practice promotes: the best of one run each, if better than the control's one run by ``margin``.
+    """The candidate that usual practice promotes: the best of one run each, if better than the control's run by
+    ``margin``.
 
-    ``margin`` is a share of what can be had: ``max_return``, or 1 of ``measure`` "progress". Failed runs are left out.
+    ``margin`` is a share of the maximum: ``max_return``, or 1 of ``measure`` "progress". Failed runs are left out.
     """
 
     gate = GateSettings.model_validate({**SINGLE_RUN.settings, "single_run_margin": margin})
@@ -214,7 +215,7 @@ def fours(nulls: Sequence[Trial], parents: int) -> list[tuple[Score, dict[str, S
 
 
 def draw(rng: np.random.Generator, mean: float, deviation: float) -> Score:
-    """A score from a normal model: it makes trials for the same rules in no time."""
+    """A score from a normal model; it simulates trials for the same rules quickly."""
     return Score(Measure(sparse_return=float(mean + deviation * rng.standard_normal()), progress=None))
 
 
