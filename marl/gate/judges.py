@@ -84,6 +84,9 @@ class Judge(Protocol):
     def runs(self, gate: Numbers, *, screened: bool) -> int:
         """Most full-length runs that a confirmation trains in both arms; ``screened``: whether there was a screen."""
 
+    def expected_runs(self, gate: Numbers, confirmations: int, *, screened: bool) -> float:
+        """Full-length runs that are expected in the first of so many confirmations where nothing differs."""
+
     def refuse(self, gate: Numbers, confirmations: int) -> None:
         """``ValueError`` where the settings make no sense with this judge and so many confirmations."""
 
@@ -108,6 +111,10 @@ class Sequential:
     def runs(self, gate: Numbers, *, screened: bool) -> int:
         """Both arms at every look."""
         return 2 * gate.looks
+
+    def expected_runs(self, gate: Numbers, confirmations: int, *, screened: bool) -> float:
+        """A trial ends as soon as it is decided."""
+        return design(gate.level(0.0, confirmations), gate.looks).branches
 
     def refuse(self, gate: Numbers, confirmations: int) -> None:
         """``ValueError`` where so few looks can never reach the level that each of so many confirmations has."""
@@ -164,6 +171,10 @@ class Paired:
     def runs(self, gate: Numbers, *, screened: bool) -> int:
         """Both arms on every seed."""
         return 2 * gate.confirm_seeds
+
+    def expected_runs(self, gate: Numbers, confirmations: int, *, screened: bool) -> float:
+        """All of them, whatever they show."""
+        return self.runs(gate, screened=screened)
 
     def refuse(self, gate: Numbers, confirmations: int) -> None:
         """``ValueError`` where so few pairs can never reach the level that each of so many confirmations has."""
@@ -226,6 +237,14 @@ class Control(ABC):
             raise ValueError(
                 f"found family_alpha with mode {self.mode!r}, under which nothing is tested: leave family_alpha out"
             )
+
+    @abstractmethod
+    def runs(self, gate: Numbers, *, screened: bool) -> int:
+        """Most full-length runs that a confirmation trains in both arms."""
+
+    def expected_runs(self, gate: Numbers, confirmations: int, *, screened: bool) -> float:
+        """All of them, whatever they show."""
+        return self.runs(gate, screened=screened)
 
     def most_confirmations(self, gate: Numbers) -> int:
         """Any number: nothing is tested."""

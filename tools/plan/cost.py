@@ -22,6 +22,8 @@ class RoundCost:
     """Each refinement on top: its screen has the control already, its confirmation is on fresh seeds."""
     refinements: int
     """How many there can be."""
+    undecided: int
+    """Without a refinement, what is expected where the candidates are no better than the control, but confirmed."""
 
     @property
     def most(self) -> int:
@@ -32,9 +34,10 @@ class RoundCost:
         """The cost in words, beside that of a stage; ``evaluation`` is what is played besides."""
         more = f" ({short(self.most)} with every refinement)" if self.refinements else ""
         stages = self.first / stage_steps
+        often = f"; about {short(self.undecided)} where nothing differs" if self.undecided < self.first else ""
         return (
-            f"a round costs {short(self.first)} env steps of training{more}, as much as {stages:.3g} stages, and "
-            f"{short(evaluation.first)} of evaluation"
+            f"a round costs at most {short(self.first)} env steps of training{more}, as much as {stages:.3g} stages, "
+            f"and {short(evaluation.first)} of evaluation{often}"
         )
 
 
@@ -43,9 +46,13 @@ def round_cost(settings: SessionSettings, task: TaskSpec) -> RoundCost:
     gate, talk = settings.gate, settings.deliberation
     control, candidates = screen_env_steps(settings, task)
     runs = gate.judge.runs(gate, screened=candidates > 0)
-    confirmation = runs * round_up(settings.run, settings.branch_steps, task)
+    expected = gate.judge.expected_runs(gate, settings.confirmations, screened=candidates > 0)
+    branch_steps = round_up(settings.run, settings.branch_steps, task)
     return RoundCost(
-        first=control + candidates + confirmation, refinement=candidates + confirmation, refinements=talk.refinements
+        first=control + candidates + runs * branch_steps,
+        refinement=candidates + runs * branch_steps,
+        refinements=talk.refinements,
+        undecided=control + candidates + round(expected * branch_steps),
     )
 
 
@@ -61,8 +68,14 @@ def round_evaluation(settings: SessionSettings, task: TaskSpec) -> RoundCost:
         control = gate.screen_seeds * sum(played[: len(sizes)])
         screened = gate.screen_seeds * sum(size * each for size, each in zip(sizes, played, strict=False))
     branch = evaluation_env_steps(run, "confirm", round_up(run, settings.branch_steps, task), task)
-    confirmation = gate.judge.runs(gate, screened=screened > 0) * branch
-    return RoundCost(control + screened + confirmation, screened + confirmation, settings.deliberation.refinements)
+    runs = gate.judge.runs(gate, screened=screened > 0)
+    expected = gate.judge.expected_runs(gate, settings.confirmations, screened=screened > 0)
+    return RoundCost(
+        first=control + screened + runs * branch,
+        refinement=screened + runs * branch,
+        refinements=settings.deliberation.refinements,
+        undecided=control + screened + round(expected * branch),
+    )
 
 
 def rung_lengths(settings: SessionSettings, task: TaskSpec | None = None) -> tuple[int, ...]:
