@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field
 
-from learning_signal.marl.gate.judges import Outcome, Purpose
+from learning_signal.marl.gate.judge import Outcome, Purpose
 from learning_signal.marl.gate.measure import MeasureName
-from learning_signal.marl.gate.stage import StageLabel
 from learning_signal.marl.settings import Frozen
 from learning_signal.marl.shaping import ShapingConfig, Term
 from learning_signal.marl.shaping.config import MAX_BETA, MAX_TERMS
+from learning_signal.tools.stage import StageLabel
 
 Action = Literal["promote", "keep", "roll_back"]
 Sentence = Annotated[str, Field(min_length=1, max_length=1000)]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 
-from learning_signal.marl.gate.judges import Outcome, Purpose
+from learning_signal.marl.gate.judge import Outcome, Purpose
 from learning_signal.marl.gate.measure import MeasureName
 from learning_signal.marl.gate.order import Order
 from learning_signal.marl.settings import Frozen

@@ -11,7 +11,7 @@ from learning_signal.ledger.write.clock import now
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.errors import SegmentFailed, SegmentImpossible
 from learning_signal.marl.executors.base import Executor
-from learning_signal.marl.gate.judges import Purpose as Branches
+from learning_signal.marl.gate.judge import Purpose as Branches
 from learning_signal.marl.segments.records import BehaviourRecord, Evaluation
 from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, SegmentStore
 from learning_signal.marl.settings import RunSettings

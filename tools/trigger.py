@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from learning_signal.marl.gate.measure import MeasureName, words
-from learning_signal.marl.gate.stage import StageLabel
 from learning_signal.marl.segments.records import Evaluation
 from learning_signal.marl.settings import Frozen
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.plan.settings import TriggerSettings
+from learning_signal.tools.stage import StageLabel
 from learning_signal.tools.state import Head, Trigger
 from learning_signal.tools.trainer import final_evaluation
 

@@ -20,7 +20,7 @@ from learning_signal.agents.rules.reading import (
     shown,
     text,
 )
-from learning_signal.marl.gate.stage import StageLabel
+from learning_signal.tools.stage import StageLabel
 
 WANTED = (
     "sparse_return",

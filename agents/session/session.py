@@ -16,7 +16,8 @@ from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.executors.base import Executor
 from learning_signal.marl.executors.choice import refuse_unreachable
-from learning_signal.marl.gate.judges import SEQUENTIAL, Judge
+from learning_signal.marl.gate.judge import Judge
+from learning_signal.marl.gate.judges import SEQUENTIAL
 from learning_signal.marl.segments.version import code_version, libraries
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools import lifecycle

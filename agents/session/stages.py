@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from learning_signal.agents.deliberation import Deliberation
-from learning_signal.marl.gate.stage import StageLabel
 from learning_signal.marl.segments.segment import SegmentResult
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.plan.cost import round_cost, round_evaluation
 from learning_signal.tools.round.briefs import head_card, stage_of
 from learning_signal.tools.round.probation import judge_probation
 from learning_signal.tools.round.record import record_stage
+from learning_signal.tools.stage import StageLabel
 from learning_signal.tools.state import Head, Trigger
 from learning_signal.tools.trigger import no_trigger, standing_of, trigger
 

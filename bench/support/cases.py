@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from learning_signal.marl.gate.judges import Purpose
+from learning_signal.marl.gate.judge import Purpose
 from learning_signal.marl.segments.segment import SegmentSpec, round_up
 from learning_signal.marl.settings import RunSettings
 from learning_signal.marl.shaping import ShapingConfig, Term

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from learning_signal.marl.gate.judges import Control, Outcome
+from learning_signal.marl.gate.judge import Outcome
+from learning_signal.marl.gate.judges import Control
 from learning_signal.marl.gate.measure import MeasureName, Values, failure, words
 from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.marl.gate.statistics import interval, paired_permutation_p

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from learning_signal.marl.gate.confirmation import judge
-from learning_signal.marl.gate.judges import Purpose
+from learning_signal.marl.gate.judge import Purpose
 from learning_signal.marl.gate.measure import Measure, later_half, of_episodes
 from learning_signal.marl.gate.order import Order
 from learning_signal.marl.gate.probation import probation

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, Field, model_validator
 
-from learning_signal.marl.gate.judges import Judge, Mode, judge_of
+from learning_signal.marl.gate.judge import Judge, Mode
+from learning_signal.marl.gate.judges import judge_of
 from learning_signal.marl.gate.sequential import MOST_LOOKS
 from learning_signal.marl.gate.statistics import MOST_PAIRS
 from learning_signal.marl.settings import Count, Fraction, Frozen

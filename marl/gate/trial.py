@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from learning_signal.marl.gate.judges import Outcome
+from learning_signal.marl.gate.judge import Outcome
 from learning_signal.marl.gate.measure import Measure, MeasureName, failure, words
 from learning_signal.marl.gate.order import Order
 from learning_signal.marl.gate.sequential import design, p_value, repeated_interval, wins

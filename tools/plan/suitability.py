@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from learning_signal.ledger.wording import command
-from learning_signal.marl.gate.judges import SEQUENTIAL, Judge
+from learning_signal.marl.gate.judge import Judge
+from learning_signal.marl.gate.judges import SEQUENTIAL
 from learning_signal.marl.segments.segment import rollout_size
 from learning_signal.marl.tasks.base import TaskSpec
 from learning_signal.tools.plan.cost import rung_lengths

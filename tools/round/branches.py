@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from learning_signal.marl.errors import SegmentFailed
-from learning_signal.marl.gate.judges import Purpose
+from learning_signal.marl.gate.judge import Purpose
 from learning_signal.marl.randomness import derive
 from learning_signal.marl.segments.segment import SegmentSpec
 from learning_signal.marl.shaping import ShapingConfig

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any
 
 from learning_signal.ledger.wording import shaping_text
-from learning_signal.marl.gate.stage import StageLabel, stage_label
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.marl.shaping.config import MAX_BETA, MAX_TERMS, MAX_WEIGHT
 from learning_signal.marl.shaping.expression import FUNCTIONS, MAX_NODES
@@ -19,6 +18,7 @@ from learning_signal.tools.roles import Role
 from learning_signal.tools.round.confirmations import next_level, offer
 from learning_signal.tools.round.decisions import allowed_actions, may_be_asked, still_confirmable
 from learning_signal.tools.round.evidence import lineage
+from learning_signal.tools.stage import StageLabel, stage_label
 from learning_signal.tools.state import Head
 from learning_signal.tools.trainer import final_evaluation
 

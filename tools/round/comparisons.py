@@ -8,7 +8,7 @@ from typing import Any
 
 from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.gate.confirmation import judge
-from learning_signal.marl.gate.judges import Purpose
+from learning_signal.marl.gate.judge import Purpose
 from learning_signal.marl.gate.measure import Measure, MeasureName, later_half, later_half_mean
 from learning_signal.marl.gate.screening import ScreenResult, rank_screen
 from learning_signal.marl.gate.trial import judge_look

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from learning_signal.ledger.wording import short
 from learning_signal.marl.errors import SegmentFailed
-from learning_signal.marl.gate.judges import Purpose
+from learning_signal.marl.gate.judge import Purpose
 from learning_signal.marl.segments.segment import SegmentSpec
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.round.branches import screen_specs

@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from learning_signal.ledger.wording import short
-from learning_signal.marl.gate.judges import ALWAYS, PAIRED, SINGLE_RUN, Judge
+from learning_signal.marl.gate.judge import Judge
+from learning_signal.marl.gate.judges import ALWAYS, PAIRED, SINGLE_RUN
 from learning_signal.marl.paths import inside
 from learning_signal.marl.segments.segment import rollout_size, round_up
 from learning_signal.marl.segments.version import training_version

@@ -16,8 +16,8 @@ from learning_signal.marl.gate.measure import Measure, later_half, later_half_me
 from learning_signal.marl.gate.probation import probation
 from learning_signal.marl.gate.screening import rank_screen
 from learning_signal.marl.gate.settings import GateSettings
-from learning_signal.marl.gate.stage import stage_label
 from learning_signal.marl.gate.statistics import interval, paired_permutation_p
+from learning_signal.tools.stage import stage_label
 
 PAIRED = partial(GateSettings, mode="paired")
 SETTINGS = PAIRED()
