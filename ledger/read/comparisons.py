@@ -13,13 +13,15 @@ Recompute = Callable[[str, dict[str, Any], dict[str, Any]], dict[str, Any]]
 """(purpose, inputs, settings) -> the result of the comparison, computed anew.
 
 Where an arm of ``inputs`` names one evaluation (a probation), its episodes are added to it, as
-``sparse_returns`` and ``progress``; to each seed of another arm all its evaluations on its episodes, as ``offered``."""
+``sparse_returns`` and ``progress``; to each seed of another arm all its evaluations on its episodes, as ``offered``.
+Where a confirmation is ordered by a segment of the main run, its query evaluations are added, as ``main_run``."""
 
 SessionRules = Callable[[dict[str, Any]], dict[str, Any]]
 """The configuration of a session -> what each of its comparisons must say.
 
 ``settings``: those of the gate by name; by purpose: what must be among the comparison's ``inputs``; ``level``: gives
-the level of a confirmation from what was spent before it, its round and its place in the round."""
+the level of a confirmation from what was spent before it, its round and its place in the round, and with it
+``confirmations_per_round``, the most a round may make."""
 
 RELATIVE, ABSOLUTE = 1e-9, 1e-12
 """Numbers that differ by less are equal: another machine may sum in another order."""
@@ -35,8 +37,8 @@ def check_comparisons(reader: Reader, recompute: Recompute | None, rules: Sessio
         segments, expected = reader.segments(session.id), rules(reader.config(session.id)) if rules else {}
         comparisons = reader.comparisons(session.id)
         if level := expected.get("level"):
-            findings += _levels(comparisons, reader.decisions(session.id), level)
-        findings += _orders(comparisons)
+            findings += _levels(comparisons, reader.decisions(session.id), level, expected["confirmations_per_round"])
+        findings += _orders(comparisons, segments)
         for comparison in comparisons:
             findings += _configured(comparison, expected)
             findings += _branches(reader, comparison, comparisons) + _seeds(comparison, segments)
@@ -47,39 +49,56 @@ def check_comparisons(reader: Reader, recompute: Recompute | None, rules: Sessio
 
 
 def _levels(
-    comparisons: list[ComparisonRow], decisions: list[DecisionRow], level: Callable[[float, int, int], float]
+    comparisons: list[ComparisonRow], decisions: list[DecisionRow], level: Callable[[float, int, int], float], most: int
 ) -> list[Finding]:
-    """Whether every confirmation had the level that was left for it, in its order: a promotion hands its level on."""
+    """Whether every confirmation had the level that was left for it, in its order: a promotion hands its level on.
+
+    And whether no round has more than ``most`` confirmations.
+    """
     promoted = {each.candidate_id: each.event_seq for each in decisions if each.action == "promote"}
     confirmations = [each for each in comparisons if each.purpose == "confirm"]
     findings = []
     for index, comparison in enumerate(confirmations):
         spent = sum(
-            each.result["size"]
+            each.result.get("size") or 0.0
             for each in confirmations[:index]
             if promoted.get(each.candidate_id, comparison.event_seq) >= comparison.event_seq
         )
         place = sum(each.round == comparison.round for each in confirmations[:index])
         expected = level(spent, comparison.round, place)
-        if not same(comparison.inputs["level"], expected):
-            problem = f"its level is {comparison.inputs['level']}, what was left gives {expected}"
+        if not same(comparison.inputs.get("level"), expected):
+            problem = f"its level is {comparison.inputs.get('level')}, what was left gives {expected}"
+            findings.append(Finding("comparisons", comparison.id, problem))
+        if place >= most:
+            problem = f"is confirmation {place + 1} of its round, which may make {most}"
             findings.append(Finding("comparisons", comparison.id, problem))
     return findings
 
 
-def _orders(comparisons: list[ComparisonRow]) -> list[Finding]:
-    """Whether every sequential confirmation of a screened candidate was ordered as its screen says, and allowed it."""
+def _orders(comparisons: list[ComparisonRow], segments: dict[str, SegmentRow]) -> list[Finding]:
+    """Whether every sequential confirmation was ordered as its screen says, and allowed by it.
+
+    Without a screen, whether it was ordered by the segment at which its branches begin; whether that gives this order
+    is for ``recompute`` to say.
+    """
     findings = []
     for comparison in comparisons:
         if comparison.purpose != "confirm" or "ordered_by" not in comparison.inputs:
             continue
         place = comparison.round, comparison.refinement
         screens = [each for each in comparisons if each.purpose == "screen" and (each.round, each.refinement) == place]
+        inputs = comparison.inputs
+        parents = {segments[one["segment"]].parent for arm in inputs["arms"].values() for one in arm}
+        if not screens and parents != {inputs.get("ordered_from")}:
+            findings.append(Finding("comparisons", comparison.id, "is ordered by another segment than it begins at"))
         for screen in screens[-1:]:
-            if screen.result["order"] != comparison.inputs["ordered_by"]:
+            if (screen.result.get("order"), screen.id.rpartition("/")[2]) != (
+                inputs["ordered_by"],
+                inputs.get("ordered_from"),
+            ):
                 findings.append(Finding("comparisons", comparison.id, "is ordered otherwise than its screen says"))
             candidate = (comparison.candidate_id or "").rpartition("/")[2]
-            if candidate not in (screen.result["confirmable"] or ()):
+            if candidate not in (screen.result.get("confirmable") or ()):
                 findings.append(
                     Finding("comparisons", comparison.id, f"confirms {candidate}, which is not confirmable")
                 )
@@ -192,6 +211,8 @@ def _with_episodes(inputs: dict[str, Any], evaluations: dict[tuple[str, str, int
         if isinstance(arm, dict) and "evaluation" in arm:
             row = evaluations[arm["segment"], arm["episode_set"], arm["evaluation"]]
             arms[name] = arm | {"sparse_returns": row.sparse_returns, "progress": row.progresses}
+    if main_run := offered.get((inputs.get("ordered_from", ""), "query")):
+        inputs = inputs | {"main_run": main_run}
     return inputs | {"arms": arms}
 
 

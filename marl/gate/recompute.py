@@ -9,7 +9,7 @@ from typing import Any
 from learning_signal.marl.gate.confirmation import judge
 from learning_signal.marl.gate.judge import Purpose
 from learning_signal.marl.gate.measure import Measure, later_half, of_episodes
-from learning_signal.marl.gate.order import Order
+from learning_signal.marl.gate.order import Order, order_of
 from learning_signal.marl.gate.probation import probation
 from learning_signal.marl.gate.screening import rank_screen
 from learning_signal.marl.gate.settings import GateSettings
@@ -26,8 +26,9 @@ def recompute(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, An
             of a probation (``before``, ``after``) it holds ``sparse_returns`` and ``progress``, one value per episode.
             Where a seed has ``offered``, all its evaluations, those it names must be the ones a branch is measured by.
             A screen has its ``rung`` beside them; a sequential confirmation its ``level`` and what it is
-            ``ordered_by``; another one the ``confirmations`` that share ``family_alpha``. (A rung of 0 and 1
-            confirmation where an earlier version recorded none.)
+            ``ordered_by`` (where it has ``main_run``, query evaluations of a segment, these must give it); another one
+            the ``confirmations`` that share ``family_alpha``. (A rung of 0 and 1 confirmation where an earlier version
+            recorded none.)
         settings: the gate settings as recorded.
 
     Raises:
@@ -88,12 +89,25 @@ def _trial(
 ) -> dict[str, Any]:
     """The last look of a trial, none of whose earlier looks may have ended it."""
     order, level = Order.model_validate(inputs["ordered_by"]), inputs["level"]
+    if "main_run" in inputs:
+        _refuse_other_order(order, inputs)
     for look in range(1, len(control) + 1):
         found = judge_look(control[:look], candidate[:look], order, inputs["max_return"], gate, level)
         if (found.outcome is None) != (look < len(control)):
             end = "it had not ended" if found.outcome is None else f"look {look} ended it"
             raise ValueError(f"found a trial of {len(control)} looks, but {end}")
     return found.model_dump(mode="json")
+
+
+def _refuse_other_order(order: Order, inputs: Mapping[str, Any]) -> None:
+    """``ValueError`` where the query evaluations of the main run give another order than the recorded one."""
+    later = later_half(inputs["main_run"])
+    succeeded, error = of_episodes([one.sparse_returns for one in later])
+    mean = sum(one.sparse_return for one in later) / len(later)
+    measure = Measure(sparse_return=mean, progress=None, succeeded=succeeded, error=error)
+    expected = order_of({"the main run": [measure]}, inputs["progress_declared"])
+    if order.progress != expected.progress or not _close(order.step, expected.step):
+        raise ValueError(f"found an order with the step {order.step}, the main run gives {expected.step}")
 
 
 def _refuse_other_episodes(inputs: Mapping[str, Any], expected: Purpose) -> None:
