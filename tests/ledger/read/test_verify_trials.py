@@ -15,7 +15,7 @@ from learning_signal.ledger.read.records import Finding
 from learning_signal.ledger.read.verify import verify
 from learning_signal.marl.gate.recompute import recompute
 from learning_signal.marl.gate.settings import GateSettings
-from learning_signal.tools.plan.settings import DeliberationSettings, session_rules
+from learning_signal.tools.plan.settings import DeliberationSettings, SessionSettings, session_rules
 from learning_signal.tools.round.probation import judge_probation
 from learning_signal.tools.round.record import record_end_of_round
 from tests.support.ledger_helpers import tamper
@@ -27,13 +27,15 @@ EFFECTS = {"main": [0.0, 0.02]} | {("screen", "c1"): 0.05, ("confirm", "c1"): -0
 SCREEN, FAILED, PASSED = "C1", "C2", "C3"
 
 
+def configured(refinements: int) -> SessionSettings:
+    talk = DeliberationSettings(questions=1, refinements=refinements)
+    return SETTINGS.model_copy(update={"deliberation": talk})
+
+
 @pytest.fixture
 def session(tmp_path: Path) -> Iterator[ScriptedSession]:
     """A round in which three candidates are screened, and nothing is confirmed yet."""
-    talk = DeliberationSettings(questions=1, refinements=1)
-    with ScriptedSession(
-        tmp_path, by_arm(EFFECTS), settings=SETTINGS.model_copy(update={"deliberation": talk})
-    ) as opened:
+    with ScriptedSession(tmp_path, by_arm(EFFECTS), settings=configured(refinements=1)) as opened:
         opened.propose("coverage_distance", "collisions", "worst_coverage_distance")
         opened.screen()
         yield opened
@@ -135,6 +137,20 @@ def test_another_order_than_the_screens_is_found(session: ScriptedSession) -> No
     assert [each.problem for each in session.findings()] == ["is ordered otherwise than its screen says"]
 
 
+def test_more_confirmations_than_a_round_may_make_are_found(tmp_path: Path) -> None:
+    """The session was configured with one for each round; the program made two."""
+    effects = {("screen", "c1"): 0.05, ("screen", "c2"): 0.03, "c1": -0.03, "c2": -0.03}
+    with ScriptedSession(tmp_path, by_arm(effects), settings=configured(refinements=0)) as opened:
+        opened.propose("coverage_distance", "collisions")
+        opened.screen()
+        opened.confirm("c1")
+        assert opened.findings() == []
+        opened.context.settings = configured(refinements=1)
+        opened.confirm("c2")
+        found = [each.problem for each in opened.findings()]
+        assert "is confirmation 2 of its round, which may make 1" in found
+
+
 def test_a_confirmation_of_what_was_not_confirmable_is_found(session: ScriptedSession) -> None:
     (screen,) = session.context.round.screens
     assert screen.confirmable == ("c1", "c2")
@@ -233,3 +249,37 @@ def test_a_confirmation_moved_to_another_candidate_is_found(judged: ScriptedSess
         "UPDATE branches SET arm = 'c3' WHERE arm = 'c2' AND purpose = 'confirm'",
     )
     assert "confirms c3, which is not confirmable" in problems(findings(path), PASSED)
+
+
+@pytest.fixture
+def unscreened(tmp_path: Path) -> ScriptedSession:
+    """A single candidate, whose confirmation is ordered by the main run."""
+    with ScriptedSession(tmp_path, by_arm({"c1": -0.03})) as opened:
+        opened.propose("coverage_distance")
+        opened.confirm("c1")
+        assert opened.findings() == []
+        return opened
+
+
+def test_another_order_than_the_main_runs_is_found(unscreened: ScriptedSession) -> None:
+    path = unscreened.ledger.path
+    forge(path, SCREEN, "inputs", lambda inputs: inputs["ordered_by"].update(step=0.1))
+    recomputed(path, SCREEN)
+    assert problems(findings(path), SCREEN) == [
+        "its statistics cannot be computed again: found an order with the step 0.1, the main run gives None"
+    ]
+
+
+def test_an_order_by_another_segment_than_the_branches_begin_at_is_found(unscreened: ScriptedSession) -> None:
+    path = unscreened.ledger.path
+    other = body(path, SCREEN, "inputs")[1]["arms"]["c1"][0]["segment"]
+    forge(path, SCREEN, "inputs", lambda inputs: inputs.update(ordered_from=other))
+    assert problems(findings(path), SCREEN) == ["is ordered by another segment than it begins at"]
+
+
+@pytest.mark.parametrize("name", ["size", "order", "confirmable"])
+def test_a_result_that_lacks_a_number_is_a_finding(judged: ScriptedSession, name: str) -> None:
+    path, comparison = judged.ledger.path, FAILED if name == "size" else SCREEN
+    judged.ledger.close()
+    forge(path, comparison, "result", lambda result: result.pop(name))
+    assert any(name in each for each in problems(findings(path), comparison))
