@@ -225,7 +225,7 @@ def test_a_configuration_file_means_what_it_says(here: Path) -> None:
     given, settings = settings_of(here / "session.toml")
     assert (settings.rounds, settings.branch_steps, settings.deliberation.candidates) == (4, 200_000, 8)
     assert settings.run.learner.algorithm == "ippo"
-    assert (settings.gate.confirm_seeds, settings.gate.screen_halvings) == (6, 2)
+    assert (settings.gate.looks, settings.gate.screen_halvings) == (8, 2)
     assert given.agents == {"critic": "ollama/qwen3:8b"}
 
 
