@@ -8,6 +8,7 @@ from learning_signal.agents.session.observer import SessionControl
 from learning_signal.agents.session.plan import plan
 from learning_signal.ledger.read.explain import explain
 from learning_signal.ledger.read.reader import Reader
+from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools.plan.cost import round_cost, round_evaluation
 from learning_signal.tools.plan.settings import DeliberationSettings, SessionSettings, TriggerSettings
@@ -80,13 +81,20 @@ def test_a_solved_task_that_regresses_needs_a_round():
 
 
 def test_the_price_of_a_round_by_hand():
-    """Whole rollouts of 3,200: a screening branch of 64,000, a confirmation of 128,000."""
+    """Whole rollouts of 3,200: a screening branch of 64,000, a branch of a confirmation of 128,000.
+
+    A sequential confirmation may take all its looks, and that is what a round is paid for in advance.
+    """
     price = round_cost(SessionSettings(), SPREAD)
+    assert price.first == (1 + 3) * 64_000 + 2 * 6 * 128_000
+    assert price.most == price.first + 3 * 64_000 + 2 * 6 * 128_000
+    paired = SessionSettings(gate=GateSettings(mode="paired"))
+    price = round_cost(paired, SPREAD)
     assert price.first == (1 + 3) * 2 * 64_000 + 2 * 5 * 128_000
     assert price.most == price.first + 3 * 2 * 64_000 + 2 * 5 * 128_000
-    alone = SessionSettings(deliberation=DeliberationSettings(candidates=1, refinements=0))
+    alone = paired.model_copy(update={"deliberation": DeliberationSettings(candidates=1, refinements=0)})
     assert round_cost(alone, SPREAD).first == round_cost(alone, SPREAD).most == 2 * 5 * 128_000
-    said = price.describe(150_400, round_evaluation(SessionSettings(), SPREAD))
+    said = price.describe(150_400, round_evaluation(paired, SPREAD))
     assert "1.79 M env steps of training (3.46 M with every refinement), as much as 11.9 stages, and 345.6 k of" in said
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from learning_signal.ledger.wording import short
 from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.gate.judge import Purpose
@@ -29,7 +31,7 @@ def speculate(context: SessionContext) -> None:
     if context.round.speculated is None:
         with context.ledger.transaction("speculation"):
             steps = short(sum(spec.env_steps for _, spec in specs))
-            title = f"the control starts early: {len(specs)} segments, {steps} env steps"
+            title = f"the control starts early: {_segments(len(specs))}, {steps} env steps"
             record_speculation(context, [spec.id for _, spec in specs], title)
             for purpose, spec in specs:
                 context.trainer.note_start(spec, purpose, CONTROL)
@@ -47,8 +49,11 @@ def settle(context: SessionContext) -> None:
     speculated = context.round.speculated or []
     unused = [segment for segment in speculated if segment not in used]
     withdrawn = [segment for segment in _pending(context) if context.trainer.withdraw(segment, UNUSED)]
-    notes = [f"{len(unused)} of {len(speculated)} speculative segments were not used"] if unused else []
-    notes += [f"{len(withdrawn)} segments that had not begun were withdrawn"] if withdrawn else []
+    notes = []
+    if unused:
+        notes.append(f"{len(unused)} of {_segments(len(speculated), 'speculative ')} {_were(unused)} not used")
+    if withdrawn:
+        notes.append(f"{_segments(len(withdrawn))} that had not begun {_were(withdrawn)} withdrawn")
     if notes:
         context.event("speculation", "; ".join(notes))
 
@@ -61,6 +66,14 @@ async def finish(context: SessionContext) -> None:
                 await context.trainer.result(segment)
             except SegmentFailed:
                 continue
+
+
+def _segments(number: int, what: str = "") -> str:
+    return f"{number} {what}segment{'s' * (number != 1)}"
+
+
+def _were(segments: Sequence[str]) -> str:
+    return "was" if len(segments) == 1 else "were"
 
 
 def _pending(context: SessionContext) -> list[str]:

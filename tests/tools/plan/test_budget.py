@@ -107,7 +107,9 @@ def test_a_rule_of_a_study_is_refused_before_what_it_would_need(tmp_path):
     file.write_text('[gate]\nmode = "paired"\n')
     assert gather({}, {}, file).settings({}, {}).gate.mode == "paired"
     file.write_text('[gate]\nmode = "singel run"\n')
-    with pytest.raises(SettingsError, match="sets gate.mode to 'singel run', expected 'paired'"):
+    with pytest.raises(
+        SettingsError, match="sets gate.mode to 'singel run', expected 'sequential', 'paired', 'single run' or 'always'"
+    ):
         gather({}, {}, file).settings({}, {})
 
 
@@ -190,10 +192,10 @@ def test_a_limit_stops_only_what_uses_it():
 
 
 def test_a_session_pauses_before_the_round_that_does_not_fit_and_goes_on_with_more(tmp_path):
-    whole = tiny_settings(tmp_path / "whole")
+    whole = tiny_settings(tmp_path / "whole", rounds=3, stages=14)
     run_inline(whole)
     price = round_cost(whole, make_task("spread", 1).spec).first
-    settings = tiny_settings(tmp_path / "cut", budget=Budget(env_steps=STAGE_STEPS + price - 1))
+    settings = tiny_settings(tmp_path / "cut", rounds=3, stages=14, budget=Budget(env_steps=STAGE_STEPS + price - 1))
     outcome = run_inline(settings)
     assert outcome.status == "paused"
     assert f"{STAGE_STEPS} env steps spent, round 1 needs" in outcome.stop_reason

@@ -12,7 +12,7 @@ from learning_signal.marl.segments.metrics import METRICS
 from learning_signal.tools.base import ToolRefused
 from learning_signal.tools.contracts import SummarizeTrajectories
 from learning_signal.tools.state import SessionState
-from tests.support.scripted_session import SESSION, SETTINGS, ScriptedSession, draft
+from tests.support.scripted_session import PAIRED, SESSION, SETTINGS, ScriptedSession, draft
 from tests.support.trainer_double import by_arm
 
 GOOD, OTHER, THIRD = "coverage_distance", "collisions", "worst_coverage_distance"
@@ -22,6 +22,13 @@ GOOD, OTHER, THIRD = "coverage_distance", "collisions", "worst_coverage_distance
 def session(tmp_path: Path) -> Iterator[ScriptedSession]:
     """A session whose main run is one segment: env steps 50, 100, 150, 200; entropy 1.5, 1.4, 1.3, 1.2."""
     with ScriptedSession(tmp_path, by_arm({"c1": 0.03})) as session:
+        yield session
+
+
+@pytest.fixture
+def paired(tmp_path: Path) -> Iterator[ScriptedSession]:
+    """The same with two seeds in the screen."""
+    with ScriptedSession(tmp_path, by_arm({"c1": [0.02, 0.10]}), settings=PAIRED) as session:
         yield session
 
 
@@ -76,15 +83,14 @@ def test_the_main_run_is_read_along_its_whole_lineage(session: ScriptedSession) 
     assert answer["points"] == [{"env_steps": 200, "entropy": 1.35}, {"env_steps": 400, "entropy": 1.35}]
 
 
-def test_a_branch_is_averaged_over_its_seeds(session: ScriptedSession) -> None:
-    session.pool.score = by_arm({"c1": [0.02, 0.10]})
-    session.propose(GOOD, OTHER)
-    branch = session.call("launch_branch", arm="c1", purpose="screen")["branch"]
-    session.call("read_branch", branch=branch)
-    answer = session.call("query_metrics", source=branch, names=["evaluation_progress", "entropy"], points=1)
+def test_a_branch_is_averaged_over_its_seeds(paired: ScriptedSession) -> None:
+    paired.propose(GOOD, OTHER)
+    branch = paired.call("launch_branch", arm="c1", purpose="screen")["branch"]
+    paired.call("read_branch", branch=branch)
+    answer = paired.call("query_metrics", source=branch, names=["evaluation_progress", "entropy"], points=1)
     assert answer["source"] == branch
     assert answer["window"] == [250, 400]  # a branch is its own segment, not the main run before it
-    seeds = [session.context.trainer.stored(each) for each in session.context.round.branches[0].segments]
+    seeds = [paired.context.trainer.stored(each) for each in paired.context.round.branches[0].segments]
     values = [each.mean_progress for seed in seeds for each in seed.evaluations_of("query")]
     assert len(values) == 2, "each seed at its end"
     assert answer["points"] == [
@@ -276,7 +282,7 @@ def test_every_refused_candidate_is_told_of(session: ScriptedSession) -> None:
 
 
 def test_a_refinement_goes_on_counting_and_refuses_what_was_tried(session: ScriptedSession) -> None:
-    session.pool.score = by_arm({"c1": 0.0, "c2": -0.01})
+    session.pool.score = by_arm({("screen", "c1"): 0.01, "c2": -0.01})
     assert session.judged(GOOD, OTHER) == "fail"
     session.refine()
     for potential, outcome in ((GOOD, "failed"), (OTHER, "screened out")):

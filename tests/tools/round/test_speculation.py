@@ -106,14 +106,14 @@ def test_what_nobody_uses_is_withdrawn_and_costs_nothing(pools, tmp_path, monkey
     monkeypatch.setenv("SYNTHETIC_WORLD", "candidates diverge")
     settings = tiny_settings(tmp_path)
     outcome = run(settings, pool=waiting(pools))
-    assert outcome.status == "done" and len(pools[0].withdrawn) == settings.gate.confirm_seeds
+    assert outcome.status == "done" and len(pools[0].withdrawn) == 1
     lost = [row for row in rows(settings.ledger) if row["id"] in pools[0].withdrawn]
     assert {(row["status"], row["trained"]) for row in lost} == {("error", 0)}
     assert all("was withdrawn" in row["reason"] for row in lost)
     assert outcome.costs["env_steps_branches"] == settings.gate.screen_seeds * 200
     assert outcome.costs["env_steps_main"] == 2 * STAGE_STEPS
     assert events(settings.ledger, "speculation")[-1] == (
-        "5 of 7 speculative segments were not used; 5 segments that had not begun were withdrawn"
+        "1 of 2 speculative segments was not used; 1 segment that had not begun was withdrawn"
     )
     with Reader.open(settings.ledger) as reader:
         assert verify(reader, recompute, session_rules) == []
@@ -123,8 +123,8 @@ def test_what_was_computed_for_nothing_is_counted(tmp_path, monkeypatch):
     monkeypatch.setenv("SYNTHETIC_WORLD", "candidates diverge")
     settings = tiny_settings(tmp_path)
     outcome = run_inline(settings)
-    gate = settings.gate
-    assert outcome.costs["env_steps_branches"] == gate.screen_seeds * 200 + gate.confirm_seeds * 400
+    # The control of the screen, and its first branch of the confirmation that never came.
+    assert outcome.costs["env_steps_branches"] == 200 + 400
     assert "pending" not in {row["status"] for row in rows(settings.ledger)}
 
 
@@ -160,7 +160,7 @@ def test_a_branch_that_its_round_abandons_is_withdrawn_too(tmp_path):
             settle(session.context)
         session.pool.release()
         states = [(row["status"], row["trained"]) for row in session.rows("segments")]
-    assert states == [("ok", None), ("error", 0), ("error", 0)]
+    assert states == [("ok", None), ("error", 0)]
     assert len(session.pool.computed) == 1, "the stage alone"
 
 
@@ -178,14 +178,14 @@ def test_what_an_ended_process_left_behind_does_not_weigh_on_the_budget_of_later
             settle(session.context)
         left = [(row["status"], row["trained"]) for row in session.rows("segments")[1:]]
         after = spent_so_far(session.context)["env_steps"]
-    assert left == [("error", trained)] * 2
-    assert (before, after) == (600, 600 if stored else 200)
+    assert left == [("error", trained)]
+    assert (before, after) == (400, 400 if stored else 200)
 
 
 def test_a_single_candidate_needs_no_screen(tmp_path):
     settings = tiny_settings(tmp_path, deliberation=DeliberationSettings(candidates=1, refinements=0))
     run_inline(settings)
-    assert events(settings.ledger, "speculation")[0] == "the control starts early: 5 segments, 2 k env steps"
+    assert events(settings.ledger, "speculation")[0] == "the control starts early: 1 segment, 400 env steps"
 
 
 @pytest.mark.parametrize("urgent", [False, True])

@@ -15,7 +15,7 @@ DIED = "The worker died (signal 9, SIGKILL)."
 
 
 def test_branches_of_an_earlier_refinement_are_read_again(tmp_path: Path) -> None:
-    with ScriptedSession(tmp_path, by_arm({"c1": 0.0, "c3": 0.03})) as session:
+    with ScriptedSession(tmp_path, by_arm({("screen", "c1"): 0.01, "c3": 0.03})) as session:
         session.judged(GOOD, OTHER)
         branches = [each.name for each in session.context.round.branches]
         before = [session.call("read_branch", branch=name) for name in branches]

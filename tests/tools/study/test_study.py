@@ -160,10 +160,12 @@ def test_the_arms_that_are_sessions_differ_as_they_say(tmp_path):
     settings = study(tmp_path, ",".join(ARMS))
     of = {arm: session_settings(settings, Cell(arm, "spread", 1)) for arm in SESSION_ARMS}
     assert {arm: each.gate.mode for arm, each in of.items()} == {
-        "supervised": "paired",
-        "random": "paired",
-        "critic-off": "paired",
-        "evidence-off": "paired",
+        "supervised": "sequential",
+        "random": "sequential",
+        "critic-off": "sequential",
+        "evidence-off": "sequential",
+        "code-chooses": "sequential",
+        "paired": "paired",
         "always": "always",
         "usual": "single run",
     }
