@@ -17,6 +17,7 @@ from learning_signal.ledger.read.records import (
     DecisionChain,
     DecisionRow,
     DiagnosisRow,
+    EventRow,
     EvidenceRow,
     VerdictRow,
 )
@@ -57,6 +58,7 @@ def explain(reader: Reader, decision: str = "latest") -> DecisionChain:
         probation=_probation(reader, chosen),
         rolled_back_by=rolled_back_by,
         need=next(iter(reader.events(session, round=round_, kind="need")), None),
+        choices=_choices(reader, session, round_, branches),
     )
 
 
@@ -111,6 +113,12 @@ def _diagnosis(reader: Reader, session: str, round_: int) -> DiagnosisRow | None
     body = reader.json(rows[0]["body"])
     evidence = [_evidence(reader, session, each) for each in cited_evidence(body)]
     return DiagnosisRow(rows[0]["id"], rows[0]["event_seq"], rows[0]["stage"], body, evidence)
+
+
+def _choices(reader: Reader, session: str, round_: int, branches: list[BranchRow]) -> list[EventRow]:
+    confirmed = {each.id for each in branches if each.purpose == "confirm" and each.candidate_id is not None}
+    launched = [each for each in reader.events(session, round=round_, kind="branch") if each.ref_id in confirmed]
+    return sorted(launched + reader.events(session, round=round_, kind="sent_back"), key=lambda each: each.seq)
 
 
 def _evidence(reader: Reader, session: str, evidence_id: str) -> EvidenceRow:

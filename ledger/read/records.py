@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -314,6 +314,8 @@ class DecisionChain:
     """For a promotion: the later decision that took it back."""
     need: EventRow | None = None
     """Why the round began when it did."""
+    choices: list[EventRow] = field(default_factory=list)
+    """Who had which candidate confirmed, and why: the launches of confirmations, and what a round was sent back for."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ _TOLD_BY_ITS_EVENT = {
     "promote",
     "keep",
     "roll_back",
+    "send_back",
 }
 """Tools whose success shows as the event they cause: the diagnosis, the comparison, the question and its answer ..."""
 
@@ -30,9 +31,12 @@ def worth_a_line(row: Mapping[str, Any]) -> bool:
     """Whether an event is shown while the session runs.
 
     Pending events are not: they come again when they are complete. Model calls and pieces of training are only shown
-    when they fail, and messages only of agents and persons.
+    when they fail (or when a candidate is chosen over the ranking's first, with the reason), and messages only of
+    agents and persons.
     """
     kind, status = row["kind"], row["status"]
+    if kind == "branch" and status == "ok":
+        return ", chosen over " in row["title"]
     if status == "pending" or (kind in _QUIET and status == "ok"):
         return False
     return kind != "message" or row.get("agent") in AGENT_STYLES

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -13,7 +12,6 @@ from rich.text import Text
 from learning_signal.ledger.read.records import (
     BranchRow,
     CandidateRow,
-    ComparisonRow,
     DecisionChain,
     DecisionRow,
     DiagnosisRow,
@@ -21,13 +19,21 @@ from learning_signal.ledger.read.records import (
     EvidenceRow,
     VerdictRow,
 )
+from learning_signal.viewer.comparisons import (
+    choice_lines,
+    comparison_lines,
+    comparison_title,
+    is_trial,
+    probation_text,
+    screen_lines,
+    trial_line,
+)
 from learning_signal.viewer.events import call_arguments, diagnosis_text, parsed, verdict_text
 from learning_signal.viewer.text import (
     MISSING,
     agent_text,
     clean,
     count,
-    difference_bar,
     evaluation_text,
     number,
     outcome_text,
@@ -42,7 +48,6 @@ LINE = 92
 """Characters of a rationale or a piece of evidence: what fits on one line."""
 SAID = 330
 """Characters of a reading or a reason that are shown."""
-CONTROL = "control"
 
 
 def render_decision(chain: DecisionChain) -> Group:
@@ -54,11 +59,18 @@ def render_decision(chain: DecisionChain) -> Group:
     parts += _section("Diagnosis", _diagnosis(chain.diagnosis))
     parts += _section("Proposals", _candidates(chain.candidates))
     screens = [each for each in chain.comparisons if each.purpose == "screen"]
-    parts += _section("Screen", [_screen(each) for each in screens])
+    parts += _section("Screen", [part for each in screens for part in screen_lines(each)])
+    if any(is_trial(each) for each in chain.comparisons):
+        parts += _section("Chosen to be confirmed", choice_lines(chain.choices, bool(screens)))
+    about = chain.comparison and chain.comparison.id
+    trials = [each for each in chain.comparisons if is_trial(each) and each.id != about]
+    parts += _section("Earlier confirmations", [trial_line(each) for each in trials])
+    told = {each.id for each in trials}
     earlier = [each for each in chain.verdicts if chain.verdict is None or each.id != chain.verdict.id]
-    parts += _section("Earlier verdicts", [_verdict_line(each, chain.candidates) for each in earlier])
+    untold = [_verdict_line(each, chain.candidates) for each in earlier if each.comparison_id not in told]
+    parts += _section("Earlier verdicts", untold)
     if chain.comparison is not None:
-        parts += _section(_title(chain.comparison), _comparison(chain.comparison))
+        parts += _section(comparison_title(chain.comparison), comparison_lines(chain.comparison))
     if chain.verdict is not None:
         parts += _section("Verdict", _verdict(chain.verdict, chain.comparison is not None))
     parts += _section("Decision", _decision(decision, chain.approvals))
@@ -131,109 +143,6 @@ def _candidates(candidates: Sequence[CandidateRow]) -> list[RenderableType]:
     return [table]
 
 
-def _screen(comparison: ComparisonRow) -> Text:
-    result = comparison.result
-    line = Text(f"mean {clean(_measure(comparison))} against control: ")
-    arms = result.get("arms") or ()
-    for index, arm in enumerate(arms):
-        name = clean(str(arm.get("name", MISSING)))
-        line.append(", " if index else "").append(name, "bold" if name == result.get("chosen") else "")
-        failure = arm.get("failure")
-        cause = _lost(comparison, arm.get("name"))
-        if failure:
-            line.append(f" {shorten(failure + (f' ({cause})' if cause else ''), FOUND)}")
-        else:
-            line.append(f" {number(arm.get('mean_difference'), sign=True)}")
-    chosen = [result["chosen"]] if result.get("chosen") else result.get("goes_on") or ["none"]
-    return line.append(f" → {clean(', '.join(chosen))} {'go' if len(chosen) > 1 else 'goes'} on")
-
-
-def _lost(comparison: ComparisonRow, arm: str | None) -> str | None:
-    """Why a seed of the arm has no measure, where one has none."""
-    seeds = (comparison.inputs.get("arms") or {}).get(arm) or ()
-    return next((seed["reason"] for seed in seeds if seed.get("reason")), None)
-
-
-def _title(comparison: ComparisonRow) -> str:
-    if comparison.purpose != "confirm":
-        return {"probation": "Probation"}.get(comparison.purpose, "Comparison")
-    used = {seed.get("episode_set") for seeds in (comparison.inputs.get("arms") or {}).values() for seed in seeds}
-    where = "in the run that was screened" if used == {"screen"} else "on fresh paired seeds"
-    return f"Confirmation: {clean(_measure(comparison))} {where}"
-
-
-def _measure(comparison: ComparisonRow) -> str:
-    found = comparison.result.get("measure") or comparison.result.get("rule") or "sparse_return"
-    return str(found).replace("_", " ")
-
-
-def _comparison(comparison: ComparisonRow) -> list[RenderableType]:
-    if comparison.purpose == "probation":
-        return [_probation(comparison)]
-    if comparison.purpose == "screen":
-        return [_screen(comparison)]
-    return [_pairs(comparison), _statistics(comparison)]
-
-
-def _pairs(comparison: ComparisonRow) -> Table:
-    """One row per seed: control, candidate and their difference in the measure that was judged."""
-    arms: Mapping[str, Any] = comparison.inputs.get("arms") or {}
-    measure = _measure(comparison).replace(" ", "_")
-    names = [name for name in arms if name != CONTROL]
-    candidate = names[0] if names else MISSING
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("seed", justify="right")
-    for title in (CONTROL, clean(candidate), "difference"):
-        table.add_column(title, justify="right")
-    table.add_column("")
-    other = "progress" if measure == "sparse_return" else "sparse_return"
-    table.add_column(f"{other.replace('_', ' ')} of both", justify="right", style="dim")
-    pairs = list(zip(arms.get(CONTROL) or (), arms.get(candidate) or (), strict=False))
-    differences = [_difference(low.get(measure), high.get(measure)) for low, high in pairs]
-    largest = max((abs(each) for each in differences if each is not None), default=0.0)
-    for index, ((low, high), difference) in enumerate(zip(pairs, differences, strict=True)):
-        table.add_row(
-            str(index + 1),
-            Text(_value(low, measure)),
-            Text(_value(high, measure)),
-            number(difference, sign=True),
-            difference_bar(difference, largest),
-            Text(f"{_value(low, other)} / {_value(high, other)}"),
-        )
-    return table
-
-
-def _value(seed: Mapping[str, Any], measure: str) -> str:
-    if seed.get(measure) is None and seed.get("reason"):
-        return shorten(seed["reason"], 30)
-    return number(seed.get(measure))
-
-
-def _difference(control: float | None, candidate: float | None) -> float | None:
-    return None if control is None or candidate is None else candidate - control
-
-
-def _statistics(comparison: ComparisonRow) -> Text:
-    result = comparison.result
-    if result.get("differences") and result.get("p") is None:
-        return Text(f"mean difference {number(result.get('mean_difference'), sign=True)}; nothing was tested")
-    interval = result.get("interval")
-    between = f"{number(interval[0], sign=True)} to {number(interval[1], sign=True)}" if interval else MISSING
-    line = Text.assemble(
-        "mean difference ",
-        (number(result.get("mean_difference"), sign=True), "bold"),
-        f" (interval {between}), ",
-        "p = ",
-        (number(result.get("p")), "bold"),
-        f" over {result.get('n', MISSING)} pairs; ",
-        f"passes above delta {number(result.get('delta'))} with p at most {number(result.get('alpha'))}, ",
-        f"judged on {clean(_measure(comparison))}",
-    )
-    if result.get("below_floor"):
-        line.append(" (every arm is below the competence floor)")
-    return line
-
-
 def _verdict_line(verdict: VerdictRow, candidates: Sequence[CandidateRow]) -> Text:
     name = next((candidate.name for candidate in candidates if candidate.id == verdict.candidate_id), "no candidate")
     return Text.assemble((clean(name), "bold"), ": ", verdict_text(verdict.outcome, verdict.reason))
@@ -242,7 +151,7 @@ def _verdict_line(verdict: VerdictRow, candidates: Sequence[CandidateRow]) -> Te
 def _verdict(verdict: VerdictRow, numbers_shown: bool) -> list[RenderableType]:
     said, reason = f"{verdict.outcome} on {str(verdict.measure).replace('_', ' ')}", verdict.reason
     # The numbers stand above, in the statistics: they are not repeated.
-    short = said if numbers_shown and reason.startswith(f"{said}:") else reason
+    short = reason.partition(": ")[0] if numbers_shown and reason.startswith(said) else reason
     lines: list[RenderableType] = [verdict_text(verdict.outcome, short)]
     if verdict.reading:
         lines.append(Text.assemble(agent_text("validator"), f" {shorten(verdict.reading, SAID)}"))
@@ -266,14 +175,10 @@ def _decision(decision: DecisionRow, approvals: Sequence[EventRow]) -> list[Rend
     return lines
 
 
-def _probation(comparison: ComparisonRow) -> Text:
-    return verdict_text(str(comparison.result.get("outcome", MISSING)), str(comparison.result.get("reason", MISSING)))
-
-
 def _afterwards(chain: DecisionChain) -> list[RenderableType]:
     lines: list[RenderableType] = []
     if chain.probation is not None:
-        lines.append(Text.assemble("probation ", _probation(chain.probation)))
+        lines.append(Text.assemble("probation ", probation_text(chain.probation)))
     elif chain.decision.action == "promote":
         lines.append(Text("probation has not been judged", "dim"))
     if chain.rolled_back_by is not None:

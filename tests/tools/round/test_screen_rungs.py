@@ -207,6 +207,7 @@ def test_rungs_that_would_train_nothing_are_refused():
     ("gate", "words"),
     [
         ({"screen_halvings": 1}, "→ c1, c2 go on"),
+        ({}, "each branch on a seed of its own"),
         ({"mode": "paired", "family_alpha": 0.05, "confirm_seeds": 7}, "family alpha 0.05"),
         ({"mode": "always", "confirm_seeds": 1}, "pass with the gate off"),
         ({"mode": "single run", "screen_seeds": 1, "confirm_seeds": 1, "screen_fraction": 1.0}, "nothing was tested"),
