@@ -18,6 +18,7 @@ from learning_signal.ledger.read.verify import verify
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.gate.recompute import recompute
 from learning_signal.tools.context import SessionContext
+from learning_signal.tools.plan.budget import Budget
 from learning_signal.tools.plan.settings import DeliberationSettings, SessionSettings, session_rules
 from tests.support.killed_session import outermost
 from tests.support.scripted_server import Reply, call, serving
@@ -39,9 +40,18 @@ def settings_in(folder: Path) -> SessionSettings:
     )
 
 
-def run(folder: Path, patch: pytest.MonkeyPatch, *replies: Reply, stop_at: tuple[str, int] | None = None) -> list[dict]:
-    """A session whose Coordinator answers so, cut off at the n-th event of a kind and resumed; its events."""
-    settings, seen = settings_in(folder), Counter[str]()
+def run(
+    folder: Path,
+    patch: pytest.MonkeyPatch,
+    *replies: Reply,
+    stop_at: tuple[str, int] | None = None,
+    budget: int | None = None,
+) -> list[dict]:
+    """A session whose Coordinator answers so; its events.
+
+    It is cut off at the n-th event of a kind, or by a ``budget`` of env steps, and resumed (with a larger one).
+    """
+    settings, seen = settings_in(folder).model_copy(update={"budget": Budget(env_steps=budget)}), Counter[str]()
     control, events = SessionControl(), []
 
     def watch(row: dict[str, Any]) -> None:
@@ -56,11 +66,16 @@ def run(folder: Path, patch: pytest.MonkeyPatch, *replies: Reply, stop_at: tuple
             patch.setenv("OPENAI_API_KEY", "a-key-of-no-server")
             with InlinePool(settings.store) as pool:
                 outcome = await run_session(settings, observer=Recorder(on_event=watch), control=control, executor=pool)
-            if stop_at is not None:
+            if stop_at is not None or budget is not None:
                 assert outcome.status != "done"
+                assert budget is None or "look 3 of the confirmation needs 800" in str(outcome.stop_reason)
                 with InlinePool(settings.store) as pool:
                     outcome = await resume_session(
-                        settings.ledger, "latest", observer=Recorder(on_event=events.append), executor=pool
+                        settings.ledger,
+                        "latest",
+                        observer=Recorder(on_event=events.append),
+                        executor=pool,
+                        budget=None if budget is None else {"env_steps": 10 * budget},
                     )
             assert outcome.status == "done"
 
@@ -157,5 +172,14 @@ def test_it_goes_on_wherever_it_was_cut_off(
     stop_at: tuple[str, int],
 ) -> None:
     run(tmp_path, monkeypatch, BACK, PROMOTE, stop_at=stop_at)
+    assert story(tmp_path / "ledger.db") == whole
+    assert findings(tmp_path) == []
+
+
+def test_a_look_that_the_budget_does_not_cover_pauses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[str, Any]
+) -> None:
+    """The budget has room for a round of one confirmation: a second one, if the first ends early."""
+    run(tmp_path, monkeypatch, BACK, PROMOTE, budget=6000)
     assert story(tmp_path / "ledger.db") == whole
     assert findings(tmp_path) == []
