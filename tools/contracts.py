@@ -125,6 +125,15 @@ class ReadBranch(Frozen):
     """Wait for the branch to finish; otherwise answer with its status at once."""
 
 
+class ExtendScreen(Frozen):
+    """Arguments of ``extend_screen``: one more seed of the control and of candidates that are close."""
+
+    candidates: Annotated[tuple[str, ...], Field(min_length=1, max_length=16)]
+    """Those that stay: the others are not confirmed."""
+    reason: Sentence
+    """What the further seed is to tell apart."""
+
+
 class CompareBranches(Frozen):
     """Arguments of ``compare_branches``: rank a screen, or judge a confirmation."""
 

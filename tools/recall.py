@@ -14,6 +14,7 @@ from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import ComparisonRow, DecisionRow, MainRunRow, SegmentRow, VerdictRow
 from learning_signal.ledger.read.rounds import LaunchedRow, RoundRows, round_rows
 from learning_signal.marl.gate.screening import ScreenResult
+from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.contracts import Decision, Diagnosis, Proposal
 from learning_signal.tools.round.comparisons import screen_of
@@ -34,13 +35,16 @@ from learning_signal.tools.state import (
 )
 
 
-def recalled(reader: Reader, session: str, cursor: SessionState, screen_seeds: int) -> SessionState:
+def recalled(reader: Reader, session: str, cursor: SessionState, gate: GateSettings) -> SessionState:
     """``cursor`` with the facts in the session's rows, which replace any that the cursor itself has.
 
     ``session`` is its whole id; ``screen_seeds``, the number of seeds of a screen, tells the rungs of its branches
     apart. Raises pydantic's ``ValidationError`` where a row is not one of this version, ``LedgerError`` where one is
     missing.
     """
+    screen_seeds = (
+        gate.screen_seeds if gate.screen_halvings else None
+    )  # a screen of one rung may be given further seeds
     rows, moves = round_rows(reader, session), reader.main_run(session)
     decisions = [one.decision for one in rows if one.decision is not None]
     present = cursor.round
@@ -75,7 +79,7 @@ def head_of(reader: Reader, session: str) -> Head | None:
     return _head(reader.main_run(session), reader.decisions(session))
 
 
-def _facts(session: str, rows: RoundRows, screen_seeds: int) -> RoundFacts:
+def _facts(session: str, rows: RoundRows, screen_seeds: int | None) -> RoundFacts:
     confirmations = [_confirmation(each) for each in rows.comparisons if each.purpose == "confirm"]
     left_out = rows.diagnosis is None or not rows.diagnosis["failures"]
     return RoundFacts(
@@ -91,7 +95,7 @@ def _facts(session: str, rows: RoundRows, screen_seeds: int) -> RoundFacts:
     )
 
 
-def _branches(rows: Sequence[LaunchedRow], screen_seeds: int) -> list[Branch]:
+def _branches(rows: Sequence[LaunchedRow], screen_seeds: int | None) -> list[Branch]:
     """Confirmations are made one after the other, so an arm's first confirm branch is of the first, and so on."""
     attempts = {"control": 0, "candidate": 0}
     found = []
@@ -103,15 +107,15 @@ def _branches(rows: Sequence[LaunchedRow], screen_seeds: int) -> list[Branch]:
     return found
 
 
-def _branch(row: LaunchedRow, screen_seeds: int, attempt: int) -> Branch:
-    rung = len(row.segments) // screen_seeds - 1 if row.purpose == "screen" else 0
+def _branch(row: LaunchedRow, screen_seeds: int | None, attempt: int) -> Branch:
+    rung = len(row.segments) // screen_seeds - 1 if row.purpose == "screen" and screen_seeds else 0
     return Branch.model_validate(
         {
             "name": _name(row.id),
             "arm": row.arm,
             "purpose": row.purpose,
             "refinement": row.refinement,
-            "segments": row.segments[rung * screen_seeds :],
+            "segments": row.segments[rung * (screen_seeds or 0) :],
             "rung": rung,
             "attempt": attempt,
         }

@@ -17,7 +17,14 @@ from learning_signal.tools.round.verdicts import verdict_tools
 TOOL_NAMES: dict[Role, tuple[str, ...]] = {
     "critic": ("query_metrics", "summarize_trajectories", "submit_diagnosis"),
     "generator": ("query_metrics", "submit_proposal"),
-    "validator": ("launch_branch", "read_branch", "compare_branches", "query_metrics", "submit_validation"),
+    "validator": (
+        "launch_branch",
+        "read_branch",
+        "compare_branches",
+        "extend_screen",
+        "query_metrics",
+        "submit_validation",
+    ),
     "coordinator": ("query_metrics", "ask", "promote", "keep", "send_back", "roll_back"),
 }
 """Role -> its tools, in the order they are usually used."""

@@ -43,6 +43,9 @@ def step(conversation: Conversation) -> Answer:
             if not arms:
                 break
             rung = _after(rung, "screen")
+        answer, comparison = _close_call(conversation, mapping(comparison))
+        if answer:
+            return answer
         ranking = [mapping(one) for one in items(mapping(comparison).get("ranking"))]
         first = text(mapping(comparison).get("chosen"))
         if first not in names:
@@ -97,6 +100,26 @@ def _compare(conversation: Conversation, purpose: str, arms: list[str]) -> tuple
         thought = f"All arms of the {purpose} are read; I have them compared."
         return Answer(thought, (Request("compare_branches", {"purpose": purpose}),)), None
     return None, None
+
+
+def _close_call(conversation: Conversation, screen: dict[str, Any]) -> tuple[Answer | None, dict[str, Any]]:
+    """A further seed for two candidates that are close, once; otherwise the screen as it stands, with further seeds."""
+    further = conversation.named("extend_screen")
+    done = [mapping(one.result) for one in further if one.ok]
+    if done or further:
+        return None, done[-1] if done else screen
+    ranking = [mapping(one) for one in items(screen.get("ranking"))]
+    gains = [number(one.get("difference")) for one in ranking[:2]]
+    names = [text(one.get("candidate")) for one in ranking[:2]]
+    open_, left = items(screen.get("confirmable")), number(fields(screen, "extend_screen", "seeds_left"))
+    first, second = (*gains, None, None)[:2]
+    if not left or first is None or second is None or first <= 0 or second < CLOSE * first:
+        return None, screen
+    if any(name not in open_ for name in names):
+        return None, screen
+    reason = f"{names[0]} ({shown(first)}) and {names[1]} ({shown(second)}) are too close to choose by so few seeds"
+    request = Request("extend_screen", {"candidates": names, "reason": reason})
+    return Answer(f"A close call: {reason}.", (request,)), screen
 
 
 def _worth_confirming(comparison: dict[str, Any], ranking: list[dict[str, Any]]) -> str | None:

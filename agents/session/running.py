@@ -256,7 +256,7 @@ def standing(settings: SessionSettings, ledger: Ledger, session: str) -> Session
     """Where a session stands, by its cursor and its rows; ``SessionError`` where this version cannot read them."""
     cursor = stored(SessionState, ledger.load_cursor(session), session)
     with Reader.open(ledger.path) as reader, _readable(session):
-        return recalled(reader, session, cursor, settings.gate.screen_seeds)
+        return recalled(reader, session, cursor, settings.gate)
 
 
 def stored(record: type[Record], data: Any, session: str) -> Record:

@@ -25,10 +25,10 @@ def recompute(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, An
             candidates are ranked in it). Of a screen or a confirmation an arm is the list of its seeds' measures;
             of a probation (``before``, ``after``) it holds ``sparse_returns`` and ``progress``, one value per episode.
             Where a seed has ``offered``, all its evaluations, those it names must be the ones a branch is measured by.
-            A screen has its ``rung`` beside them; a sequential confirmation its ``level`` and what it is
-            ``ordered_by`` (where it has ``main_run``, query evaluations of a segment, these must give it); another one
-            the ``confirmations`` that share ``family_alpha``. (A rung of 0 and 1 confirmation where an earlier version
-            recorded none.)
+            A screen has its ``rung`` beside them, and how many ``further`` seeds it had; a sequential confirmation its
+            ``level`` and what it is ``ordered_by`` (where it has ``main_run``, query evaluations of a segment, these
+            must give it); another one the ``confirmations`` that share ``family_alpha``. (A rung of 0 and 1
+            confirmation where an earlier version recorded none.)
         settings: the gate settings as recorded.
 
     Raises:
@@ -61,7 +61,10 @@ def _result(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]
         _refuse_other_episodes(inputs, "screen" if purpose == "screen" else gate.judge.confirms_on)
         _refuse_other_evaluations(inputs)
     if purpose == "screen" or purpose == "confirm" and not gate.judge.sequential:
-        _refuse_other_number(arms, gate.screen_seeds if purpose == "screen" else gate.confirm_seeds)
+        further = inputs.get("further", 0)
+        if not 0 <= further <= gate.screen_further:
+            raise ValueError(f"found {further} further seeds of a screen, expected at most {gate.screen_further}")
+        _refuse_other_number(arms, gate.screen_seeds + further if purpose == "screen" else gate.confirm_seeds)
     control = arms.pop("control")
     if purpose == "screen":
         return rank_screen(control, arms, inputs["max_return"], gate, inputs.get("rung", 0)).model_dump(mode="json")

@@ -35,6 +35,8 @@ class GateSettings(Frozen):
     """
     screen_seeds: Count = 2
     """Paired seeds of each candidate (and the control) in screening. Where it is not given: 1 with ``sequential``."""
+    screen_further: Annotated[int, Field(ge=0, le=8)] = 2
+    """Most further seeds the Validator may add to a close screen; with ``sequential`` alone, and without halvings."""
     screen_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Length of a screening branch as a fraction of a confirmation branch."""
     screen_halvings: Annotated[int, Field(ge=0, le=3)] = 0

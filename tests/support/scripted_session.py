@@ -134,7 +134,7 @@ class ScriptedSession:
         """The state that a new process makes of cursor and rows."""
         cursor = SessionState.model_validate(self.ledger.load_cursor(SESSION))
         with Reader.open(self.ledger.path) as reader:
-            return recalled(reader, SESSION, cursor, self.context.settings.gate.screen_seeds)
+            return recalled(reader, SESSION, cursor, self.context.settings.gate)
 
     # the agents' part ----------------------------------------------------------------------------
 

@@ -181,5 +181,5 @@ def story(ledger: Path, session: str = "latest") -> dict[str, Any]:
 def state_of(reader: Reader, session: str = "latest") -> SessionState:
     """The state with which a resume of the session would go on."""
     identity = reader.session_id(session)
-    screen_seeds = SessionSettings.model_validate(reader.config(identity)).gate.screen_seeds
-    return recalled(reader, identity, SessionState.model_validate(reader.cursor(identity)), screen_seeds)
+    gate = SessionSettings.model_validate(reader.config(identity)).gate
+    return recalled(reader, identity, SessionState.model_validate(reader.cursor(identity)), gate)

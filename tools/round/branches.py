@@ -93,18 +93,21 @@ def branch_tools(context: SessionContext) -> dict[str, Tool]:
     }
 
 
-def screen_specs(context: SessionContext, shaping: ShapingConfig, refinement: int, rung: int = 0) -> list[SegmentSpec]:
+def screen_specs(
+    context: SessionContext, shaping: ShapingConfig, refinement: int, rung: int = 0, further: int = 0
+) -> list[SegmentSpec]:
     """The segments of an arm in a screen. Seeds belong to the round: every refinement shares its control.
 
     A later rung goes on from the end of the one before it, with the seeds that all its arms share.
     """
     seed, number, gate = context.settings.seed, context.round.number, context.settings.gate
-    parents, steps = [context.head.segment] * gate.screen_seeds, context.rungs[rung]
+    count, steps = gate.screen_seeds + further, context.rungs[rung]
+    parents = [context.head.segment] * count
     place: tuple[int, ...] = ()
     if rung:
         before = screen_specs(context, shaping, refinement, rung - 1)
         parents, steps, place = [spec.id for spec in before], steps - context.rungs[rung - 1], (rung,)
-    seeds = [derive(seed, "screen", number, index, *place) for index in range(gate.screen_seeds)]
+    seeds = [derive(seed, "screen", number, index, *place) for index in range(count)]
     return [
         context.trainer.spec(parent, shaping, steps, each, "screen")
         for parent, each in zip(parents, seeds, strict=True)
@@ -145,7 +148,8 @@ def ensure_running(context: SessionContext, branch: Branch) -> None:
     if _is_trial(context, branch.purpose):
         specs = confirm_specs(context, branch.arm, branch.attempt, branch.refinement, len(branch.segments))
     else:
-        specs = screen_specs(context, context.shaping_of(branch.arm), branch.refinement, branch.rung)
+        further = len(branch.segments) - context.settings.gate.screen_seeds
+        specs = screen_specs(context, context.shaping_of(branch.arm), branch.refinement, branch.rung, further)
     for spec in specs:
         context.trainer.launch(spec, branch.purpose, branch.arm)
 

@@ -170,7 +170,7 @@ def _feedback(context: SessionContext) -> dict[str, Any] | None:
     if not context.round.verdicts:
         return None
     verdict = context.round.verdicts[-1]
-    screen = next((each for each in context.round.screens if each.refinement == verdict.refinement), None)
+    screen = next((each for each in reversed(context.round.screens) if each.refinement == verdict.refinement), None)
     ranking = (
         []
         if screen is None

@@ -15,11 +15,12 @@ from learning_signal.marl.gate.trial import judge_look
 from learning_signal.marl.segments.segment import SegmentResult
 from learning_signal.tools.base import Answer, Tool, ToolRefused, rounded
 from learning_signal.tools.context import SessionContext
-from learning_signal.tools.contracts import CompareBranches
-from learning_signal.tools.round.branches import ensure_running, find_arm, present_rung, rung_arms
+from learning_signal.tools.contracts import CompareBranches, ExtendScreen
+from learning_signal.tools.round.branches import ensure_running, find_arm, present_rung, rung_arms, screen_specs
 from learning_signal.tools.round.confirmations import (
     candidate_to_confirm,
     confirmable,
+    further_seeds,
     in_progress,
     judged,
     needs_screen,
@@ -27,9 +28,11 @@ from learning_signal.tools.round.confirmations import (
     offer,
     one_more,
     order_in_force,
+    refuse_further_seed,
 )
-from learning_signal.tools.round.record_branches import Trial, record_confirmation, record_screen
+from learning_signal.tools.round.record_branches import Trial, record_confirmation, record_longer, record_screen
 from learning_signal.tools.round.verdicts import verdict_record
+from learning_signal.tools.spending import afford_segments
 from learning_signal.tools.state import CONTROL, Branch, Screen, VerdictRecord
 
 
@@ -41,6 +44,9 @@ def comparison_tools(context: SessionContext) -> dict[str, Tool]:
             return await _compare_screen(context)
         return await _compare_confirmation(context)
 
+    async def extend_screen(arguments: ExtendScreen) -> Answer:
+        return await _extend_screen(context, arguments)
+
     return {
         "compare_branches": Tool(
             "compare_branches",
@@ -50,7 +56,15 @@ def comparison_tools(context: SessionContext) -> dict[str, Tool]:
             CompareBranches,
             compare_branches,
             patient=True,
-        )
+        ),
+        "extend_screen": Tool(
+            "extend_screen",
+            "After a screen that is close: train one more seed of the control and of the candidates you name, and rank "
+            "these anew; the others are out.",
+            ExtendScreen,
+            extend_screen,
+            patient=True,
+        ),
     }
 
 
@@ -120,6 +134,35 @@ async def _compare_screen(context: SessionContext) -> Answer:
     return Answer(_screen_text(context, screen), apply)
 
 
+async def _extend_screen(context: SessionContext, arguments: ExtendScreen) -> Answer:
+    """Rank the control and the named candidates on one seed more than they have."""
+    refuse_further_seed(context, arguments.candidates)
+    arms = [_arm(context, "screen", arm) for arm in (CONTROL, *arguments.candidates)]
+    seeds = max(len(branch.segments) for branch in arms if branch.arm != CONTROL)
+    further = seeds + 1 - context.settings.gate.screen_seeds
+    specs = {
+        branch.arm: screen_specs(context, context.shaping_of(branch.arm), branch.refinement, further=further)
+        for branch in arms
+    }
+    afford_segments(context, "a further seed of the screen", [each[-1] for each in specs.values()])
+    longer = [
+        branch.model_copy(
+            update={"segments": tuple(context.trainer.launch(spec, "screen", branch.arm) for spec in specs[branch.arm])}
+        )
+        for branch in arms
+    ]
+    measured = {branch.arm: await _measures(context, branch, "screen") for branch in longer}
+    candidates = {arm: measures for arm, (measures, _) in measured.items() if arm != CONTROL}
+    result = rank_screen(measured[CONTROL][0], candidates, context.task.largest_return, context.settings.gate)
+    screen = screen_of(context.next_comparison, context.state.refinement, 0, result, _sources(measured))
+
+    def apply() -> None:
+        record_longer(context, longer, arguments.reason)
+        record_screen(context, screen, _sources(measured), result, further)
+
+    return Answer(_screen_text(context, screen, more=1), apply)
+
+
 def screen_of(
     comparison: str, refinement: int, rung: int, result: ScreenResult, sources: Mapping[str, Sequence[dict[str, Any]]]
 ) -> Screen:
@@ -150,7 +193,8 @@ def _cause(*arms: Sequence[dict[str, Any]]) -> str:
     return f" ({reasons[0]})" if reasons else ""
 
 
-def _screen_text(context: SessionContext, screen: Screen) -> str:
+def _screen_text(context: SessionContext, screen: Screen, more: int = 0) -> str:
+    """What the Validator is told of a screen that has ``more`` seeds than are recorded."""
     rungs = (
         {}
         if len(context.rungs) == 1
@@ -177,9 +221,15 @@ def _screen_text(context: SessionContext, screen: Screen) -> str:
             "chosen": screen.chosen,
         }
         | ({} if screen.order is None else {"ordered_by": screen.order.reason})
-        | ({} if screen.confirmable is None else {"confirmable": screen.confirmable, "confirmation": offer(context)})
+        | ({} if screen.confirmable is None else _after_screen(context, screen, more))
         | rungs
     )
+
+
+def _after_screen(context: SessionContext, screen: Screen, more: int) -> dict[str, Any]:
+    """What the Validator may do after a screen, and what it would cost."""
+    seeds = {"seeds_left": max(further_seeds(context) - more, 0), "env_steps_per_branch": context.screen_steps}
+    return {"confirmable": screen.confirmable, "confirmation": offer(context), "extend_screen": seeds}
 
 
 async def _compare_confirmation(context: SessionContext) -> Answer:

@@ -76,6 +76,38 @@ def confirmable(context: SessionContext) -> tuple[str, ...]:
     return tuple(name for name in names if name not in done)
 
 
+def further_seeds(context: SessionContext) -> int:
+    """How many seeds the present refinement's screen may still be given."""
+    gate = context.settings.gate
+    if not gate.judge.sequential or gate.screen_halvings or not context.settings.deliberation.choice:
+        return 0
+    given = [
+        len(each.segments) - gate.screen_seeds
+        for each in context.round.branches
+        if (each.purpose, each.refinement) == ("screen", context.state.refinement)
+    ]
+    return gate.screen_further - max(given, default=0)
+
+
+def refuse_further_seed(context: SessionContext, candidates: Sequence[str]) -> None:
+    """``ToolRefused`` where the screen may not be given another seed for these candidates now."""
+    screen = _screen(context)
+    if screen is None or not needs_screen(context):
+        raise ToolRefused("Found no screen that is over, expected one: launch and compare purpose 'screen' first.")
+    if in_progress(context) is not None or judged(context):
+        raise ToolRefused(
+            "Found a confirmation begun after this screen, expected the screen's end before: go on with it."
+        )
+    if further_seeds(context) <= 0:
+        raise ToolRefused("Found no further seed left for this screen: confirm a candidate, or submit_validation.")
+    ranked = [name for name, difference in screen.differences.items() if difference is not None]
+    if unknown := [name for name in candidates if name not in ranked]:
+        raise ToolRefused(
+            f"Found {', '.join(unknown)}, expected some of {', '.join(ranked) or 'none'}, which the last screen "
+            "ranked: name those."
+        )
+
+
 def in_progress(context: SessionContext) -> str | None:
     """The candidate whose confirmation is launched and not judged yet, or None."""
     for branch in context.round.branches:
@@ -214,8 +246,6 @@ def _attempt(context: SessionContext) -> int:
 
 
 def _screen(context: SessionContext) -> Screen | None:
-    """The last rung of the present refinement's screen, once that is over."""
-    for screen in context.round.screens:
-        if screen.refinement == context.state.refinement and screen.goes_on is None:
-            return screen
-    return None
+    """The last rung of the present refinement's screen, once that is over, with the further seeds it was given."""
+    over = [each for each in context.round.screens if each.refinement == context.state.refinement]
+    return over[-1] if over and over[-1].goes_on is None else None

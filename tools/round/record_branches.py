@@ -65,13 +65,28 @@ def record_branch(context: SessionContext, branch: Branch, reason: str = "") -> 
         )
 
 
+def record_longer(context: SessionContext, branches: Sequence[Branch], reason: str) -> None:
+    """Branches of a screen are given further seeds, for this reason."""
+    names = ", ".join(branch.arm for branch in branches)
+    context.event("branch", f"a further seed of the screen for {names}: {reason}", agent="validator")
+    for branch in branches:
+        _add_looks(context, branch)
+
+
 def record_screen(
-    context: SessionContext, screen: Screen, arms: Mapping[str, list[dict[str, Any]]], result: ScreenResult
+    context: SessionContext,
+    screen: Screen,
+    arms: Mapping[str, list[dict[str, Any]]],
+    result: ScreenResult,
+    further: int = 0,
 ) -> None:
-    """A rung of a screen is ranked; ``arms`` are the control's and candidates' measures with their sources, by seed."""
+    """A rung of a screen is ranked; ``arms`` are the control's and candidates' measures with their sources, by seed.
+
+    ``further``: seeds it was given after it had been ranked first.
+    """
     screen = context.as_kept(screen)
     event = "comparison", f"{screen.comparison} screen: {result.reason}"
-    inputs = _inputs(context, arms, rung=screen.rung)
+    inputs = _inputs(context, arms, rung=screen.rung) | ({"further": further} if further else {})
     _add_comparison(context, screen.comparison, "screen", None, inputs, result, event)
     context.round.screens.append(screen)
 
@@ -89,7 +104,7 @@ def record_confirmation(context: SessionContext, name: str, confirmed: VerdictRe
 
 
 def _add_looks(context: SessionContext, branch: Branch) -> None:
-    """The segments that a confirmation added to a branch since it was launched."""
+    """The segments that were added to a branch since it was launched."""
     (launched,) = (each for each in context.round.branches if each.name == branch.name)
     for position in range(len(launched.segments), len(branch.segments)):
         context.ledger.add(
