@@ -39,6 +39,14 @@ def short(value: float) -> str:
     return f"{value:g}"
 
 
+def cut_off_text(env_steps: int, unknown: int) -> str:
+    """What was cut off: env steps that were trained in vain, and segments of which that is unknown."""
+    segments = f"{unknown} segment{'s' if unknown > 1 else ''}"
+    parts = [f"{env_steps:,} env steps of training"] if env_steps else []
+    parts += [f"what {segments} had trained is unknown"] if unknown else []
+    return f"cut off: {'; '.join(parts) or 'nothing'}"
+
+
 def shaping_text(shaping: Mapping[str, Any]) -> str:
     """A shaping (its plain data) on one line, such as ``beta 1.0: -1.0*distance (team)``; its numbers are exact."""
     terms, beta = shaping.get("terms") or (), shaping.get("beta")

@@ -9,7 +9,9 @@ from typing import Any, Protocol, TypeVar
 from loguru import logger
 
 from learning_signal.ledger.errors import LedgerError, SessionTaken
+from learning_signal.ledger.wording import cut_off_text
 from learning_signal.ledger.write.writer import Ledger
+from learning_signal.marl.segments.segment import SegmentStore
 from learning_signal.marl.segments.version import code_version
 from learning_signal.marl.settings import RunSettings
 
@@ -54,6 +56,20 @@ def begin(
         gate_mode=gate_mode,
         budget=budget,
     )
+
+
+def resume(ledger: Ledger, session: str, store: SegmentStore) -> None:
+    """Mark a session as running again, inside the caller's transaction; ``LedgerError`` where it cannot be.
+
+    What a killed process had in flight is lost, and nobody knows how much: of what it did not store, that is counted.
+    """
+    if not ledger.resume_session(session, code_version()):
+        return
+    pending = ledger.find("segments", session_id=session, status="pending")
+    lost = sum(not row["reused"] and not store.has(row["id"]) for row in pending)
+    if lost:
+        ledger.add_cut_off(session, 0, lost)
+        ledger.event(session, "session", cut_off_text(0, lost))
 
 
 async def while_alive(ledger: Ledger, session: str, work: asyncio.Future[Result]) -> Result:

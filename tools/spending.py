@@ -45,7 +45,7 @@ def spent_so_far(context: SessionContext) -> dict[str, float]:
 def spent_of(costs: Costs) -> dict[str, float]:
     """Recorded ``costs`` by name of the limit; model calls as far as their cost is known."""
     return {
-        "env_steps": costs.env_steps_main + costs.env_steps_branches + costs.env_steps_twin,
+        "env_steps": costs.env_steps_main + costs.env_steps_branches + costs.env_steps_twin + (costs.cut_off or 0),
         "tokens": (costs.tokens_in or 0) + (costs.tokens_out or 0),
         "time": costs.wall_seconds,
         "usd": sum(agent.known_usd for agent in costs.agents.values()),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
+from learning_signal.ledger.wording import cut_off_text
 from learning_signal.ledger.write.clock import now
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.errors import SegmentFailed, SegmentImpossible
@@ -41,6 +42,8 @@ class Trainer:
         self.pool, self.store, self.ledger, self.session, self.run = pool, store, ledger, session, run
         self._leads = confirms_on
         self._tasks: dict[str, asyncio.Task[SegmentResult]] = {}
+        self._futures: dict[str, Future[SegmentResult]] = {}
+        """The executor's, of every segment that was submitted here."""
         self.purposes: dict[str, tuple[str, str]] = {}
         """Segment id -> (purpose, arm), for the live view."""
         self._not_urgent: set[str] = set()
@@ -65,7 +68,7 @@ class Trainer:
             reason = self._failed_before(spec.id)
             if reason is None:
                 self.note_start(spec, purpose, arm)
-                work = self._finish(spec, self.pool.submit(spec, urgent), purpose, arm)
+                work = self._finish(spec, self._submit(spec, urgent), purpose, arm)
             else:
                 work = _fail(reason)
             self._tasks[spec.id] = asyncio.ensure_future(work)
@@ -99,6 +102,29 @@ class Trainer:
         """Forget the segments in flight: one that is cancelled by the end of the session has not failed."""
         for task in self._tasks.values():
             task.cancel()
+
+    def count_cut_off(self) -> None:
+        """Write what was trained in vain, once the executor has stopped what is in flight.
+
+        Of a segment that is still computed, by an executor that others share, it is unknown. What had not begun has
+        trained nothing; a ``SegmentFailed`` of the main run or the twin is counted by who waits for it.
+        """
+        known = unknown = 0
+        for row in self.ledger.find("segments", session_id=self.session, status="pending"):
+            future = self._futures.get(row["id"])
+            if future is None or future.cancelled():
+                continue
+            if not future.done():
+                unknown += future.running()
+            elif isinstance(error := future.exception(), SegmentImpossible):
+                known += error.env_steps
+        self._count_cut_off(known, unknown)
+
+    def _count_cut_off(self, known: int, unknown: int = 0) -> None:
+        if known or unknown:
+            with self.ledger.transaction("cut-off"):
+                self.ledger.add_cut_off(self.session, known, unknown)
+                self.ledger.event(self.session, "session", cut_off_text(known, unknown))
 
     async def result(self, segment: str) -> SegmentResult:
         """Wait for a launched segment.
@@ -170,6 +196,10 @@ class Trainer:
                 ref=("segments", spec.id),
             )
 
+    def _submit(self, spec: SegmentSpec, urgent: bool) -> Future[SegmentResult]:
+        self._futures[spec.id] = self.pool.submit(spec, urgent)
+        return self._futures[spec.id]
+
     async def _finish(self, spec: SegmentSpec, future: Future[SegmentResult], purpose: str, arm: str) -> SegmentResult:
         try:
             result = await self._computed(spec, future)
@@ -192,7 +222,7 @@ class Trainer:
                 task = asyncio.current_task()
                 if (task is not None and task.cancelling()) or not future.cancelled():
                     raise
-                future = self.pool.submit(spec, spec.id not in self._not_urgent)
+                future = self._submit(spec, spec.id not in self._not_urgent)
 
     def _record_failure(self, spec: SegmentSpec, purpose: str, arm: str, failure: SegmentFailed) -> None:
         reason = str(failure)
@@ -233,6 +263,7 @@ class Trainer:
                 evaluation_env_steps=result.evaluation_steps,
                 ended_at=now(),
             )
+            self._count_cut_off(result.lost_env_steps)
             self.ledger.add_metrics(self.session, spec.id, [dict(row) for row in result.updates])
             for evaluation in result.evaluations:
                 self.ledger.add(

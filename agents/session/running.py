@@ -147,8 +147,12 @@ class RunningSession:
                 yield context, deliberation
             finally:
                 self.trainer.stop()
-                if self.control.aborted:
+                if self.executor is None:
+                    pool.close()
+                elif self.control.aborted:
                     pool.cancel_all()
+                with suppress(LedgerError):  # a full disk, or a take-over, must not hide its own message
+                    self.trainer.count_cut_off()
                 for agent in agents.values():
                     await agent.client.close()
 

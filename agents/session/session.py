@@ -18,7 +18,8 @@ from learning_signal.marl.executors.base import Executor
 from learning_signal.marl.executors.choice import refuse_unreachable
 from learning_signal.marl.gate.judge import Judge
 from learning_signal.marl.gate.judges import SEQUENTIAL
-from learning_signal.marl.segments.version import code_version, libraries
+from learning_signal.marl.segments.segment import SegmentStore
+from learning_signal.marl.segments.version import libraries
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools import lifecycle
 from learning_signal.tools.consent import NO_CONSENT, Consent, admit
@@ -97,7 +98,7 @@ async def resume_session(
         refuse_unreachable(settings.executor)
     with Ledger.open(path, secrets_of(settings)) as ledger:
         with ledger.transaction("session-resume"):
-            ledger.resume_session(row.id, code_version())
+            lifecycle.resume(ledger, row.id, SegmentStore(settings.store))
             state = standing(settings, ledger, row.id)
             state.budget = Budget(**state.budget.model_dump() | dict(budget or {}))
             state.prices |= prices or {}

@@ -67,10 +67,12 @@ class SessionWriter(RowWriter):
             remember(self.rows, session_id)
         return session_id
 
-    def resume_session(self, session_id: str, code_version: str) -> None:
+    def resume_session(self, session_id: str, code_version: str) -> bool:
         """Mark a session as running again, in this process, and what it left pending as interrupted.
 
         All in one transaction: of two processes that try, one succeeds and the other gets ``LedgerError``.
+
+        Returns whether the process before was killed: then what it had in flight is not counted.
 
         Raises:
             LedgerError: there is no such session, it is done, its process lives, or other code trained it.
@@ -92,6 +94,7 @@ class SessionWriter(RowWriter):
             )
             self.clock.start(session_id, self.required_row("sessions", session_id)["wall_seconds"], token)
             self.interrupt_pending(session_id)
+        return row is not None and row["status"] == "running"
 
     def _refuse_to_resume(self, session_id: str, row: dict[str, Any] | None, code_version: str) -> None:
         if row is None:
@@ -125,6 +128,13 @@ class SessionWriter(RowWriter):
                 raise LedgerError(f"The ledger {self.path} has no session {session_id}; give one that it has.")
             column = f"lost_{purpose}"
             self.complete("sessions", session_id, **{column: row[column] + env_steps})
+
+    def add_cut_off(self, session_id: str, env_steps: int, unknown: int) -> None:
+        """Count env steps that were trained in vain, and segments of which nobody knows how many they were."""
+        with self.transaction("cut-off"):
+            row = self.required_row("sessions", session_id)
+            counts = {"cut_off": env_steps, "cut_off_unknown": unknown}
+            self.complete("sessions", session_id, **{name: (row[name] or 0) + more for name, more in counts.items()})
 
     def interrupt_pending(self, session_id: str) -> int:
         """Mark what a killed process left pending as interrupted; return how many rows.

@@ -134,6 +134,8 @@ class Jobs:
         future = job.future
         if not future.running() and not future.set_running_or_notify_cancel():
             return  # its holder cancelled it while it waited
+        if isinstance(result, SegmentResult) and job.lost_env_steps:
+            result = result.model_copy(update={"lost_env_steps": job.lost_env_steps})
         if error is None:
             future.set_result(result)
         else:

@@ -74,6 +74,8 @@ class SegmentResult(Frozen):
     wall_seconds: float
     timings: dict[str, float]
     """Seconds of environment, policy, shaping, update, evaluation and rest."""
+    lost_env_steps: int = 0
+    """Env steps that workers which died had trained of it before."""
     reused: bool = False
     """Whether the result was stored already and nothing was computed."""
 

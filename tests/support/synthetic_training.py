@@ -126,6 +126,7 @@ def _misbehave(world: str, spec, store, progress) -> None:
     died = store.root / "died"
     if world == "worker of the main run dies" and spec.env_steps == STAGE_STEPS and not died.exists():
         died.touch()
+        progress(TrainingStatus(spec.id, 200, spec.env_steps, None, None))
         os.kill(os.getpid(), signal.SIGKILL)
     if world == "worker of every main run dies" and spec.env_steps == STAGE_STEPS:
         os.kill(os.getpid(), signal.SIGKILL)

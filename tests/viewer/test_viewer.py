@@ -126,6 +126,8 @@ def test_events_are_one_line_each_and_bodies_come_on_request(ledger):
         row, events = reader.session(), reader.events(round=1)
         brief = shown(render_events(row, events, None))
         full = shown(render_events(row, events, [reader.entry(each.seq) for each in events]))
+    trained, played = row.env_steps_main + row.env_steps_branches, row.evaluation_env_steps
+    assert f"{trained:,} env steps of training, {played:,} of evaluation" in " ".join(brief.split())
     assert "query_metrics" in brief and "promote c1" in brief and fits(brief) and fits(full)
     assert '"episodes": 8' not in brief and '"episodes": 8' in full
     assert "No event fits" in shown(render_events(row, [], None))
@@ -173,7 +175,10 @@ def test_a_promotion_explains_itself_on_one_screen(ledger):
         "probation held",
     ):
         assert part in " ".join(text.split()), part
-    assert fits(text) and len(text.splitlines()) <= 60
+    assert re.search(
+        r"\nCost\n +[\d,]+ env steps of training in 18 branch segments, [\d,]+ of evaluation \(that of 1 is", text
+    )
+    assert fits(text) and len(text.splitlines()) <= 62
 
 
 def test_a_kept_shaping_explains_itself_without_a_probation(ledger):
@@ -425,6 +430,7 @@ OUTCOME = {
     "costs": {
         "env_steps_main": 400_000,
         "env_steps_branches": 500_000,
+        "evaluation_main": 76_800,
         "env_steps_reused": 0,
         "wall_seconds": 185.0,
         "compute_seconds": 300.0,
@@ -449,13 +455,24 @@ def test_the_report_says_what_changed_what_it_brought_and_what_to_type_next():
         "3.5",
         "400,000",
         "500,000",
-        "3 min 5 s",
+        "total env steps of training",
+        "Env steps (training + evaluation): main run 400,000 + 76,800, branches 500,000 + -",
+        "Time: 3 min 5 s",
         "critic 100 + -",
         "runs/s1/policy.pt",
         "python run.py explain s1/R1",
     ):
         assert part in text, part
     assert "sparse twin" not in text and fits(text)
+
+
+def test_evaluation_that_nobody_counted_is_said_and_a_limit_says_what_it_limits():
+    more = {"env_steps_twin": 900_000, "evaluation_twin": 150_000, "evaluation_unknown": 2}
+    budget = {"env_steps": {"spent": 900_000, "limit": 5_000_000}}
+    outcome = OUTCOME | {"costs": OUTCOME["costs"] | more, "budget": budget}
+    text = " ".join(shown(render_report(outcome, [])).split())
+    assert "sparse twin 900,000 + 150,000; the evaluation of 2 segments is unknown" in text
+    assert "900 k env steps of 5 M env steps (training; evaluation is not limited)" in text
 
 
 def test_the_twin_has_a_column_of_its_own_and_an_early_end_is_said():

@@ -57,8 +57,8 @@ class Budget(Frozen):
 
     The session pauses before anything that is known not to fit, and says what it would need. So time can be exceeded by
     one stage, arm or model call, and tokens and USD by one reply (its length is unknown in advance, and the size of a
-    request is an estimate). Env steps are never exceeded. As with every pause, a segment in flight is cancelled and
-    trained again by the resume; only the finished run of it is counted.
+    request is an estimate). Env steps can be exceeded by what a pause or a failure cut off: a segment in flight is
+    cancelled, counts as far as it was trained, and is trained again by the resume.
     """
 
     env_steps: Annotated[int | None, _read("env_steps")] = None

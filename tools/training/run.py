@@ -17,7 +17,7 @@ from learning_signal.marl.errors import SegmentFailed, SegmentImpossible, Segmen
 from learning_signal.marl.executors.base import Executor, ExecutorError
 from learning_signal.marl.executors.choice import open_executor, refuse_unreachable
 from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, SegmentStore, TrainingStatus
-from learning_signal.marl.segments.version import code_version, libraries
+from learning_signal.marl.segments.version import libraries
 from learning_signal.marl.shaping import check
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools import lifecycle
@@ -77,7 +77,7 @@ async def train(
                 session = lifecycle.begin(ledger, settings, KIND)
                 words = "begins"
             else:
-                ledger.resume_session(session, code_version())
+                lifecycle.resume(ledger, session, SegmentStore(settings.store))
                 words = "goes on"
             text = shaping_text(settings.shaping.canonical())
             ledger.event(
@@ -145,7 +145,7 @@ class InProcess:
         try:
             future.set_result(run_segment(spec, self._store, progress=report, stop=self._stop.is_set))
         except SegmentStopped as stopped:
-            future.set_exception(SegmentImpossible(str(stopped)))
+            future.set_exception(SegmentImpossible(str(stopped), env_steps=trained))
         except Exception as error:  # noqa: BLE001 - as in a worker process: whatever ends a segment is its failure
             future.set_exception(failure_of(error, spec.id, trained))
 
@@ -192,9 +192,10 @@ class _Run:
             status, reason = "failed", str(error)
         finally:
             trainer.stop()
-            with suppress(LedgerError):  # a full disk, or a take-over, must not hide its own message
-                lifecycle.end(self.ledger, self.session, "training", status, reason)
             pool.close()
+            with suppress(LedgerError):  # a full disk, or a take-over, must not hide its own message
+                trainer.count_cut_off()
+                lifecycle.end(self.ledger, self.session, "training", status, reason)
         return outcome_of(self.settings, self.session)
 
     async def _opened(self, store: SegmentStore, on_progress: Callable[[TrainingStatus], None]) -> InProcess | Executor:

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from learning_signal.ledger.wording import cut_off_text
 from learning_signal.viewer.reports.next_steps import command_table
 from learning_signal.viewer.text import (
     MISSING,
@@ -127,19 +128,14 @@ def _env_steps(costs: Mapping[str, Any]) -> Text:
             parts.append(f"{name} {count(trained)} + {count(costs.get(f'evaluation_{kind}'))}")
     line = Text.assemble(("Env steps (training + evaluation): ", "bold"), ", ".join(parts))
     unknown = costs.get("evaluation_unknown")
-    return line.append(f"; the evaluation of {_segments(unknown)} is unknown") if unknown else line
+    segments = f"{unknown} segment{'s' if unknown and unknown > 1 else ''}"
+    return line.append(f"; the evaluation of {segments} is unknown") if unknown else line
 
 
 def _cut_off(costs: Mapping[str, Any]) -> list[Text]:
     """What was trained in vain, where anything was cut off."""
     known, unknown = costs.get("cut_off"), costs.get("cut_off_unknown")
-    parts = [f"{count(known)} env steps of training"] if known else []
-    parts += [f"what {_segments(unknown)} had trained is unknown"] if unknown else []
-    return [Text.assemble(("Cut off: ", "bold"), "; ".join(parts))] if parts else []
-
-
-def _segments(number: int) -> str:
-    return f"{number} segment{'s' if number > 1 else ''}"
+    return [Text(cut_off_text(known or 0, unknown or 0).capitalize())] if known or unknown else []
 
 
 def _budget(budget: Mapping[str, Mapping[str, float]]) -> list[Text]:

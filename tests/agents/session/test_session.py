@@ -65,6 +65,9 @@ def test_with_rules_and_real_training_from_end_to_end(tmp_path):
         in_force = state_of(reader).head.shaping
     assert outcome.after["env_steps"] == head.end_env_steps
     assert outcome.after["total_env_steps"] == costs.env_steps_main + costs.env_steps_branches
+    played = sum(each.evaluation_env_steps for each in segments.values())
+    assert outcome.after["evaluation_env_steps"] == costs.evaluation_main + costs.evaluation_branches == played > 0
+    assert costs.evaluation_unknown == 0 and costs.evaluation_twin is None
     assert len(outcome.promoted) + len(outcome.rejected) == 2
     store = SegmentStore(settings.store)
     with open(outcome.final_policy, "rb") as policy:
@@ -182,8 +185,14 @@ def test_stages_are_whole_rollouts_as_the_plan_says(tmp_path):
     settings = tiny_settings(tmp_path, stage_steps=1)
     assert run(settings).before["env_steps"] == plan(settings)["env_steps"]["stage"] == 200
     settings = tiny_settings(tmp_path / "whole")
-    outcome, most = run(settings), plan(settings)["env_steps"]
+    outcome, most, evaluation = run(settings), plan(settings)["env_steps"], plan(settings)["evaluation_env_steps"]
     assert outcome.before["env_steps"] == most["stage"] == STAGE_STEPS
     assert outcome.costs["env_steps_main"] + outcome.costs["env_steps_branches"] <= (
         most["main_run_at_most"] + most["branches_at_most"]
     )
+    with Reader.open(settings.ledger) as reader:
+        segments = reader.segments().values()
+    assert {each.evaluation_env_steps for each in segments if each.purpose == "main"} == {evaluation["stage"]}
+    branches = sum(each.evaluation_env_steps for each in segments if each.purpose != "main")
+    assert branches == evaluation["round"] == evaluation["branches_at_most"], "one round without a refinement"
+    assert evaluation["total_at_most"] == evaluation["main_run_at_most"] + branches

@@ -123,6 +123,7 @@ def test_a_lost_worker_is_replaced_and_its_segment_computed_again(tmp_path, monk
     assert (tmp_path / "segments" / "died").exists()
     with Reader.open(settings.ledger) as reader:
         assert {event.status for event in reader.events(kind="segment")} == {"ok"}
+        assert reader.costs().cut_off == 200, "what the lost worker had reported"
 
 
 def test_a_main_run_that_cannot_be_trained_fails_the_session_until_it_is_resumed(tmp_path, monkeypatch):

@@ -183,6 +183,23 @@ def test_an_abort_stops_in_the_middle_of_a_segment_and_loses_only_that(tmp_path)
     assert row.status == "interrupted" and unfinished(settings) == row.id
 
 
+def test_what_an_abort_cuts_off_is_counted(tmp_path):
+    class Impatient(Watcher):
+        def progress(self, done, latest):
+            super().progress(done, latest)
+            self.abort()
+
+    settings = settings_in(tmp_path, env_steps=200_000, segment_steps=200_000)
+    assert run(settings, Impatient()).status == "interrupted"
+    with Reader.open(settings.ledger) as reader:
+        costs = reader.costs()
+        assert [event.title for event in reader.events() if "cut off" in event.title] == [
+            f"cut off: {costs.cut_off:,} env steps of training"
+        ]
+    assert costs.env_steps_main == 0 and costs.cut_off_unknown == 0
+    assert 200 <= costs.cut_off < 200_000 and costs.cut_off % 200 == 0, "whole updates"
+
+
 def test_a_segment_is_stopped_and_not_cancelled(tmp_path):
     """Where the loop ends first, as with a closed pipe, its thread must not trip over a cancelled future."""
     settings = settings_in(tmp_path, env_steps=200_000, segment_steps=200_000)
