@@ -94,7 +94,8 @@ def test_bad_input_is_one_sentence(capsys, arguments, parts):
         ("[gate]\nalfa = 0.1", ["unknown gate.alfa", "gate.alpha"]),
         ("[gate]\nalpha = 2.0", ["gate.alpha", "2.0", "less than 0.5"]),
         ("[run.learner]\nalgorithm = 'dqn'", ["run.learner.algorithm", "'dqn'"]),
-        ("[gate]\nconfirm_seeds = 3", ["confirm_seeds", "at least 5"]),
+        ("[gate]\nmode = 'paired'\nconfirm_seeds = 3", ["confirm_seeds", "at least 5"]),
+        ("[gate]\nconfirm_seeds = 3", ["confirm_seeds 3 with mode 'sequential'", "set looks", "or mode 'paired'"]),
         ("gate = 3", ["gate", "expected a table"]),
         ("agents = 'rules'", ["agents", "expected a table"]),
         ("[agents]\ncritik = 'rules'", ["critik", "critic"]),
@@ -318,7 +319,10 @@ def test_statistics_are_recomputed_from_their_inputs():
     from learning_signal.marl.gate.screening import rank_screen
     from learning_signal.marl.gate.settings import GateSettings
 
-    gate, values = (GateSettings(), {"control": [0.02, 0.03, 0.025, 0.03, 0.02], "c1": [0.05, 0.06, 0.07, 0.05, 0.06]})
+    gate, values = (
+        GateSettings(mode="paired"),
+        {"control": [0.02, 0.03, 0.025, 0.03, 0.02], "c1": [0.05, 0.06, 0.07, 0.05, 0.06]},
+    )
     arms = {arm: [{"sparse_return": 0.0, "progress": each} for each in row] for arm, row in values.items()}
     inputs = {"max_return": 25.0, "progress_declared": True, "arms": arms}
     settings = gate.model_dump(mode="json")

@@ -63,7 +63,7 @@ PARTS = (
     Part(1.1e-4, (5e-5, 6e-5, 5e-5, 7e-5, 4e-5)),
     Part(9e-5),
     Part(8e-5),
-    Part(1.2e-4, (1.7e-4, 4e-5, 1.8e-4, 4e-5, 1.2e-4)),
+    Part(1.2e-4, (2.2e-4, 4e-5, 2.2e-4, 4e-5, 1.2e-4)),
     Part(9e-5),
     Part(8e-5),
     # Round 3: what passes on sparse return regresses in the stage after it.

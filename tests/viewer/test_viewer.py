@@ -161,12 +161,15 @@ def test_a_promotion_explains_itself_on_one_screen(ledger):
         "E2 summarize_trajectories",
         "c2 screened out",
         "c3 screened out",
-        "c3 has no sparse return for seed 1 of 2 (The worker died (signal 9, SIGKILL).)",
-        "+0.0367",
-        "p = 0.0312",
+        "c3 - - has no sparse return for seed 1 of 1 (The worker died (signal 9, SIGKILL).)",
+        "c1 +0 +0.0182 may be confirmed",
+        "at most 0.0% of an arm's episodes succeed, so progress decides",
+        "validator confirmed c1, the first in the ranking",
+        "won 36 of 36 pairs (6 of at most 6 branches of each arm; passes from 34 pairs on)",
+        "difference of progress +0.0365",
+        "p = 0.00108 at level 0.005",
         "delta 0.005",
-        "judged on progress",
-        "below the competence floor",
+        "progress 0.0665 against 0.0299",
         "It is promoted as evidence of learning, on probation",
         "human approved by a person: worth a try",
         "no shaping",
@@ -185,14 +188,14 @@ def test_a_kept_shaping_explains_itself_without_a_probation(ledger):
     text = explained(ledger, "R2")
     assert "keep" in text and "shaping stays" in text and "Afterwards" not in text and fits(text)
     words = " ".join(text.split())
-    assert "Earlier verdicts c1: fail on progress: mean difference -0.01952" in words
+    assert "Earlier confirmations c1: fail on progress: 0 of 1 pairs won" in words
     assert "inconclusive on progress" in words
 
 
 def test_a_promotion_that_was_rolled_back_explains_both_rounds(ledger):
     promotion, undoing = (" ".join(explained(ledger, name).split()) for name in ("R3", "R4"))
     assert "c1 rolled back" in promotion and "rolled back in round 4: The last promotion did not hold" in promotion
-    assert "judged on sparse return" in promotion and "progress of both" in promotion
+    assert "difference of sparse return +1.92" in promotion and "progress 0.377 against 0.257" in promotion
     assert "none: this round was opened to judge an earlier promotion" in undoing
     assert "Probation regressed: progress went from" in undoing and "roll back" in undoing
 

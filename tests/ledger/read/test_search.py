@@ -19,9 +19,9 @@ from learning_signal.ledger.read.search import search
         ("0.02329", {"result"}),  # no FTS5 query as it stands: taken literally
         ("Crowding is what is left.", {"arguments"}),
         ("exploring: 600", {"title"}),
-        ("%", set()),
+        ("%%", set()),
         ("zebra", set()),
-        ("(interval", {"title"}),
+        ("(6 branches", {"title"}),
         ("((", set()),
     ],
 )

@@ -45,6 +45,11 @@ def test_tampering_is_named(written: Ledger, statement: str, table: str, row: st
     assert any(each.table == table and row in each.row and problem in each.problem for each in findings), findings
 
 
+def quoted(text: str) -> str:
+    """A literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def test_a_statistic_exchanged_with_all_its_hashes_is_found_by_computing_it_again(written: Ledger) -> None:
     """The most careful forger: a new result body with its right hash, and the whole chain hashed anew."""
     row = written.rows(
@@ -56,7 +61,7 @@ def test_a_statistic_exchanged_with_all_its_hashes_is_found_by_computing_it_agai
     written.close()
     tamper(
         written.path,
-        f"INSERT INTO bodies (hash, body) VALUES ('{content_hash(forged)}', '{forged}')",
+        f"INSERT INTO bodies (hash, body) VALUES ('{content_hash(forged)}', {quoted(forged)})",
         f"UPDATE comparisons SET result = '{content_hash(forged)}' WHERE id = '{row['id']}'",
     )
     with Reader.open(written.path) as reader:
@@ -76,7 +81,7 @@ def test_measures_that_are_not_those_of_the_evaluations_are_found(written: Ledge
     written.close()
     tamper(
         written.path,
-        f"INSERT INTO bodies (hash, body) VALUES ('{content_hash(forged)}', '{forged}')",
+        f"INSERT INTO bodies (hash, body) VALUES ('{content_hash(forged)}', {quoted(forged)})",
         f"UPDATE comparisons SET inputs = '{content_hash(forged)}' WHERE id = '{row['id']}'",
     )
     with Reader.open(written.path) as reader:
