@@ -72,7 +72,7 @@ def _result(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]
         raise ValueError(f"found a {purpose} of {len(arms)} candidates, expected a confirm of one")
     (candidate,) = arms.values()
     if gate.judge.sequential:
-        return _trial(control, candidate, inputs, gate)
+        return _trial(control, candidate, inputs, gate) | {"settings": dict(settings)}
     declared = inputs["progress_declared"]
     verdict = judge(
         [each.sparse_return for each in control],

@@ -213,6 +213,13 @@ def test_a_comparison_of_an_earlier_version_is_computed_again_with_fewer_setting
         assert again == body(session, "confirm", "result") | {"settings": old}
 
 
+def test_a_trial_of_an_earlier_version_is_computed_again_with_fewer_settings(tmp_path):
+    with judged(tmp_path, SETTINGS.gate) as session:
+        old = {name: value for name, value in body(session, "confirm", "settings").items() if name != "floor"}
+        again = recompute("confirm", body(session, "confirm", "inputs"), old)
+        assert again == body(session, "confirm", "result") | {"settings": old}
+
+
 # --- who may use a rule that tests nothing ---
 
 
