@@ -169,7 +169,7 @@ def test_a_promotion_explains_itself_on_one_screen(ledger):
         "difference of progress +0.0365",
         "p = 0.00108 at level 0.005",
         "delta 0.005",
-        "progress 0.0665 against 0.0299",
+        "progress 0.0664 against 0.0299",
         "It is promoted as evidence of learning, on probation",
         "human approved by a person: worth a try",
         "no shaping",

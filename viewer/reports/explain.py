@@ -46,8 +46,6 @@ FOUND = 170
 """Characters of one failure, and of the advice, that are shown. The log has all of it, here and below."""
 LINE = 92
 """Characters of a rationale or a piece of evidence: what fits on one line."""
-SAID = 330
-"""Characters of a reading or a reason that are shown."""
 
 
 def render_decision(chain: DecisionChain) -> Group:
@@ -154,17 +152,17 @@ def _verdict(verdict: VerdictRow, numbers_shown: bool) -> list[RenderableType]:
     short = reason.partition(": ")[0] if numbers_shown and reason.startswith(said) else reason
     lines: list[RenderableType] = [verdict_text(verdict.outcome, short)]
     if verdict.reading:
-        lines.append(Text.assemble(agent_text("validator"), f" {shorten(verdict.reading, SAID)}"))
+        lines.append(Text.assemble(agent_text("validator"), f" {clean(verdict.reading)}"))
     return lines
 
 
 def _decision(decision: DecisionRow, approvals: Sequence[EventRow]) -> list[RenderableType]:
     lines: list[RenderableType] = [
         Text.assemble(
-            agent_text(decision.decided_by), " ", outcome_text(decision.action), f": {shorten(decision.reason, SAID)}"
+            agent_text(decision.decided_by), " ", outcome_text(decision.action), f": {clean(decision.reason)}"
         )
     ]
-    lines += [Text.assemble(agent_text("human"), f" {shorten(each.title, SAID)}") for each in approvals]
+    lines += [Text.assemble(agent_text("human"), f" {clean(each.title)}") for each in approvals]
     if decision.shaping_from == decision.shaping_to:
         lines.append(Text(f"shaping stays: {shaping_line(decision.shaping_to)}"))
     else:
@@ -183,5 +181,5 @@ def _afterwards(chain: DecisionChain) -> list[RenderableType]:
         lines.append(Text("probation has not been judged", "dim"))
     if chain.rolled_back_by is not None:
         taken_back = chain.rolled_back_by
-        lines.append(Text(f"rolled back in round {taken_back.round}: {shorten(taken_back.reason, SAID)}", "red"))
+        lines.append(Text(f"rolled back in round {taken_back.round}: {clean(taken_back.reason)}", "red"))
     return lines
