@@ -179,7 +179,7 @@ def test_a_promotion_explains_itself_on_one_screen(ledger):
     ):
         assert part in " ".join(text.split()), part
     assert re.search(
-        r"\nCost\n +[\d,]+ env steps of training in 18 branch segments, [\d,]+ of evaluation \(that of 1 is", text
+        r"\nCost\n +[\d,]+ env steps of training in 16 branch segments, [\d,]+ of evaluation \(that of 1 is", text
     )
     assert fits(text) and len(text.splitlines()) <= 62
 
