@@ -43,6 +43,30 @@ CREATE INDEX branch_segments_by_segment ON branch_segments (session_id, segment_
 """
 """Makes the two tables anew for the fifth version: until then a refinement had one control to confirm against."""
 
+REPORTED = """
+CREATE TABLE new_evaluations (                 -- unshaped evaluation of a segment on held-out episodes
+    id INTEGER PRIMARY KEY,
+    session_id TEXT NOT NULL,
+    segment_id TEXT NOT NULL,
+    episode_set TEXT NOT NULL CHECK (episode_set IN ('query', 'screen', 'confirm', 'report')),
+    env_steps INTEGER NOT NULL,
+    episodes INTEGER NOT NULL,
+    sparse_return REAL NOT NULL,               -- mean over episodes
+    progress REAL,                             -- mean over episodes, NULL where the task declares none
+    detail TEXT NOT NULL REFERENCES bodies(hash),      -- {"sparse_returns": [...], "progress": [...] or null}
+    points INTEGER,                            -- of its segment: the later half is counted among them
+    UNIQUE (session_id, segment_id, episode_set, env_steps),
+    FOREIGN KEY (session_id, segment_id) REFERENCES segments(session_id, id)
+) STRICT;
+INSERT INTO new_evaluations (id, session_id, segment_id, episode_set, env_steps, episodes, sparse_return, progress,
+    detail, points)
+    SELECT id, session_id, segment_id, episode_set, env_steps, episodes, sparse_return, progress, detail, points
+    FROM evaluations ORDER BY id;
+DROP TABLE evaluations;
+ALTER TABLE new_evaluations RENAME TO evaluations;
+"""
+"""Makes the table anew for the sixth version: until then no set of episodes was for reporting alone."""
+
 APPEND_ONLY = (
     "bodies",
     "searchable_bodies",
@@ -185,6 +209,14 @@ def m005_confirmations(db: Database) -> None:
     for table in tables:
         for statement in _guards(db, table, OF_COSTS).values():
             db.execute(statement)
+
+
+@migrations()
+def m006_reported(db: Database) -> None:
+    """What is reported may be measured on episodes that nothing selects by; older rows have none."""
+    _drop_guards(db, "evaluations", OF_COSTS)
+    for statement in (*_statements(REPORTED), *_guards(db, "evaluations", OF_COSTS).values()):
+        db.execute(statement)
 
 
 def apply(db: Database) -> None:

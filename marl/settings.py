@@ -144,13 +144,15 @@ class PlayedSets(Frozen):
     """What screening compares."""
     confirm: When = "every"
     """What is held out for confirmation."""
+    report: When = "never"
+    """What is reported, and never selected by."""
 
 
 class EvaluationSettings(Frozen):
     """How often and on how many episodes a segment is evaluated, always unshaped."""
 
     episodes: Annotated[int, Field(ge=2)] = 256
-    """Episodes in each of the three disjoint evaluation sets (query, screen, confirm)."""
+    """Episodes in each of the four disjoint evaluation sets (query, screen, confirm, report)."""
     points: Annotated[int, Field(ge=2)] = 4
     """Evaluations per segment, evenly spaced, the last at its end."""
     policy: Literal["sampled", "greedy"] = "sampled"

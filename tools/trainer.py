@@ -297,7 +297,7 @@ async def _fail(reason: str) -> SegmentResult:
 
 
 def final_evaluation(result: SegmentResult, episode_set: str) -> Evaluation:
-    """The last evaluation of a segment on one of the three sets; ``KeyError`` if the set was not played."""
+    """The last evaluation of a segment on one of the sets; ``KeyError`` if the set was not played."""
     for evaluation in reversed(result.evaluations):
         if evaluation.set == episode_set:
             return evaluation

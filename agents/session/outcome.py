@@ -17,7 +17,6 @@ from learning_signal.marl.segments.segment import SegmentStore
 from learning_signal.tools.plan.settings import SessionSettings
 from learning_signal.tools.spending import spent_of
 from learning_signal.tools.state import Head, SessionState
-from learning_signal.tools.trainer import final_evaluation
 
 POLICY, SHAPING = "policy.pt", "shaping.toml"
 
@@ -35,7 +34,8 @@ class SessionOutcome:
     rejected: list[dict[str, Any]]
     """The same of every candidate that was tested and not promoted, and of promotions that were rolled back."""
     before: dict[str, Any] | None
-    """HEAD at the first deliberation: env_steps, sparse_return, progress, episodes. None before the first stage."""
+    """HEAD at the first deliberation: env_steps, sparse_return, progress, episodes, and episode_set: report, which
+    nothing selects by, or confirm in what an earlier version trained. None before the first stage."""
     after: dict[str, Any] | None
     """HEAD now, with total_env_steps: everything the session trained, branches included, and evaluation_env_steps: what
     evaluations played beside it, as far as known (None: nothing is).
@@ -122,11 +122,11 @@ def write_products(folder: Path, store: SegmentStore, head: Head) -> None:
 
 
 def _measured(store: SegmentStore, head: Head | None) -> dict[str, Any] | None:
-    """A head on the confirmation episodes, which no agent has seen."""
+    """A head on the report episodes; on the confirm episodes where an earlier version trained it."""
     if head is None:
         return None
     try:
-        evaluation = final_evaluation(store.load_result(head.segment), "confirm")
+        evaluation = store.load_result(head.segment).reported
     except SegmentFailed:  # the store is gone: what it held is unknown, not 0
         return None
     return {
@@ -134,6 +134,7 @@ def _measured(store: SegmentStore, head: Head | None) -> dict[str, Any] | None:
         "sparse_return": evaluation.sparse_return,
         "progress": evaluation.mean_progress,
         "episodes": len(evaluation.sparse_returns),
+        "episode_set": evaluation.set,
     }
 
 

@@ -167,7 +167,7 @@ def export_segment(
     shaping: ShapingConfig,
     make_task: Callable[[str, int], Task] = make_known_task,
 ) -> PolicyDescription:
-    """Write the policy at the end of a stored segment to ``folder``, measured on the confirm episodes.
+    """Write the policy at the end of a stored segment to ``folder``, measured as ``SegmentResult.reported`` says.
 
     ``run`` and ``shaping`` are those it was trained with. Raises ``SegmentFailed`` where the store lacks the segment,
     ``CheckpointError`` where the checkpoint cannot be read.
@@ -177,7 +177,7 @@ def export_segment(
     settings = run.learner.model_copy(update={"device": "cpu"})
     learner = make_learner(spec, settings, 0)
     load_checkpoint(store.checkpoint_path(segment), learner)
-    last = result.evaluations_of("confirm")[-1]
+    last = result.reported
     low, high = interval(last.sparse_returns, 0.95)
     description = PolicyDescription.of(
         spec,

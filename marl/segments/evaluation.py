@@ -1,4 +1,4 @@
-"""Evaluation: the unshaped return of a policy on three disjoint, fixed sets of episodes, and a record of behaviour.
+"""Evaluation: the unshaped return of a policy on four disjoint, fixed sets of episodes, and a record of behaviour.
 
 Episodes and action draws are pure functions of the run's evaluation seed (of its held-out seed in the screen and
 confirm sets, where it has one): every evaluation of every segment with the same seeds plays the same episodes (common
@@ -53,7 +53,7 @@ class Evaluator:
     def _set_seeds(self, use: str) -> np.ndarray:
         """One seed ``[sets * n]`` per episode, set after set."""
         of_all, held_out = self.run.evaluation_seed, self.run.held_out_seed
-        seeds = [of_all if name == "query" or held_out is None else held_out for name in self.sets]
+        seeds = [of_all if name in ("query", "report") or held_out is None else held_out for name in self.sets]
         return np.concatenate(
             [
                 episode_seeds(derive(seed, use, name), 0, self.episodes)

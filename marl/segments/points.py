@@ -1,4 +1,4 @@
-"""When a segment is evaluated, and which of the three sets of episodes are played then."""
+"""When a segment is evaluated, and which of the sets of episodes are played then."""
 
 from __future__ import annotations
 

@@ -10,8 +10,10 @@ import numpy as np
 
 from learning_signal.marl.settings import Frozen
 
-SETS: tuple[str, ...] = ("query", "screen", "confirm")
-"""query: what agents may look at; screen: what screening compares; confirm: held out for confirmation."""
+SETS: tuple[str, ...] = ("query", "screen", "confirm", "report")
+"""query: what agents may look at; screen: what screening compares; confirm: held out for confirmation; report: what is
+reported, which nothing selects by.
+"""
 
 
 class Evaluation(Frozen):
@@ -19,7 +21,7 @@ class Evaluation(Frozen):
 
     env_steps: int
     """Position of the run, ancestors included."""
-    set: Literal["query", "screen", "confirm"]
+    set: Literal["query", "screen", "confirm", "report"]
     sparse_returns: tuple[float, ...]
     """Undiscounted sparse return of each episode."""
     progress: tuple[float, ...] | None

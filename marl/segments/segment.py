@@ -86,6 +86,14 @@ class SegmentResult(Frozen):
         known = [each for each in played if each is not None]
         return sum(known) if len(known) == len(played) else None
 
+    @property
+    def reported(self) -> Evaluation:
+        """The last evaluation on the report episodes, or on the confirm episodes where those were not played.
+
+        They were not by earlier versions, nor are they in training runs, where nothing selects by the confirm episodes.
+        """
+        return (self.evaluations_of("report") or self.evaluations_of("confirm"))[-1]
+
     def evaluations_of(self, set_name: str) -> tuple[Evaluation, ...]:
         """The evaluations of one set, oldest first."""
         if set_name not in SETS:

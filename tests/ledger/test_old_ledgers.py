@@ -10,6 +10,7 @@ import gzip
 import shutil
 import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def everything(path: Path) -> dict[str, Any]:
             "segments": reader.segments(session.id),
             "main run": reader.main_run(session.id),
             "chain": explain(reader, "latest"),
+            "evaluations": reader.evaluations(session.id),
             "entries": [reader.entry(event.seq) for event in reader.events()],
             "hits": search(reader, "coverage_distance"),
             "findings": verify(reader, recompute, session_rules),
@@ -147,7 +149,7 @@ def migrated_to(path: Path, wanted: int) -> None:
     db.close()
 
 
-@pytest.mark.parametrize("wanted", [2, 3, 4])
+@pytest.mark.parametrize("wanted", [2, 3, 4, 5])
 def test_a_ledger_between_reads_as_before_and_gets_what_it_lacks_from_a_writer(old, wanted):
     """The second version stored no fates, the third did not count evaluation."""
     before = everything(old)
@@ -167,3 +169,21 @@ def test_what_an_old_ledger_did_not_count_is_unknown(old):
             assert {each.evaluation_env_steps for each in reader.segments().values()} == {None}
             assert {each.points for each in reader.evaluations()} == {None}
         Ledger.open(old).close()
+
+
+def test_a_migrated_ledger_takes_what_is_measured_for_the_report(old):
+    """Until the sixth version no evaluation could be one for the report; the old rows have none."""
+    insert = (
+        "INSERT INTO evaluations (session_id, segment_id, episode_set, env_steps, episodes, sparse_return, detail) "
+        "SELECT session_id, segment_id, ?, env_steps, episodes, sparse_return, detail FROM evaluations LIMIT 1"
+    )
+    migrated_to(old, 5)
+    with closing(sqlite3.connect(old)) as raw, pytest.raises(sqlite3.IntegrityError, match="CHECK"):
+        raw.execute(insert, ("report",))
+    Ledger.open(old).close()
+    raw = sqlite3.connect(old)
+    raw.execute(insert, ("report",))
+    with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
+        raw.execute(insert, ("train",))
+    with Reader.open(old) as reader:
+        assert reader.evaluations(episode_set="report") == []

@@ -14,6 +14,7 @@ from learning_signal.agents.session.session import run_session
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.viewer.reports.session_curve import SessionCurve, session_curve
 from learning_signal.viewer.reports.session_plot import draw
+from tests.support.ledger_helpers import tamper
 from tests.support.session_helpers import Recorder, tiny_settings
 from tests.support.synthetic_training import InlinePool
 
@@ -56,11 +57,27 @@ def test_every_decision_is_where_it_was_taken(ledger: Path, curve: SessionCurve)
 def test_a_roll_back_returns_to_the_return_before_the_promotion(ledger: Path, curve: SessionCurve) -> None:
     with Reader.open(ledger) as reader:
         undone = next(each for each in reader.decisions("latest") if each.action == "roll_back")
-        before = reader.evaluations("latest", undone.segment_to, "confirm")[-1].sparse_return
+        before = reader.evaluations("latest", undone.segment_to, "report")[-1].sparse_return
     shown = next(each for each in curve.decisions if each.action == "roll_back")
     values = [value for steps, value in curve.points if steps == shown.end]
     # The end of the stage that regressed, where HEAD went back to, and where the next stage begins.
     assert values[1:] == [before, before]
+
+
+def test_the_curve_is_measured_on_one_set_of_episodes(ledger: Path, curve: SessionCurve, tmp_path: Path) -> None:
+    assert curve.episode_set == "report" and "confirm episodes" not in draw(curve)
+    older = tmp_path / "older.db"
+    older.write_bytes(ledger.read_bytes())
+    with Reader.open(ledger) as reader:
+        first = reader.main_run("latest")[0].segment.id
+    tamper(older, "UPDATE evaluations SET sparse_return = 7 WHERE episode_set = 'confirm'")
+    with Reader.open(older) as reader:
+        assert session_curve(reader, "latest") == curve, "nothing of it is measured on confirm episodes"
+    tamper(older, f"DELETE FROM evaluations WHERE episode_set = 'report' AND segment_id = '{first}'")
+    with Reader.open(older) as reader:  # a part of it was trained by an earlier version
+        mixed = session_curve(reader, "latest")
+    assert mixed.episode_set == "confirm" and "sparse return (confirm episodes)" in draw(mixed)
+    assert {value for _, value in mixed.points} == {7}
 
 
 def test_the_plot_is_svg_with_a_mark_for_every_decision(curve: SessionCurve) -> None:

@@ -493,6 +493,13 @@ def test_the_twin_has_a_column_of_its_own_and_an_early_end_is_said():
     assert "No change was promoted" in text
 
 
+def test_the_report_says_where_it_is_measured_on_episodes_that_a_gate_used():
+    told = "Measured on the confirm episodes where an earlier version trained it"
+    assert told not in shown(render_report(OUTCOME, []))
+    assert told not in shown(render_report(OUTCOME | {"before": OUTCOME["before"] | {"episode_set": "report"}}, []))
+    assert told in shown(render_report(OUTCOME | {"before": OUTCOME["before"] | {"episode_set": "confirm"}}, []))
+
+
 def test_a_plan_shows_nested_values_and_tables():
     plan = {
         "rounds": 3,

@@ -59,15 +59,15 @@ def round_cost(settings: SessionSettings, task: TaskSpec) -> RoundCost:
 def round_evaluation(settings: SessionSettings, task: TaskSpec) -> RoundCost:
     """The env steps that the evaluations of a round play beside those of its cost, at most."""
     gate, candidates, run = settings.gate, settings.deliberation.candidates, settings.run
+    leads = gate.judge.confirms_on == "screen"
     control = screened = 0
     if candidates > 1:
-        leads = gate.judge.confirms_on == "screen"
         lengths, sizes = rung_lengths(settings, task), rung_sizes(candidates, gate.screen_halvings)
         pieces = [length - before for length, before in zip(lengths, (0, *lengths), strict=False)]
         played = [evaluation_env_steps(run, "screen", piece, task, leads=leads) for piece in pieces]
         control = gate.screen_seeds * sum(played[: len(sizes)])
         screened = gate.screen_seeds * sum(size * each for size, each in zip(sizes, played, strict=False))
-    branch = evaluation_env_steps(run, "confirm", round_up(run, settings.branch_steps, task), task)
+    branch = evaluation_env_steps(run, "confirm", round_up(run, settings.branch_steps, task), task, leads=not leads)
     runs = gate.judge.runs(gate, screened=screened > 0)
     expected = gate.judge.expected_runs(gate, settings.confirmations, screened=screened > 0)
     return RoundCost(

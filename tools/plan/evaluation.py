@@ -13,17 +13,18 @@ from learning_signal.marl.tasks.base import TaskSpec
 Purpose = Literal["main", "screen", "confirm", "twin", "search", "training"]
 """Of a session: main run, branches, sparse twin; of a study: a search for a shaping; a training run without agents."""
 
-MAIN = PlayedSets(query="every", screen="never", confirm="last")
+MAIN = PlayedSets(query="every", screen="never", confirm="last", report="last")
 PLAYED: dict[Purpose, PlayedSets] = {
     "main": MAIN,
     "twin": MAIN,
     "screen": PlayedSets(query="last", screen="later half", confirm="never"),
     "confirm": PlayedSets(query="last", screen="never", confirm="later half"),
-    "search": PlayedSets(query="last", screen="later half", confirm="last"),
+    "search": PlayedSets(query="last", screen="later half", confirm="never", report="last"),
     "training": PlayedSets(query="last", screen="never", confirm="every"),
 }
 """When each set is played. Stages are labelled by the query episodes, branches measured on the later half of the points
-of their set, probation and reports read the confirm episodes at the end, and the curve of a training run all of them.
+of their set, and probation reads the confirm episodes at the end. What a session or a study reports of HEAD is measured
+on the report episodes; the curve of a training run, in which nothing is selected, on all confirm episodes.
 """
 
 
@@ -31,11 +32,11 @@ def evaluated_for(run: RunSettings, purpose: Purpose, seed: int, *, leads: bool 
     """``run`` as a segment with this ``seed`` is evaluated.
 
     Branches are measured on held-out episodes that follow from their seed: those that share it, a pair, share them,
-    and no others do. ``leads``: HEAD may move to a screen branch, whose return is then reported at its end.
+    and no others do. ``leads``: HEAD may move to such a branch, whose return is then reported at its end.
     """
     played = PLAYED[purpose]
-    if leads and purpose == "screen":
-        played = played.model_copy(update={"confirm": "last"})
+    if leads:
+        played = played.model_copy(update={"report": "last"})
     changes: dict[str, object] = {"evaluation": run.evaluation.model_copy(update={"played": played})}
     if purpose in ("screen", "confirm"):
         changes["held_out_seed"] = derive(run.evaluation_seed, "held out", seed)

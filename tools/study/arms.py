@@ -1,6 +1,6 @@
 """The arms of a study that are not sessions: sparse twin, static shaping, clones, population based training.
 
-They select on the screen episodes; the confirm episodes are for reporting only.
+They select on the screen episodes; what they report is measured on the report episodes.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Point(Frozen):
     env_steps: int
     """Everything the cell had trained by then, branches included."""
     sparse_return: float
-    """Mean over the confirm episodes, which select nothing outside the gate."""
+    """Mean over the report episodes, which nothing selects by."""
     progress: float | None
 
 
@@ -48,7 +48,7 @@ class CellResult(Frozen):
     evaluation_env_steps: int | None = None
     """Those that evaluations played beside them, as far as known; None where none are."""
     final: float | None = None
-    """Mean sparse return of the last head over the confirm episodes."""
+    """Mean sparse return of the last head over the report episodes."""
     final_progress: float | None = None
     curve: tuple[Point, ...] = ()
     shaping_text: str | None = None
@@ -180,13 +180,13 @@ class CellTrainer:
                 sparse_return=each.sparse_return,
                 progress=each.mean_progress,
             )
-            for each in result.evaluations_of("confirm")
+            for each in result.evaluations_of("report")
         ]
         return result
 
     def jump(self, result: SegmentResult, shaping: ShapingConfig) -> None:
         """The head is now the end of a segment that was chosen after it was trained."""
-        last = final_evaluation(result, "confirm")
+        last = final_evaluation(result, "report")
         self.shaping = shaping
         self.curve.append(Point(env_steps=self.spent, sparse_return=last.sparse_return, progress=last.mean_progress))
 

@@ -43,8 +43,8 @@ class SessionSoFar:
 def session_so_far(ledger: Path, session: str) -> SessionSoFar:
     """The result of a session, read from its ledger; ``CannotGoOn`` where it ended before its first stage.
 
-    The curve follows HEAD: every evaluation of a stage, and a single point where a decision moved HEAD, forward or
-    back. The position of a point is the total env steps trained when HEAD got there.
+    The curve follows HEAD on the report episodes: every evaluation of a stage, and a single point where a decision
+    moved HEAD, forward or back. The position of a point is the total env steps trained when HEAD got there.
     """
     with Reader.open(ledger) as reader:
         head = head_of(reader, session)
@@ -57,7 +57,7 @@ def session_so_far(ledger: Path, session: str) -> SessionSoFar:
         curve: list[Point] = []
         for move in reader.main_run(session):
             cost = sum(each.cost for each in used if each.ended_at is not None and each.ended_at <= move.at)
-            found = reader.evaluations(session, move.segment.id, episode_set="confirm")
+            found = reader.evaluations(session, move.segment.id, episode_set="report")
             for evaluation in found if move.reason == "stage" else found[-1:]:
                 end = evaluation.env_steps if move.segment.end_env_steps is None else move.segment.end_env_steps
                 behind = end - evaluation.env_steps

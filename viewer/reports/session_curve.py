@@ -33,21 +33,24 @@ class SessionCurve:
     """Where a stage of the main run ended."""
     decisions: tuple[Decision, ...]
     total_env_steps: int
+    episode_set: str = "report"
+    """What it is measured on; confirm in a training run, and where an earlier version trained a part of it."""
 
 
 def session_curve(reader: Reader, session: str) -> SessionCurve:
-    """The curve of HEAD on the held-out episodes that the gate judges, without the sparse twin.
+    """The curve of HEAD on the report episodes, without the sparse twin.
 
     The segment of a promoted candidate is drawn at the end of its round, when HEAD moved to it.
     """
     row = reader.session(session)
     moves, used = reader.main_run(row.id), reader.segments(row.id)
     counted = [segment for segment in used.values() if segment.purpose != "twin"]
+    episode_set = _measured_on(reader, row.id, moves)
     points: list[tuple[float, float]] = []
     stages, reached = [], 0.0
     for move in moves:
         total = _spent(counted, move.at)
-        own = _own(reader, row.id, move, reached, total)
+        own = _own(reader, row.id, move, episode_set, reached, total)
         if points and move.reason != "roll_back":  # while branches are trained, HEAD stays where it is
             points.append((max(reached, total - move.segment.env_steps), points[-1][1]))
         points += own
@@ -59,7 +62,13 @@ def session_curve(reader: Reader, session: str) -> SessionCurve:
     if points and last > points[-1][0]:
         points.append((last, points[-1][1]))
     title = f"{row.task}, {row.algorithm}, seed {row.seed}: session {row.id}"
-    return SessionCurve(title, tuple(points), tuple(stages), decisions, int(last))
+    return SessionCurve(title, tuple(points), tuple(stages), decisions, int(last), episode_set)
+
+
+def _measured_on(reader: Reader, session: str, moves: Iterable[MainRunRow]) -> str:
+    """One set for the whole curve: report where every segment of HEAD played it, otherwise confirm."""
+    reported = {each.segment_id for each in reader.evaluations(session, episode_set="report")}
+    return "report" if all(move.segment.id in reported for move in moves) else "confirm"
 
 
 def _spent(segments: Iterable[SegmentRow], at: str) -> float:
@@ -67,10 +76,12 @@ def _spent(segments: Iterable[SegmentRow], at: str) -> float:
     return float(sum(each.cost for each in segments if each.ended_at is not None and each.ended_at <= at))
 
 
-def _own(reader: Reader, session: str, move: MainRunRow, reached: float, total: float) -> list[tuple[float, float]]:
+def _own(
+    reader: Reader, session: str, move: MainRunRow, episode_set: str, reached: float, total: float
+) -> list[tuple[float, float]]:
     """The evaluations of the segment that HEAD moved to, which end at ``total``; a roll back has its last one alone."""
     segment = move.segment
-    found = [(each.env_steps, each.sparse_return) for each in reader.evaluations(session, segment.id, "confirm")]
+    found = [(each.env_steps, each.sparse_return) for each in reader.evaluations(session, segment.id, episode_set)]
     if move.reason == "roll_back":
         return [(total, found[-1][1])] if found else []
     end = segment.end_env_steps or 0

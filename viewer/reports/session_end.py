@@ -41,7 +41,7 @@ def render_report(outcome: Mapping[str, Any], next_commands: Sequence[tuple[str,
     else:
         parts += [Text("No change was promoted or rejected."), Text()]
     costs = _costs(outcome.get("costs") or {}, outcome.get("budget") or {})
-    parts += [_results(outcome), Text(), costs, Text(), _places(outcome)]
+    parts += [_results(outcome), *_measured_on(outcome), Text(), costs, Text(), _places(outcome)]
     if next_commands:
         parts += [Text(), Text("What to type next", "bold"), command_table(next_commands)]
     return Group(*parts)
@@ -98,6 +98,14 @@ def _results(outcome: Mapping[str, Any]) -> Table:
         if any(each.get(key) is not None for _, each in columns):
             table.add_row(styled(label, "dim"), *(Text(count(each.get(key)), "dim") for _, each in columns))
     return table
+
+
+def _measured_on(outcome: Mapping[str, Any]) -> list[Text]:
+    """A line where a column is not measured on the report episodes."""
+    measured = [outcome.get(name) or {} for name in ("before", "after", "twin")]
+    if all(each.get("episode_set", "report") == "report" for each in measured):
+        return []
+    return [Text("Measured on the confirm episodes where an earlier version trained it: it had no report set.", "dim")]
 
 
 def _costs(costs: Mapping[str, Any], budget: Mapping[str, Mapping[str, float]]) -> Group:

@@ -53,7 +53,7 @@ def draw(curve: SessionCurve) -> str:
             f'<rect class="round" x="{x(each.begin):.1f}" width="{x(each.end - each.begin):.1f}" height="{HEIGHT}"/>'
             for each in curve.decisions
         ),
-        *_axes(longest, bottom, top, rounds=bool(curve.decisions)),
+        *_axes(longest, bottom, top, rounds=bool(curve.decisions), measured_on=curve.episode_set),
     ]
     if line:
         parts.append(f'<polyline class="curve" points="{line}"/>')
@@ -63,7 +63,7 @@ def draw(curve: SessionCurve) -> str:
     return "\n".join([*parts, "</g>", "</svg>", ""])
 
 
-def _axes(longest: int, bottom: float, top: float, rounds: bool) -> list[str]:
+def _axes(longest: int, bottom: float, top: float, rounds: bool, measured_on: str) -> list[str]:
     parts = []
     for quarter in range(5):
         y = HEIGHT * (1 - quarter / 4)
@@ -77,7 +77,8 @@ def _axes(longest: int, bottom: float, top: float, rounds: bool) -> list[str]:
         text = "total env steps of training, branches included; shaded: a round and its branches; dots: ends of stages"
     parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT + 40}" text-anchor="middle">{text}</text>')
     turn = f'transform="translate(-44 {HEIGHT / 2}) rotate(-90)"'
-    return [*parts, f'<text {turn} text-anchor="middle">sparse return</text>']
+    name = "sparse return" if measured_on == "report" else f"sparse return ({escape(measured_on)} episodes)"
+    return [*parts, f'<text {turn} text-anchor="middle">{name}</text>']
 
 
 def _ticks(longest: int) -> list[float]:

@@ -17,7 +17,7 @@ def render_study(report: Mapping[str, Any], files: Sequence[str]) -> Group:
     parts: list[RenderableType] = [Text()]
     seeds, level = report["seeds"], report["level"]
     for group in report["groups"]:
-        heading = Text.assemble((clean(group["title"]), "bold"), f"  {group['unit']} on held-out episodes")
+        heading = Text.assemble((clean(group["title"]), "bold"), f"  {group['unit']} on the report episodes")
         parts += [heading, _table(group), _evaluation(group)]
         if len(report["groups"]) == 1 or group is not report["groups"][-1]:  # the last is of all tasks together
             parts += [
@@ -33,9 +33,8 @@ def render_study(report: Mapping[str, Any], files: Sequence[str]) -> Group:
             f"mean: Student-t {level:.0%} interval; IQM (interquartile mean) and "
             f"P(> {report['baseline']}), the probability that a run is above one of that arm: stratified bootstrap. "
             f"No interval from fewer than 2 seeds; intervals of few seeds are wide and bootstrap ones too narrow. "
-            "time: of one worker, all runs together. (-1): one of the promotions was rolled back. Gates confirm on "
-            "held-out episodes of their own; probation alone compares on those that are reported, and whatever chooses "
-            "the best of several never sees them.",
+            "time: of one worker, all runs together. (-1): one of the promotions was rolled back. Report episodes are "
+            "held out: no gate, probation or choice of the best of several uses them.",
             "dim",
         )
     )

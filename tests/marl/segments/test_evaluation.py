@@ -17,6 +17,7 @@ from learning_signal.marl.tasks import make_task
 from tests.support.sanity_tasks import Crew, Cue, Number, Recall
 
 N = 6
+EVERY = len(SETS) * N
 
 
 def settings(**changes) -> RunSettings:
@@ -44,16 +45,16 @@ class _Remembering(Cue):
 
 def seeds_of(run: RunSettings) -> list[int]:
     """The seeds of the episodes that an evaluation plays, set after set."""
-    task = _Remembering(3 * N)
+    task = _Remembering(EVERY)
     Evaluator(run, task).evaluate(decided(task), 0, record=False)
     return task.seeds.tolist()
 
 
-def test_the_three_sets_are_disjoint_and_always_the_same():
+def test_the_sets_are_disjoint_and_always_the_same():
     seeds = seeds_of(settings())
-    assert len(set(seeds)) == 3 * N and seeds_of(settings()) == seeds
+    assert len(set(seeds)) == EVERY and seeds_of(settings()) == seeds
     assert not set(seeds_of(settings().model_copy(update={"evaluation_seed": 1}))) & set(seeds)
-    task = Cue(3 * N)
+    task = Cue(EVERY)
     evaluator, policy = Evaluator(settings(), task), decided(task)
     first, _ = evaluator.evaluate(policy, 10, record=False)
     repeated, _ = evaluator.evaluate(policy, 10, record=True)
@@ -65,8 +66,8 @@ def test_the_three_sets_are_disjoint_and_always_the_same():
 
 def test_a_set_does_not_depend_on_how_many_others_play():
     """The episodes of a smaller evaluation are the first ones of a larger."""
-    few, _ = Evaluator(settings(), Cue(3 * N)).evaluate(decided(Cue(1)), 0, record=False)
-    many, _ = Evaluator(settings(episodes=2 * N), Cue(6 * N)).evaluate(decided(Cue(1)), 0, record=False)
+    few, _ = Evaluator(settings(), Cue(EVERY)).evaluate(decided(Cue(1)), 0, record=False)
+    many, _ = Evaluator(settings(episodes=2 * N), Cue(2 * EVERY)).evaluate(decided(Cue(1)), 0, record=False)
     for small, large in zip(few, many, strict=True):
         assert small.sparse_returns == large.sparse_returns[:N]
 
@@ -74,7 +75,7 @@ def test_a_set_does_not_depend_on_how_many_others_play():
 @pytest.mark.parametrize("policy", ["sampled", "greedy"])
 @pytest.mark.parametrize("terminates", [False, True])
 def test_returns_count_to_the_end_of_each_episode_and_no_further(policy, terminates):
-    task = Cue(3 * N, varied=True, terminates=terminates)
+    task = Cue(EVERY, varied=True, terminates=terminates)
     evaluator = Evaluator(settings(policy=policy), task)
     playing = decided(task)
     results, record = evaluator.evaluate(playing, 50, record=True)
@@ -106,7 +107,7 @@ def test_returns_count_to_the_end_of_each_episode_and_no_further(policy, termina
 
 
 def test_after_the_end_nothing_is_recorded():
-    task = Cue(3 * N, varied=True)
+    task = Cue(EVERY, varied=True)
     _, record = Evaluator(settings(), task).evaluate(decided(task), 0, record=True)
     steps = np.arange(4)[:, None]
     over = steps >= record.lengths
@@ -119,7 +120,7 @@ def test_after_the_end_nothing_is_recorded():
 
 
 def test_sampled_actions_are_drawn_and_greedy_ones_are_not():
-    task = Cue(3 * N)
+    task = Cue(EVERY)
     undecided = make_learner(task.spec, LearnerSettings(hidden=(8,)), 0).policy  # near uniform
     drawn = Evaluator(settings(), task).evaluate(undecided, 0, record=True)[1].actions
     assert len(np.unique(drawn)) == 3
@@ -128,7 +129,7 @@ def test_sampled_actions_are_drawn_and_greedy_ones_are_not():
 
 
 def test_means():
-    task = make_task("spread", 3 * N)
+    task = make_task("spread", EVERY)
     results, record = Evaluator(settings(), task).evaluate(decided(task), 0, record=True)
     assert results[2].sparse_return == pytest.approx(np.mean(results[2].sparse_returns))
     assert results[2].mean_progress == pytest.approx(np.mean(results[2].progress))
@@ -137,7 +138,7 @@ def test_means():
 
 
 def test_record_survives_the_disk(tmp_path):
-    task = Cue(3 * N, varied=True)
+    task = Cue(EVERY, varied=True)
     _, record = Evaluator(settings(), task).evaluate(decided(task), 0, record=True)
     record.save(tmp_path / "behaviour.npz")
     loaded = BehaviourRecord.load(tmp_path / "behaviour.npz")
@@ -157,7 +158,7 @@ class _NoProgress(Cue):
 
 
 def test_missing_progress_stays_missing(tmp_path):
-    task = _NoProgress(3 * N)
+    task = _NoProgress(EVERY)
     results, record = Evaluator(settings(), task).evaluate(decided(task), 0, record=True)
     assert results[0].progress is None and results[0].mean_progress is None
     assert record.progress is None and record.progress_means is None
@@ -166,7 +167,7 @@ def test_missing_progress_stays_missing(tmp_path):
 
 
 def test_a_task_of_another_size_is_refused():
-    words = "has 5 environments, expected 3 sets of 6 episodes or one; make it with 18 or 6"
+    words = "has 5 environments, expected 4 sets of 6 episodes or one; make it with 24 or 6"
     with pytest.raises(ValueError, match=words):
         Evaluator(settings(), Cue(5))
     with pytest.raises(ValueError, match="expected 2 sets of 6 episodes or one; make it with 12 or 6"):
@@ -175,7 +176,7 @@ def test_a_task_of_another_size_is_refused():
 
 @pytest.mark.parametrize("policy", ["greedy", "sampled"])
 def test_one_set_after_the_other_gives_what_all_at_once_give(policy):
-    together, apart = Cue(3 * N, varied=True), Cue(N, varied=True)
+    together, apart = Cue(EVERY, varied=True), Cue(N, varied=True)
     playing = decided(together)
     results, record = Evaluator(settings(policy=policy), together).evaluate(playing, 0, record=True)
     again, same = Evaluator(settings(policy=policy), apart).evaluate(playing, 0, record=True)
@@ -183,11 +184,11 @@ def test_one_set_after_the_other_gives_what_all_at_once_give(policy):
     assert np.array_equal(record.actions, same.actions) and np.array_equal(record.lengths, same.lengths)
 
 
-@pytest.mark.parametrize("sets", [("query",), ("screen", "confirm"), ("query", "confirm")])
+@pytest.mark.parametrize("sets", [("query",), ("screen", "confirm"), ("query", "confirm", "report")])
 def test_a_set_does_not_depend_on_which_others_play(sets):
     task = Cue(len(sets) * N, varied=True)
     playing = decided(task)
-    whole, _ = Evaluator(settings(), Cue(3 * N, varied=True)).evaluate(playing, 7, record=False)
+    whole, _ = Evaluator(settings(), Cue(EVERY, varied=True)).evaluate(playing, 7, record=False)
     part, _ = Evaluator(settings(), task, sets).evaluate(playing, 7, record=False)
     assert part == [each for each in whole if each.set in sets]
 
@@ -201,16 +202,17 @@ def test_held_out_episodes_have_a_seed_of_their_own_and_the_query_episodes_do_no
     plain, held_out = settings(), settings().model_copy(update={"held_out_seed": 5})
     same = plain.model_copy(update={"held_out_seed": plain.evaluation_seed})
     of_plain, of_held_out = seeds_of(plain), seeds_of(held_out)
-    assert of_held_out[:N] == of_plain[:N] and not set(of_held_out[N:]) & set(of_plain)
+    assert of_held_out[:N] == of_plain[:N] and not set(of_held_out[N : 3 * N]) & set(of_plain)
+    assert of_held_out[3 * N :] == of_plain[3 * N :], "what is reported is measured on the same episodes in every arm"
     assert seeds_of(same) == of_plain and seeds_of(held_out) == of_held_out
-    task = Cue(3 * N, varied=True)
+    task = Cue(EVERY, varied=True)
     playing = decided(task)
     one, other = (Evaluator(run, task).evaluate(playing, 0, record=False)[0] for run in (plain, held_out))
-    assert one[0] == other[0] and one[1] != other[1] and one[2] != other[2]
+    assert one[0] == other[0] and one[1] != other[1] and one[2] != other[2] and one[3] == other[3]
 
 
 def test_env_steps_of_episodes_are_counted_to_their_ends():
-    task = Cue(3 * N, varied=True)
+    task = Cue(EVERY, varied=True)
     results, record = Evaluator(settings(), task).evaluate(decided(task), 0, record=True)
     assert results[0].episode_steps == record.lengths.sum() < N * task.spec.horizon
     assert all(N <= each.episode_steps <= N * task.spec.horizon for each in results)
@@ -232,7 +234,7 @@ def test_sets_that_play_together_share_a_task_with_others_of_their_size():
 
 
 def test_environments_of_somebody_else_play_one_set_at_a_time():
-    assert evaluation_environments(RunSettings.model_validate({"task": "spread"})) == 3 * 256
+    assert evaluation_environments(RunSettings.model_validate({"task": "spread"})) == 4 * 256
     assert evaluation_environments(RunSettings.model_validate({"task": "some.module:make"})) == 64
 
 
@@ -241,7 +243,7 @@ def test_environments_of_somebody_else_play_one_set_at_a_time():
 
 def test_memory_lasts_an_episode_and_no_longer():
     """Recorded actions are those of every episode played by itself, from an empty memory."""
-    task = Cue(3 * N, varied=True)
+    task = Cue(EVERY, varied=True)
     playing = decided(task, memory="gru")
     evaluator = Evaluator(settings(policy="greedy"), task)
     _, record = evaluator.evaluate(playing, 0, record=True)
@@ -264,7 +266,7 @@ def test_memory_lasts_an_episode_and_no_longer():
 @pytest.mark.parametrize("memory", ["none", "gru"])
 def test_an_evaluation_does_not_depend_on_the_one_before(policy, memory):
     """A player of its own each time: nothing is remembered from evaluation to evaluation."""
-    task = Recall(3 * N)
+    task = Recall(EVERY)
     one, other = decided(task, 0, memory), decided(task, 1, memory)
     evaluator = Evaluator(settings(policy=policy), task)
     first = evaluator.evaluate(one, 0, record=True)
@@ -276,7 +278,7 @@ def test_an_evaluation_does_not_depend_on_the_one_before(policy, memory):
 @pytest.mark.parametrize("policy", ["sampled", "greedy"])
 def test_numbers_are_taken_within_bounds(policy):
     """`Number` refuses numbers outside [-1, 1]; the policy's own are far outside."""
-    task = Number(3 * N, varied=True)
+    task = Number(EVERY, varied=True)
     playing = decided(task)
     for actor in playing.actors:
         actor.biases[-1][: actor.outputs // 2] = 5.0
@@ -286,7 +288,7 @@ def test_numbers_are_taken_within_bounds(policy):
 
 
 def test_groups_and_agents_that_leave():
-    task = Crew(3 * N, leaving=True, varied=True)
+    task = Crew(EVERY, leaving=True, varied=True)
     results, record = Evaluator(settings(), task).evaluate(decided(task), 0, record=True)
     few, _ = Evaluator(settings(), task).evaluate(decided(task), 0, record=False)
     assert results == few
@@ -295,7 +297,7 @@ def test_groups_and_agents_that_leave():
     assert there[..., 0].sum() == record.lengths.sum() and there[..., 2].sum() < record.lengths.sum()
     for episode in range(N):  # replayed one by one: who is there acts, who left does not
         single = Crew(1, leaving=True, varied=True)
-        single.reset(Evaluator(settings(), Crew(3 * N, leaving=True))._seeds[episode : episode + 1])
+        single.reset(Evaluator(settings(), Crew(EVERY, leaving=True))._seeds[episode : episode + 1])
         alive = np.ones(3, bool)
         for t in range(record.lengths[episode]):
             assert np.array_equal(there[t, episode], alive)
@@ -304,7 +306,7 @@ def test_groups_and_agents_that_leave():
 
 
 def test_numbers_are_recorded_as_they_were_taken(tmp_path):
-    task = Number(3 * N, varied=True)
+    task = Number(EVERY, varied=True)
     _, record = Evaluator(settings(), task).evaluate(decided(task), 0, record=True)
     assert record.actions.shape == (4, N, 2, 2) and record.actions.dtype == np.float32
     over = np.arange(4)[:, None] >= record.lengths
@@ -317,6 +319,6 @@ def test_numbers_are_recorded_as_they_were_taken(tmp_path):
 
 @pytest.mark.parametrize(("actions", "kind"), [(127, np.int8), (128, np.int16)])
 def test_choices_are_recorded_in_as_few_bytes_as_hold_them(actions, kind):
-    task = Cue(3 * N)
+    task = Cue(EVERY)
     task.spec = replace(task.spec, actions=actions, action_names=tuple(map(str, range(actions))), groups=())
     assert _Recorder(task, N).actions.dtype == kind

@@ -24,11 +24,14 @@ def test_points_are_evenly_spaced_and_the_last_is_at_the_end(updates, after):
 @pytest.mark.parametrize("points", [2, 3, 4, 5])
 def test_every_set_is_played_at_its_share_of_the_points(updates, points):
     after = evaluated_after(updates, points)
-    assert sets_due(evaluation(points), updates) == dict.fromkeys(after, SETS)
+    assert sets_due(evaluation(points), updates) == dict.fromkeys(after, SETS[:3]), "report where a purpose asks"
     due = sets_due(evaluation(points, query="last", screen="later half", confirm="never"), updates)
     assert [at for at, sets in due.items() if "screen" in sets] == after[len(after) // 2 :]
     assert [at for at, sets in due.items() if "query" in sets] == after[-1:]
-    assert not any("confirm" in sets for sets in due.values())
+    assert not any("confirm" in sets or "report" in sets for sets in due.values())
+    reported = sets_due(evaluation(points, screen="never", confirm="last", report="last"), updates)
+    assert reported[after[-1]] == ("query", "confirm", "report")
+    assert all(sets == ("query",) for at, sets in reported.items() if at != after[-1])
 
 
 def test_episodes_are_those_that_are_played():

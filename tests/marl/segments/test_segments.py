@@ -21,7 +21,7 @@ from learning_signal.marl.segments.metrics import METRICS
 from learning_signal.marl.segments.segment import SegmentSpec, SegmentStore, rollout_size, round_up
 from learning_signal.marl.segments.training import run_segment
 from learning_signal.marl.segments.version import code_version
-from learning_signal.marl.settings import EvaluationSettings, LearnerSettings, RunSettings
+from learning_signal.marl.settings import EvaluationSettings, LearnerSettings, PlayedSets, RunSettings
 from learning_signal.marl.shaping import Anneal, ShapingConfig, ShapingError, Term
 from learning_signal.marl.tasks import make_task
 from tests.support.places import ROOT
@@ -204,8 +204,26 @@ def test_what_a_result_holds(tmp_path):
     assert seen[0].total_env_steps == 4 * SIZE and seen[0].id == result.id
     record = store.behaviour(result.id)
     assert record.sparse_returns.tolist() == list(result.evaluations_of("query")[-1].sparse_returns)
-    with pytest.raises(ValueError, match="no evaluation set 'train'; choose one of query, screen, confirm"):
+    with pytest.raises(ValueError, match="no evaluation set 'train'; choose one of query, screen, confirm, report"):
         result.evaluations_of("train")
+    assert result.evaluations_of("report") == () and result.reported == result.evaluations_of("confirm")[-1]
+
+
+def test_what_is_reported_has_episodes_of_its_own_and_the_others_stay_as_they_are(tmp_path):
+    """Whether the report episodes are played changes no bit of what else is measured, nor of what is learned."""
+    store = SegmentStore(tmp_path)
+    plain = run_segment(spec(), store)
+    played = PlayedSets(report="every")
+    run = plain_run = spec().run
+    run = run.model_copy(update={"evaluation": run.evaluation.model_copy(update={"played": played})})
+    assert plain_run.evaluation.played.report == "never"
+    result = run_segment(spec().model_copy(update={"run": run}), store)
+    assert tuple(each for each in result.evaluations if each.set != "report") == plain.evaluations
+    assert result.updates == plain.updates
+    assert len(result.evaluations_of("report")) == len(result.evaluations_of("confirm"))
+    assert result.reported == result.evaluations_of("report")[-1] != result.evaluations_of("confirm")[-1]
+    progress = {each.set: each.progress for each in result.evaluations[-4:]}
+    assert len(set(progress.values())) == 4, "no two sets play the same episodes"
 
 
 def test_metrics_without_shaping_or_with_short_segments(tmp_path):

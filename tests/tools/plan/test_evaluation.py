@@ -47,9 +47,20 @@ def test_what_is_no_branch_is_measured_on_the_same_episodes_always(purpose):
     assert {evaluated_for(RUN, purpose, seed).held_out_seed for seed in (1, 2)} == {None}
 
 
-def test_a_screen_branch_that_head_may_move_to_is_measured_at_its_end():
-    assert evaluated_for(RUN, "screen", 1).evaluation.played.confirm == "never"
-    assert evaluated_for(RUN, "screen", 1, leads=True).evaluation.played.confirm == "last"
+@pytest.mark.parametrize("purpose", ["screen", "confirm"])
+def test_a_branch_that_head_may_move_to_is_reported_at_its_end(purpose):
+    assert evaluated_for(RUN, purpose, 1).evaluation.played.report == "never"
+    assert evaluated_for(RUN, purpose, 1, leads=True).evaluation.played.report == "last"
+
+
+@pytest.mark.parametrize("purpose", ["main", "twin", "search"])
+def test_what_head_moves_along_is_reported_at_its_end(purpose):
+    assert evaluated_for(RUN, purpose, 1).evaluation.played.report == "last"
+
+
+def test_nothing_is_played_for_a_report_unless_it_is_asked_for():
+    assert RUN.evaluation.played.report == "never"
+    assert evaluated_for(RUN, "training", 1).evaluation.played.report == "never"
 
 
 @pytest.mark.parametrize(

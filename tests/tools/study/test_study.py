@@ -248,27 +248,34 @@ def test_without_the_critic_nobody_diagnoses_and_without_behaviour_nobody_summar
         assert not any(name == "summarize_trajectories" for _, name in calls("evidence-off"))
 
 
-def test_selection_rests_on_screen_episodes_and_never_on_those_reported(tmp_path, pool, monkeypatch):
-    """On the confirm episodes everybody scores as much: whoever selected by them could not tell anything apart."""
+def test_nothing_rests_on_the_episodes_that_are_reported(tmp_path, pool, monkeypatch):
+    """On one set of episodes everybody scores as much: whoever selected by it could not tell anything apart."""
     from tests.support import synthetic_training
 
     plain = synthetic_training._evaluation
+    arms = ("supervised", "usual", "static", "clones", "pbt")
 
-    def told(spec, name, env_steps, skill):
-        return plain(spec, name, env_steps, 0.5 if name == "confirm" else skill)
+    def told(blind):
+        return lambda spec, name, env_steps, skill: plain(spec, name, env_steps, 0.5 if name == blind else skill)
 
-    chosen = {}
-    for name, evaluation in (("real", plain), ("blind", told)):
-        monkeypatch.setattr(synthetic_training, "_evaluation", evaluation)
+    def trained(blind):
+        monkeypatch.setattr(synthetic_training, "_evaluation", told(blind))
         pool.specs = {}
-        settings = study(tmp_path / name, "static,clones,pbt", seeds=1)
+        settings = study(tmp_path / str(blind), ",".join(arms), seeds=1, stage_steps=1_000, branch_steps=800)
         found = cells(run(settings)[0])
-        chosen[name] = [found[arm, 0]["shaping_text"] for arm in ("static", "clones", "pbt")], set(pool.specs)
-        if name == "blind":
-            finals = {point["sparse_return"] for arm in ("static", "pbt") for point in found[arm, 0]["curve"]}
-            assert len(finals) == 1  # what is reported is on confirm
-    assert chosen["real"] == chosen["blind"]  # also what was trained: clones differ in that alone
-    assert chosen["real"][0][0] != "no shaping"  # in this world any shaping is better than none
+        assert all(found[arm, 0]["outcome"] == "done" for arm in arms)
+        return found, set(pool.specs)
+
+    found, specs = trained(None)
+    assert found["static", 0]["shaping_text"] != "no shaping", "in this world any shaping is better than none"
+    assert found["supervised", 0]["promotions"] > 0
+    reported, same = trained("report")
+    assert same == specs, "all that is trained, so also every promotion"
+    assert all(reported[arm, 0]["shaping_text"] == found[arm, 0]["shaping_text"] for arm in arms)
+    assert len({point["sparse_return"] for arm in arms for point in reported[arm, 0]["curve"]}) == 1
+    confirmed, other = trained("confirm")  # negative control: the gate cannot tell, and what is reported can
+    assert other != specs and confirmed["supervised", 0]["promotions"] == 0
+    assert len({point["sparse_return"] for point in confirmed["static", 0]["curve"]}) > 1
 
 
 def test_a_copied_member_keeps_its_new_shaping_and_the_donors_weights(tmp_path):
