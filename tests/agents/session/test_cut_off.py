@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,16 @@ def test_what_a_stop_or_a_pause_cuts_off_is_counted(own_workers, tmp_path, monke
     assert cut_off(settings.ledger) == (1, 0), "the resume trains it whole and counts it once more"
     with Reader.open(settings.ledger) as reader:
         assert verify(reader, recompute, session_rules) == []
+
+
+def test_what_a_shared_executor_goes_on_with_is_unknown(tmp_path, monkeypatch):
+    """As in a study: one worker has begun the first segment of the control, and the others wait."""
+    settings, control = tiny_settings(tmp_path), SessionControl()
+    monkeypatch.setenv("SYNTHETIC_WORLD", "hangs")
+    pause = Recorder(lambda row: row["kind"] == "diagnosis" and control.request_pause())
+    assert run(settings, pause, control, pool=partial(synthetic_workers, workers=1)).status == "paused"
+    assert cut_off(settings.ledger) == (0, 1)
+    assert titles(settings.ledger) == ["cut off: what 1 segment had trained is unknown"]
 
 
 def test_what_a_resume_trains_again_is_the_same_as_without_a_cut(own_workers, tmp_path, monkeypatch):
