@@ -114,8 +114,9 @@ def judge_look(
         "delta": delta,
     }
     worse = measure == "progress" and -gain > delta_sparse
+    size = "one branch of each arm" if look == 1 else f"{look} branches of each arm"
     evidence = (
-        f"{won} of {look**2} pairs won ({look} branches of each arm), mean difference of {words(measure)} {mean:+.4g}, "
+        f"{won} of {look**2} pairs won ({size}), mean difference of {words(measure)} {mean:+.4g}, "
         f"p = {numbers['p']:.3g} at level {level:.3g}"
     )
     both = _both(numbers["means"])

@@ -69,7 +69,7 @@ def test_a_promotion_by_a_trial_is_told_whole(sent_back):
         f"validator confirmed c3, chosen over c1: {WHY}",
         "coordinator sent the round back for c2: It was better than the control too.",
         "validator confirmed c2, as it was asked to",
-        "c3: fail on progress: 0 of 1 pairs won (1 branches of each arm)",
+        "c3: fail on progress: 0 of 1 pairs won (one branch of each arm)",
         "Confirmation: c2 against the control, each branch on a seed of its own",
         "branch control: sparse return control: progress c2: sparse return c2: progress 1 0 0.04",
         "won 25 of 25 pairs (5 of at most 6 branches of each arm; passes from 24 pairs on)",
