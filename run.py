@@ -84,6 +84,7 @@ log_app.command("list")(log_commands.log_list)
 log_app.command("show")(log_commands.log_show)
 log_app.command("search")(log_commands.log_search)
 log_app.command("plot")(log_commands.log_plot)
+log_app.command("forecasts")(log_commands.log_forecasts)
 log_app.command("verify")(verification.log_verify)
 
 

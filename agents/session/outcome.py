@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from learning_signal.ledger.read.costs import known_sum
+from learning_signal.ledger.read.forecasts import forecasts_of, records_of
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.wording import shaping_text
 from learning_signal.marl.errors import SegmentFailed
@@ -46,6 +47,8 @@ class SessionOutcome:
     """Tokens by role and every other field of ``ledger.read.costs.Costs``."""
     budget: dict[str, dict[str, float]]
     """Of each limit: spent and limit, in env steps, tokens, seconds and USD. Empty where nothing is limited."""
+    forecasts: list[dict[str, Any]]
+    """Each ``ledger.read.forecasts.ForecastRecord``: how well an agent on a backend has forecast."""
     budget_needed: str | None
     """A sufficient budget, as ``--budget`` takes it, if the present one is used up."""
     final_policy: str | None
@@ -64,6 +67,7 @@ def outcome_of(
     with Reader.open(ledger) as reader:
         row, costs, decisions = reader.session(session), reader.costs(session), reader.decisions(session)
         segments = reader.segments(session).values()
+        forecasts = records_of(forecasts_of(reader, session))
     store = SegmentStore(settings.store)
     folder = inside(ledger.parent, session)
     total = state.twin_steps or costs.env_steps_main + costs.env_steps_branches + costs.env_steps_reused
@@ -105,6 +109,7 @@ def outcome_of(
             "tokens_out": {role: agent.tokens_out for role, agent in costs.agents.items()},
         },
         budget={name: {"spent": spent[name], "limit": limit} for name, limit in state.budget.limits().items()},
+        forecasts=[asdict(each) for each in forecasts],
         budget_needed=budget_needed,
         final_policy=_existing(folder / POLICY),
         final_shaping=_existing(folder / SHAPING),

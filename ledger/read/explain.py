@@ -8,6 +8,7 @@ from typing import Any
 
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.read.fates import JUDGED, stored_fates
+from learning_signal.ledger.read.forecasts import measured
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import (
     BranchRow,
@@ -180,8 +181,10 @@ def _candidates(
     candidates = []
     for row in rows:
         fate, detail = stored.get(row["id"]) or _fate(row, promoted, branches, comparisons, verdicts)
+        found = measured(comparisons, row["id"], (round_, row["refinement"]), row["forecast_metric"])
+        told = {"fate": fate, "detail": detail} | dict(zip(("difference", "measured_by"), found, strict=True))
         del row["session_id"]
-        candidates.append(CandidateRow(**row | {"shaping": reader.json(row["shaping"])}, fate=fate, detail=detail))
+        candidates.append(CandidateRow(**row | {"shaping": reader.json(row["shaping"])} | told))
     return candidates
 
 

@@ -265,6 +265,10 @@ class CandidateRow:
     computed, and may be branch failed or not screened."""
     detail: str | None
     """Why, in one sentence, where the ledger has one."""
+    difference: float | None = None
+    """To the control, in the measure of the forecast; None where they were not compared in it."""
+    measured_by: str | None = None
+    """The purpose of that comparison: confirm or screen."""
 
 
 @dataclass(frozen=True)

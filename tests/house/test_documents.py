@@ -104,7 +104,7 @@ def parsed(words: list[str]):
     return name, command.make_context(name, list(words)).params
 
 
-READING = {"explain", "list", "show", "search", "verify", "plot", "tasks"}
+READING = {"explain", "list", "show", "search", "verify", "plot", "forecasts", "tasks"}
 """Commands that are run as they stand."""
 
 

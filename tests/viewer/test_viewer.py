@@ -14,8 +14,10 @@ import pytest
 from rich.console import Console
 
 from learning_signal.ledger.read.explain import explain
+from learning_signal.ledger.read.forecasts import Bin, ForecastRecord
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.search import search
+from learning_signal.viewer.forecasts import render_forecasts
 from learning_signal.viewer.live.board import Arm, Board
 from learning_signal.viewer.live.story import spoken, tone
 from learning_signal.viewer.live.view import LiveView, PlainView
@@ -498,6 +500,37 @@ def test_the_report_says_where_it_is_measured_on_episodes_that_a_gate_used():
     assert told not in shown(render_report(OUTCOME, []))
     assert told not in shown(render_report(OUTCOME | {"before": OUTCOME["before"] | {"episode_set": "report"}}, []))
     assert told in shown(render_report(OUTCOME | {"before": OUTCOME["before"] | {"episode_set": "confirm"}}, []))
+
+
+def test_the_report_tells_the_record_of_the_forecasts():
+    record = {"role": "generator", "backend": "rules", "n": 3, "unscored": 1, "brier": 0.19, "calibration": ()}
+    told = "Forecasts: generator, 3 scored, Brier score 0.19 (always saying 0.5: 0.25)"
+    assert told in shown(render_report(OUTCOME | {"forecasts": [record]}, []))
+    for nothing in ([], [record | {"n": 0, "brier": None}]):
+        assert "Forecasts" not in shown(render_report(OUTCOME | {"forecasts": nothing}, []))
+
+
+def test_explain_shows_a_forecast_beside_what_was_measured(ledger):
+    with Reader.open(ledger) as reader:
+        candidates = explain(reader, "R1").candidates
+    text = " ".join(explained(ledger, "R1").split())
+    for candidate in candidates:
+        forecast = f"forecast: progress +0.01, {number(candidate.forecast_probability)} sure"
+        unmeasured = candidate.difference is None
+        assert (f"{forecast} →" in text, forecast in text) == (not unmeasured, True)
+        assert unmeasured or f"{forecast} → {number(candidate.difference, sign=True)}" in text
+    assert {each.measured_by for each in candidates} == {"confirm", "screen", None}
+
+
+def test_the_record_of_every_backend_is_a_line_of_a_table():
+    bins = (Bin(1 / 3, 2 / 3, 4, 0.5, 0.75),)
+    records = [
+        ForecastRecord("generator", "rules", 4, 2, 0.2, bins),
+        ForecastRecord("generator", "a\x1b[31mb", 0, 1, None, ()),
+    ]
+    text = shown(render_forecasts(records, 2))
+    assert "0.5 → 0.75 (n 4)" in text and "0.2" in text and "2 sessions" in text and "\x1b[31m" not in text
+    assert "no forecast yet" in shown(render_forecasts([], 0))
 
 
 def test_a_plan_shows_nested_values_and_tables():

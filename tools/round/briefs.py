@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from learning_signal.ledger.read.forecasts import UNINFORMED, forecasts_of, records_of
+from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.wording import shaping_text
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.marl.shaping.config import MAX_BETA, MAX_TERMS, MAX_WEIGHT
@@ -22,6 +24,8 @@ from learning_signal.tools.stage import StageLabel, stage_label
 from learning_signal.tools.state import Head
 from learning_signal.tools.trainer import final_evaluation
 
+LAST_FORECASTS = 4
+"""Of an agent's own forecasts, with what was measured, in its brief."""
 HEADINGS: dict[Role, str] = {
     "critic": "Diagnose this run.",
     "generator": "Propose shaping candidates for this run.",
@@ -152,6 +156,7 @@ def _generator(context: SessionContext) -> dict[str, Any]:
             }
             for tried in context.state.tried
         ],
+        "your_forecasts": _own_forecasts(context, "generator"),
         "feedback": _feedback(context),
         "limits": {
             "terms": MAX_TERMS,
@@ -162,6 +167,38 @@ def _generator(context: SessionContext) -> dict[str, Any]:
         },
         "good_rise": rounded(good_rise(context)),
         "evidence": None if evidence is None else json.loads(evidence),
+    }
+
+
+def _own_forecasts(context: SessionContext, role: Role) -> dict[str, Any] | None:
+    """The record of a role on its present backend in this session; None before any of its forecasts is scored."""
+    with Reader.open(context.ledger.path) as reader:
+        backend = next((each.spec for each in reversed(reader.agents(context.session)) if each.role == role), None)
+        made = forecasts_of(reader, context.session)
+    made = [each for each in made if (each.role, each.backend) == (role, backend)]
+    scored = [each for each in made if each.difference is not None]
+    if not scored:
+        return None
+    (record,) = records_of(made)
+    return {
+        "n": record.n,
+        "brier": rounded(record.brier),
+        "always_saying_half": UNINFORMED,
+        "calibration": [
+            {"said": rounded(each.mean_probability), "came_true": rounded(each.share_true), "n": each.n}
+            for each in record.calibration
+        ],
+        "last": [
+            {
+                "round": each.round,
+                "candidate": each.candidate,
+                "measure": each.measure,
+                "change": rounded(each.change),
+                "probability": rounded(each.probability),
+                "difference": rounded(each.difference),
+            }
+            for each in scored[-LAST_FORECASTS:]
+        ],
     }
 
 

@@ -1,4 +1,4 @@
-"""The commands that read a log: list, show, search, plot, and explain."""
+"""The commands that read a log: list, show, search, plot, forecasts, and explain."""
 
 from __future__ import annotations
 
@@ -128,6 +128,29 @@ def log_plot(
     if as_json:
         return show_json({"file": str(file), **plain_data(curve)})
     out.print(str(file), markup=False, soft_wrap=True)
+    return 0
+
+
+def log_forecasts(
+    session: Annotated[str | None, typer.Option(help="Only this session. [all of the log]")] = None,
+    ledger: Ledger = LEDGER,
+    as_json: AsJson = False,
+) -> int:
+    """How well the agents forecast: Brier score and calibration, by agent and backend."""
+    from learning_signal.ledger.read.forecasts import forecasts_of, records_of
+    from learning_signal.ledger.read.reader import Reader
+    from learning_signal.viewer.forecasts import render_forecasts
+
+    with Reader.open(ledger) as reader:
+        if session is None:
+            chosen = [each.id for each in reversed(reader.sessions(limit=None))]
+        else:
+            chosen = [reader.session(session).id]
+        forecasts = [each for one in chosen for each in forecasts_of(reader, one)]
+    records = records_of(forecasts)
+    if as_json:
+        return show_json({"records": plain_data(records), "forecasts": plain_data(forecasts)})
+    out.print(render_forecasts(records, len({each.session for each in forecasts})))
     return 0
 
 

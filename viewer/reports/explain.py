@@ -29,13 +29,13 @@ from learning_signal.viewer.comparisons import (
     trial_line,
 )
 from learning_signal.viewer.events import call_arguments, diagnosis_text, parsed, verdict_text
+from learning_signal.viewer.forecasts import forecast_text
 from learning_signal.viewer.text import (
     MISSING,
     agent_text,
     clean,
     count,
     evaluation_text,
-    number,
     outcome_text,
     shaping_line,
     shorten,
@@ -131,11 +131,7 @@ def _candidates(candidates: Sequence[CandidateRow]) -> list[RenderableType]:
     table.add_column(ratio=1)
     for candidate in candidates:
         words = Text(shaping_line(candidate.shaping))
-        words.append(
-            f"  forecast: {clean(candidate.forecast_metric).replace('_', ' ')} "
-            f"{number(candidate.forecast_change, sign=True)}, {number(candidate.forecast_probability)} sure",
-            "dim",
-        )
+        words.append(f"  {forecast_text(candidate)}", "dim")
         words.append(f"\n{shorten(candidate.rationale, LINE - 20)}", "dim")
         table.add_row(styled(candidate.name, "bold"), outcome_text(candidate.fate), words)
     return [table]

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from learning_signal.ledger.wording import cut_off_text
+from learning_signal.viewer.forecasts import record_lines
 from learning_signal.viewer.reports.next_steps import command_table
 from learning_signal.viewer.text import (
     MISSING,
@@ -41,7 +42,8 @@ def render_report(outcome: Mapping[str, Any], next_commands: Sequence[tuple[str,
     else:
         parts += [Text("No change was promoted or rejected."), Text()]
     costs = _costs(outcome.get("costs") or {}, outcome.get("budget") or {})
-    parts += [_results(outcome), *_measured_on(outcome), Text(), costs, Text(), _places(outcome)]
+    forecasts = record_lines(outcome.get("forecasts") or ())
+    parts += [_results(outcome), *_measured_on(outcome), Text(), costs, *forecasts, Text(), _places(outcome)]
     if next_commands:
         parts += [Text(), Text("What to type next", "bold"), command_table(next_commands)]
     return Group(*parts)

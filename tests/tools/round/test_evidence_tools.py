@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from learning_signal.ledger.write.clock import now
 from learning_signal.marl.segments.metrics import METRICS
 from learning_signal.tools.base import ToolRefused
 from learning_signal.tools.contracts import SummarizeTrajectories
+from learning_signal.tools.round.briefs import brief
 from learning_signal.tools.state import SessionState
 from tests.support.scripted_session import PAIRED, SESSION, SETTINGS, ScriptedSession, draft
 from tests.support.trainer_double import by_arm
@@ -300,3 +302,42 @@ def test_what_an_earlier_round_tried_may_be_tried_again(session: ScriptedSession
     session.train_stage()
     session.open_round()
     assert session.propose(GOOD) == ["c1"]
+
+
+# the Generator's own record -----------------------------------------------------------------
+
+
+def own_forecasts(session: ScriptedSession) -> dict | None:
+    return json.loads(brief(session.context, "generator").partition("\n")[2])["your_forecasts"]
+
+
+def test_the_generator_is_told_how_its_forecasts_came_out(session: ScriptedSession) -> None:
+    assert own_forecasts(session) is None, "none is made"
+    session.propose(GOOD, OTHER)
+    assert own_forecasts(session) is None, "none is scored"
+    session.screen()
+    told = own_forecasts(session)
+    assert (told["n"], told["always_saying_half"]) == (2, 0.25)
+    gains = {each["candidate"]: each["difference"] for each in told["last"]}
+    came_true = [gain > 0 for gain in gains.values()]
+    assert gains["c1"] == pytest.approx(0.03) and came_true == [True, False]
+    assert told["brier"] == pytest.approx((0.3**2 + 0.7**2) / 2)  # a probability of 0.7 for both
+    assert told["calibration"] == [{"said": 0.7, "came_true": 0.5, "n": 2}]
+    assert {each["probability"] for each in told["last"]} == {0.7} and len(json.dumps(told)) < 600
+
+
+def test_the_record_is_the_present_backends_own(session: ScriptedSession) -> None:
+    session.propose(GOOD, OTHER)
+    session.screen()
+    with session.ledger.transaction("another backend"):
+        session.ledger.add(
+            "agents",
+            session_id=SESSION,
+            role="generator",
+            spec="openai/gpt-4.1",
+            source="test",
+            prompt="prompt",
+            tools=[],
+            since=now(),
+        )
+    assert own_forecasts(session) is None, "it has made none"
