@@ -8,9 +8,11 @@ import pytest
 
 from bench.session import attributed
 from learning_signal.agents.session.plan import plan
+from learning_signal.ledger.read.forecasts import forecasts_of
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
 from learning_signal.marl.gate.recompute import recompute
+from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.marl.segments.segment import SegmentStore
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.context import HumanAnswer
@@ -181,10 +183,26 @@ def test_a_wrong_task_is_refused_before_anything_is_written(tmp_path):
     assert not settings.ledger.exists()
 
 
+def test_the_outcome_is_reported_on_its_own_episodes_and_tells_how_the_forecasts_came_out(tmp_path):
+    outcome = run(tiny_settings(tmp_path, twin=True))
+    store = SegmentStore(tmp_path / "segments")
+    with Reader.open(tmp_path / "ledger.db") as reader:
+        head, forecasts = reader.main_run()[-1].segment.id, forecasts_of(reader, "latest")
+    reported, used = (store.load_result(head).evaluations_of(name)[-1] for name in ("report", "confirm"))
+    assert outcome.after["sparse_return"] == reported.sparse_return and outcome.after["progress"] != used.mean_progress
+    assert {each["episode_set"] for each in (outcome.before, outcome.after, outcome.twin)} == {"report"}
+    (record,) = outcome.forecasts
+    assert (record["role"], record["backend"]) == ("generator", "rules")
+    scored = [(each.probability - each.came_true) ** 2 for each in forecasts if each.came_true is not None]
+    assert record["n"] == len(scored) > 0 and record["brier"] == pytest.approx(sum(scored) / len(scored))
+
+
 def test_stages_are_whole_rollouts_as_the_plan_says(tmp_path):
     settings = tiny_settings(tmp_path, stage_steps=1)
     assert run(settings).before["env_steps"] == plan(settings)["env_steps"]["stage"] == 200
-    settings = tiny_settings(tmp_path / "whole")
+    settings = tiny_settings(
+        tmp_path / "whole", gate=GateSettings(mode="paired")
+    )  # as many branches, whatever they show
     outcome, most, evaluation = run(settings), plan(settings)["env_steps"], plan(settings)["evaluation_env_steps"]
     assert outcome.before["env_steps"] == most["stage"] == STAGE_STEPS
     assert outcome.costs["env_steps_main"] + outcome.costs["env_steps_branches"] <= (
@@ -194,5 +212,5 @@ def test_stages_are_whole_rollouts_as_the_plan_says(tmp_path):
         segments = reader.segments().values()
     assert {each.evaluation_env_steps for each in segments if each.purpose == "main"} == {evaluation["stage"]}
     branches = sum(each.evaluation_env_steps for each in segments if each.purpose != "main")
-    assert branches == evaluation["round"] == evaluation["branches_at_most"], "one round without a refinement"
+    assert branches == evaluation["round_at_most"] == evaluation["branches_at_most"], "one round without a refinement"
     assert evaluation["total_at_most"] == evaluation["main_run_at_most"] + branches
