@@ -95,7 +95,7 @@ def test_the_price_of_a_round_by_hand():
     alone = paired.model_copy(update={"deliberation": DeliberationSettings(candidates=1, refinements=0)})
     assert round_cost(alone, SPREAD).first == round_cost(alone, SPREAD).most == 2 * 5 * 128_000
     said = price.describe(150_400, round_evaluation(paired, SPREAD))
-    assert "1.79 M env steps of training (3.46 M with every refinement), as much as 11.9 stages, and 345.6 k of" in said
+    assert "1.79 M env steps of training (3.46 M with every refinement), as much as 11.9 stages, and 409.6 k of" in said
 
 
 # sessions -----------------------------------------------------------------------------------------
@@ -185,6 +185,6 @@ def test_the_plan_counts_stages_rounds_and_the_twin(tmp_path):
     settings = tiny_settings(tmp_path, rounds=2, stages=7, twin=True)
     steps, price = plan(settings)["env_steps"], round_cost(settings, SPREAD)
     assert steps["main_run_at_most"] == 7 * steps["stage"]
-    assert steps["branches_at_most"] == 2 * price.most and steps["round"] == price.first
+    assert steps["branches_at_most"] == 2 * price.most and steps["round_at_most"] == price.first
     assert steps["sparse_twin_at_most"] == steps["main_run_at_most"] + steps["branches_at_most"]
     assert steps["total_at_most"] == 2 * steps["sparse_twin_at_most"]

@@ -21,7 +21,7 @@ from learning_signal.ledger.read.verify import verify
 from learning_signal.marl.gate.recompute import recompute
 from learning_signal.tools.plan.budget import Budget
 from learning_signal.tools.plan.settings import session_rules
-from learning_signal.tools.round.spending import spent_of
+from learning_signal.tools.spending import spent_of
 from learning_signal.viewer.reports.session_end import render_report
 from tests.support.places import ROOT
 from tests.support.session_helpers import Recorder, resume, resume_inline, run, story, synthetic_workers, tiny_settings

@@ -230,7 +230,8 @@ def test_a_whole_session_under_each_gate_is_verified_and_explained(tmp_path, gat
     with Reader.open(settings.ledger) as reader:
         assert verify(reader, recompute, session_rules) == []
         screens = [each for each in reader.comparisons(outcome.session_id) if each.purpose == "screen"]
-        assert len(screens) == (2 if "screen_halvings" in gate else 1)
+        # The rules give a screen of equal candidates a further seed, where they may.
+        assert len(screens) == (2 if "screen_halvings" in gate or not gate else 1)
         console = Console(width=100, record=True, file=StringIO())
         console.print(render_decision(explain(reader)))
     assert words in " ".join(console.export_text().split())
