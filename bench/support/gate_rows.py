@@ -22,6 +22,7 @@ from bench.support.trials import (
     usual,
 )
 from learning_signal.ledger.wording import shaping_text
+from learning_signal.marl.gate.measure import words
 
 WORST_RATE, WORST_UPPER, LEAST_POWER = 0.05, 0.10, 0.80
 SECONDS = 30.0
@@ -98,7 +99,7 @@ def report(case: Case, found: Measured, workers: int) -> Report:
                 "shaping": shaping_text(parent.shaping.canonical()),
                 "sparse_return": _mean([each.sparse_return for each in branches]),
                 "progress": _mean([each.progress for each in branches]),
-                "judged_on": dict(Counter(looks[index].measure for index in own)),
+                "judged_on": dict(Counter(words(looks[index].measure) for index in own)),
                 "trials": len(own),
                 "promoted": sum(looks[index].outcome == "pass" for index in own),
             }
