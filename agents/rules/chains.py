@@ -19,6 +19,8 @@ SWITCH = 0.1
 """A feature that varies by less than this share of its way once it no longer waits is a switch: it is sparse."""
 STARTS_GOOD = 0.1
 """A feature starts at its best if it is then no further from it than this share of its mean distance."""
+LONG_BEFORE = 5.0
+"""The first link holds its value at a success at least so many times as long as the last one, and steps."""
 SAME_MOMENT = 0.75
 """Features whose values at a success were held for times of at least this ratio came to them at the same moment."""
 EARLIER = 1 / 3
@@ -54,7 +56,7 @@ def find_chain(features: list[View]) -> Chain | None:
         awaited = [view for view in reaching if view.name in last.until]
         earlier = [view for view in awaited if (view.held or 0.0) > (last.held or 0.0) and _travels(view, 1.0)]
         steps = _one_per_moment([view for view in earlier if not _starts_good(view) and not _switch(view)])
-        if steps and _dense(steps[0]):
+        if steps and _dense(steps[0]) and (steps[0].held or 0.0) >= LONG_BEFORE * max(last.held or 0.0, 1.0):
             kept = [view for view in awaited if _starts_good(view) and _travels(view, 0.5)]
             kept.sort(key=lambda view: -(view.room or 0.0) / view.unit)
             return Chain((*steps, last), tuple(kept))

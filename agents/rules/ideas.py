@@ -13,6 +13,9 @@ from learning_signal.agents.rules.reading import items, mapping, number, shown, 
 SAME = 0.3
 """Shapings whose effective weights differ by less than this share are the same idea."""
 
+PAID_BACK = 1.25
+"""A term that counts successes gives so many times what the others lose at a success."""
+
 Term = tuple[str, float, str]
 """Potential, weight, scope."""
 
@@ -93,6 +96,33 @@ def total(chosen: Sequence[View], beta: float) -> Idea:
         + "; ".join(view.describe() for view in chosen)
         + ".",
     )
+
+
+def counted(chosen: Sequence[View], features: Sequence[View], beta: float) -> Idea | None:
+    """``total`` of ``chosen`` with a feature that a success improves, so that the whole potential does not fall there.
+
+    None where the evidence shows no fall, or no other feature that improves: a distance to the next target jumps up
+    when one is reached, and without a term that counts those reached the shaping punishes success.
+    """
+    fall = -sum(_change(view) / view.span for view in chosen)
+    others = [view for view in features if view not in chosen and _change(view) > 0]
+    if fall <= 0 or not others:
+        return None
+    counter = max(others, key=lambda view: _change(view) / view.unit)
+    base = total(chosen, beta) if len(chosen) > 1 else single(chosen[0], beta)
+    weight = round_to(counter.sign * PAID_BACK * fall / _change(counter))
+    return replace(
+        base,
+        terms=(*base.terms, (counter.potential, weight, counter.scope)),
+        rationale=f"{base.rationale} A success takes {shown(fall)} of this back, and {counter.name} gives more than "
+        f"that: it improves by {shown(_change(counter))} there.",
+    )
+
+
+def _change(view: View) -> float:
+    """Improvement at a success in the declared direction; 0 where unknown."""
+    before, after = view.around_success or (0.0, 0.0)
+    return view.sign * (after - before)
 
 
 def near_good_end(view: View) -> str | None:
@@ -209,6 +239,7 @@ def fresh(features: list[View], beta: float) -> Iterator[Idea]:
     if team and agent:
         yield total([team[0], agent[0]], beta)
     yield from filter(None, (worst_agent(view, beta) for view in agent[:1]))
+    yield from filter(None, (counted(chosen, features, beta) for chosen in ([*team[:1], *agent[:1]], first)))
     if len(order) > 2:
         yield total(order[:3], beta)
     if first and (steep := sharpened(single(first[0], beta), first[0], beta)):

@@ -107,6 +107,10 @@ def proposes_a_chain(summary) -> bool:
         ("the last one is as far at a success", {"third": {"at_success": [9.0, 10.0, 1.0]}}),
         ("no success was seen", {name: {"at_success": None} for name in ROWS}),
         ("the first one is a rare event", {"first": {"mean": 9.8, "standard_deviation": 0.5}}),
+        (
+            "the parts follow at once",
+            {"first": {"at_success": [0.0, 5.0, 4.0]}, "second": {"at_success": [0.0, 10.0, 3.0]}},
+        ),
         ("all come to their best together", {name: {"at_success": [0.0, 9.0, 1.0]} for name in ROWS}),
     ],
 )
@@ -150,6 +154,37 @@ def test_the_critic_names_the_order_of_a_chain_and_none_where_there_is_none():
     apart = evidence(**{name: {"waits": None} for name in ROWS})
     _, diagnosis = diagnose(critic_brief(features=[vars(one) for one in FEATURES]), summary=said(apart))
     assert "follow one another" not in str(diagnosis.failures) and "chain" not in diagnosis.advice
+
+
+def jumps(**changes):
+    """A summary of a distance that jumps up at a success and a share that rises there, which nothing waits for."""
+    features = (Feature("gap", "?", "team", 0.0, 9.0, "lower"), Feature("done", "?", "team", 0.0, 1.0, "higher"))
+    rows = {
+        "gap": {"mean": 4.0, "standard_deviation": 2.0, "over_time": [4.0, 4.0], "at_success": [1.0, 5.0, 2.0]},
+        "done": {"mean": 0.1, "standard_deviation": 0.2, "over_time": [0.0, 0.2], "at_success": [0.0, 0.5, 9.0]},
+    }
+    summary = {"features": [{"name": name} | row | changes.get(name, {}) for name, row in rows.items()]}
+    return generator_brief(features, evidence=summary, candidates_wanted=6)
+
+
+def rise_at_success(candidate, summary):
+    around = {row["name"]: row["at_success"] for row in summary["features"]}
+    weights = {name: term.weight for term in candidate.terms for name in around if term.potential.startswith(name)}
+    return sum(weight * (around[name][1] - around[name][0]) for name, weight in weights.items())
+
+
+def test_a_term_that_counts_makes_up_for_what_a_success_takes_back():
+    found = [one for one in candidates_of(jumps()) if "A success takes" in one.rationale]
+    assert found and all(rise_at_success(one, jumps()["evidence"]) > 0 for one in found)
+    [plain, *_] = candidates_of(jumps())
+    assert rise_at_success(plain, jumps()["evidence"]) < 0
+
+
+@pytest.mark.parametrize(
+    "changes", [{"gap": {"at_success": [1.0, 0.5, 2.0]}}, {"done": {"at_success": [0.5, 0.5, 9.0]}}]
+)
+def test_nothing_is_made_up_for_where_nothing_falls_or_nothing_counts(changes):
+    assert not any("A success takes" in one.rationale for one in candidates_of(jumps(**changes)))
 
 
 def said(summary):
