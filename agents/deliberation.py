@@ -35,7 +35,7 @@ from learning_signal.tools.round.record import (
     record_verdict,
 )
 from learning_signal.tools.round.speculation import settle, speculate
-from learning_signal.tools.round.verdicts import computed_verdict, verdict_id, verdict_record
+from learning_signal.tools.round.verdicts import computed_verdict, unreported, verdict_id, verdict_record
 from learning_signal.tools.spending import afford
 from learning_signal.tools.state import Regression, Trigger
 
@@ -74,7 +74,9 @@ class Deliberation:
         if state.ended_by is not None:  # interrupted between the submission and the commit: it counts once
             agent.workbench.finished = (state.ended_by, "")
         self.call_context.round, self.call_context.phase = state.round_number, role
-        self.call_context.step = f"{state.refinement}.{state.step}"
+        # A phase that is entered again, when the round was sent back, is another one: its calls are no repetitions.
+        again = f"again{state.again}." if state.again else ""
+        self.call_context.step = f"{state.refinement}.{again}{state.step}"
         conversation = ToolAgent(
             role,
             model_client=agent.client,
@@ -197,6 +199,7 @@ class Deliberation:
             else:
                 self._enter("coordinator")
         elif context.round.decision is None:
+            state.again += 1
             self._enter("validator")
         else:
             self._close_round()
@@ -222,7 +225,7 @@ class Deliberation:
             try:
                 verdict = computed_verdict(context)
             except ToolRefused:
-                verdict = verdict_record(context, None, None, None, "No comparison was made.")
+                verdict = unreported(context) or verdict_record(context, None, None, None, "No comparison was made.")
             record_verdict(context, verdict.model_copy(update={"id": verdict_id(context), "reading": reading}), None)
         if state.phase == "coordinator":
             action = "roll_back" if "roll_back" in allowed_actions(context) else "keep"
@@ -246,7 +249,7 @@ class Deliberation:
         settle(context)
         record_end_of_round(context, decision)
         state.brief, state.agent_state, state.ended_by = None, None, None
-        state.step, state.refinement = 0, 0
+        state.step, state.refinement, state.again = 0, 0, 0
         at_the_end = state.round_number >= context.settings.rounds or state.stages >= context.settings.most_stages
         undone_at_the_end = decision.action == "roll_back" and at_the_end
         state.phase = "report" if undone_at_the_end else "stage"

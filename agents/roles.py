@@ -145,7 +145,7 @@ def _variables(context: SessionContext, role: Role) -> dict[str, object]:
         "gate": " ".join(
             [
                 f"Screen: every candidate and the control on {gate.screen_seeds} paired seeds of",
-                f"{context.screen_steps:,} env steps{_rungs(context)}. Confirm: the best candidate and the control on",
+                f"{context.screen_steps:,} env steps{_rungs(context)}. Confirm: one candidate and the control on",
                 _confirmation(context),
             ]
         ),

@@ -38,9 +38,8 @@ from learning_signal.tools.state import (
 def recalled(reader: Reader, session: str, cursor: SessionState, gate: GateSettings) -> SessionState:
     """``cursor`` with the facts in the session's rows, which replace any that the cursor itself has.
 
-    ``session`` is its whole id; ``screen_seeds``, the number of seeds of a screen, tells the rungs of its branches
-    apart. Raises pydantic's ``ValidationError`` where a row is not one of this version, ``LedgerError`` where one is
-    missing.
+    ``session`` is its whole id; ``gate`` are its settings, by which the rungs of a screen are told apart. Raises
+    pydantic's ``ValidationError`` where a row is not one of this version, ``LedgerError`` where one is missing.
     """
     screen_seeds = (
         gate.screen_seeds if gate.screen_halvings else None

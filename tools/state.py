@@ -204,6 +204,8 @@ class Round(RoundFacts):
     regression: InRows[Regression | None] = None
     sent_back: SendBack | None = None
     """What the Coordinator last sent the round back for."""
+    sent_back_for: list[str] = []
+    """Every candidate it was sent back for: each once."""
     evidence_summary: str | None = None
     """The last trajectory summary of the main run that the Critic read, as JSON text; a tool call's row may cut it."""
     speculated: list[str] | None = None
@@ -221,6 +223,8 @@ class SessionState(BaseModel):
     phase: Phase = "stage"
     round_number: int = 0
     refinement: int = 0
+    again: int = 0
+    """How often the present round was sent back: its phases are entered again, and are others."""
     stages: int = 0
     """Stages of the main run so far."""
     stages_without: int = 0

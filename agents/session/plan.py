@@ -34,11 +34,11 @@ def plan(settings: SessionSettings) -> dict[str, Any]:
     stage = round_up(settings.run, settings.stage_steps)
     price = round_cost(settings, task)
     main = stage * settings.most_stages
-    branches = price.most * settings.rounds  # including those that the main run continues from
+    branches = price.limit * settings.rounds  # including those that the main run continues from
     twin = main + branches if settings.twin else 0  # as many env steps as everything else together
     played = round_evaluation(settings, task)
     of_stage = evaluation_env_steps(settings.run, "main", stage, task)
-    of_main, of_branches = of_stage * settings.most_stages, played.most * settings.rounds
+    of_main, of_branches = of_stage * settings.most_stages, played.limit * settings.rounds
     of_twin = of_stage * math.ceil(twin / stage)
     return {
         "task": task.name,
@@ -55,6 +55,7 @@ def plan(settings: SessionSettings) -> dict[str, Any]:
             "round_at_most": price.first,
             "round_if_nothing_differs": price.undecided,
             "round_with_refinements": price.most,
+            "further_seeds_of_a_screen": price.further,
             "main_run_at_most": main,
             "branches_at_most": branches,
             "sparse_twin_at_most": twin,
@@ -65,6 +66,7 @@ def plan(settings: SessionSettings) -> dict[str, Any]:
             "round_at_most": played.first,
             "round_if_nothing_differs": played.undecided,
             "round_with_refinements": played.most,
+            "further_seeds_of_a_screen": played.further,
             "main_run_at_most": of_main,
             "branches_at_most": of_branches,
             "sparse_twin_at_most": of_twin,

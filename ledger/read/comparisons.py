@@ -127,18 +127,14 @@ def _branches(reader: Reader, comparison: ComparisonRow, comparisons: list[Compa
     if purpose == "probation":
         return []
     launched: dict[str, list[str]] = {}
-    earlier = [
-        each
-        for each in comparisons
-        if (each.purpose, each.round, each.refinement) == (purpose, comparison.round, comparison.refinement)
-    ]
-    place = earlier.index(comparison) if purpose == "confirm" else 0
+    confirmations = [each for each in comparisons if (each.purpose, each.round) == ("confirm", comparison.round)]
+    place = confirmations.index(comparison) if purpose == "confirm" else 0
     branches: dict[str, list[str]] = {}
     for row in reader.rows(
         "SELECT b.id, b.arm, s.segment_id FROM branches b JOIN branch_segments s ON s.branch_id = b.id "
-        "WHERE b.session_id = ? AND b.round = ? AND b.refinement = ? AND b.purpose = ? "
+        "WHERE b.session_id = ? AND b.round = ? AND b.purpose = ? AND (b.purpose = 'confirm' OR b.refinement = ?) "
         "ORDER BY b.event_seq, s.position",
-        (comparison.session_id, comparison.round, comparison.refinement, purpose),
+        (comparison.session_id, comparison.round, purpose, comparison.refinement),
     ):
         known = branches.setdefault(row["arm"], [])
         if row["id"] not in known:

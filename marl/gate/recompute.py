@@ -34,7 +34,8 @@ def recompute(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, An
     Raises:
         ValueError: inputs from which no comparison of this purpose can have been made.
     """
-    result = _result(purpose, inputs, settings, GateSettings.model_validate(settings))
+    stored = settings if "mode" in settings or "rule" in settings else {**settings, "mode": "paired"}
+    result = _result(purpose, inputs, settings, GateSettings.model_validate(stored))
     return result if "mode" in settings else _as_version_0_1(result)
 
 

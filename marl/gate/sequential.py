@@ -28,6 +28,8 @@ MOST_LOOKS = 8
 """Looks that can be counted within a second: there are ``C(2k, k)`` orders of the arms at look ``k``."""
 EARLY_SHARE = Fraction(3, 4)
 """Share of the level that looks before the last may spend: early passes are cheap, the last look has the power."""
+ROUNDING = Fraction(1, 10**9)
+"""A level is a share of decimal numbers: it may be this much, of itself, below the fraction that it stands for."""
 AHEAD = Fraction(2, 3)
 """The trial goes on only while the candidate wins more than this share of pairs."""
 
@@ -125,7 +127,7 @@ def _course(level: float, looks: int, early: Fraction = EARLY_SHARE) -> _Course:
         raise ValueError(f"{looks} looks were given, expected 1 to {MOST_LOOKS}")
     if not 0 < level < 1:
         raise ValueError(f"level is {level:g}, expected a number between 0 and 1")
-    allowed = Fraction(level)
+    allowed = Fraction(level) * (1 + ROUNDING)
     orders: dict[_Order, int] = {(): 1}
     passed, branches = Fraction(0), Fraction(0)
     pass_at: list[int | None] = []

@@ -185,6 +185,6 @@ def test_the_plan_counts_stages_rounds_and_the_twin(tmp_path):
     settings = tiny_settings(tmp_path, rounds=2, stages=7, twin=True)
     steps, price = plan(settings)["env_steps"], round_cost(settings, SPREAD)
     assert steps["main_run_at_most"] == 7 * steps["stage"]
-    assert steps["branches_at_most"] == 2 * price.most and steps["round_at_most"] == price.first
+    assert steps["branches_at_most"] == 2 * price.limit and steps["round_at_most"] == price.first
     assert steps["sparse_twin_at_most"] == steps["main_run_at_most"] + steps["branches_at_most"]
     assert steps["total_at_most"] == 2 * steps["sparse_twin_at_most"]

@@ -24,17 +24,25 @@ class RoundCost:
     """How many there can be."""
     undecided: int
     """Without a refinement, what is expected where the candidates are no better than the control, but confirmed."""
+    further: int
+    """What a close screen may add, in each refinement, where it is given all its further seeds."""
 
     @property
     def most(self) -> int:
         """With every refinement."""
         return self.first + self.refinements * self.refinement
 
+    @property
+    def limit(self) -> int:
+        """With every refinement, and every further seed of every screen: more is not possible."""
+        return self.most + (1 + self.refinements) * self.further
+
     def describe(self, stage_steps: int, evaluation: RoundCost) -> str:
         """The cost in words, beside that of a stage; ``evaluation`` is what is played besides."""
         more = f" ({short(self.most)} with every refinement)" if self.refinements else ""
         stages = self.first / stage_steps
         often = f"; about {short(self.undecided)} where nothing differs" if self.undecided < self.first else ""
+        often += f"; a close screen may add {short(self.further)}" if self.further else ""
         return (
             f"a round costs at most {short(self.first)} env steps of training{more}, as much as {stages:.3g} stages, "
             f"and {short(evaluation.first)} of evaluation{often}"
@@ -45,6 +53,7 @@ def round_cost(settings: SessionSettings, task: TaskSpec) -> RoundCost:
     """The cost of a round under ``settings``; a single candidate is confirmed without a screen."""
     gate, talk = settings.gate, settings.deliberation
     control, candidates = screen_env_steps(settings, task)
+    further = further_screen_seeds(settings) * (control + candidates) // settings.gate.screen_seeds
     runs = gate.judge.runs(gate, screened=candidates > 0)
     expected = gate.judge.expected_runs(gate, settings.confirmations, screened=candidates > 0)
     branch_steps = round_up(settings.run, settings.branch_steps, task)
@@ -53,6 +62,7 @@ def round_cost(settings: SessionSettings, task: TaskSpec) -> RoundCost:
         refinement=candidates + runs * branch_steps,
         refinements=talk.refinements,
         undecided=control + candidates + round(expected * branch_steps),
+        further=further,
     )
 
 
@@ -75,6 +85,7 @@ def round_evaluation(settings: SessionSettings, task: TaskSpec) -> RoundCost:
         refinement=screened + runs * branch,
         refinements=settings.deliberation.refinements,
         undecided=control + screened + round(expected * branch),
+        further=further_screen_seeds(settings) * (control + screened) // gate.screen_seeds,
     )
 
 
@@ -94,6 +105,13 @@ def rung_sizes(candidates: int, halvings: int) -> tuple[int, ...]:
     while len(sizes) <= halvings and math.ceil(sizes[-1] / 2) > 1:
         sizes.append(math.ceil(sizes[-1] / 2))
     return tuple(sizes)
+
+
+def further_screen_seeds(settings: SessionSettings) -> int:
+    """The seeds that the Validator may add to a screen."""
+    gate = settings.gate
+    allowed = gate.judge.sequential and not gate.screen_halvings and settings.deliberation.choice
+    return gate.screen_further if allowed else 0
 
 
 def screen_env_steps(settings: SessionSettings, task: TaskSpec | None = None) -> tuple[int, int]:

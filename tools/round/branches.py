@@ -18,6 +18,7 @@ from learning_signal.tools.round.confirmations import (
     candidate_to_confirm,
     confirm_specs,
     first_count,
+    is_sealed,
     needs_screen,
     present_branch,
     refuse_confirmation,
@@ -27,6 +28,8 @@ from learning_signal.tools.round.record_branches import record_branch
 from learning_signal.tools.spending import afford_segments
 from learning_signal.tools.state import CONTROL, Branch
 from learning_signal.tools.trainer import final_evaluation
+
+SEALED = "A confirmation shows its numbers once compare_branches has judged it."
 
 
 def branch_tools(context: SessionContext) -> dict[str, Tool]:
@@ -200,12 +203,12 @@ def _launched(context: SessionContext, branch: Branch) -> str:
 
 
 async def _reading(context: SessionContext, branch: Branch) -> dict[str, Any]:
-    seeds, states = [], []
+    seeds, states, sealed = [], [], is_sealed(context, branch)
     for segment in branch.segments:
         state = context.trainer.status(segment)
         states.append(state)
         row: dict[str, Any] = {"status": state, "sparse_return": None, "progress": None}
-        if state == "done":
+        if state == "done" and not sealed:
             evaluation = final_evaluation(await context.trainer.result(segment), "query")
             row |= {"sparse_return": rounded(evaluation.sparse_return), "progress": rounded(evaluation.mean_progress)}
         elif state == "failed":
@@ -219,7 +222,7 @@ async def _reading(context: SessionContext, branch: Branch) -> dict[str, Any]:
         "status": status,
         "seeds": seeds,
         "mean": {name: _mean([row[name] for row in seeds]) for name in ("sparse_return", "progress")},
-    }
+    } | ({"note": SEALED} if sealed else {})
 
 
 async def _failure(context: SessionContext, segment: str) -> str:

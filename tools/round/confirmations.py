@@ -94,7 +94,7 @@ def refuse_further_seed(context: SessionContext, candidates: Sequence[str]) -> N
     screen = _screen(context)
     if screen is None or not needs_screen(context):
         raise ToolRefused("Found no screen that is over, expected one: launch and compare purpose 'screen' first.")
-    if in_progress(context) is not None or judged(context):
+    if any(each.purpose == "confirm" and each.refinement == screen.refinement for each in context.round.branches):
         raise ToolRefused(
             "Found a confirmation begun after this screen, expected the screen's end before: go on with it."
         )
@@ -116,11 +116,21 @@ def in_progress(context: SessionContext) -> str | None:
     return None
 
 
+def is_sealed(context: SessionContext, branch: Branch) -> bool:
+    """Whether nobody may see what a branch measures yet: it belongs to a confirmation that is not judged.
+
+    Whoever saw the numbers could leave off a confirmation that goes badly, and its level would not be spent.
+    """
+    return branch.purpose == "confirm" and branch.attempt >= _attempt(context) and context.settings.gate.judge.tests
+
+
 def asked_for(context: SessionContext) -> str | None:
     """The candidate that the Coordinator sent the round back for, until it is confirmed or no confirmation is left."""
     asked = context.round.sent_back
     done = {each.candidate for each in context.round.confirmations}
-    return None if asked is None or asked.candidate in done or confirmations_left(context) <= 0 else asked.candidate
+    if asked is None or asked.candidate in done or confirmations_left(context) <= 0:
+        return None
+    return asked.candidate if asked.candidate in confirmable(context) else None
 
 
 def candidate_to_confirm(context: SessionContext) -> str:

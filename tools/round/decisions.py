@@ -9,7 +9,7 @@ from learning_signal.tools.base import Answer, Tool, ToolRefused
 from learning_signal.tools.context import HumanAnswer, HumanQuestion, SessionContext
 from learning_signal.tools.contracts import Action, Ask, Decision, Keep, Promote, RollBack, SendBack
 from learning_signal.tools.roles import ROLES, Role
-from learning_signal.tools.round.confirmations import confirmable, confirmations_left, offer
+from learning_signal.tools.round.confirmations import confirmable, confirmations_left, in_progress, offer
 from learning_signal.tools.round.record import record_decision, record_question, record_sent_back
 from learning_signal.tools.state import CONTROL, Branch, Head
 
@@ -142,13 +142,18 @@ def allowed_actions(context: SessionContext) -> list[Action | Literal["send_back
 
 
 def still_confirmable(context: SessionContext) -> tuple[str, ...]:
-    """The candidates for which the round may be sent back; none where it may make no more confirmations."""
+    """The candidates for which the round may be sent back, each once; none where it may make no more confirmations."""
+    asked = context.round.sent_back_for
     if not context.round.proposals or confirmations_left(context) <= 0 or not context.settings.gate.judge.sequential:
         return ()
     try:
-        return confirmable(context)
+        open_ = confirmable(context)
     except ToolRefused:  # the screen is not over
         return ()
+    present = in_progress(context)
+    if present is not None and confirmations_left(context) == 1:  # the last one has begun
+        open_ = tuple(name for name in open_ if name == present)
+    return tuple(name for name in open_ if name not in asked)
 
 
 def decide(context: SessionContext, decision: Decision) -> None:

@@ -14,6 +14,7 @@ from learning_signal.marl.segments.segment import SegmentResult
 from learning_signal.tools.base import Answer, Tool, ToolRefused, rounded
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Diagnosis, QueryMetrics, SummarizeTrajectories
+from learning_signal.tools.round.confirmations import is_sealed
 from learning_signal.tools.round.record import record_diagnosis, record_summary
 from learning_signal.tools.state import Branch
 
@@ -55,7 +56,7 @@ def evidence_tools(context: SessionContext) -> dict[str, Tool]:
         if arguments.source == "main":
             segment, env_steps = context.head.segment, context.head.env_steps
         else:
-            segment = find_branch(context, arguments.source).segments[0]
+            segment = readable_branch(context, arguments.source).segments[0]
             env_steps = _finished(context, arguments.source, segment).end_env_steps
         summary = summarize(context.trainer.behaviour(segment), context.task)
         try:
@@ -121,6 +122,17 @@ def find_branch(context: SessionContext, name: str) -> Branch:
     )
 
 
+def readable_branch(context: SessionContext, name: str) -> Branch:
+    """The branch called ``name``; ``ToolRefused`` while it belongs to a confirmation that is not judged."""
+    branch = find_branch(context, name)
+    if is_sealed(context, branch):
+        raise ToolRefused(
+            f"Found {name}, a branch of a confirmation that is not judged yet, expected another source: its numbers "
+            "are shown once compare_branches has judged it."
+        )
+    return branch
+
+
 def lineage(context: SessionContext) -> list[SegmentResult]:
     """The segments of the main run that HEAD rests on, oldest first."""
     results: list[SegmentResult] = []
@@ -183,7 +195,7 @@ def _results(context: SessionContext, source: str) -> list[list[SegmentResult]]:
     """The segments behind a source, as one list of consecutive segments per seed."""
     if source == "main":
         return [lineage(context)]
-    return [[_finished(context, source, segment)] for segment in find_branch(context, source).segments]
+    return [[_finished(context, source, segment)] for segment in readable_branch(context, source).segments]
 
 
 def _finished(context: SessionContext, name: str, segment: str) -> SegmentResult:

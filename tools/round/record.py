@@ -149,6 +149,7 @@ def record_sent_back(context: SessionContext, order: SendBack) -> None:
     """The Coordinator wants another candidate confirmed before it decides."""
     order = context.as_kept(order)
     context.round.sent_back = order
+    context.round.sent_back_for.append(order.candidate)
     context.event("sent_back", f"sent back: confirm {order.candidate}: {order.reason}", agent="coordinator")
 
 

@@ -75,6 +75,12 @@ def computed_verdict(context: SessionContext) -> VerdictRecord:
     )
 
 
+def unreported(context: SessionContext) -> VerdictRecord | None:
+    """The last confirmation of the present refinement that was judged and has no verdict yet, or None."""
+    reported = {each.comparison for each in context.round.verdicts}
+    return next((each for each in reversed(judged(context)) if each.comparison not in reported), None)
+
+
 def verdict_record(
     context: SessionContext,
     verdict: Verdict | Look | None,

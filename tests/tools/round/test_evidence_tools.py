@@ -161,11 +161,11 @@ def test_a_summary_has_the_most_tokens_asked_for_and_becomes_the_rounds_evidence
 
 
 def test_a_summary_of_a_branch_is_no_evidence_about_the_main_run(session: ScriptedSession) -> None:
-    session.propose(GOOD)
-    branch = session.call("launch_branch", arm="c1", purpose="confirm")["branch"]
+    session.propose(GOOD, OTHER)
+    branch = session.call("launch_branch", arm="c1", purpose="screen")["branch"]
     session.call("read_branch", branch=branch)
     answer = session.call("summarize_trajectories", source=branch)
-    assert answer["env_steps"] == 600
+    assert answer["env_steps"] == 400
     assert session.context.round.evidence_summary is None
 
 
@@ -189,11 +189,27 @@ def test_more_tokens_than_the_session_allows_is_refused(session: ScriptedSession
 
 
 def test_a_summary_of_a_running_branch_is_refused(session: ScriptedSession) -> None:
-    session.propose(GOOD)
+    session.propose(GOOD, OTHER)
     session.pool.holding = True
-    session.call("launch_branch", arm="c1", purpose="confirm")
+    session.call("launch_branch", arm="c1", purpose="screen")
     with pytest.raises(ToolRefused, match="Found branch B1 running"):
         session.call("summarize_trajectories", source="B1")
+
+
+def test_nobody_sees_the_numbers_of_a_confirmation_before_it_is_judged(session: ScriptedSession) -> None:
+    session.propose(GOOD)
+    for arm in ("control", "c1"):
+        session.call("launch_branch", arm=arm, purpose="confirm")
+    before = session.call("read_branch", branch="B2")
+    assert before["status"] == "done" and before["mean"] == {"sparse_return": None, "progress": None}
+    assert "once compare_branches has judged it" in before["note"]
+    for name, arguments in {"summarize_trajectories": {}, "query_metrics": {"names": ["progress"]}}.items():
+        with pytest.raises(ToolRefused, match="Found B2, a branch of a confirmation that is not judged yet"):
+            session.call(name, source="B2", **arguments)
+    session.call("compare_branches", purpose="confirm")
+    after = session.call("read_branch", branch="B2")
+    assert after["mean"]["progress"] is not None and "note" not in after
+    assert session.call("query_metrics", source="B2", names=["progress"])["evidence"]
 
 
 # submit_diagnosis -----------------------------------------------------------------------------

@@ -161,9 +161,9 @@ def test_a_refinement_reuses_the_screened_control_and_confirms_on_fresh_seeds(op
 
 def test_reading_without_waiting_says_running(opened: Opening) -> None:
     with opened({"c1": 0.03}) as session:
-        session.propose(GOOD)
+        session.propose(GOOD, OTHER)
         session.pool.holding = True
-        branch = session.call("launch_branch", arm="c1", purpose="confirm")["branch"]
+        branch = session.call("launch_branch", arm="c1", purpose="screen")["branch"]
         reading = session.call("read_branch", branch=branch, wait=False)
         assert reading["status"] == "running"
         assert reading["mean"] == {"sparse_return": None, "progress": None}
