@@ -188,9 +188,11 @@ def main() -> None:
         lines = [f"`{command}`, {date.today().isoformat()}.", "", *markdown(HEADER, [cells(row) for row in simulated])]
         lines += ["", *[line for note in notes for line in (note, "")]]
         put("\n".join(lines + (markdown(*real_cells(real)) if real else [])), "gate_design", README)
-    out = Console(width=None if sys.stdout.isatty() else 160)
+    out = Console(width=None if sys.stdout.isatty() else 100)
+    found, power = [cells(row) for row in simulated], 2 + len(EFFECTS)
     for title, header, rows in (
-        ("simulated", list(HEADER), [cells(row) for row in simulated]),
+        ("simulated: power [branches]", list(HEADER[:power]), [row[:power] for row in found]),
+        ("simulated: power per branch", [HEADER[0], *HEADER[power:]], [[row[0], *row[power:]] for row in found]),
         ("on stored branches", *(real_cells(real) if real else ([], []))),
     ):
         if rows:
