@@ -191,7 +191,7 @@ def main() -> None:
     out = Console(width=None if sys.stdout.isatty() else 100)
     found, power = [cells(row) for row in simulated], 2 + len(EFFECTS)
     for title, header, rows in (
-        ("simulated: power [branches]", list(HEADER[:power]), [row[:power] for row in found]),
+        ("simulated: power, and expected branches in brackets", list(HEADER[:power]), [row[:power] for row in found]),
         ("simulated: power per branch", [HEADER[0], *HEADER[power:]], [[row[0], *row[power:]] for row in found]),
         ("on stored branches", *(real_cells(real) if real else ([], []))),
     ):
