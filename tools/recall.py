@@ -185,10 +185,11 @@ def _tried(rows: Sequence[RoundRows], facts: Mapping[int, RoundFacts]) -> list[T
 
 
 def _as_of(verdict: VerdictRow, facts: RoundFacts, rows: RoundRows) -> RoundFacts:
-    """The facts of a round at the moment of a verdict: without what was confirmed later."""
+    """The facts of a round at the moment of a verdict: without what was screened or confirmed later."""
     before = {_name(each.id) for each in rows.comparisons if each.event_seq < verdict.event_seq}
     known = [each for each in facts.confirmations if each.comparison in before]
-    return facts.model_copy(update={"confirmations": known})
+    screens = [each for each in facts.screens if each.comparison in before]
+    return facts.model_copy(update={"confirmations": known, "screens": screens})
 
 
 def _head(moves: Sequence[MainRunRow], decisions: Sequence[DecisionRow]) -> Head | None:

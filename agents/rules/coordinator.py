@@ -34,7 +34,8 @@ def step(conversation: Conversation) -> Answer:
     if "promote" in open_actions and candidate:
         verdict = _verdict(brief, candidate)
         asked = conversation.named("ask")
-        marginal = _marginal(verdict, number(fields(brief, "gate", "alpha")))
+        level = number(verdict.get("level"))
+        marginal = _marginal(verdict, number(fields(brief, "gate", "alpha")) if level is None else level)
         if marginal and (number(brief.get("questions_left")) or 0) >= 1 and not asked:
             question = (
                 f"Would you promote {candidate}? Answer yes or no first, then say whether its seeds agree "
@@ -91,6 +92,7 @@ def _verdict(brief: dict[str, Any], candidate: str | None) -> dict[str, Any]:
 
 
 def _marginal(verdict: dict[str, Any], alpha: float | None) -> bool:
+    """Whether a verdict passed on progress alone, or with a p near the ``alpha`` it was judged at."""
     p = number(verdict.get("p"))
     return verdict.get("measure") == "progress" or (p is not None and alpha is not None and p > MARGINAL * alpha)
 

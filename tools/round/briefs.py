@@ -284,7 +284,7 @@ def _coordinator(context: SessionContext) -> dict[str, Any]:
 
 
 def _gate(context: SessionContext) -> dict[str, Any]:
-    """The gate's parameters; alpha is that of each confirmation."""
+    """The gate's parameters; alpha is the level of the next confirmation."""
     gate = context.settings.gate
     alpha = next_level(context) if gate.judge.sequential else gate.shared_alpha(context.settings.confirmations)
     return gate.model_dump(mode="json") | {"alpha": alpha}

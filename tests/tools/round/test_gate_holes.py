@@ -13,7 +13,8 @@ from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.tools.base import ToolRefused
 from learning_signal.tools.plan.settings import DeliberationSettings
 from learning_signal.tools.round.decisions import allowed_actions, still_confirmable
-from learning_signal.tools.round.verdicts import unreported
+from learning_signal.tools.round.record import record_verdict
+from learning_signal.tools.round.verdicts import unreported, verdict_record
 from tests.support.scripted_session import SETTINGS, ScriptedSession
 from tests.support.trainer_double import by_arm
 
@@ -55,6 +56,15 @@ def test_a_screen_stays_as_it_is_once_any_arm_of_a_confirmation_is_launched(sess
     launch(session, "control")
     with pytest.raises(ToolRefused, match="a confirmation begun"):
         session.call("extend_screen", candidates=["c1"], reason=WHY)
+
+
+def test_a_resume_after_a_screen_that_was_extended_later_knows_what_was_said_before(session):
+    """The Validator gives up, the round is sent back, and the screen is given a seed: memory keeps the old fates."""
+    verdict = verdict_record(session.context, None, None, None, "No comparison was made.")
+    with session.ledger.transaction("give up"):
+        record_verdict(session.context, verdict, None)
+    session.call("extend_screen", candidates=["c1", "c2"], reason=WHY)
+    assert session.recalled().tried == session.context.state.tried
 
 
 def test_what_was_judged_is_reported_where_the_validator_gives_up(session):
