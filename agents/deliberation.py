@@ -20,11 +20,11 @@ from learning_signal.agents.model.faults import BackendError
 from learning_signal.agents.roles import Agent
 from learning_signal.agents.workbench import ToolAgent
 from learning_signal.tools.base import ToolRefused
+from learning_signal.tools.briefs.brief import brief
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Decision
 from learning_signal.tools.plan.cost import round_cost
 from learning_signal.tools.roles import Role
-from learning_signal.tools.round.briefs import brief
 from learning_signal.tools.round.confirmations import confirmations_left, first_count
 from learning_signal.tools.round.decisions import allowed_actions, decide
 from learning_signal.tools.round.record import (

@@ -21,11 +21,11 @@ from learning_signal.ledger.write.clock import now
 from learning_signal.marl.shaping.config import MAX_BETA, MAX_TERMS, MAX_WEIGHT
 from learning_signal.marl.shaping.expression import GRAMMAR
 from learning_signal.marl.tasks.base import Feature, TaskSpec
+from learning_signal.tools.briefs.cards import good_rise
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.plan.budget import Budget
 from learning_signal.tools.plan.settings import SessionSettings
 from learning_signal.tools.roles import ROLES, Role
-from learning_signal.tools.round.briefs import good_rise
 from learning_signal.tools.spending import afford
 from learning_signal.tools.toolbox import toolbox
 

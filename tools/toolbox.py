@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 from learning_signal.tools.base import Tool
 from learning_signal.tools.context import SessionContext
+from learning_signal.tools.evidence.behaviour import behaviour_tools
+from learning_signal.tools.evidence.diagnosis import diagnosis_tools
+from learning_signal.tools.evidence.metrics import metric_tools
 from learning_signal.tools.roles import Role
 from learning_signal.tools.round.branches import branch_tools
 from learning_signal.tools.round.comparisons import comparison_tools
 from learning_signal.tools.round.decisions import decision_tools
-from learning_signal.tools.round.evidence import evidence_tools
 from learning_signal.tools.round.proposals import proposal_tools
 from learning_signal.tools.round.verdicts import verdict_tools
 
@@ -31,10 +33,10 @@ TOOL_NAMES: dict[Role, tuple[str, ...]] = {
 
 
 _MAKERS: dict[Role, tuple[Callable[[SessionContext], dict[str, Tool]], ...]] = {
-    "critic": (evidence_tools,),
-    "generator": (evidence_tools, proposal_tools),
-    "validator": (branch_tools, comparison_tools, evidence_tools, verdict_tools),
-    "coordinator": (evidence_tools, decision_tools),
+    "critic": (metric_tools, behaviour_tools, diagnosis_tools),
+    "generator": (metric_tools, proposal_tools),
+    "validator": (branch_tools, comparison_tools, metric_tools, verdict_tools),
+    "coordinator": (metric_tools, decision_tools),
 }
 
 

@@ -31,10 +31,10 @@ from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools import lifecycle
 from learning_signal.tools.base import CannotGoOn
+from learning_signal.tools.briefs.cards import head_card
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.plan.settings import SessionSettings
 from learning_signal.tools.recall import recalled
-from learning_signal.tools.round.briefs import head_card
 from learning_signal.tools.round.speculation import finish
 from learning_signal.tools.spending import OutOfBudget, afford_segments
 from learning_signal.tools.state import Head, SessionState

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from learning_signal.agents.deliberation import Deliberation
 from learning_signal.marl.segments.segment import SegmentResult
+from learning_signal.tools.briefs.cards import head_card, stage_of
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.plan.cost import round_cost, round_evaluation
-from learning_signal.tools.round.briefs import head_card, stage_of
 from learning_signal.tools.round.probation import judge_probation
 from learning_signal.tools.round.record import record_stage
 from learning_signal.tools.stage import StageLabel

@@ -1,1 +1,1 @@
-"""What the agents may do in a round: evidence, proposals, branches, verdicts, decisions."""
+"""What the agents may do in a round: proposals, branches, verdicts, decisions."""

@@ -23,7 +23,6 @@ from learning_signal.tools.round.confirmations import (
     present_branch,
     refuse_confirmation,
 )
-from learning_signal.tools.round.evidence import find_branch
 from learning_signal.tools.round.record_branches import record_branch
 from learning_signal.tools.spending import afford_segments
 from learning_signal.tools.state import CONTROL, Branch
@@ -94,6 +93,17 @@ def branch_tools(context: SessionContext) -> dict[str, Tool]:
             patient=True,
         ),
     }
+
+
+def find_branch(context: SessionContext, name: str) -> Branch:
+    """The branch of this round called ``name``; ``ToolRefused`` if there is none."""
+    for branch in context.round.branches:
+        if branch.name == name:
+            return branch
+    known = ", ".join(branch.name for branch in context.round.branches) or "none yet"
+    raise ToolRefused(
+        f"Found branch {name!r}, expected one launched in this round ({known}): launch it first, or use 'main'."
+    )
 
 
 def screen_specs(

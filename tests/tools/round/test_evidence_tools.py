@@ -11,8 +11,8 @@ import pytest
 from learning_signal.ledger.write.clock import now
 from learning_signal.marl.segments.metrics import METRICS
 from learning_signal.tools.base import ToolRefused
+from learning_signal.tools.briefs.brief import brief
 from learning_signal.tools.contracts import SummarizeTrajectories
-from learning_signal.tools.round.briefs import brief
 from learning_signal.tools.state import SessionState
 from tests.support.scripted_session import PAIRED, SESSION, SETTINGS, ScriptedSession, draft
 from tests.support.trainer_double import by_arm

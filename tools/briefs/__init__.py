@@ -1,0 +1,1 @@
+"""What each agent is told when its phase begins."""
