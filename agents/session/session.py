@@ -24,7 +24,7 @@ from learning_signal.marl.tasks import make_task
 from learning_signal.tools import lifecycle
 from learning_signal.tools.consent import NO_CONSENT, Consent, admit
 from learning_signal.tools.plan.budget import Budget, Price, refuse_spent
-from learning_signal.tools.plan.settings import SessionSettings
+from learning_signal.tools.plan.settings import SessionSettings, as_made
 from learning_signal.tools.plan.suitability import refuse_unsuitable, refuse_untested, remarks
 from learning_signal.tools.spending import spent_of
 from learning_signal.tools.state import SessionState
@@ -113,7 +113,7 @@ async def resume_session(
 
 def to_resume(reader: Reader, session: str, agents: Mapping[str, str], changes: Mapping[str, Any]) -> SessionSettings:
     """The settings a stored session resumes with: its own, but for backends in ``agents`` and fields in ``changes``."""
-    settings = stored(SessionSettings, reader.config(session), session)
+    settings = stored(SessionSettings, as_made(reader.config(session)), session)
     # Who spoke last in each role: an earlier resume may have changed it. Rows are in order of time.
     spoken = {agent.role: agent for agent in reader.agents(session)}
     specs = settings.agents | {role: agent.spec for role, agent in spoken.items()} | dict(agents)

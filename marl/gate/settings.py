@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, model_validator
 
@@ -15,6 +15,8 @@ from learning_signal.marl.gate.statistics import MOST_PAIRS
 from learning_signal.marl.settings import Count, Fraction, Frozen
 
 Level = Annotated[float, Field(gt=0, lt=0.5)]
+LATER = 2
+"""Times the smallest p of a trial that each later confirmation of a session keeps of the level."""
 SEQUENTIAL_DEFAULTS = {"family_alpha": 0.05, "screen_seeds": 1}
 
 
@@ -33,6 +35,8 @@ class GateSettings(Frozen):
     """Upper bound of the probability of any false promotion in a session, shared by its confirmations; None: no bound.
     Where it is not given: 0.05 with ``sequential``, none with the others.
     """
+    shares: Literal["halves", "equal"] = "halves"
+    """How confirmations share ``family_alpha`` with ``sequential``: half of what is left for each, or equal shares."""
     screen_seeds: Count = 2
     """Paired seeds of each candidate (and the control) in screening. Where it is not given: 1 with ``sequential``."""
     screen_further: Annotated[int, Field(ge=0, le=8)] = 2
@@ -67,7 +71,11 @@ class GateSettings(Frozen):
         return self.alpha if self.family_alpha is None else min(self.alpha, self.family_alpha / confirmations)
 
     def level(self, spent: float, left: int) -> float:
-        """The level of the next of ``left`` confirmations a session can still make: an equal share of what is left.
+        """The level of the next of ``left`` confirmations a session can still make.
+
+        By halves it is half of what is left, so that a good first proposal needs few branches; but every later
+        confirmation keeps twice the smallest p that its looks can give, none gets less than an equal share, and the
+        last gets all.
 
         ``spent`` is the sum of the sizes of those that promoted nothing. A promotion hands its level on (the fallback
         procedure: Wiens 2003): the sum of the levels at which true null hypotheses are tested stays within
@@ -75,7 +83,10 @@ class GateSettings(Frozen):
         """
         if self.family_alpha is None:
             return self.alpha
-        return min(self.alpha, max(self.family_alpha - spent, 0.0) / left)
+        available = max(self.family_alpha - spent, 0.0)
+        kept = (left - 1) * LATER / math.comb(2 * self.looks, self.looks)
+        half = min(available / 2, available - kept) if self.shares == "halves" else 0.0
+        return min(self.alpha, max(available / left, half))
 
     @property
     def judge(self) -> Judge:

@@ -136,6 +136,12 @@ def most_confirmations(rounds: int, refinements: int) -> int:
     return rounds * (1 + refinements)
 
 
+def as_made(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored configuration with what was not a setting yet when it was made."""
+    gate = config.get("gate")
+    return dict(config) if not gate else {**config, "gate": {"shares": "equal", **gate}}
+
+
 def session_rules(config: Mapping[str, Any]) -> dict[str, Any]:
     """What each comparison of a session must say, from its stored configuration of this or an earlier version.
 
@@ -148,7 +154,7 @@ def session_rules(config: Mapping[str, Any]) -> dict[str, Any]:
     if not gate:
         return {}
     if gate.get("mode") == "sequential":
-        settings, rounds = GateSettings.model_validate(gate), config["rounds"]
+        settings, rounds = GateSettings.model_validate(as_made(config)["gate"]), config["rounds"]
         each = 1 + config["deliberation"]["refinements"]
 
         def level(spent: float, number: int, place: int) -> float:

@@ -39,8 +39,8 @@ def test_a_session_row_counts_every_env_step_once(recorded: Reader) -> None:
     # main: five stages, of which the first was reused, and three branches that HEAD went on from
     assert (row.env_steps_main, row.env_steps_reused) == (4 * 600 + 3 * 400, 600)
     # four screens of four arms, of which two share their control and one segment failed halfway; four confirmations of
-    # 6, 1, 2 and 5 looks at both arms, less those three; and the control of the last round, which started early
-    screens, confirmations, early = 4 * 4 * 200 - 200 - 100, (6 + 1 + 2 + 5) * 2 * 400 - 3 * 400, 200 + 400
+    # 4, 1, 2 and 5 looks at both arms, less those three; and the control of the last round, which started early
+    screens, confirmations, early = 4 * 4 * 200 - 200 - 100, (4 + 1 + 2 + 5) * 2 * 400 - 3 * 400, 200 + 400
     assert row.env_steps_branches == screens + confirmations + early
     sums = recorded.rows("SELECT sum(tokens_in) tokens_in, sum(tokens_out) tokens_out FROM llm_calls")[0]
     assert (row.tokens_in, row.tokens_out) == (sums["tokens_in"], sums["tokens_out"])

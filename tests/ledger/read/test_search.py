@@ -21,7 +21,7 @@ from learning_signal.ledger.read.search import search
         ("exploring: 600", {"title"}),
         ("%%", set()),
         ("zebra", set()),
-        ("(6 branches", {"title"}),
+        ("(4 branches", {"title"}),
         ("((", set()),
     ],
 )

@@ -97,7 +97,7 @@ def test_a_larger_level_than_was_left_is_found(session: ScriptedSession) -> None
     (finding,) = session.findings()
     expected = GateSettings().level(0.0, 4)
     assert finding.row == f"{SESSION}/{FAILED}"
-    assert finding.problem == f"its level is {(0.05 + 0.02) / 4}, what was left gives {expected}"
+    assert finding.problem == f"its level is {(0.05 + 0.02) / 2}, what was left gives {expected}"
 
 
 def test_a_level_that_was_spent_already_is_found(session: ScriptedSession) -> None:
@@ -125,7 +125,7 @@ def test_a_level_that_no_promotion_handed_on_is_found(judged: ScriptedSession) -
     judged.ledger.close()
     tamper(judged.ledger.path, "UPDATE decisions SET action = 'keep'")
     (found,) = (each for each in findings(judged.ledger.path) if "its level is" in each.problem)
-    assert found.row == f"{SESSION}/C6" and body(judged.ledger.path, "C6", "inputs")[1]["level"] > 0.015
+    assert found.row == f"{SESSION}/C6" and body(judged.ledger.path, "C6", "inputs")[1]["level"] > 0.01
 
 
 def test_another_order_than_the_screens_is_found(session: ScriptedSession) -> None:
@@ -174,10 +174,10 @@ def test_a_changed_level_is_found_also_with_a_result_to_match(judged: ScriptedSe
     judged.ledger.close()
     forge(path, FAILED, "inputs", lambda inputs: inputs.update(level=0.05))
     found = problems(findings(path), FAILED)
-    assert any("its level is 0.05, what was left gives 0.0125" in each for each in found)
-    assert any("level is 0.0125, computed again it is 0.05" in each for each in found)
+    assert any("its level is 0.05, what was left gives 0.025" in each for each in found)
+    assert any("level is 0.025, computed again it is 0.05" in each for each in found)
     recomputed(path, FAILED)
-    assert problems(findings(path), FAILED) == ["its level is 0.05, what was left gives 0.0125"]
+    assert problems(findings(path), FAILED) == ["its level is 0.05, what was left gives 0.025"]
 
 
 def test_a_changed_order_is_found_also_with_a_result_to_match(judged: ScriptedSession) -> None:

@@ -256,10 +256,26 @@ def test_whatever_is_promoted_the_levels_of_the_others_sum_to_at_most_family_alp
         assert 0.0 <= spent <= 0.05 and (spent > 0) != all(promoted)
 
 
-def test_the_level_of_a_confirmation_is_its_share_of_what_is_left() -> None:
+def test_the_next_confirmation_gets_half_of_the_level_that_is_left_and_the_last_one_all() -> None:
     gate = GateSettings()
-    assert gate.level(0.0, 6) == pytest.approx(0.05 / 6)
-    assert gate.level(0.03, 4) == pytest.approx(0.02 / 4)
+    assert gate.level(0.0, 6) == pytest.approx(0.025)
+    assert gate.level(0.03, 4) == pytest.approx(0.01)
+    assert gate.level(0.03, 1) == pytest.approx(0.02)
     assert gate.level(0.0, 1) == gate.alpha == 0.05
+    assert GateSettings(shares="equal").level(0.03, 4) == pytest.approx(0.005)
     assert GateSettings(alpha=0.01).level(0.0, 1) == 0.01
     assert GateSettings(family_alpha=None).level(0.4, 1) == 0.05
+
+
+@pytest.mark.parametrize("confirmations", [2, 6, 20, 40])
+def test_every_later_confirmation_keeps_a_level_that_its_looks_can_reach(confirmations: int) -> None:
+    gate, spent = GateSettings(), 0.0
+    smallest = 1 / math.comb(2 * gate.looks, gate.looks)
+    gate.refuse_unreachable(confirmations)
+    for left in range(confirmations, 0, -1):
+        level = gate.level(spent, left)
+        assert level >= smallest and level >= (gate.family_alpha - spent) / left * (1 - 1e-12)
+        spent += design(level, gate.looks).size
+    assert spent <= gate.family_alpha
+    alone = [gate.family_alpha / 2**place for place in range(1, confirmations + 1)]
+    assert (alone[-1] < smallest) == (confirmations > 5), "negative control: halves alone run out"

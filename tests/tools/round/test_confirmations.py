@@ -415,8 +415,9 @@ def test_each_confirmation_has_a_share_of_the_level_that_is_left(screened: Openi
         made = confirmations(session)
         assert len(made) == 6 and {each["outcome"] for each in made} == {"fail"}
         spent = 0.0
+        assert [round(each["level"], 4) for each in made] == [0.025, 0.0139, 0.0084, 0.0053, 0.0032, 0.0042]
         for place, each in enumerate(made):
-            assert each["level"] == pytest.approx((0.05 - spent) / (6 - place))
+            assert each["level"] == pytest.approx(GateSettings().level(spent, 6 - place))
             assert each["size"] == design(each["level"], 6).size
             spent += each["size"]
         assert session.context.state.level_spent == pytest.approx(spent) and spent <= 0.05

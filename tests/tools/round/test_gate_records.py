@@ -262,7 +262,7 @@ def test_a_trial_is_recorded_with_its_order_and_level(tmp_path):
         assert session.outcome == "pass"
         look, inputs = body(session, "confirm", "result"), body(session, "confirm", "inputs")
         assert look["settings"] == SETTINGS.gate.model_dump(mode="json") == body(session, "confirm", "settings")
-        assert inputs["level"] == look["level"] == 0.05 / 4  # two rounds, one refinement each
+        assert inputs["level"] == look["level"] == 0.05 / 2  # half of the session's
         assert inputs["ordered_by"] == look["order"] == body(session, "screen", "result")["order"]
         assert inputs["ordered_from"] == "C1"
         assert [len(seeds) for seeds in inputs["arms"].values()] == [look["look"]] * 2
@@ -285,7 +285,7 @@ def test_what_a_confirmation_promotes_hands_its_level_on_and_what_it_does_not_is
         session.call("send_back", candidate="c2", reason="It was better than the control too.")
         compared = session.confirm("c2")
         second = session.context.round.confirmations[1]
-        assert (second.outcome, second.level) == ("pass", pytest.approx((0.05 - sizes[0]) / 3))
+        assert (second.outcome, second.level) == ("pass", pytest.approx((0.05 - sizes[0]) / 2))
         assert compared["after_this"]["confirmations_left"] == 0
         sizes.append(second.size)
         assert session.context.state.level_spent == pytest.approx(sum(sizes))
@@ -298,15 +298,15 @@ def test_what_a_confirmation_promotes_hands_its_level_on_and_what_it_does_not_is
 @pytest.mark.parametrize(
     ("purpose", "column", "change", "found"),
     [
-        ("confirm", "result", lambda each: each.update(wins=24), "wins is 24, computed again it is 25"),
+        ("confirm", "result", lambda each: each.update(wins=15), "wins is 15, computed again it is 16"),
         ("confirm", "result", lambda each: each.update(p=0.5), "p is 0.5, computed again it is"),
-        ("confirm", "inputs", lambda each: each.update(level=0.05), "its level is 0.05, what was left gives 0.0125"),
+        ("confirm", "inputs", lambda each: each.update(level=0.05), "its level is 0.05, what was left gives 0.025"),
         ("confirm", "inputs", lambda each: each["ordered_by"].update(step=1.0), "is ordered otherwise than its screen"),
         (
             "confirm",
             "inputs",
             lambda each: [seeds.pop() for seeds in each["arms"].values()],
-            "found a trial of 4 looks, but it had not ended",
+            "found a trial of 3 looks, but it had not ended",
         ),
         (
             "confirm",

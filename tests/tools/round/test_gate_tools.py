@@ -241,7 +241,7 @@ def test_a_confirmation_judges_progress_where_nobody_scores(paired: Opening, eff
 @pytest.mark.parametrize(
     ("effects", "outcome", "looks"),
     [
-        (0.03, "pass", 5),  # every pair won: at level 0.0125 that passes from the fifth look on
+        (0.03, "pass", 4),  # every pair won: at level 0.025 that passes from the fourth look on
         (-0.03, "fail", 1),
         ([0.05, 0.05, 0.05, -0.03, -0.03, -0.03], "inconclusive", 5),  # 15 of 25 pairs: it could hardly pass
         ([0.05, 0.05, 0.05, DIED], "fail", 4),
