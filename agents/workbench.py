@@ -16,9 +16,10 @@ from autogen_core.tools import TextResultContent, ToolResult, ToolSchema, Workbe
 from loguru import logger
 from pydantic import BaseModel
 
+from learning_signal.agents.arguments.reading import parse_arguments
 from learning_signal.agents.model.call import CallContext
 from learning_signal.agents.model.text import one_line
-from learning_signal.agents.schemas import parse_arguments, tool_schema
+from learning_signal.agents.schemas import tool_schema
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.write.recall import recall_call
 from learning_signal.ledger.write.writer import Ledger
@@ -189,6 +190,8 @@ class ToolWorkbench(Workbench):
             parsed = parse_arguments(tool, arguments)
         except ToolRefused as refusal:
             return _refused(refusal)
+        except Exception as error:  # noqa: BLE001 - a check of an argument that fails is no end of the session
+            return _unexpected(tool, error)
         return await self._run(tool, parsed, token)
 
     async def _run(self, tool: Tool, arguments: BaseModel, token: CancellationToken | None) -> _Outcome:

@@ -122,7 +122,8 @@ class SessionContext:
         try:
             return type(fact).model_validate(self.ledger.redacted(fact.model_dump(mode="json")))
         except ValidationError as error:
-            field = ".".join(str(part) for part in error.errors()[0]["loc"])
+            place = error.errors()[0]["loc"]
+            field = " ".join(str(part + 1) if isinstance(part, int) else part for part in place)
             raise ToolRefused(
                 f"Found what looks like a key in {field}, and its redaction makes the text too long: "
                 "leave the key out, or write less."

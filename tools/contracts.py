@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, BeforeValidator, Field
 
 from learning_signal.marl.gate.judge import Outcome, Purpose
 from learning_signal.marl.gate.measure import MeasureName
 from learning_signal.marl.settings import Frozen
-from learning_signal.marl.shaping import ShapingConfig, Term
-from learning_signal.marl.shaping.config import MAX_BETA, MAX_TERMS
+from learning_signal.marl.shaping import ShapingConfig
+from learning_signal.marl.shaping.config import MAX_BETA, MAX_TERMS, MAX_WEIGHT
+from learning_signal.marl.shaping.expression import MAX_CHARACTERS
 from learning_signal.tools.stage import StageLabel
 
 Action = Literal["promote", "keep", "roll_back"]
@@ -20,6 +21,20 @@ EvidenceId = Annotated[str, Field(pattern=r"^E[0-9]{1,9}$")]
 MOST_ENV_STEPS = 10**12
 
 
+def _numeral(value: Any) -> Any:
+    """A number or its numeral, as pydantic takes it; ``ValueError`` for true and false, which it would take as 1 and 0.
+
+    Models write a number as text (``"-1.5"``), and with the minus sign of Unicode.
+    """
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number, not {str(value).lower()}")
+    return value.replace("\u2212", "-") if isinstance(value, str) else value
+
+
+Number = Annotated[float, BeforeValidator(_numeral), Field(allow_inf_nan=False)]
+Whole = Annotated[int, BeforeValidator(_numeral)]
+
+
 class QueryMetrics(Frozen):
     """Arguments of ``query_metrics``."""
 
@@ -27,11 +42,11 @@ class QueryMetrics(Frozen):
     """Metrics to read; empty lists every metric with its definition."""
     source: str = "main"
     """``main`` for the main run, or a branch id such as ``B3``."""
-    first_env_step: Annotated[int, Field(ge=0, le=MOST_ENV_STEPS)] | None = None
+    first_env_step: Annotated[Whole, Field(ge=0, le=MOST_ENV_STEPS)] | None = None
     """Start of the window in env steps of the lineage; None for its beginning."""
-    last_env_step: Annotated[int, Field(ge=0, le=MOST_ENV_STEPS)] | None = None
+    last_env_step: Annotated[Whole, Field(ge=0, le=MOST_ENV_STEPS)] | None = None
     """End of the window (inclusive); None for its end."""
-    points: Annotated[int, Field(ge=1, le=40)] = 8
+    points: Annotated[Whole, Field(ge=1, le=40)] = 8
     """The window is averaged into this many equal parts."""
 
 
@@ -40,9 +55,9 @@ class SummarizeTrajectories(Frozen):
 
     source: str = "main"
     """``main`` for the policy at HEAD, or a screened branch id such as ``B3``."""
-    most_tokens: Annotated[int | None, Field(ge=200, validation_alias=AliasChoices("most_tokens", "budget_tokens"))] = (
-        None
-    )
+    most_tokens: Annotated[
+        Whole | None, Field(ge=200, validation_alias=AliasChoices("most_tokens", "budget_tokens"))
+    ] = None
     """The summary is cut, in a stated order, to at most this many tokens; None for as many as the session allows."""
 
 
@@ -50,6 +65,7 @@ class Failure(Frozen):
     """One thing that goes wrong in learning, and the evidence it rests on."""
 
     description: Sentence
+    """What goes wrong, with the numbers that show it."""
     evidence: Annotated[tuple[EvidenceId, ...], Field(min_length=1)]
     """Ids of tool results of this session, e.g. ("E1", "E2")."""
 
@@ -58,7 +74,9 @@ class Diagnosis(Frozen):
     """Arguments of ``submit_diagnosis``: what stage learning is in, what fails, and what to try."""
 
     stage: StageLabel
+    """The stage of learning."""
     failures: Annotated[tuple[Failure, ...], Field(min_length=1, max_length=6)]
+    """What goes wrong, most important first."""
     advice: Text
     """Advice to the Generator on its candidates."""
 
@@ -67,27 +85,44 @@ class Forecast(Frozen):
     """The Generator's forecast: the change of a candidate against control at the end of a branch."""
 
     measure: Annotated[MeasureName, Field(validation_alias=AliasChoices("measure", "metric"))]
-    change: Annotated[float, Field(allow_inf_nan=False)]
+    """What is forecast: the measure that is judged."""
+    change: Number
     """Expected difference candidate minus control."""
-    probability: Annotated[float, Field(ge=0, le=1)]
+    probability: Annotated[Number, Field(ge=0, le=1)]
     """How sure the Generator is that the difference is above 0."""
+
+
+class TermDraft(Frozen):
+    """One weighted potential of Phi, as the Generator writes it."""
+
+    potential: Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
+    """A feature's name, or an arithmetic expression over features."""
+    weight: Annotated[Number, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT)]
+    """Not 0; negative where lower values of the potential are better."""
+    scope: Literal["team", "agent"]
+    """team: one value for all agents; agent: each agent is paid by its own value."""
 
 
 class CandidateDraft(Frozen):
     """A candidate as the Generator writes it."""
 
-    terms: Annotated[tuple[Term, ...], Field(max_length=MAX_TERMS)]
-    beta: Annotated[float, Field(ge=0, le=MAX_BETA)]
-    anneal_steps: Annotated[int, Field(ge=1, le=MOST_ENV_STEPS)] | None = None
+    terms: Annotated[tuple[TermDraft, ...], Field(max_length=MAX_TERMS)]
+    """The terms of Phi; their sum is the potential."""
+    beta: Annotated[Number, Field(ge=0, le=MAX_BETA)]
+    """Strength: what Phi is multiplied by."""
+    anneal_steps: Annotated[Whole, Field(ge=1, le=MOST_ENV_STEPS)] | None = None
     """Env steps from now over which beta falls linearly to 0; None keeps it."""
     rationale: Text
+    """What it should change in behaviour, and which number says so."""
     forecast: Forecast
+    """What you expect of it against the control."""
 
 
 class ProposalDraft(Frozen):
     """Arguments of ``submit_proposal``."""
 
     candidates: Annotated[tuple[CandidateDraft, ...], Field(min_length=1, max_length=16)]
+    """The candidates, each complete."""
 
 
 class Candidate(Frozen):
@@ -112,6 +147,7 @@ class LaunchBranch(Frozen):
     arm: str
     """``control`` or a candidate's name, e.g. ``c1``."""
     purpose: Purpose
+    """screen (short, all candidates) or confirm (full length, one candidate)."""
     reason: Annotated[str, Field(max_length=1000)] = ""
     """Why this candidate is confirmed; needed where the screen does not rank it first."""
 
@@ -138,6 +174,7 @@ class CompareBranches(Frozen):
     """Arguments of ``compare_branches``: rank a screen, or judge a confirmation."""
 
     purpose: Purpose
+    """What is compared: the screen or the confirmation."""
 
 
 class Validation(Frozen):
@@ -155,26 +192,32 @@ class Ask(Frozen):
     """Arguments of ``ask``: a question of the Coordinator to another agent."""
 
     agent: Literal["critic", "generator", "validator"]
+    """Who is asked."""
     question: Sentence
+    """One definite question."""
 
 
 class Promote(Frozen):
     """Arguments of ``promote``."""
 
     candidate: str
+    """The name of a candidate that passed, e.g. ``c1``."""
     reason: Text
+    """One to three sentences with the numbers that it rests on."""
 
 
 class Keep(Frozen):
     """Arguments of ``keep``: leave the shaping as it is."""
 
     reason: Text
+    """What was tried and why it was not enough, with numbers."""
 
 
 class RollBack(Frozen):
     """Arguments of ``roll_back``: return to where the last promotion started."""
 
     reason: Text
+    """Why, with the numbers of the probation."""
 
 
 class SendBack(Frozen):
@@ -183,6 +226,7 @@ class SendBack(Frozen):
     candidate: str
     """One that may still be confirmed."""
     reason: Text
+    """Why this one should have been confirmed."""
 
 
 class Decision(Frozen):

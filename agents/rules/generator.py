@@ -183,10 +183,9 @@ def _after_refusals(refusals: list[Call]) -> tuple[list[Idea], list[Idea]]:
 
 def _refused_places(refusal: dict[str, Any]) -> set[int]:
     """Which candidates of a submission were refused, counted from 0; empty where that is not said."""
-    if refusal.get("code") == "candidates":
-        return {place - 1 for place in items(refusal.get("refused")) if isinstance(place, int)}
-    paths = [items(path) for path in items(refusal.get("paths"))] if refusal.get("code") == "arguments" else []
-    return {path[1] for path in paths if path[:1] == ["candidates"] and len(path) > 1 and isinstance(path[1], int)}
+    if refusal.get("code") not in ("candidates", "arguments"):
+        return set()
+    return {place - 1 for place in items(refusal.get("refused")) if isinstance(place, int)}
 
 
 def _undrafted(draft: Any) -> Idea:

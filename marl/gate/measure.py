@@ -11,7 +11,10 @@ from pydantic import BeforeValidator
 
 from learning_signal.marl.settings import Frozen
 
-MeasureName = Annotated[Literal["sparse_return", "progress"], BeforeValidator(lambda name: "_".join(name.split()))]
+MeasureName = Annotated[
+    Literal["sparse_return", "progress"],
+    BeforeValidator(lambda name: "_".join(name.split()) if isinstance(name, str) else name),
+]
 """What is judged. Ledgers of version 0.1 spell it ``sparse return``."""
 Values = Sequence[float | None]
 

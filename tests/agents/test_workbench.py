@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from learning_signal.agents.model.call import CallContext, Limits
 from learning_signal.agents.model.specs import parse_spec
 from learning_signal.agents.model.stack.client import AgentClient, agent_client
-from learning_signal.agents.schemas import parse_arguments, plain_schema, readable_problems
+from learning_signal.agents.schemas import plain_schema
 from learning_signal.agents.workbench import ToolAgent, ToolWorkbench
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.write.writer import Ledger
@@ -192,7 +192,7 @@ def test_a_call_is_recorded_applied_and_saved_in_one_commit(ledger):
         ("look", '{"x": NaN}', "refused", "NaN is not a JSON number"),
         ("look", "[1]", "refused", "are a list"),
         ("look", "[" * 100_000, "refused", "arguments of look are"),
-        ("look", '{"x": -1}', "refused", "x: input should be greater than or equal to 0"),
+        ("look", '{"x": -1}', "refused", "x: must be at least 0, not -1"),
         ("look", '{"xx": 1}', "refused", "xx: unknown field (did you mean x?)"),
         ("nothing", '{"x": 1}', "refused", "x: unknown field"),
         ("submit", "{}", "refused", "items: missing"),
@@ -383,22 +383,6 @@ def test_a_model_that_contains_itself_is_refused():
 
     with pytest.raises(ValueError, match="contains itself"):
         plain_schema(_Tree)
-
-
-def test_json_inside_a_string_is_read():
-    tool = Tool("submit", "", _Submit, None)
-    parsed = parse_arguments(tool, json.dumps({"items": '[{"title": "t", "kind": "b"}]', "note": "{"}))
-    assert parsed.items[0].kind == "b" and parsed.note == "{"
-    with pytest.raises(ToolRefused, match="items.0.kind: input should be 'a' or 'b'") as raised:
-        parse_arguments(tool, json.dumps({"items": '[{"title": "t", "kind": "c"}]'}))
-    assert raised.value.fields["code"] == "arguments" and ["items", 0, "kind"] in raised.value.fields["paths"]
-
-
-def test_many_problems_are_counted():
-    with pytest.raises(ValueError) as raised:
-        _Look.model_validate({f"y{n}": n for n in range(20)})
-    assert readable_problems(raised.value, _Look).count("unknown field") == 8
-    assert readable_problems(raised.value, _Look).endswith("; and 12 more")
 
 
 # under a real agent ---------------------------------------------------------------------------------------------

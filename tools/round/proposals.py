@@ -34,7 +34,7 @@ def proposal_tools(context: SessionContext) -> dict[str, Tool]:
                     )
                 )
             except (ShapingError, ToolRefused) as refusal:
-                refusals[index + 1] = f"candidate {index + 1}: {refusal}"
+                refusals[index + 1] = f"candidate {index + 1} (of {len(arguments.candidates)}): {refusal}"
         if refusals:
             sentence = "Nothing was accepted. " + " ".join(refusals.values())
             raise ToolRefused(sentence, code="candidates", refused=list(refusals))

@@ -260,7 +260,7 @@ def test_questions_are_limited_and_recorded(opened: Opening) -> None:
         ]
         with pytest.raises(ToolRefused, match="Found 1 questions already asked, expected a decision now: call keep"):
             session.call("ask", agent="critic", question="Really?")
-        with pytest.raises(ToolRefused, match="agent: input should be 'critic', 'generator' or 'validator'"):
+        with pytest.raises(ToolRefused, match="agent: must be one of critic, generator, validator"):
             session.call("ask", agent="coordinator", question="Who am I?")
         assert len(session.asked) == 1
 
