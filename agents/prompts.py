@@ -11,19 +11,17 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent.parent / "prompts"
 
 ROLE_VARIABLES: dict[str, frozenset[str]] = {
-    "critic": frozenset({"task", "features", "behaviour", "steps"}),
-    "generator": frozenset({"task", "features", "limits", "good_rise", "candidates", "steps"}),
-    "validator": frozenset({"gate", "steps"}),
-    "coordinator": frozenset({"gate", "questions", "steps"}),
+    "critic": frozenset({"facts", "behaviour", "steps"}),
+    "generator": frozenset({"facts", "steps"}),
+    "validator": frozenset({"facts", "gate", "steps"}),
+    "coordinator": frozenset({"facts", "gate", "questions", "steps"}),
 }
 """The variables of each role's prompt.
 
-``task``: the task in words (text). ``features``: the declared features, one Markdown list item each (text).
-``behaviour``: what ``summarize_trajectories`` tells, or that it is not offered (text).
-``gate``: how verdicts are computed, with the numbers of this session (text). ``limits``: bounds of a shaping and
-the expression grammar (text). ``good_rise``: what beta * Phi may rise by over an episode that goes well.
-``steps``: model calls of the phase. ``candidates``: candidates wanted per proposal. ``questions``: questions the
-Coordinator may ask in a round.
+``facts``: what no step of the session changes, one JSON object (text). It stands last: what stands before it is the
+same in every session, and providers cache it. ``behaviour``: what ``summarize_trajectories`` tells, or that it is not
+offered (text). ``gate``: how verdicts are computed, with the numbers of this session (text). ``steps``: model calls of
+the phase. ``questions``: questions the Coordinator may ask in a round.
 """
 
 

@@ -18,10 +18,7 @@ from learning_signal.agents.workbench import ToolWorkbench
 from learning_signal.ledger.canonical import content_hash
 from learning_signal.ledger.origin import is_ours, remember
 from learning_signal.ledger.write.clock import now
-from learning_signal.marl.shaping.config import MAX_BETA, MAX_TERMS, MAX_WEIGHT
-from learning_signal.marl.shaping.expression import GRAMMAR
-from learning_signal.marl.tasks.base import Feature, TaskSpec
-from learning_signal.tools.briefs.cards import good_rise
+from learning_signal.tools.briefs.facts import facts_text
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.plan.budget import Budget
 from learning_signal.tools.plan.settings import SessionSettings
@@ -30,10 +27,10 @@ from learning_signal.tools.spending import afford
 from learning_signal.tools.toolbox import toolbox
 
 _BEHAVIOUR = (
-    "`summarize_trajectories` describes what\n   HEAD does: features over episode time, by outcome, by agent, their "
+    "`summarize_trajectories` describes what HEAD does: features over episode time, by outcome, by agent, their "
     "correlation with success, use of actions, episodes."
 )
-_NO_BEHAVIOUR = "There are no summaries of\n   behaviour in this session: metrics are all the evidence."
+_NO_BEHAVIOUR = "There are no summaries of behaviour in this session: metrics are all the evidence."
 
 
 @dataclass(frozen=True)
@@ -133,15 +130,7 @@ def _record(context: SessionContext, role: Role, agent: Agent) -> None:
 def _variables(context: SessionContext, role: Role) -> dict[str, object]:
     settings, gate = context.settings, context.settings.gate
     every: dict[str, object] = {
-        "task": _task(context.task),
-        "features": "\n".join(_feature(feature) for feature in context.task.features),
-        "limits": " ".join(
-            [
-                f"At most {MAX_TERMS} terms; each weight between -{MAX_WEIGHT:g} and {MAX_WEIGHT:g} and not 0;",
-                f"beta between 0 and {MAX_BETA:g}.",
-                GRAMMAR,
-            ]
-        ),
+        "facts": facts_text(context, role),
         "gate": " ".join(
             [
                 f"Screen: every candidate and the control on {gate.screen_seeds} paired seeds of",
@@ -150,9 +139,7 @@ def _variables(context: SessionContext, role: Role) -> dict[str, object]:
             ]
         ),
         "behaviour": _BEHAVIOUR if settings.deliberation.behaviour else _NO_BEHAVIOUR,
-        "good_rise": f"{good_rise(context):.3g}",
         "steps": settings.deliberation.steps,
-        "candidates": settings.deliberation.candidates,
         "questions": settings.deliberation.questions,
     }
     return {name: every[name] for name in ROLE_VARIABLES[role]}
@@ -171,26 +158,3 @@ def _confirmation(context: SessionContext) -> str:
     gate, task = context.settings.gate, context.task
     confirmations, progress = context.settings.confirmations, task.progress is not None
     return gate.judge.describe(gate, context.branch_steps, task.largest_return, confirmations, progress)
-
-
-def _task(task: TaskSpec) -> str:
-    progress = task.progress or "this task declares none."
-    return (
-        f"{task.name}: {task.description} {task.agents} agents, episodes of at most {task.horizon} steps. "
-        f"Actions: {_actions(task)}. "
-        f"Sparse reward: {task.sparse_reward} Progress: {progress}"
-    )
-
-
-def _actions(task: TaskSpec) -> str:
-    kind = "numbers in [-1, 1]" if task.continuous else "one of"
-    named = [f"{kind} {', '.join(task.action_names[: group.actions])}" for group in task.groups]
-    if len(named) == 1:
-        return named[0]
-    groups = zip(task.groups, named, strict=True)
-    return "; ".join(f"{group.name} (agents {', '.join(map(str, group.agents))}): {names}" for group, names in groups)
-
-
-def _feature(feature: Feature) -> str:
-    better = "no direction is better" if feature.direction is None else f"{feature.direction} is better"
-    return f"* `{feature.name}` ({feature.scope}, {feature.low:g} to {feature.high:g}, {better}): {feature.description}"

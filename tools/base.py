@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,11 @@ from pydantic import BaseModel
 def rounded(value: float | None) -> float | None:
     """A number as the agents are shown it: four significant digits."""
     return None if value is None else float(f"{value:.4g}")
+
+
+def compact(value: Any) -> str:
+    """``value`` as JSON text without spaces, as agents are sent it: spaces are tokens."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 class ToolRefused(Exception):

@@ -9,7 +9,7 @@ from learning_signal.agents.rules.reading import Answer, Conversation, Request, 
 
 DECISIONS = ("promote", "keep", "send_back", "roll_back")
 MARGINAL = 0.8
-"""A pass with a p above this share of the gate's alpha is marginal, and worth a question."""
+"""A pass with a p above this share of its level is marginal, and worth a question."""
 
 
 def step(conversation: Conversation) -> Answer:
@@ -34,9 +34,7 @@ def step(conversation: Conversation) -> Answer:
     if "promote" in open_actions and candidate:
         verdict = _verdict(brief, candidate)
         asked = conversation.named("ask")
-        level = number(verdict.get("level"))
-        marginal = _marginal(verdict, number(fields(brief, "gate", "alpha")) if level is None else level)
-        if marginal and (number(brief.get("questions_left")) or 0) >= 1 and not asked:
+        if _marginal(verdict) and (number(brief.get("questions_left")) or 0) >= 1 and not asked:
             question = (
                 f"Would you promote {candidate}? Answer yes or no first, then say whether its seeds agree "
                 f"and whether "
@@ -91,10 +89,10 @@ def _verdict(brief: dict[str, Any], candidate: str | None) -> dict[str, Any]:
     return rows[-1] if rows else {}
 
 
-def _marginal(verdict: dict[str, Any], alpha: float | None) -> bool:
-    """Whether a verdict passed on progress alone, or with a p near the ``alpha`` it was judged at."""
-    p = number(verdict.get("p"))
-    return verdict.get("measure") == "progress" or (p is not None and alpha is not None and p > MARGINAL * alpha)
+def _marginal(verdict: dict[str, Any]) -> bool:
+    """Whether a verdict passed on progress alone, or with a p near the level it was judged at."""
+    p, level = number(verdict.get("p")), number(verdict.get("level"))
+    return verdict.get("measure") == "progress" or (p is not None and level is not None and p > MARGINAL * level)
 
 
 def _sentence(words: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
@@ -20,6 +19,7 @@ from learning_signal.agents.rules.reading import (
     shown,
     text,
 )
+from learning_signal.ledger.wording import shaping_text
 from learning_signal.tools.stage import StageLabel
 
 WANTED = (
@@ -132,12 +132,11 @@ def _series(metrics: dict[str, Any]) -> Callable[[str], list[float]]:
 
 
 def _no_signal(brief: dict[str, Any], series: Callable[[str], list[float]], ids: list[str]) -> Iterator[Failure]:
-    sparse, most = number(fields(brief, "head", "sparse_return")), number(fields(brief, "head", "max_return"))
-    most = most if most is not None else number(fields(brief, "task", "max_return"))
+    sparse, most = number(fields(brief, "head", "sparse_return")), number(fields(brief, "task", "max_return"))
     progress = number(fields(brief, "head", "progress"))
     steps, floor = fields(brief, "head", "env_steps"), number(fields(brief, "gate", "floor")) or 0.0
     # The gate judges progress below its floor, and there this is the first thing to be said.
-    if sparse is not None and most and sparse < max(floor * most, 1e-9):
+    if sparse is not None and most and sparse < max(floor, 1e-9):
         yield (
             f"No reward signal: after {steps} env steps the sparse return is {shown(sparse)} of at most "
             f"{shown(most)}, "
@@ -160,8 +159,9 @@ def _regression(brief: dict[str, Any], series: Callable[[str], list[float]], ids
     ):
         values = series(name) or series(name.removeprefix("evaluation_"))
         if len(values) >= 3 and values[-1] < min(0.8 * max(values), max(values) - tolerance):
-            change = text(brief.get("last_change"))
-            since = f" The last change was: {change[:300]}" if change else ""
+            last = mapping((items(brief.get("history")) or [None])[-1])
+            change = f"round {last.get('round')}: {last.get('action')}. {last.get('reason')}"
+            since = f" The last change was: {change[:300]}" if last else ""
             yield (f"Regression: {label} is {shown(values[-1])}, below its best of {shown(max(values))}.{since}", ids)
             return
 
@@ -177,7 +177,7 @@ def _far_and_flat(view: View, ids: list[str]) -> Iterator[Failure]:
 
 
 def _policy(brief: dict[str, Any], series: Callable[[str], list[float]], ids: list[str]) -> Iterator[Failure]:
-    entropy, most = series("entropy"), _largest_entropy(brief)
+    entropy, most = series("entropy"), number(fields(brief, "learner", "largest_entropy"))
     if entropy and most:
         if entropy[-1] < 0.15 * most:
             yield (
@@ -192,18 +192,6 @@ def _policy(brief: dict[str, Any], series: Callable[[str], list[float]], ids: li
         yield f"The value function explains only {shown(variance[-1])} of the variance of returns.", ids
     if divergence and divergence[-1] > 0.05:
         yield f"Updates are large: the approximate KL is {shown(divergence[-1])}.", ids
-
-
-def _largest_entropy(brief: dict[str, Any]) -> float | None:
-    """Of a policy over choices, in nats, averaged over agents; None for numbers, whose entropy has no such bound."""
-    if fields(brief, "task", "actions_are") != "choices":
-        return None
-    sizes = [
-        len(items(mapping(group).get("actions")))
-        for group in items(fields(brief, "task", "groups"))
-        for _ in items(mapping(group).get("agents"))
-    ]
-    return sum(map(math.log, sizes)) / len(sizes) if sizes and min(sizes) > 0 else None
 
 
 def _behaviour(summary: dict[str, Any], ids: list[str]) -> Iterator[Failure]:
@@ -263,8 +251,9 @@ def _advice(brief: dict[str, Any], features: list[View]) -> str:
             + "; ".join(view.describe() for view in tied[:2])
             + "."
         )
-    current = text(fields(brief, "head", "shaping_text"))
-    if items(fields(brief, "head", "shaping", "terms")):
+    shaping = mapping(fields(brief, "head", "shaping"))
+    if items(shaping.get("terms")):
+        current = shaping_text(shaping)
         sentences.append(f"In force is {current}: add to it, sharpen it or replace it, and say which.")
     elif order:
         sentences.append("No shaping is in force: begin with one clear direction.")

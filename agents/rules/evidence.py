@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from learning_signal.agents.rules.reading import items, mapping, number, shown, text
+from learning_signal.agents.rules.reading import items, mapping, number, rows, shown, text
 
 FUNCTIONS = {"min", "max", "abs", "exp", "clip", "mean"}
 STRONG_CORRELATION = 0.4
@@ -139,9 +139,9 @@ def views(brief: dict[str, Any], summary: Any) -> list[View]:
     """Every declared feature of a brief, with the numbers of a trajectory summary (any part may be missing)."""
     summary = behaviour(summary)
     failing = endings_are_failures(summary)
-    rows = {text(mapping(row).get("name")): mapping(row) for row in items(summary.get("features"))}
+    observed = {text(row.get("name")): row for row in rows(summary.get("features"))}
     result = []
-    for declared in map(mapping, items(brief.get("features"))):
+    for declared in rows(brief.get("features")):
         name = text(declared.get("name"))
         if name is None or declared.get("scope") not in ("team", "agent"):
             continue
@@ -153,7 +153,7 @@ def views(brief: dict[str, Any], summary: Any) -> list[View]:
                 sign,
                 number(declared.get("low")),
                 number(declared.get("high")),
-                **_observed(rows.get(name, {})),
+                **_observed(observed.get(name, {})),
                 ends_badly=failing,
             )
         )

@@ -208,9 +208,9 @@ def _draft(idea: Idea, brief: dict[str, Any], place: int) -> dict[str, Any]:
 def _forecast(idea: Idea, brief: dict[str, Any], place: int) -> dict[str, Any]:
     """The measure the gate will look at, a modest change, and a probability learnt from this session's record."""
     sparse = number(fields(brief, "head", "sparse_return")) or 0.0
-    most = number(fields(brief, "head", "max_return")) or number(fields(brief, "task", "max_return")) or 1.0
+    most = number(fields(brief, "task", "max_return")) or 1.0
     measurable = fields(brief, "head", "progress") is not None or fields(brief, "task", "progress") is not None
-    floor = (number(fields(brief, "gate", "floor")) or 0.0) * most
+    floor = number(fields(brief, "gate", "floor")) or 0.0
     measure = "progress" if measurable and sparse < floor else "sparse_return"
     rows = [mapping(row) for row in items(brief.get("tried"))]
     given = [number(row.get("difference")) for row in rows if row.get("measure") == measure]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from learning_signal.agents.rules.client import RulesClient
-from learning_signal.agents.rules.reading import Answer, Conversation, Request, items, mapping, number
+from learning_signal.agents.rules.reading import Answer, Conversation, Request, number, rows
 from learning_signal.marl.shaping import ShapingConfig, ShapingError
 from learning_signal.marl.shaping.random import draw
 from learning_signal.marl.tasks.base import Feature
@@ -22,7 +22,8 @@ FORECAST = {"measure": "sparse_return", "change": 0.0, "probability": 0.5}
 class RandomClient(RulesClient):
     """The Generator's part played by a seeded random generator, which reads of its brief what may be drawn.
 
-    Its reply is a pure function of ``seed``, the brief and what was refused. ``ValueError`` for another role.
+    Its reply is a pure function of ``seed``, the place of the brief (round, refinement, HEAD) and how often it was
+    refused. ``ValueError`` for another role.
     """
 
     component_provider_override = "learning_signal.agents.rules.RandomClient"
@@ -42,13 +43,14 @@ class RandomClient(RulesClient):
         brief, refused = conversation.brief, len(conversation.named("submit_proposal"))
         if refused >= MOST_ATTEMPTS:
             return Answer(f"{refused} random proposals were refused; I stop here.")
-        text = json.dumps([self.seed, refused, brief], sort_keys=True)
+        place = [brief.get(name) for name in ("round", "refinement", "head")]
+        text = json.dumps([self.seed, refused, *place], sort_keys=True)
         rng = np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))
         count = int(number(brief.get("candidates_wanted")) or 3)
         # A proposal is refused whole if two candidates are too similar: the last attempts submit one.
         count = 1 if refused == MOST_ATTEMPTS - 1 else count
         try:
-            features = [Feature(**mapping(row)) for row in items(brief.get("features"))]
+            features = [Feature(**row) for row in rows(brief.get("features"))]
             drawn = [draw(features, number(brief.get("good_rise")) or 1.0, rng) for _ in range(count)]
         except (ShapingError, TypeError) as error:
             return Answer(f"I cannot draw a shaping: {error}")

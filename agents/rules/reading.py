@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autogen_core import FunctionCall
-from autogen_core.models import AssistantMessage, FunctionExecutionResultMessage, LLMMessage, UserMessage
+from autogen_core.models import AssistantMessage, FunctionExecutionResultMessage, LLMMessage, SystemMessage, UserMessage
 
 ERROR = "ERROR"
 
@@ -42,7 +42,8 @@ class Conversation:
     """The knowledge of a role when it is asked for its next step."""
 
     brief: dict[str, Any]
-    """The JSON object of the last task message; empty where there is none."""
+    """The JSON object of the last task message, beside the facts of the session in the system prompt; empty where there
+    is neither."""
     calls: tuple[Call, ...]
     """Calls since that message, in order."""
     question: str
@@ -86,12 +87,15 @@ def read(messages: Sequence[LLMMessage], offered: Sequence[str] = ()) -> Convers
         if isinstance(message, FunctionExecutionResultMessage)
         for result in message.content
     }
+    facts: dict[str, Any] = {}
     brief: dict[str, Any] = {}
     calls: list[Call] = []
     objects: list[dict[str, Any]] = []
     question, statements = "", 0
     for message in messages:
-        if isinstance(message, UserMessage):
+        if isinstance(message, SystemMessage):
+            facts = next((one for one in json_objects(message.content) if "task" in one), facts)
+        elif isinstance(message, UserMessage):
             question = _text(message.content)
             found = list(json_objects(question))
             objects += found
@@ -106,7 +110,7 @@ def read(messages: Sequence[LLMMessage], offered: Sequence[str] = ()) -> Convers
             for call in message.content:
                 calls.append(_call(call, results.get(call.id)))
                 objects += [calls[-1].arguments, *([calls[-1].answer] if calls[-1].ok else [])]
-    return Conversation(brief, tuple(calls), question, statements, tuple(objects), tuple(offered))
+    return Conversation(facts | brief, tuple(calls), question, statements, tuple(objects), tuple(offered))
 
 
 def _call(call: FunctionCall, content: str | None) -> Call:
@@ -169,6 +173,14 @@ def mapping(value: Any) -> dict[str, Any]:
 def items(value: Any) -> list[Any]:
     """``value`` if it is a list, else an empty one."""
     return value if isinstance(value, list) else []
+
+
+def rows(value: Any) -> list[dict[str, Any]]:
+    """The objects of a list, or of a table: its ``columns``, and one list of values for each of its ``rows``."""
+    columns = [name for name in items(mapping(value).get("columns")) if isinstance(name, str)]
+    if columns:
+        return [dict(zip(columns, items(row), strict=False)) for row in items(mapping(value).get("rows"))]
+    return list(map(mapping, items(value)))
 
 
 def fields(value: Any, *path: str) -> Any:

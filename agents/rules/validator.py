@@ -237,8 +237,7 @@ def reading(conversation: Conversation, comparison: dict[str, Any]) -> str:
 
 def _cautions(conversation: Conversation, comparison: dict[str, Any], p: float | None, mean: float | None) -> list[str]:
     cautions = []
-    judged_at = number(comparison.get("alpha"))
-    limit = number(fields(conversation.brief, "gate", "alpha")) if judged_at is None else judged_at
+    limit = number(comparison.get("alpha"))
     if comparison.get("outcome") == "pass" and p is not None and limit is not None and p > 0.8 * limit:
         cautions.append(f"p is close to its limit of {limit:g}")
     candidate = comparison.get("candidate")

@@ -20,6 +20,7 @@ from learning_signal.agents.session.stages import conclude_stage
 from learning_signal.agents.tokens import count_tokens
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.read.reader import Reader
+from learning_signal.ledger.wording import shaping_text
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.executors.base import Executor
@@ -252,7 +253,8 @@ class RunningSession:
         }
         if state.head is not None:
             card = head_card(context, state.head)
-            info |= {key: card[key] for key in ("env_steps", "sparse_return", "progress", "shaping_text")}
+            info |= {key: card[key] for key in ("env_steps", "sparse_return", "progress")}
+            info["shaping_text"] = shaping_text(state.head.shaping.canonical())
         self.observer.stage(info)
 
 

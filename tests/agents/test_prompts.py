@@ -9,14 +9,10 @@ from learning_signal.tools.contracts import Forecast
 from learning_signal.tools.roles import ROLES
 
 VARIABLES = {
-    "task": "Push $5 of boxes.",
-    "features": "* gap (team, lower is better)",
+    "facts": '{"task":{"description":"Push $5 of boxes."}}',
     "behaviour": "It looks.",
     "gate": "p at most 0.05",
-    "limits": "8 terms",
-    "good_rise": "2.5",
     "steps": 16,
-    "candidates": 3,
     "questions": 2,
 }
 
@@ -75,7 +71,7 @@ def test_a_missing_file_is_refused(tmp_path):
         render("critic", variables_of("critic"), tmp_path)
 
 
-@pytest.mark.parametrize("text", ["$task $features", "$task $features $steps $more"])
+@pytest.mark.parametrize("text", ["$facts $behaviour", "$facts $behaviour $steps $more"])
 def test_a_file_that_disagrees_with_the_declared_variables_is_refused(tmp_path, text):
     (tmp_path / "critic.md").write_text(text)
     with pytest.raises(PromptError, match="the file critic.md using"):
@@ -83,7 +79,7 @@ def test_a_file_that_disagrees_with_the_declared_variables_is_refused(tmp_path, 
 
 
 def test_a_stray_dollar_sign_is_refused(tmp_path):
-    (tmp_path / "critic.md").write_text("$task $features $steps costs $ 5")
+    (tmp_path / "critic.md").write_text("$facts $behaviour $steps costs $ 5")
     with pytest.raises(PromptError, match="that starts no variable"):
         render("critic", variables_of("critic"), tmp_path)
 

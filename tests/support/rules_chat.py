@@ -14,7 +14,6 @@ from autogen_core.models import (
 )
 
 from learning_signal.agents.rules import RulesClient
-from learning_signal.ledger.wording import shaping_text
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.marl.tasks.base import Feature, TaskSpec
 from learning_signal.tools.contracts import Diagnosis, ProposalDraft
@@ -45,8 +44,8 @@ OBSERVED = {
 """Mean at start and end, mean, standard deviation, correlation with progress."""
 
 
-GATE = {"alpha": 0.05, "floor": 0.02}
-ACTIONS = {"actions_are": "choices", "groups": [{"name": "agents", "agents": [0, 1, 2], "actions": list("abcde")}]}
+GATE = {"floor": 0.5, "delta": 0.05, "delta_progress": 0.005}
+LEARNER = {"algorithm": "mappo", "largest_entropy": 1.609}
 
 
 def task(features=FEATURES) -> TaskSpec:
@@ -91,9 +90,7 @@ def head(shaping=None, stage="exploring", sparse=0.0, progress=0.04):
         "stage": stage,
         "sparse_return": sparse,
         "progress": progress,
-        "max_return": 25.0,
         "shaping": shaping.model_dump(mode="json"),
-        "shaping_text": shaping_text(shaping.canonical()),
     }
 
 
@@ -105,11 +102,11 @@ def critic_brief(**changes):
     return {
         "round": 1,
         "rounds_left": 2,
-        "task": {"name": "t", "max_return": 25.0} | ACTIONS,
+        "task": {"name": "t", "max_return": 25.0},
+        "learner": LEARNER,
         "features": declared(),
         "head": head(),
         "history": [],
-        "last_change": None,
         "lengths": {"branch_steps": 150_000, "stage_steps": 200_000, "evidence_tokens": 2000},
         "gate": GATE,
     } | changes
@@ -142,7 +139,6 @@ def validator_brief(**changes):
         "refinement": 0,
         "candidates": candidates,
         "screen_needed": True,
-        "gate": GATE,
         "branch_steps": 150_000,
     } | changes
 
@@ -157,10 +153,10 @@ def coordinator_brief(**changes):
         "reading": "fine",
         "p": 0.03125,
         "difference": 0.8,
+        "level": 0.05,
     }
     return {
         "round": 1,
-        "gate": GATE,
         "diagnosis": {},
         "proposals": [],
         "verdicts": [verdict],
@@ -177,11 +173,14 @@ def refusal(sentence: str, **fields) -> str:
 
 
 class Chat:
-    """A phase with one role: what it is asked, what it does, and what the test answers."""
+    """A phase with one role: what it is asked, what it does, and what the test answers.
 
-    def __init__(self, role, brief):
+    The facts of the session are in ``system`` or beside what else the brief holds.
+    """
+
+    def __init__(self, role, brief, system=None):
         self.role, self.client = role, RulesClient(role)
-        self.messages = [SystemMessage(content=f"You are the {role}.")]
+        self.messages = [SystemMessage(content=system or f"You are the {role}.")]
         if brief is not None:
             self.messages.append(UserMessage(content="Do it.\n" + json.dumps(brief), source="session"))
 

@@ -1,4 +1,7 @@
-"""The brief of each agent at the start of its phase: a heading and one JSON object from the session's state."""
+"""The brief of each agent at the start of its phase: a heading and one JSON object from the session's state.
+
+What no step changes is in the system prompt (`tools.briefs.facts`), once.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,8 @@ import json
 from typing import Any
 
 from learning_signal.ledger.wording import shaping_text
-from learning_signal.marl.shaping.config import MAX_BETA, MAX_TERMS, MAX_WEIGHT
-from learning_signal.marl.shaping.expression import FUNCTIONS, MAX_NODES
-from learning_signal.tools.base import rounded
-from learning_signal.tools.briefs.cards import (
-    candidate_card,
-    features_card,
-    gate_card,
-    good_rise,
-    head_card,
-    shaping_card,
-    task_card,
-)
+from learning_signal.tools.base import compact, rounded
+from learning_signal.tools.briefs.cards import candidate_card, head_card, shaping_card
 from learning_signal.tools.briefs.forecasts import own_forecasts
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.roles import Role
@@ -35,29 +28,18 @@ HEADINGS: dict[Role, str] = {
 def brief(context: SessionContext, role: Role) -> str:
     """The task message of a phase."""
     contents = {"critic": _critic, "generator": _generator, "validator": _validator, "coordinator": _coordinator}
-    return f"{HEADINGS[role]}\n{json.dumps(contents[role](context))}"
+    return f"{HEADINGS[role]}\n{compact(contents[role](context))}"
 
 
 def _stage_card(context: SessionContext) -> dict[str, Any]:
     history = [row.model_dump() for row in context.state.history]
-    last = context.state.history[-1] if context.state.history else None
     return {
         "round": context.round.number,
         "rounds_left": max(context.settings.rounds - context.round.number, 0),
         "why_now": None if context.round.why_now is None else context.round.why_now.model_dump(),
         "stages_left": max(context.settings.most_stages - context.state.stages, 0),
-        "task": task_card(context),
-        "features": features_card(context),
         "head": head_card(context, context.head) | {"stage": context.round.stage},
         "history": history,
-        "last_change": None if last is None else f"round {last.round}: {last.action}. {last.reason}",
-        "lengths": {
-            "stage_steps": context.stage_steps,
-            "branch_steps": context.branch_steps,
-            "screen_steps": context.screen_steps,
-            "evidence_tokens": context.settings.deliberation.evidence_tokens,
-        },
-        "gate": gate_card(context),
     }
 
 
@@ -71,19 +53,13 @@ def _generator(context: SessionContext) -> dict[str, Any]:
     return {
         "round": card["round"],
         "refinement": context.state.refinement,
-        "candidates_wanted": context.settings.deliberation.candidates,
-        "task": card["task"],
-        "features": card["features"],
         "head": card["head"],
-        "lengths": card["lengths"],
-        "gate": card["gate"],
         "diagnosis": None if context.round.diagnosis is None else context.round.diagnosis.model_dump(mode="json"),
         "tried": [
             {
                 "round": tried.round,
                 "candidate": tried.candidate,
                 "shaping": shaping_card(tried.shaping),
-                "shaping_text": shaping_text(tried.shaping.canonical()),
                 "outcome": tried.outcome,
                 "measure": tried.measure,
                 "difference": rounded(tried.difference),
@@ -92,14 +68,6 @@ def _generator(context: SessionContext) -> dict[str, Any]:
         ],
         "your_forecasts": own_forecasts(context, "generator"),
         "feedback": _feedback(context),
-        "limits": {
-            "terms": MAX_TERMS,
-            "weight": MAX_WEIGHT,
-            "beta": MAX_BETA,
-            "nodes": MAX_NODES,
-            "functions": sorted(FUNCTIONS),
-        },
-        "good_rise": rounded(good_rise(context)),
         "evidence": None if evidence is None else json.loads(evidence),
     }
 
@@ -138,15 +106,9 @@ def _validator(context: SessionContext) -> dict[str, Any]:
         "round": context.round.number,
         "refinement": context.state.refinement,
         "candidates": [candidate_card(candidate) for candidate in candidates],
-        "control": "control",
-        "control_shaping_text": shaping_text(context.head.shaping.canonical()),
         "screen_needed": len(candidates) > 1,
-        "gate": gate_card(context),
-        "branch_steps": context.branch_steps,
-        "screen_steps": context.screen_steps,
         "confirmation": offer(context),
         "coordinator_asks": None if context.round.sent_back is None else context.round.sent_back.model_dump(),
-        "max_return": context.task.max_return,
         "head": head_card(context, context.head),
     }
 

@@ -1,8 +1,7 @@
-"""What briefs are made of: the task, its features, where the main run stands, a candidate, the gate."""
+"""What briefs are made of: where the main run stands, a candidate, a shaping, and what a good rise of Phi is."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from learning_signal.ledger.wording import shaping_text
@@ -12,7 +11,6 @@ from learning_signal.tools.base import rounded
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Candidate
 from learning_signal.tools.evidence.sources import lineage
-from learning_signal.tools.round.confirmations import next_level
 from learning_signal.tools.stage import StageLabel, stage_label
 from learning_signal.tools.state import Head
 from learning_signal.tools.trainer import final_evaluation
@@ -26,25 +24,6 @@ def stage_of(context: SessionContext) -> StageLabel:
         for evaluation in result.evaluations_of("query")
     ]
     return stage_label(points, context.task.largest_return, context.settings.gate.floor)
-
-
-def task_card(context: SessionContext) -> dict[str, Any]:
-    """The task in words and sizes."""
-    task = context.task
-    return {
-        "name": task.name,
-        "description": task.description,
-        "sparse_reward": task.sparse_reward,
-        "progress": task.progress,
-        "max_return": task.max_return,
-        "agents": task.agents,
-        "horizon": task.horizon,
-        "actions_are": "numbers in [-1, 1]" if task.continuous else "choices",
-        "groups": [
-            {"name": group.name, "agents": list(group.agents), "actions": list(task.action_names[: group.actions])}
-            for group in task.groups
-        ],
-    }
 
 
 def good_rise(context: SessionContext) -> float:
@@ -64,11 +43,6 @@ def rise_on(task: TaskSpec, discount: float) -> float:
     return 0.1 * reach * task.largest_return
 
 
-def features_card(context: SessionContext) -> list[dict[str, Any]]:
-    """The declared features: all that shaping may use."""
-    return [asdict(feature) for feature in context.task.features]
-
-
 def head_card(context: SessionContext, head: Head) -> dict[str, Any]:
     """Where a head stands, measured on the query episodes."""
     evaluation = final_evaluation(context.trainer.stored(head.segment), "query")
@@ -76,23 +50,13 @@ def head_card(context: SessionContext, head: Head) -> dict[str, Any]:
         "env_steps": head.env_steps,
         "sparse_return": rounded(evaluation.sparse_return),
         "progress": rounded(evaluation.mean_progress),
-        "max_return": context.task.max_return,
         "shaping": shaping_card(head.shaping),
-        "shaping_text": shaping_text(head.shaping.canonical()),
     }
-
-
-def gate_card(context: SessionContext) -> dict[str, Any]:
-    """The gate's parameters; alpha is the level of the next confirmation."""
-    gate = context.settings.gate
-    alpha = next_level(context) if gate.judge.sequential else gate.shared_alpha(context.settings.confirmations)
-    return gate.model_dump(mode="json") | {"alpha": alpha}
 
 
 def candidate_card(candidate: Candidate) -> dict[str, Any]:
     return {
         "name": candidate.name,
-        "shaping": shaping_card(candidate.shaping),
         "shaping_text": shaping_text(candidate.shaping.canonical()),
         "rationale": candidate.rationale,
         "forecast": candidate.forecast.model_dump(),
@@ -100,4 +64,5 @@ def candidate_card(candidate: Candidate) -> dict[str, Any]:
 
 
 def shaping_card(shaping: ShapingConfig) -> dict[str, Any]:
-    return shaping.model_dump(mode="json")
+    """A shaping as data; without ``anneal`` where there is none."""
+    return shaping.model_dump(mode="json", exclude_none=True)

@@ -20,6 +20,15 @@ EVALUATION_METRICS = {
 }
 """The metrics that evaluation adds to those of training."""
 
+OF_POLICIES = frozenset(
+    {"entropy", "approximate_kl", "clip_fraction", "policy_loss", "value_loss", "explained_variance"}
+)
+"""What mappo and ippo log alone."""
+OF_VALUES = frozenset({"epsilon", "td_loss", "joint_value", "replay_env_steps"})
+"""What qmix and vdn log alone."""
+OF_PROGRESS = frozenset({"progress", "evaluation_progress"})
+"""What is logged of tasks that declare progress."""
+
 Rows = Sequence[Mapping[str, float | None]]
 
 
@@ -27,7 +36,7 @@ def metric_tools(context: SessionContext) -> dict[str, Tool]:
     """The tool that reads metrics."""
 
     async def query_metrics(arguments: QueryMetrics) -> Answer:
-        definitions = METRICS | EVALUATION_METRICS
+        definitions = logged_metrics(context)
         if not arguments.names:
             return Answer(json.dumps({"metrics": definitions}))
         unknown = [name for name in arguments.names if name not in definitions]
@@ -51,6 +60,13 @@ def metric_tools(context: SessionContext) -> dict[str, Tool]:
             evidence=True,
         )
     }
+
+
+def logged_metrics(context: SessionContext) -> dict[str, str]:
+    """The metrics that this session's learner logs of its task, with their definitions."""
+    absent = OF_POLICIES if context.settings.run.learner.learns_values else OF_VALUES
+    absent = absent if context.task.progress is not None else absent | OF_PROGRESS
+    return {name: words for name, words in (METRICS | EVALUATION_METRICS).items() if name not in absent}
 
 
 def metric_rows(results: Sequence[SegmentResult]) -> list[dict[str, float | None]]:

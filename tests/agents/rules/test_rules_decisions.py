@@ -162,8 +162,8 @@ def test_coordinator_reads_no_p_out_of_a_sentence():
 
 @pytest.mark.parametrize(("alpha", "asked"), [(0.05, True), (0.1, False), (0.035, True)])
 def test_what_is_marginal_follows_the_gate(alpha, asked):
-    verdict = coordinator_brief()["verdicts"][0] | {"p": 0.047 if alpha > 0.04 else 0.031}
-    [(name, _)] = Chat("coordinator", coordinator_brief(verdicts=[verdict], gate={"alpha": alpha})).ask()
+    verdict = coordinator_brief()["verdicts"][0] | {"p": 0.047 if alpha > 0.04 else 0.031, "level": alpha}
+    [(name, _)] = Chat("coordinator", coordinator_brief(verdicts=[verdict])).ask()
     assert name == ("ask" if asked else "promote")
 
 

@@ -159,7 +159,6 @@ def test_the_validator_by_rule_climbs_the_rungs(tmp_path):
             "round": 1,
             "candidates": [{"name": each.name} for each in session.candidates()],
             "screen_needed": True,
-            "gate": {"alpha": 0.05},
         }
         chat, launched = Chat("validator", brief), []
         for _ in range(16):
