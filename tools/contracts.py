@@ -48,6 +48,8 @@ class QueryMetrics(Frozen):
     """End of the window (inclusive); None for its end."""
     points: Annotated[Whole, Field(ge=1, le=40)] = 8
     """The window is averaged into this many equal parts."""
+    by_seed: bool = False
+    """Of a branch with several seeds: one list for each seed in place of their mean."""
 
 
 class SummarizeTrajectories(Frozen):

@@ -125,7 +125,7 @@ def _failures(brief: dict[str, Any], metrics: dict[str, Any], summary: dict[str,
 
 def _series(metrics: dict[str, Any]) -> Callable[[str], list[float]]:
     def values(name: str) -> list[float]:
-        points = [number(mapping(point).get(name)) for point in items(metrics.get("points"))]
+        points = map(number, items(fields(metrics, "points", name)))
         return [value for value in points if value is not None]
 
     return values

@@ -228,7 +228,7 @@ def diagnose(brief, metrics=None, summary=None):
     chat.reply(listing, summary or {"evidence": "E2", "summary": behaviour()})
     [(name, arguments)] = chat.ask()
     assert name == "query_metrics" and set(arguments["names"]) == {"sparse_return", "evaluation_progress", "entropy"}
-    chat.reply(metrics or {"evidence": "E3", "points": [{"entropy": 1.6}, {"entropy": 1.59}]})
+    chat.reply(metrics or {"evidence": "E3", "points": {"entropy": [1.6, 1.59]}})
     [(name, arguments)] = chat.ask()
     assert name == "submit_diagnosis"
     return chat, Diagnosis.model_validate(arguments)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import difflib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from learning_signal.marl.segments.metrics import METRICS
 from learning_signal.marl.segments.segment import SegmentResult
-from learning_signal.tools.base import Answer, Tool, ToolRefused, rounded
+from learning_signal.tools.base import Answer, Tool, ToolRefused, compact
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import QueryMetrics
 from learning_signal.tools.evidence.sources import results
@@ -38,23 +39,23 @@ def metric_tools(context: SessionContext) -> dict[str, Tool]:
     async def query_metrics(arguments: QueryMetrics) -> Answer:
         definitions = logged_metrics(context)
         if not arguments.names:
-            return Answer(json.dumps({"metrics": definitions}))
-        unknown = [name for name in arguments.names if name not in definitions]
-        if unknown:
-            raise ToolRefused(
-                f"Found metric {unknown[0]!r}, expected some of {', '.join(definitions)}: call query_metrics with "
-                "those names, or with none to read what each one means."
-            )
+            return Answer(compact({"metrics": definitions}))
+        names = [name for name in dict.fromkeys(arguments.names) if name in definitions]
+        unknown = {name: _instead(name, definitions) for name in arguments.names if name not in definitions}
+        if not names:
+            hints = "; ".join(f"{name!r}: {instead}" for name, instead in unknown.items())
+            raise ToolRefused(f"Found no metric that is logged ({hints}), expected some of {', '.join(definitions)}.")
         rows = [metric_rows(result) for result in results(context, arguments.source)]
         window = _window(rows, arguments.first_env_step, arguments.last_env_step)
-        points = averaged(rows, arguments.names, window, arguments.points)
-        return Answer(json.dumps({"source": arguments.source, "window": window, "points": points}))
+        told: dict[str, Any] = {"source": arguments.source, "window": window}
+        told["points"] = curves(rows, names, window, arguments.points, by_seed=arguments.by_seed)
+        return Answer(compact(told | ({"unknown": unknown} if unknown else {})))
 
     return {
         "query_metrics": Tool(
             "query_metrics",
             "Read logged metrics of the main run or of a branch over any window of env steps, averaged into a few "
-            "points. Called without names it lists every metric with its meaning.",
+            "points: one list for each metric. Without names it says what each metric means.",
             QueryMetrics,
             query_metrics,
             evidence=True,
@@ -91,29 +92,51 @@ def _position(row: Mapping[str, float | None]) -> int:
     return int(position)
 
 
-def averaged(
-    seeds: Sequence[Rows], names: Sequence[str], window: tuple[int, int], points: int
-) -> list[dict[str, float | None]]:
-    """``points`` equal parts of the window; each metric is averaged over the rows (and seeds) that fall into it.
+def curves(
+    seeds: Sequence[Rows], names: Sequence[str], window: tuple[int, int], points: int, *, by_seed: bool = False
+) -> dict[str, list[Any]]:
+    """``env_steps`` and each metric as one list, over ``points`` equal parts of the window.
 
-    A part no row falls into is left out; a metric without a value in a part is None there.
+    A metric is averaged over the rows (and seeds) that fall into a part, and None where it has no value there; a part
+    no row falls into is left out. With ``by_seed`` and several seeds, a metric is one such list for each seed.
     """
+    parts = [part for part in _parts(seeds, window, points) if any(part)]
+    found: dict[str, list[Any]] = {
+        "env_steps": [max(_position(row) for rows in part for row in rows) for part in parts]
+    }
+    for name in names:
+        if name == "env_steps":
+            continue  # the positions of the parts, which are there already
+        if by_seed and len(seeds) > 1:
+            found[name] = [[_mean(part[seed], name) for part in parts] for seed in range(len(seeds))]
+        else:
+            found[name] = [_mean([row for rows in part for row in rows], name) for part in parts]
+    return found
+
+
+def _parts(seeds: Sequence[Rows], window: tuple[int, int], points: int) -> list[list[Rows]]:
+    """The rows of each seed in each of ``points`` equal parts of the window; the first includes its beginning."""
     edges = np.linspace(window[0], window[1], points + 1)
-    parts: list[dict[str, float | None]] = []
-    for low, high, first in zip(edges[:-1], edges[1:], [True] + [False] * (points - 1), strict=True):
-        inside = [
-            row for rows in seeds for row in rows if (low < _position(row) <= high) or (first and _position(row) == low)
-        ]
-        if not inside:
-            continue
-        part: dict[str, float | None] = {"env_steps": max(_position(row) for row in inside)}
-        for name in names:
-            if name == "env_steps":
-                continue  # the position of the part, which is there already
-            values = [value for row in inside if (value := row.get(name)) is not None]
-            part[name] = rounded(float(np.mean(values))) if values else None
-        parts.append(part)
-    return parts
+    return [
+        [[row for row in rows if low < _position(row) <= high or (first and _position(row) == low)] for rows in seeds]
+        for low, high, first in zip(edges[:-1], edges[1:], [True] + [False] * (points - 1), strict=True)
+    ]
+
+
+def _mean(rows: Rows, name: str) -> float | None:
+    """The mean of a metric over rows, to three significant digits; None where no row has a value."""
+    values = [value for row in rows if (value := row.get(name)) is not None]
+    return float(f"{np.mean(values):.3g}") if values else None
+
+
+def _instead(name: str, definitions: Mapping[str, str]) -> str:
+    """What to read in place of a metric that is not logged."""
+    if name in METRICS | EVALUATION_METRICS:
+        return "not logged by this learner on this task"
+    wanted = name.lower()
+    near = [known for known in definitions if wanted in known.split("_")]
+    near = near or difflib.get_close_matches(wanted, definitions, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else "unknown"
 
 
 def _window(seeds: Sequence[Rows], first: int | None, last: int | None) -> tuple[int, int]:

@@ -40,18 +40,14 @@ def test_critic_gathers_evidence_and_cites_it():
 
 
 def test_critic_sees_entropy_collapse_and_regression_only_where_they_are():
-    points = [
-        {"entropy": 1.5, "evaluation_progress": 0.4},
-        {"entropy": 0.5, "evaluation_progress": 0.5},
-        {"entropy": 0.1, "evaluation_progress": 0.2},
-    ]
+    points = {"entropy": [1.5, 0.5, 0.1], "evaluation_progress": [0.4, 0.5, 0.2]}
     _, bad = diagnose(
         critic_brief(history=[{"round": 1, "action": "promote", "reason": "It passed."}]),
         {"evidence": "E3", "points": points},
     )
     said = " ".join(failure.description for failure in bad.failures)
     assert "Entropy collapse" in said and "Regression: progress is 0.2" in said and "round 1: promote" in said
-    points[2] = {"entropy": 1.0, "evaluation_progress": 0.6}
+    points = {"entropy": [1.5, 0.5, 1.0], "evaluation_progress": [0.4, 0.5, 0.6]}
     _, good = diagnose(critic_brief(), {"evidence": "E3", "points": points})
     said = " ".join(failure.description for failure in good.failures)
     assert "collapse" not in said and "Regression" not in said
@@ -68,7 +64,7 @@ def test_the_critic_reads_the_floor_and_the_limit_of_a_summary_from_its_brief():
 
 
 def test_the_critic_judges_entropy_only_against_a_largest_value():
-    points = {"evidence": "E3", "points": [{"entropy": 1.6}, {"entropy": -0.5}]}
+    points = {"evidence": "E3", "points": {"entropy": [1.6, -0.5]}}
     _, choices = diagnose(critic_brief(), points)
     _, numbers = diagnose(critic_brief(learner={"algorithm": "mappo"}), points)
     assert "Entropy collapse" in str(choices.failures) and "ntropy" not in str(numbers.failures)

@@ -64,6 +64,7 @@ GARBAGE = (
     "ERROR: no",
     '{"evidence": "E1"}',
     '{"branch": "B1", "status": "running"}',
+    '{"metrics": {"entropy": 1}, "points": {"entropy": ["x", 3]}}',
     '{"metrics": {"entropy": 1}, "points": [{"entropy": "x"}, 3]}',
     '{"summary": {"features": 3}}',
     '{"chosen": "c1", "ranking": [1]}',

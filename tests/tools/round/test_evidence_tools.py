@@ -42,32 +42,30 @@ def test_points_are_the_means_of_equal_parts_of_the_window(session: ScriptedSess
     answer = session.call("query_metrics", names=["entropy"], points=2)
     assert answer["window"] == [50, 200]
     # Parts [50, 125] and (125, 200]: the means of 1.5 and 1.4, and of 1.3 and 1.2.
-    assert answer["points"] == [{"env_steps": 100, "entropy": 1.45}, {"env_steps": 200, "entropy": 1.25}]
+    assert answer["points"] == {"env_steps": [100, 200], "entropy": [1.45, 1.25]}
 
 
 def test_a_window_leaves_out_what_lies_outside(session: ScriptedSession) -> None:
     answer = session.call("query_metrics", names=["entropy"], first_env_step=100, last_env_step=150, points=1)
-    assert answer["points"] == [{"env_steps": 150, "entropy": 1.35}]
+    assert answer["points"] == {"env_steps": [150], "entropy": [1.35]}
     # A row on the border of two parts counts once, in the first.
     points = session.call("query_metrics", names=["entropy"], last_env_step=150, points=2)["points"]
-    assert points == [{"env_steps": 100, "entropy": 1.45}, {"env_steps": 150, "entropy": 1.3}]
+    assert points == {"env_steps": [100, 150], "entropy": [1.45, 1.3]}
     whole = session.call("query_metrics", names=["entropy"], points=1)
-    assert whole["points"] == [{"env_steps": 200, "entropy": 1.35}]
+    assert whole["points"] == {"env_steps": [200], "entropy": [1.35]}
 
 
 def test_a_part_without_a_value_is_none_and_a_part_without_rows_is_left_out(session: ScriptedSession) -> None:
     points = session.call("query_metrics", names=["explained_variance"], points=40)["points"]
-    assert [point["env_steps"] for point in points] == [50, 100, 150, 200]
-    assert [point["explained_variance"] for point in points] == [None, None, None, 0.5]
+    assert points == {"env_steps": [50, 100, 150, 200], "explained_variance": [None, None, None, 0.5]}
 
 
 def test_evaluations_are_metrics_too(session: ScriptedSession) -> None:
     segment = session.context.trainer.stored(session.context.state.head.segment)
     final = segment.evaluations_of("query")[-1].mean_progress
     names = ["evaluation_progress", "evaluation_sparse_return"]
-    first, last = session.call("query_metrics", names=names, points=2)["points"]
-    assert first["evaluation_progress"] == 0.0
-    assert last["evaluation_progress"] == pytest.approx(final, rel=1e-3)
+    points = session.call("query_metrics", names=names, points=2)["points"]
+    assert points["evaluation_progress"] == [0.0, pytest.approx(final, rel=5e-3)]
     assert final < segment.evaluations_of("confirm")[-1].mean_progress  # the gate's own episodes stay unseen
 
 
@@ -75,7 +73,7 @@ def test_env_steps_asked_for_stay_the_exact_position(session: ScriptedSession) -
     for _ in range(60):
         session.train_stage()
     points = session.call("query_metrics", names=["env_steps", "entropy"], points=3)["points"]
-    assert points[-1]["env_steps"] == session.context.state.head.env_steps == 61 * 200  # 12,200 has five digits
+    assert points["env_steps"][-1] == session.context.state.head.env_steps == 61 * 200  # 12,200 has five digits
 
 
 def test_the_main_run_is_read_along_its_whole_lineage(session: ScriptedSession) -> None:
@@ -83,7 +81,7 @@ def test_the_main_run_is_read_along_its_whole_lineage(session: ScriptedSession) 
     answer = session.call("query_metrics", names=["entropy"], points=2)
     assert answer["window"] == [50, 400]
     # Parts [50, 225] and (225, 400]: each holds one segment's four updates.
-    assert answer["points"] == [{"env_steps": 200, "entropy": 1.35}, {"env_steps": 400, "entropy": 1.35}]
+    assert answer["points"] == {"env_steps": [200, 400], "entropy": [1.35, 1.35]}
 
 
 def test_a_branch_is_averaged_over_its_seeds(paired: ScriptedSession) -> None:
@@ -96,9 +94,11 @@ def test_a_branch_is_averaged_over_its_seeds(paired: ScriptedSession) -> None:
     seeds = [paired.context.trainer.stored(each) for each in paired.context.round.branches[0].segments]
     values = [each.mean_progress for seed in seeds for each in seed.evaluations_of("query")]
     assert len(values) == 2, "each seed at its end"
-    assert answer["points"] == [
-        {"env_steps": 400, "evaluation_progress": pytest.approx(sum(values) / 2, rel=1e-3), "entropy": 1.35}
-    ]
+    mean = pytest.approx(sum(values) / 2, rel=5e-3)
+    assert answer["points"] == {"env_steps": [400], "evaluation_progress": [mean], "entropy": [1.35]}
+    apart = paired.call("query_metrics", source=branch, names=["evaluation_progress"], points=1, by_seed=True)["points"]
+    assert apart["evaluation_progress"] == [[pytest.approx(value, rel=5e-3)] for value in values]
+    assert values[0] != pytest.approx(values[1], rel=5e-3), "or nothing is told apart"
 
 
 def test_without_names_every_metric_is_explained(session: ScriptedSession) -> None:
@@ -107,9 +107,22 @@ def test_without_names_every_metric_is_explained(session: ScriptedSession) -> No
     assert answer["evidence"] == "E1"
 
 
-def test_an_unknown_metric_is_refused_with_the_known_ones(session: ScriptedSession) -> None:
-    with pytest.raises(ToolRefused, match=r"Found metric 'entropie', expected some of .*entropy"):
-        session.call("query_metrics", names=["entropy", "entropie"])
+def test_names_that_are_known_are_answered_beside_those_that_are_not(session: ScriptedSession) -> None:
+    names = ["kl", "entropy", "entropie", "td_loss", "weather"]
+    answer = session.call("query_metrics", names=names, points=1)
+    assert answer["points"] == {"env_steps": [200], "entropy": [1.35]}
+    assert answer["unknown"] == {
+        "kl": "did you mean approximate_kl?",
+        "entropie": "did you mean entropy?",
+        "td_loss": "not logged by this learner on this task",
+        "weather": "unknown",
+    }
+    assert "unknown" not in session.call("query_metrics", names=["entropy"])
+
+
+def test_a_call_without_any_known_name_is_refused_with_the_known_ones(session: ScriptedSession) -> None:
+    with pytest.raises(ToolRefused, match=r"'kl': did you mean approximate_kl\?\), expected some of .*entropy"):
+        session.call("query_metrics", names=["kl"])
 
 
 @pytest.mark.parametrize(
