@@ -15,6 +15,7 @@ from autogen_agentchat.messages import TextMessage, ThoughtEvent
 from autogen_core import CancellationToken
 from autogen_core.models import LLMMessage, SystemMessage, UserMessage
 
+from learning_signal.agents.history import History, transcript
 from learning_signal.agents.model.call import CallContext
 from learning_signal.agents.model.faults import BackendError
 from learning_signal.agents.roles import Agent
@@ -82,6 +83,7 @@ class Deliberation:
             model_client=agent.client,
             workbench=agent.workbench,
             system_message=agent.prompt.text,
+            model_context=History(),
             max_tool_iterations=1,
             reflect_on_tool_use=False,
         )
@@ -187,7 +189,7 @@ class Deliberation:
     def _end_phase(self, agent_state: Mapping[str, Any]) -> None:
         """Move on after a submission. The order of phases is decided here and in ``_give_up``."""
         context, state = self.context, self.context.state
-        record_phase(context, state.speaker, _record(agent_state))
+        record_phase(context, state.speaker, transcript(agent_state))
         if state.phase == "critic":
             self._enter("generator")
         elif state.phase == "generator":
@@ -262,19 +264,3 @@ class Deliberation:
         context.ledger.add(
             "messages", event_seq=seq, session_id=context.session, source=source, target=target, type=kind, body=text
         )
-
-
-def _record(agent_state: Mapping[str, Any]) -> str:
-    """A phase's conversation as plain text, for questions to its agent later on."""
-    lines = []
-    for message in agent_state["llm_context"]["messages"]:
-        content = message["content"]
-        if message["type"] == "UserMessage":
-            lines.append(str(content))
-        elif isinstance(content, str):
-            lines.append(f"YOU: {content}")
-        elif message["type"] == "AssistantMessage":
-            lines += [f"YOU CALLED {call['name']}: {call['arguments']}" for call in content]
-        else:
-            lines += [f"RESULT of {result['name']}: {result['content']}" for result in content]
-    return "\n".join(lines)
