@@ -11,7 +11,7 @@ from functools import cache
 from sqlite_utils import Database, Migrations
 
 from learning_signal.ledger.errors import LedgerError
-from learning_signal.ledger.schema import APPLICATION_ID, COSTS, FATES, FIRST, RECORDED, SINCE_RECORDED, VERSION
+from learning_signal.ledger.schema import APPLICATION_ID, CLAIMS, COSTS, FATES, FIRST, RECORDED, SINCE_RECORDED, VERSION
 
 CONFIRMATIONS = """
 CREATE TABLE new_branches (                    -- one arm of a comparison: the same shaping on several seeds
@@ -84,7 +84,7 @@ APPEND_ONLY = (
     "verdicts",
     "decisions",
 )
-APPEND_ONLY_SINCE = ("fates",)
+APPEND_ONLY_SINCE = ("fates", "claims")
 """The same of tables that later versions added."""
 
 FIRST_SEGMENT_CHANGES = (
@@ -216,6 +216,13 @@ def m006_reported(db: Database) -> None:
     """What is reported may be measured on episodes that nothing selects by; older rows have none."""
     _drop_guards(db, "evaluations", OF_COSTS)
     for statement in (*_statements(REPORTED), *_guards(db, "evaluations", OF_COSTS).values()):
+        db.execute(statement)
+
+
+@migrations()
+def m007_claims(db: Database) -> None:
+    """What agents claim is held against the record; claims in older rows were not, and are not marked."""
+    for statement in (*_statements(CLAIMS), *_guards(db, "claims", OF_COSTS).values()):
         db.execute(statement)
 
 

@@ -81,6 +81,8 @@ class Diagnosis(Frozen):
     """What goes wrong, most important first."""
     advice: Text
     """Advice to the Generator on its candidates."""
+    stage_reason: Annotated[str, Field(max_length=1000)] | None = None
+    """Why the stage is another than the computed one of the brief; needed only where it is."""
 
 
 class Forecast(Frozen):

@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 
 from learning_signal.tools.base import Answer, Tool, ToolRefused
+from learning_signal.tools.claims.keep import checked
+from learning_signal.tools.claims.mark import Mark
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Diagnosis
 from learning_signal.tools.round.record import record_diagnosis
+
+OBJECTION = "unsupported"
+"""The code of the refusal of a diagnosis that the record does not support."""
 
 
 def diagnosis_tools(context: SessionContext) -> dict[str, Tool]:
@@ -22,15 +27,37 @@ def diagnosis_tools(context: SessionContext) -> dict[str, Tool]:
                 "query_metrics and summarize_trajectories returned in an earlier step."
             )
 
-        return Answer(json.dumps({"accepted": True}), lambda: record_diagnosis(context, arguments))
+        claim = checked(context, "diagnoses", "critic", arguments.model_dump(mode="json"))
+        if claim.marks and not _objected(context):
+            raise ToolRefused(_objection(claim.marks), code=OBJECTION, marks=[mark.problem for mark in claim.marks])
+        answer = {"accepted": True} | ({"marked": [mark.problem for mark in claim.marks]} if claim.marks else {})
+        return Answer(json.dumps(answer), lambda: record_diagnosis(context, arguments, claim))
 
     return {
         "submit_diagnosis": Tool(
             "submit_diagnosis",
             "End your phase: the stage of learning, what fails (each failure with the evidence ids it rests on), and "
-            "advice to the Generator.",
+            "advice to the Generator. Numbers and names are checked against the evidence cited.",
             Diagnosis,
             submit_diagnosis,
             ends_phase=True,
         )
     }
+
+
+def _objection(marks: tuple[Mark, ...]) -> str:
+    found = "; ".join(mark.problem for mark in marks)
+    return (
+        f"Found words that the record does not support: {found}. Expected numbers as the evidence that is cited has "
+        "them, and names that exist: correct them, cite what has them, or leave them out. What you submit next is "
+        "accepted; what is then still unsupported is marked so for everyone who reads it."
+    )
+
+
+def _objected(context: SessionContext) -> bool:
+    """Whether a diagnosis of this round was refused for what the record does not support."""
+    refused = context.ledger.find(
+        "tool_calls", session_id=context.session, round=context.round.number, name="submit_diagnosis", status="refused"
+    )
+    results = (context.ledger.rows("SELECT body FROM bodies WHERE hash = ?", (row["result"],)) for row in refused)
+    return any(f'"code": "{OBJECTION}"' in body["body"] for rows in results for body in rows)

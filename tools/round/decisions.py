@@ -6,6 +6,7 @@ import json
 from typing import Literal
 
 from learning_signal.tools.base import Answer, Tool, ToolRefused
+from learning_signal.tools.claims.keep import Checked, checked
 from learning_signal.tools.context import HumanAnswer, HumanQuestion, SessionContext
 from learning_signal.tools.contracts import Action, Ask, Decision, Keep, Promote, RollBack, SendBack
 from learning_signal.tools.roles import ROLES, Role
@@ -44,8 +45,11 @@ def decision_tools(context: SessionContext) -> dict[str, Tool]:
         decision = Decision(
             action="promote", candidate=arguments.candidate, reason=arguments.reason, decided_by="coordinator"
         )
+        claim = checked(
+            context, "decisions", "coordinator", {"reason": arguments.reason, "promotes": arguments.candidate}
+        )
         if context.settings.approve != "human":
-            return _decided(context, decision)
+            return _decided(context, decision, claim)
         verdict = [each for each in context.round.verdicts if each.candidate == arguments.candidate][-1]
         reply = await context.ask_human(
             HumanQuestion(
@@ -66,19 +70,17 @@ def decision_tools(context: SessionContext) -> dict[str, Tool]:
                 decided_by="human",
                 reason=f"The promotion of {arguments.candidate} was rejected by a person: {reply.reason}",
             )
-        return _decided(context, decision, reply)
+        return _decided(context, decision, claim, reply)
 
     async def keep(arguments: Keep) -> Answer:
         _refuse_unless_allowed(context, "keep")
-        return _decided(
-            context, Decision(action="keep", candidate=None, reason=arguments.reason, decided_by="coordinator")
-        )
+        decision = Decision(action="keep", candidate=None, reason=arguments.reason, decided_by="coordinator")
+        return _decided(context, decision, _reason(context, arguments.reason))
 
     async def roll_back(arguments: RollBack) -> Answer:
         _refuse_unless_allowed(context, "roll_back")
-        return _decided(
-            context, Decision(action="roll_back", candidate=None, reason=arguments.reason, decided_by="coordinator")
-        )
+        decision = Decision(action="roll_back", candidate=None, reason=arguments.reason, decided_by="coordinator")
+        return _decided(context, decision, _reason(context, arguments.reason))
 
     async def send_back(arguments: SendBack) -> Answer:
         _refuse_unless_allowed(context, "send_back")
@@ -89,7 +91,8 @@ def decision_tools(context: SessionContext) -> dict[str, Tool]:
                 "and not confirmed yet: name one of them, or decide."
             )
         text = json.dumps({"sent_back_for": arguments.candidate} | offer(context))
-        return Answer(text, lambda: record_sent_back(context, arguments))
+        claim = checked(context, "events", "coordinator", {"reason": arguments.reason})
+        return Answer(text, lambda: record_sent_back(context, arguments, claim))
 
     return {
         "ask": Tool(
@@ -156,19 +159,26 @@ def still_confirmable(context: SessionContext) -> tuple[str, ...]:
     return tuple(name for name in open_ if name not in asked)
 
 
-def decide(context: SessionContext, decision: Decision) -> None:
-    """Take a decision: write it and move HEAD accordingly. Nothing else moves HEAD inside a round."""
-    record_decision(context, decision, _head_after(context, decision))
+def decide(context: SessionContext, decision: Decision, claim: Checked | None = None) -> None:
+    """Take a decision: write it and move HEAD accordingly. Nothing else moves HEAD inside a round.
+
+    ``claim`` is the reason as it was checked, where an agent gave it.
+    """
+    record_decision(context, decision, _head_after(context, decision), claim)
 
 
-def _decided(context: SessionContext, decision: Decision, reply: HumanAnswer | None = None) -> Answer:
+def _reason(context: SessionContext, reason: str) -> Checked:
+    return checked(context, "decisions", "coordinator", {"reason": reason})
+
+
+def _decided(context: SessionContext, decision: Decision, claim: Checked, reply: HumanAnswer | None = None) -> Answer:
     """Take the decision; ``reply`` is that of a person who was asked for approval."""
 
     def apply() -> None:
         if reply is not None:
             title = f"{'approved' if reply.approved else 'rejected'} by a person: {reply.reason}"
             context.event("approval", title, agent="human", status="ok" if reply.approved else "refused")
-        decide(context, decision)
+        decide(context, decision, claim)
 
     return Answer(json.dumps({"decided": decision.action, "decided_by": decision.decided_by}), apply)
 

@@ -6,6 +6,7 @@ import json
 
 from learning_signal.marl.shaping import ShapingConfig, ShapingError, check, nearly_equal
 from learning_signal.tools.base import Answer, Tool, ToolRefused
+from learning_signal.tools.claims.keep import checked
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Candidate, CandidateDraft, Proposal, ProposalDraft
 from learning_signal.tools.round.record import record_proposal
@@ -39,9 +40,11 @@ def proposal_tools(context: SessionContext) -> dict[str, Tool]:
             sentence = "Nothing was accepted. " + " ".join(refusals.values())
             raise ToolRefused(sentence, code="candidates", refused=list(refusals))
         proposal = Proposal(candidates=tuple(accepted))
+        rationales = {candidate.name: candidate.rationale for candidate in accepted}
+        claim = checked(context, "proposals", "generator", rationales)
         return Answer(
             json.dumps({"accepted": [candidate.name for candidate in accepted]}),
-            lambda: record_proposal(context, proposal),
+            lambda: record_proposal(context, proposal, claim),
         )
 
     return {

@@ -13,6 +13,7 @@ from typing import Any
 from learning_signal.ledger.write.clock import now
 from learning_signal.marl.segments.segment import SegmentResult
 from learning_signal.marl.shaping import ShapingConfig
+from learning_signal.tools.claims.keep import Checked, keep_claim
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Decision, Diagnosis, Proposal, SendBack
 from learning_signal.tools.roles import Role
@@ -42,8 +43,8 @@ def record_summary(context: SessionContext, body: Mapping[str, Any]) -> None:
     context.round.evidence_summary = json.dumps(body)
 
 
-def record_diagnosis(context: SessionContext, diagnosis: Diagnosis | None) -> None:
-    """What the Critic found; None where it is left out: the ledger says so, and the round has no diagnosis."""
+def record_diagnosis(context: SessionContext, diagnosis: Diagnosis | None, claim: Checked | None = None) -> None:
+    """What the Critic found, and how it was checked; None where it is left out: then the round has no diagnosis."""
     stage, agent = context.round.stage, None if diagnosis is None else "critic"
     if diagnosis is None:
         body = {"stage": stage, "failures": [], "advice": "(none: the Critic is left out of this session)"}
@@ -62,11 +63,12 @@ def record_diagnosis(context: SessionContext, diagnosis: Diagnosis | None) -> No
         stage=body["stage"],
         body=body,
     )
+    _keep(context, claim, identity, seq)
     context.round.diagnosis_id, context.round.diagnosis = identity, diagnosis
 
 
-def record_proposal(context: SessionContext, proposal: Proposal) -> None:
-    """The accepted candidates of the present refinement."""
+def record_proposal(context: SessionContext, proposal: Proposal, claim: Checked | None = None) -> None:
+    """The accepted candidates of the present refinement, and how their rationales were checked."""
     proposal = context.as_kept(proposal)
     number, refinement = context.round.number, context.state.refinement
     identity = context.row_id(f"P{number}.{refinement}")
@@ -96,6 +98,7 @@ def record_proposal(context: SessionContext, proposal: Proposal) -> None:
             forecast_change=candidate.forecast.change,
             forecast_probability=candidate.forecast.probability,
         )
+    _keep(context, claim, identity, seq)
     context.round.proposals.append(proposal)
 
 
@@ -105,8 +108,10 @@ def record_speculation(context: SessionContext, segments: Sequence[str], title: 
     context.round.speculated = list(segments)
 
 
-def record_verdict(context: SessionContext, verdict: VerdictRecord, agent: str | None) -> None:
-    """A refinement's verdict, and what became of every candidate of this refinement."""
+def record_verdict(
+    context: SessionContext, verdict: VerdictRecord, agent: str | None, claim: Checked | None = None
+) -> None:
+    """A refinement's verdict, how its reading was checked, and what became of every candidate of this refinement."""
     verdict = context.as_kept(verdict)
     seq = context.event(
         "verdict", f"{verdict.candidate or 'no candidate'}: {verdict.reason}", agent=agent, ref=("verdicts", verdict.id)
@@ -125,6 +130,7 @@ def record_verdict(context: SessionContext, verdict: VerdictRecord, agent: str |
         reason=verdict.reason,
         reading=verdict.reading,
     )
+    _keep(context, claim, verdict.id, seq)
     context.round.verdicts.append(verdict)
     context.state.tried = with_fates(context.state.tried, fates_of(context.round, verdict))
 
@@ -145,16 +151,17 @@ def record_question(context: SessionContext, role: Role, question: str, answer: 
         )
 
 
-def record_sent_back(context: SessionContext, order: SendBack) -> None:
-    """The Coordinator wants another candidate confirmed before it decides."""
+def record_sent_back(context: SessionContext, order: SendBack, claim: Checked | None = None) -> None:
+    """The Coordinator wants another candidate confirmed before it decides; its reason is checked."""
     order = context.as_kept(order)
     context.round.sent_back = order
     context.round.sent_back_for.append(order.candidate)
-    context.event("sent_back", f"sent back: confirm {order.candidate}: {order.reason}", agent="coordinator")
+    seq = context.event("sent_back", f'sent back: confirm {order.candidate}: "{order.reason}"', agent="coordinator")
+    _keep(context, claim, str(seq), seq)
 
 
-def record_decision(context: SessionContext, decision: Decision, after: Head) -> None:
-    """A decision, which moves HEAD to ``after``."""
+def record_decision(context: SessionContext, decision: Decision, after: Head, claim: Checked | None = None) -> None:
+    """A decision, which moves HEAD to ``after``, and how its reason was checked."""
     decision = context.as_kept(decision)
     before, regression = context.head, context.round.regression
     about = [each for each in context.round.verdicts if decision.candidate in (None, each.candidate)]
@@ -183,6 +190,7 @@ def record_decision(context: SessionContext, decision: Decision, after: Head) ->
         decided_by=decision.decided_by,
         reason=decision.reason,
     )
+    _keep(context, claim, identity, seq)
     _move_head(context, after, decision.action)
     context.round.decision = decision
     if decision.action == "promote":
@@ -232,3 +240,8 @@ def _add_fates(context: SessionContext, number: int, candidate: str | None = Non
                 fate=tried.outcome,
                 reason=tried.reason,
             )
+
+
+def _keep(context: SessionContext, claim: Checked | None, row_id: str, event_seq: int) -> None:
+    if claim is not None:
+        keep_claim(context, claim, row_id, event_seq)

@@ -9,6 +9,7 @@ from typing import Any
 from learning_signal.marl.gate.confirmation import Verdict
 from learning_signal.marl.gate.trial import Look
 from learning_signal.tools.base import Answer, Tool, ToolRefused
+from learning_signal.tools.claims.keep import checked
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Validation
 from learning_signal.tools.round.confirmations import asked_for, in_progress, judged
@@ -31,7 +32,8 @@ def verdict_tools(context: SessionContext) -> dict[str, Tool]:
             )
         verdict = computed.model_copy(update={"id": verdict_id(context), "reading": arguments.reading})
         text = json.dumps({"accepted": True, "outcome": verdict.outcome})
-        return Answer(text, lambda: record_verdict(context, verdict, "validator"))
+        claim = checked(context, "verdicts", "validator", {"reading": arguments.reading})
+        return Answer(text, lambda: record_verdict(context, verdict, "validator", claim))
 
     return {
         "submit_validation": Tool(

@@ -1,0 +1,1 @@
+"""What agents claim, held against the record: numbers, names, outcomes, and instructions in their words."""

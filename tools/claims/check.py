@@ -1,0 +1,117 @@
+"""Claims checked from the rows of the ledger alone: when they are made, and again by ``log verify``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from learning_signal.ledger.read.claims import ClaimRow, Recheck
+from learning_signal.ledger.read.reader import Reader
+from learning_signal.tools.claims.diagnosis import marks_of_diagnosis, spoken
+from learning_signal.tools.claims.mark import Known, Mark
+from learning_signal.tools.claims.numbers import written_numbers
+from learning_signal.tools.claims.record import Number, numbers_in, numbers_of
+from learning_signal.tools.claims.round import SAID, RoundRecord, marks_of_rationale, marks_of_words
+from learning_signal.tools.claims.words import stated
+from learning_signal.tools.contracts import Diagnosis
+
+_OF_AGENTS = ("ask", "submit_diagnosis", "submit_proposal", "submit_validation", "promote", "keep", "roll_back")
+"""Tools whose results hold words of agents, or nothing: no record."""
+END = 2**62
+"""After every event."""
+
+
+def marks_of(reader: Reader, claim: ClaimRow, known: Known) -> tuple[Mark, ...]:
+    """What the record, as it was at the claim's event, does not support in its words."""
+    evidence = _evidence(reader, claim)
+    if claim.about == "diagnoses":
+        return marks_of_diagnosis(Diagnosis.model_validate(claim.words), evidence, known)
+    record = _round_record(reader, claim, evidence, known)
+    if claim.about == "proposals":
+        found = [marks_of_rationale(f"rationale of {name}", text, record, known) for name, text in claim.words.items()]
+        return tuple(mark for marks in found for mark in marks)
+    promotes = claim.words.get("promotes")
+    texts = {name: text for name, text in claim.words.items() if name != "promotes" and text}
+    found = [marks_of_words(name, text, record, known, promotes=promotes) for name, text in texts.items()]
+    return tuple(mark for marks in found for mark in marks)
+
+
+def recheck(reader: Reader, claim: ClaimRow) -> list[dict[str, Any]]:
+    """The marks of a stored claim, computed again, as plain data. For ``ledger.read.claims``."""
+    return [mark.model_dump() for mark in marks_of(reader, claim, Known.model_validate(claim.known))]
+
+
+_RECHECK: Recheck = recheck  # it is one
+
+
+def _evidence(reader: Reader, claim: ClaimRow) -> dict[str, str | None]:
+    rows = reader.rows(
+        "SELECT evidence_id, result FROM tool_calls WHERE session_id = ? AND event_seq < ? AND evidence_id IS NOT NULL "
+        "ORDER BY id",
+        (claim.session_id, claim.event_seq),
+    )
+    return {row["evidence_id"]: reader.body(row["result"]) for row in rows}
+
+
+def _round_record(reader: Reader, claim: ClaimRow, evidence: Mapping[str, str | None], known: Known) -> RoundRecord:
+    before = (claim.session_id, claim.event_seq)
+    comparisons = [
+        reader.comparison(row)
+        for row in reader.rows("SELECT * FROM comparisons WHERE session_id = ? AND event_seq < ?", before)
+    ]
+    verdicts = reader.rows("SELECT id, reason FROM verdicts WHERE session_id = ? AND event_seq < ?", before)
+    candidates = reader.rows(
+        "SELECT c.name FROM candidates c JOIN proposals p ON p.id = c.proposal_id "
+        "WHERE c.session_id = ? AND p.event_seq < ?",
+        before,
+    )
+    branches = reader.rows("SELECT id FROM branches WHERE session_id = ? AND event_seq < ?", before)
+    outcomes: dict[str, frozenset[str]] = {}
+    for each in comparisons:
+        here = claim.about == "proposals" or each.round == claim.round
+        if each.purpose == "confirm" and each.candidate_id is not None and here:
+            name = _name(each.candidate_id)
+            outcomes[name] = outcomes.get(name, frozenset()) | {str(each.result.get("outcome"))}
+    numbers = numbers_in(known.told)
+    for each in comparisons:
+        numbers += numbers_in({"result": each.result, "arms": each.inputs.get("arms"), "settings": each.settings})
+        numbers += _in_sentence(str(each.result.get("reason") or ""))
+    for verdict in verdicts:
+        numbers += _in_sentence(verdict["reason"])
+    for result in _results(reader, claim):
+        numbers += numbers_of(result)
+    own = claim.words if claim.about == "proposals" else {}
+    return RoundRecord(
+        ids=frozenset(evidence)
+        | {_name(each.id) for each in comparisons}
+        | {_name(row["id"]) for row in branches}
+        | {row["name"] for row in candidates}
+        | set(own),
+        outcomes=outcomes,
+        numbers=tuple(numbers),
+        evidence=evidence,
+    )
+
+
+def _results(reader: Reader, claim: ClaimRow) -> list[str | None]:
+    """What tools answered in the round before the claim."""
+    marks = ", ".join("?" for _ in _OF_AGENTS)
+    rows = reader.rows(
+        "SELECT result FROM tool_calls WHERE session_id = ? AND event_seq < ? AND round = ? AND status = 'ok' "
+        f"AND name NOT IN ({marks})",
+        (claim.session_id, claim.event_seq, claim.round, *_OF_AGENTS),
+    )
+    return [reader.body(row["result"]) for row in rows]
+
+
+def _in_sentence(sentence: str) -> list[Number]:
+    """The numbers of a computed sentence, each with what it says of it."""
+    numbers = written_numbers(sentence)
+    names = stated(sentence, numbers, spoken(SAID))
+    return [
+        Number(each.value * (each.sign or 1), frozenset({names[each.start]})) for each in numbers if each.start in names
+    ]
+
+
+def _name(identity: str) -> str:
+    return identity.rpartition("/")[2]
