@@ -35,13 +35,16 @@ def tone(kind: str, status: str, title: str, outcome: str | None = None) -> str:
 
 
 def diagnosis_text(stage: str, body: Mapping[str, Any], limit: int = SPOKEN_LIMIT) -> Text:
-    """A diagnosis: the stage, what fails with the evidence cited, and the advice, each at most ``limit`` characters."""
+    """A diagnosis: the stage, what fails with the evidence cited, and the advice, each at most ``limit`` characters.
+
+    The Critic's words are in quotes.
+    """
     text = Text.assemble("diagnosis: ", (clean(stage), "bold"))
     for failure in body.get("failures", ()):
         cited = ", ".join(clean(str(each)) for each in failure.get("evidence", ()))
-        text.append(f"\n- {shorten(failure.get('description', MISSING), limit)}").append(f" [{cited}]", "dim")
+        text.append(f"\n- “{shorten(failure.get('description', MISSING), limit)}”").append(f" [{cited}]", "dim")
     if body.get("advice"):
-        text.append("\nadvice: ", "dim").append(shorten(body["advice"], limit))
+        text.append("\nadvice: ", "dim").append(f"“{shorten(body['advice'], limit)}”")
     return text
 
 

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from learning_signal.ledger.errors import LedgerError
+from learning_signal.ledger.read.claims import claims
 from learning_signal.ledger.read.fates import JUDGED, stored_fates
 from learning_signal.ledger.read.forecasts import measured
 from learning_signal.ledger.read.reader import Reader
@@ -60,6 +61,7 @@ def explain(reader: Reader, decision: str = "latest") -> DecisionChain:
         rolled_back_by=rolled_back_by,
         need=next(iter(reader.events(session, round=round_, kind="need")), None),
         choices=_choices(reader, session, round_, branches),
+        claims=claims(reader, session, round_),
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from learning_signal.ledger.read.claims import ClaimRow
+
 
 @dataclass(frozen=True)
 class SessionRow:
@@ -320,6 +322,8 @@ class DecisionChain:
     """Why the round began when it did."""
     choices: list[EventRow] = field(default_factory=list)
     """Who had which candidate confirmed, and why: the launches of confirmations, and what a round was sent back for."""
+    claims: list[ClaimRow] = field(default_factory=list)
+    """What the agents said in the round, as it was checked; none in ledgers of earlier versions."""
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from learning_signal.ledger.canonical import content_hash
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.migrations import expected_triggers
+from learning_signal.ledger.read.claims import ClaimRow, claims
 from learning_signal.ledger.read.comparisons import Recompute, SessionRules, average, check_comparisons, same
 from learning_signal.ledger.read.fates import check_fates
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import Finding
 from learning_signal.ledger.schema import CONFIGURED_TASK
 from learning_signal.ledger.write.chain import RESTS_ON, decision_hash
+
+Recheck = Callable[[Reader, ClaimRow], list[dict[str, Any]]]
+"""The marks of a stored claim, computed again from the rows before it."""
 
 
 def verify(reader: Reader, recompute: Recompute | None = None, rules: SessionRules | None = None) -> list[Finding]:
@@ -35,6 +40,38 @@ def verify(reader: Reader, recompute: Recompute | None = None, rules: SessionRul
         except (LedgerError, ValueError, KeyError) as error:  # a damaged body may stop a check, not the others
             findings.append(Finding("ledger", str(reader.path), f"a check could not be finished: {error}"))
     return findings
+
+
+def notices(reader: Reader, recheck: Recheck) -> list[Finding]:
+    """What agents said that the record does not support, computed again: no damage to the ledger, but no record either.
+
+    Claims of earlier versions were not checked, and are not here.
+    """
+    return [
+        finding
+        for session in reader.sessions(limit=None)
+        for claim in claims(reader, session.id)
+        for finding in _of_claim(reader, claim, recheck)
+    ]
+
+
+def _of_claim(reader: Reader, claim: ClaimRow, recheck: Recheck) -> list[Finding]:
+    try:
+        computed = recheck(reader, claim)
+    except (LedgerError, ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f"words of the {claim.agent} could not be held against the record again: {error}"
+        return [Finding(claim.about, claim.row_id, problem)]
+    every = {each["problem"]: each for each in (*claim.marks, *computed)}
+    return [
+        Finding(claim.about, claim.row_id, f"{claim.agent}: {problem}{_since(mark, claim.marks, computed)}")
+        for problem, mark in every.items()
+    ]
+
+
+def _since(mark: dict[str, Any], stored: list[dict[str, Any]], computed: list[dict[str, Any]]) -> str:
+    if mark not in stored:
+        return "; it was not marked when it was made"
+    return "" if mark in computed else "; it was marked when it was made, and computed again it is not"
 
 
 def _database(reader: Reader) -> list[Finding]:

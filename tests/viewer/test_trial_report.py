@@ -67,7 +67,7 @@ def test_a_promotion_by_a_trial_is_told_whole(sent_back):
         "c1 +0 +0.02 may be confirmed c3 +0 +0.015 may be confirmed c2 +0 +0.01 may be confirmed",
         "order: at most 0.0% of an arm's episodes succeed, so progress decides → c1 is first",
         f"validator confirmed c3, chosen over c1: {WHY}",
-        "coordinator sent the round back for c2: It was better than the control too.",
+        "coordinator sent the round back for c2: “It was better than the control too.”",
         "validator confirmed c2, as it was asked to",
         "c3: fail on progress: 0 of 1 pairs won (one branch of each arm)",
         "Confirmation: c2 against the control, each branch on a seed of its own",
@@ -75,7 +75,7 @@ def test_a_promotion_by_a_trial_is_told_whole(sent_back):
         "won 25 of 25 pairs (5 of at most 6 branches of each arm; passes from 24 pairs on)",
         ", difference of progress +0.03 (interval +0.028 to +0.033), passes above delta 0.005, p = 0.00397 at level",
         "at level 0.013; sparse return 0 against 0, progress 0.0738 against 0.0438",
-        "Verdict pass on progress, without a gain in sparse return above delta 0.05 validator",
+        "Verdict record: pass on progress, without a gain in sparse return above delta 0.05 claim by validator: “",
     ):
         assert part in said, part
     assert said.count("so progress decides") == 1, "what the order rests on is said once"
@@ -90,7 +90,7 @@ def test_a_choice_is_told_while_the_session_runs(sent_back):
         back = [spoken(dataclasses.asdict(each), None) for each in reader.events(kind="sent_back")]
     told = [line.plain for line in lines if line is not None]
     assert len(told) == 1 and told[0].endswith(f"confirm c3 on 1 seed, chosen over c1: {WHY}")
-    assert "sent back: confirm c2: It was better than the control too." in back[0].plain
+    assert "sent back: confirm c2: “It was better than the control too.”" in back[0].plain
 
 
 def test_a_single_candidate_is_ordered_by_the_main_run(tmp_path):

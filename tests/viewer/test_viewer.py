@@ -196,7 +196,10 @@ def test_a_kept_shaping_explains_itself_without_a_probation(ledger):
 
 def test_a_promotion_that_was_rolled_back_explains_both_rounds(ledger):
     promotion, undoing = (" ".join(explained(ledger, name).split()) for name in ("R3", "R4"))
-    assert "c1 rolled back" in promotion and "rolled back in round 4: The last promotion did not hold" in promotion
+    assert (
+        "c1 rolled back" in promotion
+        and "rolled back in round 4 claim by coordinator: “The last promotion did not hold" in promotion
+    )
     assert "difference of sparse return +1.92" in promotion and "progress 0.377 against 0.257" in promotion
     assert "none: this round was opened to judge an earlier promotion" in undoing
     assert "Probation regressed: progress went from" in undoing and "roll back" in undoing

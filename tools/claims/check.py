@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from learning_signal.ledger.read.claims import ClaimRow, Recheck
+from learning_signal.ledger.read.claims import ClaimRow
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.tools.claims.diagnosis import marks_of_diagnosis, spoken
 from learning_signal.tools.claims.mark import Known, Mark
@@ -37,11 +37,8 @@ def marks_of(reader: Reader, claim: ClaimRow, known: Known) -> tuple[Mark, ...]:
 
 
 def recheck(reader: Reader, claim: ClaimRow) -> list[dict[str, Any]]:
-    """The marks of a stored claim, computed again, as plain data. For ``ledger.read.claims``."""
+    """The marks of a stored claim, computed again, as plain data. For ``ledger.read.verify``."""
     return [mark.model_dump() for mark in marks_of(reader, claim, Known.model_validate(claim.known))]
-
-
-_RECHECK: Recheck = recheck  # it is one
 
 
 def _evidence(reader: Reader, claim: ClaimRow) -> dict[str, str | None]:

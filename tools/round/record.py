@@ -51,7 +51,7 @@ def record_diagnosis(context: SessionContext, diagnosis: Diagnosis | None, claim
         title = f"{stage}: the Critic is left out, no causes were diagnosed"
     else:
         diagnosis = context.as_kept(diagnosis)
-        body, title = diagnosis.model_dump(mode="json"), f"{diagnosis.stage}: {diagnosis.failures[0].description}"
+        body, title = diagnosis.model_dump(mode="json"), f"{diagnosis.stage}: “{diagnosis.failures[0].description}”"
     identity = context.row_id(f"D{context.round.number}")
     seq = context.event("diagnosis", title, agent=agent, ref=("diagnoses", identity))
     context.ledger.add(
@@ -156,7 +156,7 @@ def record_sent_back(context: SessionContext, order: SendBack, claim: Checked | 
     order = context.as_kept(order)
     context.round.sent_back = order
     context.round.sent_back_for.append(order.candidate)
-    seq = context.event("sent_back", f'sent back: confirm {order.candidate}: "{order.reason}"', agent="coordinator")
+    seq = context.event("sent_back", f"sent back: confirm {order.candidate}: “{order.reason}”", agent="coordinator")
     _keep(context, claim, str(seq), seq)
 
 
@@ -168,9 +168,10 @@ def record_decision(context: SessionContext, decision: Decision, after: Head, cl
     verdict = about[-1] if about else None
     identity = context.row_id(f"R{context.round.number}")
     subject = decision.candidate or (regression.candidate if regression else None)
+    why = decision.reason if decision.decided_by == "code" else f"“{decision.reason}”"
     seq = context.event(
         "decision",
-        f"{decision.action}{f' {subject}' if subject else ''}: {decision.reason}",
+        f"{decision.action}{f' {subject}' if subject else ''}: {why}",
         agent=decision.decided_by if decision.decided_by != "code" else None,
         ref=("decisions", identity),
     )

@@ -77,7 +77,7 @@ def _words(row: Mapping[str, Any], entry: Entry | None) -> Text | None:
     if kind in MARKS:
         title = Text(f"{MARKS[kind]} ", title.style).append_text(title)
     if reference is not None and kind == "verdict" and reference.get("reading"):
-        title.append(f"\n{shorten(reference['reading'], SPOKEN_LIMIT)}", "default")
+        title.append(f"\n“{shorten(reference['reading'], SPOKEN_LIMIT)}”", "default")
     return title
 
 
@@ -122,5 +122,5 @@ def _proposal(body: Mapping[str, Any]) -> Text:
             )
         lines.append(line)
         if each.get("rationale"):
-            lines.append(Text(f"    {shorten(each['rationale'], 300)}"))
+            lines.append(Text(f"    “{shorten(each['rationale'], 300)}”"))
     return Text("\n").join(lines)

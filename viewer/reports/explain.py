@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from learning_signal.ledger.read.claims import ClaimRow
 from learning_signal.ledger.read.records import (
     BranchRow,
     CandidateRow,
@@ -19,6 +20,7 @@ from learning_signal.ledger.read.records import (
     EvidenceRow,
     VerdictRow,
 )
+from learning_signal.viewer.claims import claim_text, mark_lines, quoted, record_text, unsupported
 from learning_signal.viewer.comparisons import (
     choice_lines,
     comparison_lines,
@@ -54,8 +56,8 @@ def render_decision(chain: DecisionChain) -> Group:
     parts: list[RenderableType] = [_headline(chain)]
     if chain.need is not None:
         parts += _section("Why a round now", [Text(clean(chain.need.title))])
-    parts += _section("Diagnosis", _diagnosis(chain.diagnosis))
-    parts += _section("Proposals", _candidates(chain.candidates))
+    parts += _section("Diagnosis", _diagnosis(chain.diagnosis, chain.claims))
+    parts += _section("Proposals", _candidates(chain.candidates, chain.claims))
     screens = [each for each in chain.comparisons if each.purpose == "screen"]
     parts += _section("Screen", [part for each in screens for part in screen_lines(each)])
     if any(is_trial(each) for each in chain.comparisons):
@@ -70,8 +72,9 @@ def render_decision(chain: DecisionChain) -> Group:
     if chain.comparison is not None:
         parts += _section(comparison_title(chain.comparison), comparison_lines(chain.comparison))
     if chain.verdict is not None:
-        parts += _section("Verdict", _verdict(chain.verdict, chain.comparison is not None))
-    parts += _section("Decision", _decision(decision, chain.approvals))
+        parts += _section("Verdict", _verdict(chain.verdict, chain.comparison is not None, chain.claims))
+    parts += _section("Decision", _decision(decision, chain.approvals, chain.claims))
+    parts += _section("Other words that the record does not support", _other_marks(chain))
     parts += _section("Cost", _cost(chain.branches))
     parts += _section("Afterwards", _afterwards(chain))
     return Group(*parts)
@@ -105,12 +108,14 @@ def _headline(chain: DecisionChain) -> Text:
     return line
 
 
-def _diagnosis(diagnosis: DiagnosisRow | None) -> list[RenderableType]:
+def _diagnosis(diagnosis: DiagnosisRow | None, claims: Sequence[ClaimRow]) -> list[RenderableType]:
     if diagnosis is None:
         return [Text("none: this round was opened to judge an earlier promotion", "dim")]
-    lines: list[RenderableType] = [
-        Text.assemble(agent_text("critic"), " ", diagnosis_text(diagnosis.stage, diagnosis.body, FOUND))
-    ]
+    computed = next((each.known.get("stage") for each in claims if each.about == "diagnoses"), None)
+    record = record_text(f"the computed stage is {computed}; ") if computed else Text()
+    said = diagnosis_text(diagnosis.stage, diagnosis.body, FOUND)
+    lines: list[RenderableType] = [Text.assemble(record, ("claim by ", "dim"), agent_text("critic"), ": ", said)]
+    lines += mark_lines(claims, "diagnoses", diagnosis.id)
     return lines + [_evidence(each) for each in diagnosis.evidence]
 
 
@@ -122,7 +127,7 @@ def _evidence(row: EvidenceRow) -> Text:
     return line.append(shorten(call + (row.result or MISSING), LINE), "dim")
 
 
-def _candidates(candidates: Sequence[CandidateRow]) -> list[RenderableType]:
+def _candidates(candidates: Sequence[CandidateRow], claims: Sequence[ClaimRow]) -> list[RenderableType]:
     if not candidates:
         return []
     table = Table.grid(padding=(0, 1))
@@ -132,7 +137,9 @@ def _candidates(candidates: Sequence[CandidateRow]) -> list[RenderableType]:
     for candidate in candidates:
         words = Text(shaping_line(candidate.shaping))
         words.append(f"  {forecast_text(candidate)}", "dim")
-        words.append(f"\n{shorten(candidate.rationale, LINE - 20)}", "dim")
+        words.append("\n").append_text(quoted(shorten(candidate.rationale, LINE - 22)))
+        for line in mark_lines(claims, "proposals", candidate.proposal_id, f"rationale of {candidate.name}"):
+            words.append("\n").append_text(line)
         table.add_row(styled(candidate.name, "bold"), outcome_text(candidate.fate), words)
     return [table]
 
@@ -142,22 +149,23 @@ def _verdict_line(verdict: VerdictRow, candidates: Sequence[CandidateRow]) -> Te
     return Text.assemble((clean(name), "bold"), ": ", verdict_text(verdict.outcome, verdict.reason))
 
 
-def _verdict(verdict: VerdictRow, numbers_shown: bool) -> list[RenderableType]:
+def _verdict(verdict: VerdictRow, numbers_shown: bool, claims: Sequence[ClaimRow]) -> list[RenderableType]:
     said, reason = f"{verdict.outcome} on {str(verdict.measure).replace('_', ' ')}", verdict.reason
     # The numbers stand above, in the statistics: they are not repeated.
     short = reason.partition(": ")[0] if numbers_shown and reason.startswith(said) else reason
-    lines: list[RenderableType] = [verdict_text(verdict.outcome, short)]
+    lines: list[RenderableType] = [record_text(verdict_text(verdict.outcome, short))]
     if verdict.reading:
-        lines.append(Text.assemble(agent_text("validator"), f" {clean(verdict.reading)}"))
-    return lines
+        lines.append(claim_text("validator", verdict.reading))
+    return lines + mark_lines(claims, "verdicts", verdict.id)
 
 
-def _decision(decision: DecisionRow, approvals: Sequence[EventRow]) -> list[RenderableType]:
-    lines: list[RenderableType] = [
-        Text.assemble(
-            agent_text(decision.decided_by), " ", outcome_text(decision.action), f": {clean(decision.reason)}"
-        )
-    ]
+def _decision(decision: DecisionRow, approvals: Sequence[EventRow], claims: Sequence[ClaimRow]) -> list[RenderableType]:
+    by_code = decision.decided_by == "code"
+    taken = Text.assemble(outcome_text(decision.action), f": {clean(decision.reason)}" if by_code else "")
+    lines: list[RenderableType] = [record_text(taken)]
+    if not by_code:
+        lines.append(claim_text(decision.decided_by, decision.reason))
+    lines += mark_lines(claims, "decisions", decision.id)
     lines += [Text.assemble(agent_text("human"), f" {clean(each.title)}") for each in approvals]
     if decision.shaping_from == decision.shaping_to:
         lines.append(Text(f"shaping stays: {shaping_line(decision.shaping_to)}"))
@@ -169,6 +177,20 @@ def _decision(decision: DecisionRow, approvals: Sequence[EventRow]) -> list[Rend
     return lines
 
 
+def _other_marks(chain: DecisionChain) -> list[RenderableType]:
+    """Marks of claims that stand in no section above: of earlier verdicts, and of what the round was sent back for."""
+    told = {chain.decision.id, chain.verdict.id if chain.verdict else ""}
+    lines: list[RenderableType] = []
+    for each in chain.claims:
+        if each.about not in ("diagnoses", "proposals") and each.row_id not in told and each.marks:
+            said = " ".join(str(text) for field, text in each.words.items() if field != "promotes")
+            lines += [
+                claim_text(each.agent, shorten(said, FOUND)),
+                *(unsupported(one["problem"]) for one in each.marks),
+            ]
+    return lines
+
+
 def _afterwards(chain: DecisionChain) -> list[RenderableType]:
     lines: list[RenderableType] = []
     if chain.probation is not None:
@@ -177,5 +199,6 @@ def _afterwards(chain: DecisionChain) -> list[RenderableType]:
         lines.append(Text("probation has not been judged", "dim"))
     if chain.rolled_back_by is not None:
         taken_back = chain.rolled_back_by
-        lines.append(Text(f"rolled back in round {taken_back.round}: {clean(taken_back.reason)}", "red"))
+        lines.append(record_text(Text(f"rolled back in round {taken_back.round}", "red")))
+        lines.append(claim_text(taken_back.decided_by, taken_back.reason))
     return lines

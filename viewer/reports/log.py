@@ -149,16 +149,24 @@ def render_hits(wanted: str, hits: Sequence[SearchHit]) -> Group:
     return Group(*parts)
 
 
-def render_findings(ledger: Path, findings: Sequence[Finding]) -> Group:
-    """The findings of a verification; an empty list means that everything agrees."""
-    if not findings:
-        return Group(Text(f"{clean(str(ledger))}: every hash, decision, reference and statistic agrees.", "green"))
-    lines = [Text(f"{clean(str(ledger))}: {len(findings)} finding{'s' if len(findings) > 1 else ''}", "bold red")]
-    lines += [
+def render_findings(ledger: Path, findings: Sequence[Finding], notices: Sequence[Finding] = ()) -> Group:
+    """The findings of a verification, where an empty list means that everything agrees, and below them its notices."""
+    lines = [Text(f"{clean(str(ledger))}: every hash, decision, reference and statistic agrees.", "green")]
+    if findings:
+        lines = [Text(f"{clean(str(ledger))}: {len(findings)} finding{'s' if len(findings) > 1 else ''}", "bold red")]
+        lines += _finding_lines(findings)
+    if notices:
+        claims = "1 claim of an agent is" if len(notices) == 1 else f"{len(notices)} claims of agents are"
+        lines.append(Text(f"Notice: {claims} not supported by the record; they are words, not damage.", "yellow"))
+        lines += _finding_lines(notices)
+    return Group(*lines)
+
+
+def _finding_lines(findings: Sequence[Finding]) -> list[Text]:
+    return [
         Text.assemble("- ", (f"{clean(each.table)} {clean(each.row)}", "bold"), f": {clean(each.problem)}")
         for each in findings
     ]
-    return Group(*lines)
 
 
 def _event_table() -> Table:

@@ -235,7 +235,7 @@ def diagnosis(*evidence: str) -> dict:
 
 
 def test_an_accepted_diagnosis_is_in_the_ledger_and_in_the_round(session: ScriptedSession) -> None:
-    session.call("query_metrics")
+    session.call("query_metrics", names=["entropy"])
     session.call("summarize_trajectories")
     assert session.call("submit_diagnosis", **diagnosis("E1", "E2")) == {"accepted": True}
     (row,) = session.rows("diagnoses")
@@ -247,7 +247,7 @@ def test_an_accepted_diagnosis_is_in_the_ledger_and_in_the_round(session: Script
 
 
 def test_a_diagnosis_that_cites_what_nobody_measured_is_refused(session: ScriptedSession) -> None:
-    session.call("query_metrics")
+    session.call("query_metrics", names=["entropy"])
     with pytest.raises(ToolRefused, match="Found evidence id E2, which is not among the results you have read"):
         session.call("submit_diagnosis", **diagnosis("E1", "E2"))
     with pytest.raises(ToolRefused, match="evidence"):
