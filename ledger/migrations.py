@@ -10,8 +10,9 @@ from functools import cache
 
 from sqlite_utils import Database, Migrations
 
+from learning_signal.ledger.additions import CLAIMS
 from learning_signal.ledger.errors import LedgerError
-from learning_signal.ledger.schema import APPLICATION_ID, CLAIMS, COSTS, FATES, FIRST, RECORDED, SINCE_RECORDED, VERSION
+from learning_signal.ledger.schema import APPLICATION_ID, COSTS, FATES, FIRST, RECORDED, SINCE_RECORDED, VERSION
 
 CONFIRMATIONS = """
 CREATE TABLE new_branches (                    -- one arm of a comparison: the same shaping on several seeds
@@ -220,8 +221,8 @@ def m006_reported(db: Database) -> None:
 
 
 @migrations()
-def m007_claims(db: Database) -> None:
-    """What agents claim is held against the record; claims in older rows were not, and are not marked."""
+def m007_additions(db: Database) -> None:
+    """What agents claim is held against the record; what older rows have of it was not, and is not marked."""
     for statement in (*_statements(CLAIMS), *_guards(db, "claims", OF_COSTS).values()):
         db.execute(statement)
 

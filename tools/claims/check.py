@@ -69,6 +69,12 @@ def _round_record(reader: Reader, claim: ClaimRow, evidence: Mapping[str, str | 
         if each.purpose == "confirm" and each.candidate_id is not None and here:
             name = _name(each.candidate_id)
             outcomes[name] = outcomes.get(name, frozenset()) | {str(each.result.get("outcome"))}
+    broken = reader.rows(
+        "SELECT DISTINCT b.arm FROM branches b JOIN branch_segments s ON s.branch_id = b.id "
+        "JOIN segments t ON t.session_id = s.session_id AND t.id = s.segment_id "
+        "WHERE b.session_id = ? AND b.event_seq < ? AND b.round = ? AND t.status = 'error'",
+        (*before, claim.round),
+    )
     numbers = numbers_in(known.told)
     for each in comparisons:
         numbers += numbers_in({"result": each.result, "arms": each.inputs.get("arms"), "settings": each.settings})
@@ -85,6 +91,7 @@ def _round_record(reader: Reader, claim: ClaimRow, evidence: Mapping[str, str | 
         | {row["name"] for row in candidates}
         | set(own),
         outcomes=outcomes,
+        broken=frozenset(row["arm"] for row in broken),
         numbers=tuple(numbers),
         evidence=evidence,
     )

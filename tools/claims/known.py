@@ -8,17 +8,16 @@ from typing import Any
 
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.marl.segments.metrics import METRICS
-from learning_signal.tools.briefs.cards import head_card
+from learning_signal.tools.base import rounded
 from learning_signal.tools.claims.mark import Known
 from learning_signal.tools.context import SessionContext
-
-_TOLD_OF_HEAD = ("env_steps", "sparse_return", "progress")
+from learning_signal.tools.trainer import final_evaluation
 
 
 def known_of(context: SessionContext, reader: Reader) -> Known:
     """The record of the round in progress besides what is in rows of results."""
     task, learner = context.task, context.settings.run.learner
-    head = head_card(context, context.head)
+    head = final_evaluation(context.trainer.stored(context.head.segment), "query")
     sizes = [group.actions for group in task.groups for _ in group.agents]
     entropy = [] if task.continuous else [sum(map(math.log, sizes)) / len(sizes)]
     bounds = [task.max_return, task.largest_return, task.horizon, task.agents, *sizes[:1], *entropy]
@@ -30,7 +29,11 @@ def known_of(context: SessionContext, reader: Reader) -> Known:
     return Known(
         stage=context.round.stage,
         told={
-            "head": {name: head[name] for name in _TOLD_OF_HEAD},
+            "head": {
+                "env_steps": context.head.env_steps,
+                "sparse_return": rounded(head.sparse_return),
+                "progress": rounded(head.mean_progress),
+            },
             "tried": [
                 {"measure": each.measure, "difference": each.difference}
                 for each in context.state.tried

@@ -41,6 +41,8 @@ class RoundRecord:
     """Every evidence, comparison, branch and candidate of the session so far."""
     outcomes: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Candidate of the round -> its computed outcomes."""
+    broken: frozenset[str] = frozenset()
+    """Candidates of which a branch failed in training: they failed without any verdict."""
     numbers: tuple[Number, ...] = ()
     """Of comparisons, tool results and computed sentences."""
     evidence: Mapping[str, str | None] = field(default_factory=dict)
@@ -110,6 +112,7 @@ def _outcomes(name: str, text: str, record: RoundRecord, promotes: str | None) -
             computed = " and ".join(sorted(of)) or "none"
             about = "" if candidate is None else f" of {candidate}"
             there, right = f"the computed verdict{about} is {computed}", said in of
+            right = right or (said == "fail" and candidate in record.broken)
         claim = " ".join(match.group().split())
         if not right and claim not in seen:
             seen.add(claim)

@@ -1,0 +1,20 @@
+"""What the seventh version of the ledger adds, as SQL, applied by ledger/migrations.py."""
+
+from __future__ import annotations
+
+CLAIMS = """
+CREATE TABLE claims (                          -- words of an agent, held against the record when they were submitted
+    id INTEGER PRIMARY KEY,
+    session_id TEXT NOT NULL REFERENCES sessions(id),
+    round INTEGER NOT NULL,
+    event_seq INTEGER NOT NULL REFERENCES events(seq), -- of the row that the words are part of
+    about TEXT NOT NULL CHECK (about IN ('diagnoses', 'proposals', 'verdicts', 'decisions', 'events')),
+    row_id TEXT NOT NULL,                      -- of that row
+    agent TEXT NOT NULL,
+    words TEXT NOT NULL REFERENCES bodies(hash),       -- JSON: text by field; the whole of a diagnosis
+    known TEXT NOT NULL REFERENCES bodies(hash),       -- JSON: what they were held against besides rows
+    marks TEXT NOT NULL REFERENCES bodies(hash)        -- JSON list: what the record does not support; [] if nothing
+) STRICT;
+CREATE INDEX claims_by_session ON claims (session_id, round);
+"""
+"""The table of the seventh version: earlier ones did not check claims."""
