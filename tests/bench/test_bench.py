@@ -13,7 +13,7 @@ from xml.dom import minidom
 import pytest
 import torch
 
-from bench import learning, memory, reference_loop, tasks
+from bench import devices, learning, memory, reference_loop, tasks
 from bench.learning import Row, Sizes
 from bench.support.plot import Curve, Point, draw
 from bench.support.readme import put
@@ -236,6 +236,18 @@ def test_the_plot_is_svg_with_a_panel_per_task_and_a_line_per_learner() -> None:
     lines = [line.getAttribute("points") for line in document.getElementsByTagName("polyline")]
     assert lines[0] == "150.0,187.0 300.0,33.0"  # means 0.15 and 0.85 of 220 pixels, upwards
     assert len(lines) == 3
+
+
+# --- bench.devices ---
+
+
+def test_devices_leaves_the_column_of_a_missing_gpu_empty(monkeypatch, capsys) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (row,) = json.loads(output_of(devices, ["--quick", "--json"], monkeypatch, capsys))
+    assert row["cpu"] > 0 and row["cuda"] is None and row["environments"] == 8
+    cells = [list(column.cells)[0] for column in devices.table([row]).columns]
+    assert cells[:2] == ["8 x 8", "8"] and cells[3:] == ["-", "-"]
+    assert list(devices.table([row | {"cpu": 10.0, "cuda": 25.0}]).columns[-1].cells) == ["2.5"]
 
 
 # --- bench.memory ---

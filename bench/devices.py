@@ -1,0 +1,93 @@
+"""Where a GPU pays: env steps per second of a segment on the CPU (one thread) and on a GPU, by the networks' size.
+
+    python -m bench.devices [--task spread] [--quick] [--json]
+
+Two segments per row, of MAPPO with the task's settings but for the sizes shown; the faster one counts. Environments are
+stepped on the CPU on both sides. Without a GPU that torch can use, that column is empty.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from learning_signal.marl.segments.segment import SegmentSpec, SegmentStore
+from learning_signal.marl.segments.training import run_segment
+from learning_signal.marl.settings import EvaluationSettings, RunSettings
+from learning_signal.marl.shaping import ShapingConfig
+
+Size = tuple[tuple[int, ...], int, int]
+SIZES: tuple[Size, ...] = (
+    ((64, 64), 128, 96_000),
+    ((256, 256), 128, 32_000),
+    ((512, 512), 128, 16_000),
+    ((512, 512), 1024, 102_400),
+)
+QUICK: tuple[Size, ...] = (((8, 8), 8, 400),)
+"""Hidden layers, environments and env steps of a segment."""
+DEVICES = ("cpu", "cuda")
+
+
+def rate(task: str, hidden: tuple[int, ...], environments: int, env_steps: int, device: str) -> float | None:
+    """Env steps per second of wall-clock time; None where this machine has no such device."""
+    if device == "cuda" and not torch.cuda.is_available():
+        return None
+    sizes = {"device": device, "hidden": hidden, "environments": environments}
+    learner = RunSettings(task=task).learner.model_copy(update=sizes)
+    run = RunSettings(task=task, learner=learner, evaluation=EvaluationSettings(episodes=2, points=2))
+    seconds = []
+    for seed in (0, 1):  # the first one on a GPU also starts CUDA
+        spec = SegmentSpec(run=run, parent=None, shaping=ShapingConfig.none(), env_steps=env_steps, seed=seed)
+        with tempfile.TemporaryDirectory() as folder:
+            begun = time.perf_counter()
+            run_segment(spec, SegmentStore(Path(folder)))
+            seconds.append(time.perf_counter() - begun)
+    return env_steps / min(seconds)
+
+
+def measured(task: str, sizes: Sequence[Size] = SIZES) -> list[dict[str, Any]]:
+    """One row per size."""
+    rows: list[dict[str, Any]] = []
+    for hidden, environments, env_steps in sizes:
+        rates = {device: rate(task, hidden, environments, env_steps, device) for device in DEVICES}
+        rows.append({"hidden": hidden, "environments": environments, **rates})
+    return rows
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The rows with the ratio of the two."""
+    shown = Table("hidden", "environments", "CPU, env steps/s", "GPU, env steps/s", "ratio")
+    for row in rows:
+        cpu, gpu = row["cpu"], row["cuda"]
+        faster = "-" if gpu is None else f"{gpu / cpu:.1f}"
+        hidden = " x ".join(map(str, row["hidden"]))
+        shown.add_row(hidden, str(row["environments"]), f"{cpu:,.0f}", "-" if gpu is None else f"{gpu:,.0f}", faster)
+    return shown
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", default="spread", help="the task (default spread)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--quick", action="store_true", help="one row of tiny segments")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = measured(arguments.task, QUICK if arguments.quick else SIZES)
+    if arguments.json:
+        print(json.dumps(rows))
+        return
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    Console(width=100).print(f"torch {torch.__version__}, {name}", table(rows), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
