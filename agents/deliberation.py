@@ -1,7 +1,8 @@
 """One deliberation as a phase machine: who speaks next is code; every step is committed before the next one.
 
 A step is one model call of the phase's agent and the tool calls in its reply. An interrupted step is repeated: its
-reply and its finished tool calls are read from the ledger, so the conversation continues unchanged.
+reply and its finished tool calls are read from the ledger, so the conversation continues unchanged. An agent that does
+not end its phase, or repeats itself, gives up; what becomes of its round then is decided in ``_give_up``.
 """
 
 from __future__ import annotations
@@ -13,19 +14,21 @@ from typing import Any
 
 from autogen_agentchat.messages import TextMessage, ThoughtEvent
 from autogen_core import CancellationToken
-from autogen_core.models import LLMMessage, SystemMessage, UserMessage
 
 from learning_signal.agents.history import History, transcript
 from learning_signal.agents.model.call import CallContext
 from learning_signal.agents.model.faults import BackendError
-from learning_signal.agents.roles import Agent
+from learning_signal.agents.nudges import append, nudge, steps_left, without_reply
+from learning_signal.agents.questions import answer_of
+from learning_signal.agents.repetition import REPLY, call_key, note_call
+from learning_signal.agents.roles import Agent, note_speaker
 from learning_signal.agents.workbench import ToolAgent
-from learning_signal.tools.base import ToolRefused
 from learning_signal.tools.briefs.brief import brief
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Decision
 from learning_signal.tools.plan.cost import round_cost
 from learning_signal.tools.roles import Role
+from learning_signal.tools.round.by_code import judge_by_code
 from learning_signal.tools.round.confirmations import confirmations_left, first_count
 from learning_signal.tools.round.decisions import allowed_actions, decide
 from learning_signal.tools.round.record import (
@@ -36,19 +39,28 @@ from learning_signal.tools.round.record import (
     record_verdict,
 )
 from learning_signal.tools.round.speculation import settle, speculate
-from learning_signal.tools.round.verdicts import computed_verdict, unreported, verdict_id, verdict_record
+from learning_signal.tools.round.verdicts import verdict_id
 from learning_signal.tools.spending import afford
-from learning_signal.tools.state import Regression, Trigger
+from learning_signal.tools.state import PhaseCalls, Regression, Trigger
 
-ANSWER_LIMIT = 2000
-"""Characters of an answer to a question that the Coordinator is shown."""
+WASTED = ("empty", "truncated")
+"""Faults of a reply that are the model's and not the server's: they cost a step, and the phase goes on."""
 
 
 class Deliberation:
-    """The rounds of one session, over its context and its four agents."""
+    """The rounds of one session, over its context and its four agents.
 
-    def __init__(self, context: SessionContext, agents: Mapping[Role, Agent], call_context: CallContext) -> None:
-        self.context, self.agents, self.call_context = context, agents, call_context
+    ``fallbacks`` take over the phases of agents that give up, or whose backends fail, for the rest of the round.
+    """
+
+    def __init__(
+        self,
+        context: SessionContext,
+        agents: Mapping[Role, Agent],
+        call_context: CallContext,
+        fallbacks: Mapping[Role, Agent],
+    ) -> None:
+        self.context, self.agents, self.call_context, self.fallbacks = context, agents, call_context, fallbacks
         context.ask_agent = self.answer
 
     def open_round(self, stage: str, why_now: Trigger, regression: Regression | None = None) -> None:
@@ -69,15 +81,19 @@ class Deliberation:
         ``OutOfBudget`` before anything that does not fit in the budget.
         """
         state = self.context.state
+        if state.taken_over is not None:
+            await self._judge_by_code(state.taken_over)
+            return
         self._prepare()
         role = state.speaker
-        agent = self.agents[role]
+        agent = self._speaking(role)
         if state.ended_by is not None:  # interrupted between the submission and the commit: it counts once
             agent.workbench.finished = (state.ended_by, "")
         self.call_context.round, self.call_context.phase = state.round_number, role
         # A phase that is entered again, when the round was sent back, is another one: its calls are no repetitions.
         again = f"again{state.again}." if state.again else ""
         self.call_context.step = f"{state.refinement}.{again}{state.step}"
+        self.call_context.insist = state.idle
         conversation = ToolAgent(
             role,
             model_client=agent.client,
@@ -91,7 +107,7 @@ class Deliberation:
             await conversation.load_state(state.agent_state)
         message = state.brief if state.step == 0 else state.nudge
         task = None if message is None else TextMessage(content=message, source="session")
-        token, text = CancellationToken(), None
+        token, text, fault = CancellationToken(), None, None
         try:
             async with aclosing(conversation.run_stream(task=task, cancellation_token=token)) as stream:
                 async for item in stream:
@@ -99,11 +115,31 @@ class Deliberation:
                         self._think(item.content)
                     elif isinstance(item, TextMessage) and item.source == role:
                         text = item.content
+        except BackendError as error:
+            fault = error
         finally:
             token.cancel()  # a tool still running would otherwise outlive the step
         if agent.workbench.failure is not None:
             raise agent.workbench.failure
-        self._commit(agent, json.loads(json.dumps(await conversation.save_state())), text)
+        if fault is not None and fault.kind not in WASTED:
+            self._cannot_go_on(role, fault)
+        else:
+            self._commit(agent, json.loads(json.dumps(await conversation.save_state())), text, fault)
+
+    def _speaking(self, role: Role) -> Agent:
+        """Who has the phases of ``role`` in the present round."""
+        return (self.fallbacks if role in self.context.round.fallbacks else self.agents)[role]
+
+    def _cannot_go_on(self, role: Role, fault: BackendError) -> None:
+        """The backend of ``role`` fails for good: its fallback takes over, else the fault ends the step."""
+        with self.context.ledger.transaction("fault"):
+            if self._has_fallback(role):
+                self._hand_over(role, f"has no backend: {fault}")
+            else:
+                self.context.event("error", f"The {role} cannot go on: {fault}", status="error", agent=role)
+            self._save()
+        if role not in self.context.round.fallbacks:
+            raise fault
 
     def _prepare(self) -> None:
         """Before a step: check that the branches of a new round or refinement fit the budget, then start the control.
@@ -129,31 +165,12 @@ class Deliberation:
 
     async def answer(self, role: Role, question: str) -> str:
         """The answer of the agent behind ``role`` to a question about its phase of this round."""
-        agent = self.agents[role]
-        record = self.context.round.records[role]
-        messages: list[LLMMessage] = [
-            SystemMessage(content=agent.prompt.text),
-            UserMessage(
-                content=f"{record}\n\nQUESTION from the coordinator: {question}\nAnswer in at most five sentences of "
-                "plain text; call no tool.",
-                source="coordinator",
-            ),
-        ]
-        step, self.call_context.step = (
-            self.call_context.step,
-            f"{self.call_context.step}.question{self.context.round.questions}",
-        )
+        step = self.call_context.step
+        self.call_context.step = f"{step}.question{self.context.round.questions}"
         try:
-            reply = await agent.client.create(messages)
-        except BackendError as error:
-            return f"(The {role} cannot answer: {error})"
+            return await answer_of(self._speaking(role), self.context.round.records[role], question)
         finally:
             self.call_context.step = step
-        if not isinstance(reply.content, str):
-            return f"(The {role} called a tool instead of answering.)"
-        if len(reply.content) > ANSWER_LIMIT:
-            return f"{reply.content[:ANSWER_LIMIT]} [cut: {ANSWER_LIMIT} of {len(reply.content)} characters]"
-        return reply.content
 
     def _think(self, thought: str) -> None:
         """Record an agent's reasoning once, also where its step is repeated."""
@@ -163,28 +180,46 @@ class Deliberation:
         with context.ledger.transaction("thought"):
             self._message(state.phase, None, "thought", thought)
             state.thought_in = self.call_context.step
-            context.ledger.save_cursor(context.session, state.model_dump(mode="json"))
+            self._save()
 
-    def _commit(self, agent: Agent, agent_state: dict[str, Any], text: str | None) -> None:
+    def _commit(self, agent: Agent, agent_state: dict[str, Any], text: str | None, fault: BackendError | None) -> None:
+        """The step is taken: its reply called tools, or was ``text``, or held nothing to act on (``fault``)."""
         context, state = self.context, self.context.state
+        steps = context.settings.deliberation.steps
         with context.ledger.transaction("step"):
             if text is not None:
                 self._message(state.phase, None, "text", text)
             state.thought_in, state.seen = None, state.evidence
             state.step += 1
             state.agent_state, state.nudge = agent_state, None
+            without_call = text if fault is None else fault.kind
+            state.idle = without_call is not None
+            if without_call is not None:
+                note_call(state.calls, call_key(REPLY, without_call), REPLY, without_call, self.call_context.step)
             if state.ended_by is not None:
                 self._end_phase(agent_state)
-            elif state.step >= context.settings.deliberation.steps:
-                self._give_up()
-            elif text is not None:
-                left = context.settings.deliberation.steps - state.step
-                state.nudge = (
-                    f"That called no tool. Your phase ends by calling {' or '.join(agent.ending_tools)}; "
-                    f"{'1 step is' if left == 1 else f'{left} steps are'} left."
-                )
-                self._message("session", state.phase, "nudge", state.nudge)
-            context.ledger.save_cursor(context.session, state.model_dump(mode="json"))
+            elif state.calls.looped is not None:
+                self._give_up(agent_state, state.calls.looped)
+            elif state.step >= steps:
+                self._give_up(agent_state, f"did not finish within {steps} steps")
+            else:
+                self._tell(agent, agent_state, text, fault, steps - state.step)
+            self._save()
+
+    def _tell(
+        self, agent: Agent, agent_state: dict[str, Any], text: str | None, fault: BackendError | None, left: int
+    ) -> None:
+        """Say what was wrong with a reply without a call, and how many steps are left."""
+        state = self.context.state
+        if text is not None:
+            state.nudge = nudge(text, agent.workbench.schemas, agent.ending_tools, left)
+            self._message("session", state.phase, "nudge", state.nudge)
+        elif fault is not None:
+            said = without_reply(fault.kind, agent.ending_tools, left)
+            self._message("session", state.phase, "nudge", said)
+            append(agent_state, said)
+        elif not agent.embedded:
+            append(agent_state, steps_left(agent.ending_tools, left))
 
     def _end_phase(self, agent_state: Mapping[str, Any]) -> None:
         """Move on after a submission. The order of phases is decided here and in ``_give_up``."""
@@ -195,16 +230,19 @@ class Deliberation:
         elif state.phase == "generator":
             self._enter("validator")
         elif state.phase == "validator":
-            if self._refines():
-                state.refinement += 1
-                self._enter("generator")
-            else:
-                self._enter("coordinator")
+            self._after_verdict()
         elif context.round.decision is None:
             state.again += 1
             self._enter("validator")
         else:
             self._close_round()
+
+    def _after_verdict(self) -> None:
+        if self._refines():
+            self.context.state.refinement += 1
+            self._enter("generator")
+        else:
+            self._enter("coordinator")
 
     def _refines(self) -> bool:
         """Whether the Generator tries again after the verdict: nothing passed, and there is a confirmation left."""
@@ -216,32 +254,70 @@ class Deliberation:
             and confirmations_left(context) > 0
         )
 
-    def _give_up(self) -> None:
-        """End a phase that used up its steps: no default is assumed for its result, and the round keeps the shaping."""
-        context, state = self.context, self.context.state
-        steps = context.settings.deliberation.steps
-        reason = f"The {state.phase} did not finish within {steps} steps."
-        context.event("error", reason, status="error", agent=state.phase)
-        if state.phase == "validator":
-            reading = f"(none: {reason})"
-            try:
-                verdict = computed_verdict(context)
-            except ToolRefused:
-                verdict = unreported(context) or verdict_record(context, None, None, None, "No comparison was made.")
-            record_verdict(context, verdict.model_copy(update={"id": verdict_id(context), "reading": reading}), None)
-        if state.phase == "coordinator":
+    def _give_up(self, agent_state: Mapping[str, Any], why: str) -> None:
+        """End a phase that its agent does not end: another backend takes it over, or the round goes on without it.
+
+        A round is not lost with one agent: without a diagnosis it is as without a Critic; code judges the branches in
+        the Validator's place. What nobody else can give, candidates and a decision to promote, is not made up.
+        """
+        context, state, role = self.context, self.context.state, self.context.state.speaker
+        record_phase(context, role, transcript(agent_state))
+        if self._has_fallback(role):
+            self._hand_over(role, why)
+            return
+        reason = f"The {role} {why}."
+        if role == "critic":
+            self._report(role, why, "the round goes on without a diagnosis")
+            record_diagnosis(context, None, why_none=f"the Critic {why}")
+            self._enter("generator")
+        elif role == "validator":
+            self._report(role, why, "code runs and judges what is left to confirm")
+            state.taken_over = why
+        elif role == "generator" and state.refinement > 0:
+            self._report(role, why, "the round goes on without a second proposal")
+            self._enter("coordinator")
+        else:
             action = "roll_back" if "roll_back" in allowed_actions(context) else "keep"
+            kept = "the promotion is rolled back" if action == "roll_back" else "the shaping is kept"
+            self._report(role, why, kept)
             decide(context, Decision(action=action, candidate=None, reason=reason, decided_by="code"))
             self._close_round()
-        else:
-            self._enter("coordinator")
+
+    def _report(self, role: Role, why: str, consequence: str) -> None:
+        """Write down that an agent gave up."""
+        spec = self._speaking(role).spec
+        self.context.event("error", f"The {role} ({spec}) {why}: {consequence}.", status="error", agent=role)
+
+    def _has_fallback(self, role: Role) -> bool:
+        return role in self.fallbacks and role not in self.context.round.fallbacks
+
+    def _hand_over(self, role: Role, why: str) -> None:
+        """The fallback of ``role`` takes over its phases of this round, and begins the present one anew."""
+        spec, fallback = self.agents[role].spec, self.fallbacks[role].spec
+        self.context.round.fallbacks.append(role)
+        title = f"The {role} ({spec}) {why.rstrip('.')}: {fallback} takes over its phases of this round."
+        self.context.event("fallback", title, status="error", agent=role)
+        self._enter(role)
+
+    async def _judge_by_code(self, why: str) -> None:
+        """Do what is left of the Validator's phase: the verdict is computed in any case."""
+        context, state = self.context, self.context.state
+        self.call_context.round, self.call_context.phase = state.round_number, "validator"
+        verdict = await judge_by_code(context)
+        with context.ledger.transaction("verdict"):
+            reading = f"(none: the Validator {why}; code ran and judged what was left.)"
+            record_verdict(context, verdict.model_copy(update={"id": verdict_id(context), "reading": reading}), None)
+            self._after_verdict()
+            self._save()
 
     def _enter(self, role: Role) -> None:
         """Start the phase of ``role`` with a fresh conversation."""
         state = self.context.state
         state.phase, state.step, state.agent_state, state.nudge, state.ended_by = role, 0, None, None, None
+        state.idle, state.calls, state.taken_over = False, PhaseCalls(), None
+        note_speaker(self.context, self._speaking(role))
         state.brief = brief(self.context, role)
-        self.agents[role].workbench.begin_phase()
+        self._speaking(role).workbench.begin_phase()
         self._message("session", role, "task", state.brief)
 
     def _close_round(self) -> None:
@@ -251,7 +327,7 @@ class Deliberation:
         settle(context)
         record_end_of_round(context, decision)
         state.brief, state.agent_state, state.ended_by = None, None, None
-        state.step, state.refinement, state.again = 0, 0, 0
+        state.step, state.refinement, state.again, state.idle, state.calls = 0, 0, 0, False, PhaseCalls()
         at_the_end = state.round_number >= context.settings.rounds or state.stages >= context.settings.most_stages
         undone_at_the_end = decision.action == "roll_back" and at_the_end
         state.phase = "report" if undone_at_the_end else "stage"
@@ -264,3 +340,6 @@ class Deliberation:
         context.ledger.add(
             "messages", event_seq=seq, session_id=context.session, source=source, target=target, type=kind, body=text
         )
+
+    def _save(self) -> None:
+        self.context.ledger.save_cursor(self.context.session, self.context.state.model_dump(mode="json"))

@@ -55,6 +55,11 @@ def condensed(messages: Sequence[LLMMessage]) -> list[LLMMessage]:
     ]
 
 
+def in_view(tool: str, turns_ago: int) -> bool:
+    """Whether the next request still has a result of ``tool`` that was told so many turns ago."""
+    return tool not in USED_UP or turns_ago < TURNS
+
+
 def transcript(agent_state: Mapping[str, Any]) -> str:
     """A phase's conversation, from its agent's saved state, as plain text: for questions to the agent later on."""
     lines: list[str] = []

@@ -11,7 +11,7 @@ from autogen_core.models import ChatCompletionClient
 from learning_signal.agents.model.call import CallContext, Limits
 from learning_signal.agents.model.keys import read_secrets
 from learning_signal.agents.model.prices import price_of
-from learning_signal.agents.model.specs import parse_spec
+from learning_signal.agents.model.specs import EMBEDDED, parse_spec
 from learning_signal.agents.model.stack.client import agent_client
 from learning_signal.agents.prompts import ROLE_VARIABLES, Prompt, render
 from learning_signal.agents.workbench import ToolWorkbench
@@ -26,6 +26,8 @@ from learning_signal.tools.roles import ROLES, Role
 from learning_signal.tools.spending import afford
 from learning_signal.tools.toolbox import toolbox
 
+FALLBACK = "fallback"
+"""The source of a backend that takes over from another."""
 _BEHAVIOUR = (
     "`summarize_trajectories` describes what HEAD does: features over episode time, by outcome, by agent, their "
     "correlation with success, use of actions, episodes."
@@ -43,21 +45,37 @@ class Agent:
     workbench: ToolWorkbench
     ending_tools: tuple[str, ...]
     """The tools its phase ends with."""
+    spec: str
+    """Its backend."""
+    source: str
+    """Where the spec came from; ``FALLBACK`` where it takes over from another backend."""
+    embedded: bool
+    """Whether there is no model behind it."""
 
 
-def build_agents(context: SessionContext, call_context: CallContext) -> dict[Role, Agent]:
-    """The four agents over one context; who they are is written to the ledger where it is new or has changed.
+def build_agents(context: SessionContext, call_context: CallContext) -> tuple[dict[Role, Agent], dict[Role, Agent]]:
+    """The four agents over one context, and the fallbacks of those whose backends have one.
 
-    Raises ``SpecError`` or ``PromptError`` with one sentence if one cannot be built.
+    Who they are is written to the ledger where it is new or has changed. Raises ``SpecError`` or ``PromptError`` with
+    one sentence if one cannot be built.
     """
-    agents = {role: _agent(context, role, call_context) for role in ROLES}
+    settings = context.settings
+    agents = {
+        role: _agent(context, role, call_context, settings.agents[role], settings.agent_sources[role]) for role in ROLES
+    }
+    named = {role: parse_spec(settings.agents[role]).parameters.fallback for role in ROLES}
+    fallbacks = {
+        role: _agent(context, role, call_context, spec, FALLBACK) for role, spec in named.items() if spec is not None
+    }
+    now_fallback = () if context.state.round is None else context.state.round.fallbacks
     with context.ledger.transaction("agents"):
         ours = is_ours(context.ledger.rows, context.session)
         for role, agent in agents.items():
-            _record(context, role, agent)
+            if role not in now_fallback:
+                note_speaker(context, agent)
         if ours:  # it still is, with the new backends
             remember(context.ledger.rows, context.session)
-    return agents
+    return agents, fallbacks
 
 
 def secrets_of(settings: SessionSettings, environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -65,10 +83,10 @@ def secrets_of(settings: SessionSettings, environment: Mapping[str, str] = os.en
     return [secret for spec in settings.agents.values() for secret in read_secrets(parse_spec(spec), environment)]
 
 
-def _agent(context: SessionContext, role: Role, call_context: CallContext) -> Agent:
+def _agent(context: SessionContext, role: Role, call_context: CallContext, spec_text: str, source: str) -> Agent:
     tools = toolbox(context, role)
     limits = context.settings.deliberation
-    spec = parse_spec(context.settings.agents[role])
+    spec = parse_spec(spec_text)
 
     def afford_call(tokens: int, usd: float) -> None:
         afford(context, f"the next call of the {role}", tokens=tokens, usd=usd)
@@ -100,6 +118,7 @@ def _agent(context: SessionContext, role: Role, call_context: CallContext) -> Ag
         call_context=call_context,
         next_evidence_id=next_evidence_id,
         on_done=note_done,
+        calls=lambda: context.state.calls,
     )
     return Agent(
         role=role,
@@ -107,20 +126,23 @@ def _agent(context: SessionContext, role: Role, call_context: CallContext) -> Ag
         prompt=render(role, _variables(context, role)),
         workbench=workbench,
         ending_tools=tuple(tool.name for tool in tools if tool.ends_phase),
+        spec=spec_text,
+        source=source,
+        embedded=spec.provider in EMBEDDED,
     )
 
 
-def _record(context: SessionContext, role: Role, agent: Agent) -> None:
-    spec, source = context.settings.agents[role], context.settings.agent_sources[role]
-    known = context.ledger.find("agents", session_id=context.session, role=role)
-    if known and (known[-1]["spec"], known[-1]["prompt"]) == (spec, content_hash(agent.prompt.text)):
+def note_speaker(context: SessionContext, agent: Agent) -> None:
+    """Write down who speaks in a role from now on, where that is another than before. Belongs in a transaction."""
+    known = context.ledger.find("agents", session_id=context.session, role=agent.role)
+    if known and (known[-1]["spec"], known[-1]["prompt"]) == (agent.spec, content_hash(agent.prompt.text)):
         return
     context.ledger.add(
         "agents",
         session_id=context.session,
-        role=role,
-        spec=spec,
-        source=source,
+        role=agent.role,
+        spec=agent.spec,
+        source=agent.source,
         prompt=agent.prompt.text,
         tools=agent.workbench.schemas,
         since=now(),

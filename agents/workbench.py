@@ -17,13 +17,16 @@ from loguru import logger
 from pydantic import BaseModel
 
 from learning_signal.agents.arguments.reading import parse_arguments
+from learning_signal.agents.history import in_view
 from learning_signal.agents.model.call import CallContext
 from learning_signal.agents.model.text import one_line
+from learning_signal.agents.repetition import call_key, note_call, turn_of
 from learning_signal.agents.schemas import tool_schema
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.write.recall import recall_call
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.tools.base import Answer, CannotGoOn, Tool, ToolRefused
+from learning_signal.tools.state import PhaseCalls
 
 SECONDS = 600.0
 """Default time limit of one call of a tool that is not patient."""
@@ -48,7 +51,8 @@ class ToolWorkbench(Workbench):
     Calls run one after the other in the order of the reply, so that evidence ids and ledger rows have one
     order. Each is a ``tool_calls`` row, pending first; what the call changes (``Answer.apply``), its row
     and ``on_done`` (the session's cursor; told which submission ended the phase, if one did) are one
-    commit. A call whose id is already finished in the ledger is answered from there.
+    commit. A call whose id is already finished in the ledger is answered from there. The same call with the same result
+    is told in a few words the second time, under the same evidence id; the third time it ends the phase (``calls``).
 
     No exception leaves a call, because autogen would then hang: an agent reads one
     sentence that begins with ``ERROR:``. Where the session cannot go on (the ledger fails, the disk is
@@ -65,6 +69,7 @@ class ToolWorkbench(Workbench):
         call_context: CallContext,
         next_evidence_id: Callable[[], str],
         on_done: Callable[[str | None], None] | None = None,
+        calls: Callable[[], PhaseCalls] | None = None,
         timeout: float = SECONDS,
         longest_result: int = LONGEST_RESULT,
     ):
@@ -73,6 +78,10 @@ class ToolWorkbench(Workbench):
             raise ValueError(f"Tool names must differ, found {', '.join(tool.name for tool in tools)}.")
         self._ledger, self._session, self._agent, self._context = ledger, session_id, agent, call_context
         self._next_evidence_id, self._on_done = next_evidence_id, on_done
+        own = PhaseCalls()
+        self._calls = calls or (lambda: own)
+        self._told_here: set[tuple[str, str]] = set()
+        """(step, call) of the evidence that was told by this process."""
         self._timeout, self._longest_result = timeout, longest_result
         self.schemas = [tool_schema(tool) for tool in tools]
         self._turn = asyncio.Lock()
@@ -125,9 +134,9 @@ class ToolWorkbench(Workbench):
         outcome = await self._carried_out(name, arguments, token)
         milliseconds = (time.perf_counter() - started) * 1000
         try:
-            outcome = self._commit(name, outcome, row, event, milliseconds)
+            outcome = self._commit(name, arguments, outcome, row, event, milliseconds)
         except ToolRefused as refusal:
-            outcome = self._commit(name, _refused(refusal), row, event, milliseconds)
+            outcome = self._commit(name, arguments, _refused(refusal), row, event, milliseconds)
         self._note_end(name, outcome.status, outcome.text)
         return outcome
 
@@ -156,16 +165,16 @@ class ToolWorkbench(Workbench):
             )
         return row, event
 
-    def _commit(self, name: str, outcome: _Outcome, row: int, event: int, milliseconds: float) -> _Outcome:
+    def _commit(
+        self, name: str, arguments: str, outcome: _Outcome, row: int, event: int, milliseconds: float
+    ) -> _Outcome:
         """Apply what the call changes and record it as done, in one transaction."""
         tool = self._tools.get(name)
         with self._ledger.transaction(f"tool call {outcome.status}"):
-            evidence = None
             if outcome.answer is not None and outcome.answer.apply is not None:
                 outcome.answer.apply()
-            if tool is not None and tool.evidence and outcome.status == "ok":
-                evidence = self._next_evidence_id()
-            text = self._shown(outcome.text, evidence)
+            outcome, shown, evidence = self._told(name, arguments, outcome)
+            text = self._shown(outcome.text, shown)
             title = f"{self._agent} called {name}"
             if outcome.status != "ok":
                 title += f" - {outcome.status}: {one_line(text.removeprefix('ERROR: ').partition(_FIELDS)[0], 160)}"
@@ -178,14 +187,37 @@ class ToolWorkbench(Workbench):
                 self._on_done(name if ended else None)
         return _Outcome(outcome.status, text)
 
+    def _told(self, name: str, arguments: str, outcome: _Outcome) -> tuple[_Outcome, str | None, str | None]:
+        """The outcome as it is told, which depends on what was told before; the id of evidence, and the id if new."""
+        calls, tool, step = self._calls(), self._tools.get(name), self._context.step
+        if outcome.status == "interrupted" or calls.looped is not None:
+            return outcome, None, None
+        key = call_key(name, arguments)
+        before = calls.made.get(key)
+        call = note_call(calls, key, name, outcome.text, step)
+        if calls.looped is not None:
+            return _Outcome("refused", f"ERROR: you {calls.looped}, so your phase ends here."), None, None
+        if tool is None or not tool.evidence or outcome.status != "ok":
+            return outcome, None, None
+        # A step that a resume takes again has not seen what it was told before.
+        seen = before is not None and (before.step != step or (step, key) in self._told_here)
+        known, turn = call.evidence if seen else None, turn_of(step)
+        if known is not None and in_view(name, turn - call.told):
+            same = {"same_as": known, "note": "nothing has changed; a third such call ends your phase"}
+            return _Outcome("ok", json.dumps(same)), None, None
+        evidence = known or self._next_evidence_id()
+        calls.made[key] = call.model_copy(update={"evidence": evidence, "told": turn})
+        self._told_here.add((step, key))
+        return outcome, evidence, None if known else evidence
+
     async def _carried_out(self, name: str, arguments: str, token: CancellationToken | None) -> _Outcome:
         tool = self._tools.get(name)
         if tool is None:
             names = ", ".join(self._tools)
             return _Outcome("refused", f"ERROR: there is no tool '{one_line(name, 60)}'; the tools are: {names}.")
-        if self.finished is not None:
-            sentence = f"ERROR: the phase has ended with {self.finished[0]}; no further tool can be called in it."
-            return _Outcome("refused", sentence)
+        if self.finished is not None or self._calls().looped is not None:
+            how = "" if self.finished is None else f" with {self.finished[0]}"
+            return _Outcome("refused", f"ERROR: the phase has ended{how}; no further tool can be called in it.")
         try:
             parsed = parse_arguments(tool, arguments)
         except ToolRefused as refusal:

@@ -159,6 +159,30 @@ class Trigger(Frozen):
     """The numbers it rests on, in words."""
 
 
+class MadeCall(Frozen):
+    """A call that was made before in this phase, and what came of it the last time."""
+
+    result: str
+    """A hash of its result."""
+    times: int
+    """How often it was made with this result, in different steps."""
+    step: str
+    evidence: str | None = None
+    """The id of the result, where it is evidence."""
+    told: int = 0
+    """The turn of the phase in which the result was last told in full."""
+
+
+class PhaseCalls(BaseModel):
+    """The calls of the present phase, by a hash of tool and arguments, so that a loop is seen."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    made: dict[str, MadeCall] = {}
+    looped: str | None = None
+    """Why the phase has ended early, in words that follow the agent's name; None while there is no loop."""
+
+
 class RoundFacts(BaseModel):
     """The facts of a round, from diagnosis to decision: all of them are in rows of the ledger."""
 
@@ -213,6 +237,8 @@ class Round(RoundFacts):
     questions: int = 0
     records: dict[str, str] = {}
     """Per role, the text of its phase, so that a question to it can be answered."""
+    fallbacks: list[Role] = []
+    """The roles whose phases in this round are taken over by the fallback of their backend."""
 
 
 class SessionState(BaseModel):
@@ -237,6 +263,11 @@ class SessionState(BaseModel):
     """The next message to the agent, when its last answer called no tool."""
     ended_by: str | None = None
     """The submission that ended the current phase, until the next one is entered."""
+    idle: bool = False
+    """Whether the last reply of the phase called no tool."""
+    calls: PhaseCalls = PhaseCalls()
+    taken_over: str | None = None
+    """Why code does what is left of the Validator's phase, in words that follow the agent's name."""
     thought_in: str | None = None
     """The step whose thought is written already, while that step lasts."""
     agent_state: dict[str, Any] | None = None

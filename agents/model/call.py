@@ -28,6 +28,8 @@ class CallContext:
     round: int | None = None
     phase: str | None = None
     step: str = ""
+    insist: bool = False
+    """Whether the agent's last reply called no tool: it is now made to, where the server can."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,6 @@ class Call:
     def schemas(self) -> list[dict[str, Any]]:
         """The schemas of the tools."""
         return schemas(self.tools)
-
-    @property
-    def tool_names(self) -> list[str]:
-        """The names of the tools."""
-        return [tool["name"] if isinstance(tool, Mapping) else tool.name for tool in self.tools]
 
 
 def request_hash(

@@ -24,13 +24,14 @@ class BackendError(Exception):
     what to do.
 
     ``kind`` is transient (server busy, down or slow), permanent (a retry does not help), protocol (the reply was no
-    chat completion), truncated or empty. ``retry_after`` is the wait in seconds the server asked for, or None.
+    chat completion), truncated or empty. ``retry_after`` is the wait in seconds the server asked for, or None;
+    ``status`` that of its HTTP answer, where there was one.
     """
 
-    def __init__(self, kind: Kind, sentence: str, retry_after: float | None = None):
+    def __init__(self, kind: Kind, sentence: str, retry_after: float | None = None, status: int | None = None):
         super().__init__(sentence)
         self.kind: Kind = kind
-        self.retry_after = retry_after
+        self.retry_after, self.status = retry_after, status
 
 
 def classify(error: BaseException, spec: BackendSpec, secrets: Iterable[str] = ()) -> BackendError:
@@ -39,7 +40,8 @@ def classify(error: BaseException, spec: BackendSpec, secrets: Iterable[str] = (
         return error
     kind, found, advice = _judge(error, spec)
     sentence = f"Backend '{spec.text}' {found}; {advice}."
-    return BackendError(kind, mask(" ".join(sentence.split()), secrets), _retry_after(error))
+    status = getattr(error, "status_code", None)
+    return BackendError(kind, mask(" ".join(sentence.split()), secrets), _retry_after(error), status)
 
 
 def mask(text: str, secrets: Iterable[str] = ()) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from autogen_core import FunctionCall
 from autogen_core.models import (
@@ -15,7 +16,9 @@ from autogen_core.models import (
     LLMMessage,
 )
 
+from learning_signal.agents.arguments.text import read_json
 from learning_signal.agents.model.wire import TruncatedReply, UnreadableReply
+from learning_signal.agents.model.written_calls import known_name, read_calls
 
 LONGEST_TEXT = 40_000
 """Characters of a reply's text that are kept."""
@@ -33,13 +36,14 @@ class EmptyReply(Exception):
     """The model answered with neither text nor a tool call."""
 
 
-def sanitise(result: CreateResult, tool_names: Sequence[str]) -> CreateResult:
-    """``result``, sanitised for the agent.
+def sanitise(result: CreateResult, schemas: Sequence[Mapping[str, Any]]) -> CreateResult:
+    """``result``, sanitised for the agent that has the tools with these ``schemas``.
 
-    Reasoning in ``<think>`` blocks moves from the text to ``thought``. Of tool calls, empty arguments become ``{}``, a
-    name with a prefix such as ``functions.`` becomes the tool's, and exact repetitions are dropped; ids stay as the
-    server gave them (``agents.call_ids`` makes those that are used). The reply says what was left out for its length or
-    number. Idempotent.
+    Reasoning in ``<think>`` blocks moves from the text to ``thought``. Calls written as text become calls where they
+    are certain (`read_calls`); what stood beside them becomes a thought. Of tool calls, empty arguments become ``{}``,
+    a name with a prefix such as ``functions.`` becomes the tool's, and a call just like the one before it is dropped;
+    ids stay as the server gave them (``agents.call_ids`` makes those that are used). The reply says what was left out
+    for its length or number. Idempotent.
 
     Raises:
         EmptyReply, TruncatedReply, UnreadableReply: there is nothing to act on.
@@ -47,16 +51,23 @@ def sanitise(result: CreateResult, tool_names: Sequence[str]) -> CreateResult:
     if result.finish_reason == "length":
         raise TruncatedReply()
     thought = _without_tags(result.thought)
-    notes: list[str] = []
-    if isinstance(result.content, str):
-        text, reasoning = split_thinking(result.content)
+    content = result.content
+    if isinstance(content, str):
+        text, reasoning = split_thinking(content)
+        written = read_calls(text, schemas)
         if not text.strip():
-            raise EmptyReply()
-        thought = "\n".join(part for part in (thought, reasoning) if part) or None
-        return result.model_copy(update={"content": _cut(text), "thought": _cut(thought)})
-    if not result.content:
+            if not (reasoning and (written := read_calls(reasoning, schemas, tagged_only=True)).calls):
+                raise EmptyReply()
+            reasoning = None  # what is left of it stands beside the calls
+        if not written.calls:
+            thought = "\n".join(part for part in (thought, reasoning) if part) or None
+            return result.model_copy(update={"content": _cut(text), "thought": _cut(thought)})
+        content = list(written.calls)
+        thought = "\n".join(part for part in (thought, reasoning, written.beside) if part) or None
+    if not content:
         raise EmptyReply()
-    calls = _calls(result.content, tool_names, notes)
+    notes: list[str] = []
+    calls = _calls(content, [schema["name"] for schema in schemas], notes)
     thought = "\n".join(part for part in (_cut(thought), *notes) if part) or None
     return result.model_copy(update={"content": calls, "thought": thought})
 
@@ -111,31 +122,23 @@ def repair_history(messages: Sequence[LLMMessage]) -> list[LLMMessage]:
 
 def _calls(calls: Sequence[FunctionCall], tool_names: Sequence[str], notes: list[str]) -> list[FunctionCall]:
     kept: list[FunctionCall] = []
-    seen: set[tuple[str, str]] = set()
+    before = ("", "")
     for index, call in enumerate(calls):
         arguments = call.arguments if isinstance(call.arguments, str) else json.dumps(call.arguments)
         if arguments.strip() in ("", "null"):
             arguments = "{}"
         if len(arguments) > LONGEST_ARGUMENTS:
             raise UnreadableReply(f"{len(arguments)} characters of arguments for the tool '{call.name}'")
-        name = _tool_name(call.name, tool_names)
-        if (name, arguments) in seen:
+        name = known_name(call.name, tool_names)
+        if (name, arguments) == before:  # one that is not adjacent may find something else: what it asks may be done
             notes.append(f"[a repetition of the call to {name} was left out]")
             continue
         if len(kept) == MOST_CALLS:
             notes.append(f"[{len(calls) - index} tool calls were left out: at most {MOST_CALLS} per reply]")
             break
-        seen.add((name, arguments))
+        before = name, arguments
         kept.append(FunctionCall(id=call.id if isinstance(call.id, str) else "", name=name, arguments=arguments))
     return kept
-
-
-def _tool_name(name: str, known: Sequence[str]) -> str:
-    if name in known:
-        return name
-    # the longest match, so that of two tools one of which ends like the other the right one is meant
-    ending = [tool for tool in known if re.search(rf"[^A-Za-z0-9]{re.escape(tool)}$", name)]
-    return max(ending, key=len) if ending else name
 
 
 def _without_tags(thought: str | None) -> str | None:
@@ -152,11 +155,18 @@ def _cut(text: str | None) -> str | None:
 
 
 def _as_object(arguments: str) -> str:
+    """The arguments as a JSON object, where they hold one in any form that is understood."""
     try:
-        value = json.loads(arguments)
-    except ValueError:
+        if isinstance(json.loads(arguments), dict):
+            return arguments
+    except (ValueError, RecursionError):
+        pass
+    try:
+        value = read_json(arguments)
+        value = read_json(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
         value = None
-    return arguments if isinstance(value, dict) else json.dumps({"unreadable": arguments[:2000]})
+    return json.dumps(value if isinstance(value, dict) else {"unreadable": arguments[:2000]})
 
 
 def _unanswered(call: FunctionCall) -> FunctionExecutionResult:

@@ -55,6 +55,8 @@ class Parameters(BaseModel):
     """Seconds one answer may take, all attempts and waits together."""
     attempts: Annotated[int, Field(ge=1, le=20)] | None = None
     """Attempts at one answer when the server or its reply is at fault."""
+    fallback: Literal["rules"] | None = None
+    """What takes over the phases of a round in which this backend gives up or fails."""
     api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
     """Name of the environment variable that holds the key; which ones may, ``agents.model.keys`` says."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from learning_signal.agents.model.text import one_line
@@ -30,6 +31,8 @@ class WireNote:
     finish_reason: str | None = None
     usage: tuple[int, int] | None = None
     """Tokens received by the model and sent by it."""
+    written: str | None = None
+    """The text of a reply whose calls were written as text, and understood."""
 
 
 MOST_TOKENS = 10**9
@@ -42,7 +45,8 @@ NOTE: ContextVar[WireNote | None] = ContextVar("NOTE", default=None)
 def inspect(reply: Any) -> None:
     """Note who answered, repair what can be repaired in place, and refuse what is not a chat completion.
 
-    Repaired: content in parts, arguments that are an object or null, usage with empty or impossible fields.
+    Repaired: content in parts, a call in the form before ``tool_calls``, arguments that are an object or null, usage
+    with empty or impossible fields.
 
     Raises:
         UnreadableReply: no choices, an error inside a 200, HTML, a tool call without a function.
@@ -67,8 +71,9 @@ def inspect(reply: Any) -> None:
         message.content = "".join(part.get("text", "") for part in message.content if isinstance(part, dict))
     if message.content is not None and not isinstance(message.content, str):
         raise UnreadableReply("a message whose content is no text")
-    if getattr(message, "function_call", None) is not None:
-        raise UnreadableReply("a call in the retired 'function_call' form")
+    if getattr(message, "function_call", None) is not None:  # the retired form, which small servers still send
+        message.tool_calls = [SimpleNamespace(id="", type="function", function=message.function_call)]
+        message.function_call = None
     for call in message.tool_calls or ():
         _mend_call(call)
 

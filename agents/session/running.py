@@ -142,8 +142,8 @@ class RunningSession:
                 ask_human=lambda question: in_thread(lambda: self.observer.ask_human(question)),
             )
             call_context = CallContext()
-            agents = build_agents(context, call_context)
-            deliberation = Deliberation(context, agents, call_context)
+            agents, fallbacks = build_agents(context, call_context)
+            deliberation = Deliberation(context, agents, call_context, fallbacks)
             try:
                 yield context, deliberation
             finally:
@@ -154,7 +154,7 @@ class RunningSession:
                     pool.cancel_all()
                 with suppress(LedgerError):  # a full disk, or a take-over, must not hide its own message
                     self.trainer.count_cut_off()
-                for agent in agents.values():
+                for agent in (*agents.values(), *fallbacks.values()):
                     await agent.client.close()
 
     async def _loop(self, context: SessionContext, deliberation: Deliberation) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from learning_signal.agents.model.prices import refuse_unpriced
-from learning_signal.agents.roles import secrets_of
+from learning_signal.agents.roles import FALLBACK, secrets_of
 from learning_signal.agents.session.consent import uses_of_session
 from learning_signal.agents.session.observer import Observer, SessionControl
 from learning_signal.agents.session.outcome import SessionOutcome
@@ -115,7 +115,7 @@ def to_resume(reader: Reader, session: str, agents: Mapping[str, str], changes: 
     """The settings a stored session resumes with: its own, but for backends in ``agents`` and fields in ``changes``."""
     settings = stored(SessionSettings, as_made(reader.config(session)), session)
     # Who spoke last in each role: an earlier resume may have changed it. Rows are in order of time.
-    spoken = {agent.role: agent for agent in reader.agents(session)}
+    spoken = {agent.role: agent for agent in reader.agents(session) if agent.source != FALLBACK}
     specs = settings.agents | {role: agent.spec for role, agent in spoken.items()} | dict(agents)
     sources = settings.agent_sources | {role: agent.source for role, agent in spoken.items()}
     sources |= dict.fromkeys(agents, "command line (resume)")

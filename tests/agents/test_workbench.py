@@ -23,6 +23,7 @@ from learning_signal.agents.workbench import ToolAgent, ToolWorkbench
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.tools.base import Answer, Tool, ToolRefused
+from learning_signal.tools.state import PhaseCalls
 from tests.support import scripted_server as wire
 from tests.support.ledger_helpers import SESSION
 from tests.support.scripted_server import serving
@@ -109,10 +110,9 @@ class _SessionContext:
             ledger=ledger,
             session_id=SESSION,
             agent="critic",
-            call_context=CallContext(1, "critic", "0"),
             next_evidence_id=next_evidence_id,
             on_done=on_done,
-            **options,
+            **{"call_context": CallContext(1, "critic", "0")} | options,
         )
 
     async def look(self, arguments):
@@ -299,6 +299,66 @@ def test_a_finished_call_is_not_repeated_but_an_interrupted_one_is(ledger):
     one(ledger, "cancel", call_id="c9")
     one(ledger, "cancel", call_id="c9")
     assert len(calls_made(ledger)) == 4
+
+
+def repeated(ledger, *calls_of_steps, calls=None):
+    """One call per step, (name, arguments) each, on one bench: the texts, the rows and what is kept of the calls."""
+    calls = PhaseCalls() if calls is None else calls
+
+    async def main():
+        context, call_context = _SessionContext(), CallContext(1, "critic", "0")
+        bench = context.bench(ledger, calls=lambda: calls, call_context=call_context)
+        texts = []
+        for number, (name, arguments) in enumerate(calls_of_steps):
+            call_context.step = str(number)
+            texts.append((await bench.call(name, arguments, None, f"c{number}")).to_text())
+        return texts
+
+    return asyncio.run(main()), calls_made(ledger), calls
+
+
+def test_the_same_evidence_has_one_id_and_a_loop_ends_the_phase(ledger):
+    look, again = ("look", '{"x": 1}'), ("look", '{ "x": 1 }')
+    texts, rows, calls = repeated(ledger, look, again, ("look", '{"x": 2}'), look, look)
+    assert [row["evidence_id"] for row in rows] == ["E1", None, "E2", None, None]
+    assert json.loads(texts[1])["same_as"] == "E1" and len(texts[1]) < 100
+    assert texts[3] == (
+        "ERROR: you called look with the same arguments and the same result (E1) 3 times, so your phase ends here."
+    )
+    assert "the phase has ended" in texts[4] and calls.looped.startswith("called look with the same arguments")
+
+
+def test_a_result_that_is_left_out_of_requests_by_now_is_told_again(ledger, monkeypatch):
+    monkeypatch.setattr("learning_signal.agents.history.USED_UP", ("look",))
+    first, others = ("look", '{"x": 1}'), [("look", f'{{"x": {n}}}') for n in (2, 3, 4)]
+    texts, rows, _ = repeated(ledger, first, *others, first)
+    assert texts[4] == texts[0] and [row["evidence_id"] for row in rows] == ["E1", "E2", "E3", "E4", None]
+
+
+def test_the_same_refusal_three_times_ends_the_phase(ledger):
+    refused = ("refuse", "{}")
+    texts, rows, calls = repeated(ledger, refused, refused, ("nothing", "{}"), refused)
+    assert "Found no verdict" in texts[1] and "3 times, so your phase ends here" in texts[3]
+    assert [row["status"] for row in rows] == ["refused", "refused", "ok", "refused"] and calls.looped
+
+
+def test_other_arguments_and_other_results_are_no_loop(ledger):
+    """Negative control."""
+    texts, _, calls = repeated(ledger, *[("look", f'{{"x": {n}}}') for n in range(5)])
+    assert calls.looped is None and all("same_as" not in text for text in texts)
+
+
+def test_a_step_that_is_taken_again_is_told_everything_again(ledger):
+    """A resume with another backend repeats a step under another call id: it has not read what was told before."""
+    _, _, calls = repeated(ledger, ("look", '{"x": 1}'))
+
+    async def resumed():
+        context = _SessionContext()
+        context.evidence = 1
+        bench = context.bench(ledger, calls=lambda: calls)
+        return (await bench.call("look", '{"x": 1}', None, "another")).to_text()
+
+    assert json.loads(asyncio.run(resumed())) == {"evidence": "E2", "x": 1} and calls.looped is None
 
 
 def test_a_recalled_submission_ends_the_phase_again(ledger):
@@ -496,7 +556,7 @@ def test_a_phase_over_http_resumes_without_asking_or_doing_anything_twice(ledger
     assert statuses == [
         ("look", "ok", "E1"),
         ("nope", "refused", None),
-        ("look", "ok", "E2"),
+        ("look", "ok", None),  # it is the same as E1
         ("submit", "refused", None),
         ("submit", "ok", None),
     ]

@@ -20,6 +20,8 @@ from learning_signal.tools.roles import Role
 from learning_signal.tools.round.fates import fates_of, history_row, size_of, with_fate, with_fates
 from learning_signal.tools.state import Head, Probation, Regression, Round, Trigger, VerdictRecord
 
+LEFT_OUT = "the Critic is left out of this session"
+
 
 def record_stage(context: SessionContext, result: SegmentResult) -> None:
     """A stage of the main run has ended: HEAD moves to its end and keeps its shaping."""
@@ -43,12 +45,14 @@ def record_summary(context: SessionContext, body: Mapping[str, Any]) -> None:
     context.round.evidence_summary = json.dumps(body)
 
 
-def record_diagnosis(context: SessionContext, diagnosis: Diagnosis | None, claim: Checked | None = None) -> None:
-    """What the Critic found, and how it was checked; None where it is left out: then the round has no diagnosis."""
+def record_diagnosis(
+    context: SessionContext, diagnosis: Diagnosis | None, claim: Checked | None = None, why_none: str = LEFT_OUT
+) -> None:
+    """What the Critic found, and how it was checked; None where there is nothing of it: the ledger says why."""
     stage, agent = context.round.stage, None if diagnosis is None else "critic"
     if diagnosis is None:
-        body = {"stage": stage, "failures": [], "advice": "(none: the Critic is left out of this session)"}
-        title = f"{stage}: the Critic is left out, no causes were diagnosed"
+        body = {"stage": stage, "failures": [], "advice": f"(none: {why_none})"}
+        title = f"{stage}: no causes were diagnosed, {why_none}"
     else:
         diagnosis = context.as_kept(diagnosis)
         body, title = diagnosis.model_dump(mode="json"), f"{diagnosis.stage}: “{diagnosis.failures[0].description}”"

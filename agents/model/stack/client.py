@@ -13,7 +13,16 @@ from learning_signal.agents.model.backends import build_client
 from learning_signal.agents.model.call import Call, CallContext, Caller, Limits, request_hash
 from learning_signal.agents.model.keys import read_secrets
 from learning_signal.agents.model.specs import BackendSpec
-from learning_signal.agents.model.stack.layers import Afford, Guard, Layer, Memory, Provider, Recorder, TimeLimit
+from learning_signal.agents.model.stack.layers import (
+    Afford,
+    Guard,
+    Insistence,
+    Layer,
+    Memory,
+    Provider,
+    Recorder,
+    TimeLimit,
+)
 from learning_signal.agents.tokens import count_tokens
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.tools.plan.budget import Price
@@ -46,7 +55,8 @@ def agent_client(
     client = build_client(spec, role, environment=environment, timeout=bounds.timeout)
     provider = TimeLimit(Provider(client), bounds.timeout)
     recorder = Recorder(provider, caller, secrets=secrets, price=price, afford=afford)
-    return AgentClient(Memory(Guard(recorder, spec, limits=bounds, secrets=secrets), caller), caller, client)
+    guard = Guard(Insistence(recorder, caller), spec, limits=bounds, secrets=secrets)
+    return AgentClient(Memory(guard, caller), caller, client)
 
 
 class AgentClient(ChatCompletionClient):

@@ -6,6 +6,7 @@
     AgentClient   names the call by a hash: Call.request                   |  speaks autogen's protocol
     Memory        a request that the ledger has an answer to ends here     |  gives tool calls ids of this session
     Guard         repairs the history                                      |  retries transient faults
+    Insistence    asks for a call where the last reply had none            |  asks without it where that is refused
     Recorder      asks the budget, writes a pending row                    |  completes it: ok, error or interrupted
     TimeLimit     -                                                        |  ends an attempt that takes too long
     Provider      -                                                        |  makes the reply safe to act on
@@ -34,7 +35,7 @@ from learning_signal.agents.model.call import Call, Caller, Limits
 from learning_signal.agents.model.faults import RETRYABLE, BackendError, classify
 from learning_signal.agents.model.prices import request_tokens, tokens_of_failure, tokens_of_reply, with_cost
 from learning_signal.agents.model.replies import repair_history, sanitise
-from learning_signal.agents.model.specs import BackendSpec
+from learning_signal.agents.model.specs import EMBEDDED, BackendSpec
 from learning_signal.agents.model.text import summary
 from learning_signal.agents.model.wire import NOTE, WireNote
 from learning_signal.ledger.canonical import BodyHash
@@ -42,6 +43,9 @@ from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.write.recall import recall_reply
 from learning_signal.tools.base import CannotGoOn
 from learning_signal.tools.plan.budget import Price
+
+REFUSALS = (400, 404, 405, 422, 500, 501)
+"""What servers answer to a ``tool_choice`` that they do not know."""
 
 Afford = Callable[[int, float], None]
 """Called with the estimated tokens and USD of a request; raises ``CannotGoOn`` if the budget does not cover them."""
@@ -122,6 +126,31 @@ class Guard:
         return min(self._limits.backoff * 2 ** (attempt - 1) * (0.75 + 0.5 * share), self._limits.longest_wait)
 
 
+class Insistence:
+    """Makes the model call a tool (``tool_choice`` required) where its last reply called none.
+
+    Not every server takes that: one that refuses is asked again without it, and from then on not any more. Another
+    fault is the caller's, whose next attempt goes without it.
+    """
+
+    def __init__(self, below: Layer, caller: Caller):
+        self._below, self._caller = below, caller
+        self._refused, self._failed = caller.spec.provider in EMBEDDED, ""
+
+    async def answer(self, call: Call) -> CreateResult:
+        if not (self._caller.context.insist and call.tools) or self._refused or call.request == self._failed:
+            return await self._below.answer(call)
+        try:
+            return await self._below.answer(replace(call, options={**call.options, "tool_choice": "required"}))
+        except BackendError as error:
+            self._failed = call.request
+            if error.status not in REFUSALS:
+                raise
+        result = await self._below.answer(call)
+        self._refused = True
+        return result
+
+
 @dataclass(frozen=True)
 class _Row:
     """The row of an attempt in flight, its event, and when the attempt began (``time.perf_counter``)."""
@@ -173,12 +202,15 @@ class Recorder:
             self._end(row, call.note, "error", str(error), error_kind=error.kind, error=str(error), **cost)
             # the SDK's exception holds the request's headers, and with them the key
             raise error from None
+        reply, title = result.model_dump(mode="json", exclude={"logprobs"}), f"{role}: {summary(result)}"
+        if call.note.written is not None:
+            reply, title = reply | {"written": call.note.written}, f"{title}, understood from text"
         self._end(
             row,
             call.note,
             "ok",
-            f"{role}: {summary(result)}",
-            reply=result.model_dump(mode="json", exclude={"logprobs"}),
+            title,
+            reply=reply,
             finish_reason=call.note.finish_reason or result.finish_reason,
             **with_cost(tokens_of_reply(spec, call, result), self._price),
         )
@@ -264,7 +296,10 @@ class Provider:
             NOTE.reset(token)
         if call.note.usage is None:
             call.note.usage = (received.usage.prompt_tokens, received.usage.completion_tokens)
-        return sanitise(received, call.tool_names)
+        result = sanitise(received, call.schemas)
+        if isinstance(received.content, str) and not isinstance(result.content, str):
+            call.note.written = received.content
+        return result
 
 
 def _given_up(error: BackendError, attempts: int) -> BackendError:

@@ -398,10 +398,10 @@ def test_what_is_left_out_of_a_reply_is_said():
     long = sanitise(reply("x" * 100_000), [])
     assert len(long.content) == 40_000 and "the first 40000 of 100000 characters" in long.content
     many = [FunctionCall(id=str(n), name="look", arguments=json.dumps({"x": n})) for n in range(20)]
-    cleaned = sanitise(reply(many), ["look"])
+    cleaned = sanitise(reply(many), TOOLS)
     assert len(cleaned.content) == 16 and "[4 tool calls were left out" in cleaned.thought
     twice = [FunctionCall(id="a", name="look", arguments="{}"), FunctionCall(id="b", name="look", arguments="{}")]
-    assert "a repetition of the call to look" in sanitise(reply(twice), ["look"]).thought
+    assert "a repetition of the call to look" in sanitise(reply(twice), TOOLS).thought
 
 
 def test_sanitising_is_idempotent():
@@ -409,8 +409,8 @@ def test_sanitising_is_idempotent():
         FunctionCall(id="", name="tools:look", arguments="null"),
         FunctionCall(id="1", name="look", arguments="[]"),
     ]
-    once = sanitise(reply(calls, thought="<think>hm</think>"), ["look"])
-    assert once == sanitise(once, ["look"]) == sanitise(reply(calls, thought="hm"), ["look"])
+    once = sanitise(reply(calls, thought="<think>hm</think>"), TOOLS)
+    assert once == sanitise(once, TOOLS) == sanitise(reply(calls, thought="hm"), TOOLS)
 
 
 def test_ids_of_tool_calls_are_those_of_the_request():

@@ -202,24 +202,28 @@ def test_an_agent_over_http_is_recorded_and_its_key_is_not(tmp_path, monkeypatch
 def test_an_agent_that_never_calls_a_tool_is_nudged_and_then_given_up(tmp_path, monkeypatch):
     monkeypatch.setenv("LAB_API_KEY", "sk-anything-at-all")
     settings = tiny_settings(tmp_path, deliberation=DeliberationSettings(candidates=2, refinements=0, steps=8))
-    outcome, requests = asyncio.run(served(settings, "critic", text("Let me think about it.")))
-    assert outcome.status == "done" and outcome.promoted == outcome.rejected == []
+    thoughts = [text(f"Let me think about it {n} times.") for n in range(8)]
+    outcome, requests = asyncio.run(served(settings, "critic", *thoughts))
+    assert outcome.status == "done" and outcome.promoted, "a round without a diagnosis is a round"
     assert len(requests) == 8
+    assert [request.body.get("tool_choice") for request in requests] == ["auto"] + ["required"] * 7
     nudges = [message["content"] for message in requests[-1].body["messages"] if message["role"] == "user"][1:]
-    assert len(nudges) == 7 and all("submit_diagnosis" in nudge for nudge in nudges)
+    assert len(nudges) == 7 and all("calls no tool" in nudge and "submit_diagnosis" in nudge for nudge in nudges)
     assert "1 step is left" in nudges[-1] and "2 steps are left" in nudges[-2]
     with Reader.open(settings.ledger) as reader:
         (decision,) = reader.decisions()
         (error,) = reader.events(kind="error")
-    assert error.title == "The critic did not finish within 8 steps."
-    assert decision.action == "keep"
+        (diagnosis,) = reader.rows("SELECT body FROM diagnoses")
+        assert "the Critic did not finish within 8 steps" in reader.json(diagnosis["body"])["advice"]
+    assert error.title.endswith("did not finish within 8 steps: the round goes on without a diagnosis.")
+    assert decision.action == "promote"
     sound(settings.ledger)
 
 
 def test_a_coordinator_that_never_decides_leaves_the_shaping_to_code_which_keeps_it(tmp_path, monkeypatch):
     monkeypatch.setenv("LAB_API_KEY", "sk-anything-at-all")
     settings = tiny_settings(tmp_path)
-    outcome, _ = asyncio.run(served(settings, "coordinator", text("Hard to say.")))
+    outcome, _ = asyncio.run(served(settings, "coordinator", *[text(f"Hard to say {n} times.") for n in range(16)]))
     assert outcome.status == "done" and outcome.promoted == []
     with Reader.open(settings.ledger) as reader:
         (decision,), (verdict,) = reader.decisions(), reader.verdicts()
