@@ -20,7 +20,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from learning_signal.marl.segments.segment import SegmentSpec, SegmentStore
+from learning_signal.marl.segments.segment import SegmentSpec, SegmentStore, round_up
 from learning_signal.marl.segments.training import run_segment
 from learning_signal.marl.settings import EvaluationSettings, RunSettings
 from learning_signal.marl.shaping import ShapingConfig
@@ -33,7 +33,7 @@ SIZES: tuple[Size, ...] = (
     ((512, 512), 1024, 102_400),
 )
 QUICK: tuple[Size, ...] = (((8, 8), 8, 400),)
-"""Hidden layers, environments and env steps of a segment."""
+"""Hidden layers, environments and env steps of a segment, to be rounded up to whole rollouts."""
 DEVICES = ("cpu", "cuda")
 
 
@@ -44,7 +44,7 @@ def rate(task: str, hidden: tuple[int, ...], environments: int, env_steps: int, 
     sizes = {"device": device, "hidden": hidden, "environments": environments}
     learner = RunSettings(task=task).learner.model_copy(update=sizes)
     run = RunSettings(task=task, learner=learner, evaluation=EvaluationSettings(episodes=2, points=2))
-    seconds = []
+    env_steps, seconds = round_up(run, env_steps), []
     for seed in (0, 1):  # the first one on a GPU also starts CUDA
         spec = SegmentSpec(run=run, parent=None, shaping=ShapingConfig.none(), env_steps=env_steps, seed=seed)
         with tempfile.TemporaryDirectory() as folder:
