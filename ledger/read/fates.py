@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from learning_signal.ledger.read.forecasts import measured
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import Finding, VerdictRow
 from learning_signal.ledger.read.rounds import RoundRows, round_rows
@@ -31,6 +33,58 @@ def stored_fates(reader: Reader, session: str) -> list[FateRow]:
         "SELECT candidate_id, round, fate, reason FROM fates WHERE session_id = ? ORDER BY round, rowid", (session,)
     )
     return [FateRow(**row) for row in rows]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A shaping that a session compared with the control, and what became of it."""
+
+    round: int
+    stage: str | None
+    """The label of the diagnosis; None where there was none."""
+    shaping: dict[str, Any]
+    fate: str
+    measured_by: str
+    """confirm or screen: what the differences are of."""
+    sparse_return: float | None
+    """Candidate minus control."""
+    progress: float | None
+    level: float | None
+    """What p of its confirmation was compared with; None where it was not tested."""
+
+
+def attempts_of(reader: Reader, session: str) -> list[Attempt]:
+    """What a session compared with its control, by its stored fates, in the order of the proposals."""
+    identity, comparisons = reader.session_id(session), reader.comparisons(session)
+    fates = {row.candidate_id: row.fate for row in stored_fates(reader, identity)}  # the last counts
+    levels = {each.candidate_id: each.result for each in comparisons if each.purpose == "confirm"}
+    attempts = []
+    for row in reader.rows(
+        "SELECT c.id, c.shaping, p.round, p.refinement, (SELECT stage FROM diagnoses d "
+        "WHERE d.session_id = p.session_id AND d.round = p.round) stage "
+        "FROM candidates c JOIN proposals p ON p.id = c.proposal_id "
+        "WHERE p.session_id = ? ORDER BY p.event_seq, c.rowid",
+        (identity,),
+    ):
+        place = (row["round"], row["refinement"])
+        found = {name: measured(comparisons, row["id"], place, name) for name in ("sparse_return", "progress")}
+        by = next((purpose for _, purpose in found.values() if purpose is not None), None)
+        if by is None or row["id"] not in fates:
+            continue
+        tested = levels.get(row["id"], {})
+        attempts.append(
+            Attempt(
+                row["round"],
+                row["stage"],
+                reader.json(row["shaping"]),
+                fates[row["id"]],
+                by,
+                found["sparse_return"][0],
+                found["progress"][0],
+                tested.get("level", tested.get("alpha")),
+            )
+        )
+    return attempts
 
 
 def check_fates(reader: Reader) -> list[Finding]:

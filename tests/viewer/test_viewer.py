@@ -205,6 +205,13 @@ def test_a_promotion_that_was_rolled_back_explains_both_rounds(ledger):
     assert "Probation regressed: progress went from" in undoing and "roll back" in undoing
 
 
+def test_a_round_whose_critic_gave_up_says_so_and_does_not_claim_to_judge_a_promotion(ledger):
+    with Reader.open(ledger) as reader:
+        chain = explain(reader, "R1")
+    text = shown(render_decision(dataclasses.replace(chain, diagnosis=None)))
+    assert "none: the Critic submitted no diagnosis" in text and "judge an earlier promotion" not in text
+
+
 def test_evidence_that_does_not_exist_is_named(ledger):
     with Reader.open(ledger) as reader:
         chain = explain(reader, "R1")

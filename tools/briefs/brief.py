@@ -11,6 +11,7 @@ from typing import Any
 from learning_signal.ledger.wording import shaping_text
 from learning_signal.tools.base import compact, rounded
 from learning_signal.tools.briefs.cards import candidate_card, head_card, shaping_card
+from learning_signal.tools.briefs.earlier import earlier_attempts
 from learning_signal.tools.briefs.forecasts import own_forecasts
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.roles import Role
@@ -40,6 +41,7 @@ def _stage_card(context: SessionContext) -> dict[str, Any]:
         "stages_left": max(context.settings.most_stages - context.state.stages, 0),
         "head": head_card(context, context.head) | {"stage": context.round.stage},
         "history": history,
+        "earlier_sessions": earlier_attempts(context),
     }
 
 
@@ -54,6 +56,7 @@ def _generator(context: SessionContext) -> dict[str, Any]:
         "round": card["round"],
         "refinement": context.state.refinement,
         "head": card["head"],
+        "earlier_sessions": card["earlier_sessions"],
         "diagnosis": None if context.round.diagnosis is None else context.round.diagnosis.model_dump(mode="json"),
         "tried": [
             {

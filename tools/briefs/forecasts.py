@@ -26,6 +26,7 @@ def own_forecasts(context: SessionContext, role: Role) -> dict[str, Any] | None:
     (record,) = records_of(made)
     return {
         "n": record.n,
+        "unscored": record.unscored,
         "brier": rounded(record.brier),
         "always_saying_half": UNINFORMED,
         "calibration": [

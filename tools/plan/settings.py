@@ -36,6 +36,8 @@ class DeliberationSettings(Frozen):
     """Whether the Critic takes part; without it the Generator proposes from the stage card alone."""
     behaviour: bool = True
     """Whether the Critic may summarise trajectories; without it metrics are all the evidence there is."""
+    earlier: bool = True
+    """Whether Critic and Generator are told what earlier sessions of this log tried on the same task."""
     choice: bool = True
     """Whether agents choose what is confirmed: the Validator another candidate than the screen's first, or a second
     one; the Coordinator by sending the round back. Without it the screen's first is confirmed, and no other."""

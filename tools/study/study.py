@@ -168,12 +168,13 @@ def session_settings(study: StudySettings, cell: Cell) -> SessionSettings:
     """The settings of a cell that is a session.
 
     It may have as many rounds as the budget could cover, and no limits of its own: the study's budget ends it.
-    Speculation is off, because the segments that it would cancel depend on timing.
+    Speculation is off, because the segments that it would cancel depend on timing, and cells tell each other nothing.
     """
     base, changes = study.base(cell), SESSION_ARMS[cell.arm]
     data = base.model_dump()
     for name, changed in changes.items():
         data[name] = {**data[name], **changed}
+    data["deliberation"]["earlier"] = False
     data |= {"twin": False, "speculate": False, "approve": "auto", "budget": {}, "stages": None}
     try:
         settings = SessionSettings.model_validate(data)

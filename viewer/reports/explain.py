@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
@@ -15,7 +16,6 @@ from learning_signal.ledger.read.records import (
     CandidateRow,
     DecisionChain,
     DecisionRow,
-    DiagnosisRow,
     EventRow,
     EvidenceRow,
     VerdictRow,
@@ -56,7 +56,7 @@ def render_decision(chain: DecisionChain) -> Group:
     parts: list[RenderableType] = [_headline(chain)]
     if chain.need is not None:
         parts += _section("Why a round now", [Text(clean(chain.need.title))])
-    parts += _section("Diagnosis", _diagnosis(chain.diagnosis, chain.claims))
+    parts += _section("Diagnosis", _diagnosis(chain))
     parts += _section("Proposals", _candidates(chain.candidates, chain.claims))
     screens = [each for each in chain.comparisons if each.purpose == "screen"]
     parts += _section("Screen", [part for each in screens for part in screen_lines(each)])
@@ -108,9 +108,13 @@ def _headline(chain: DecisionChain) -> Text:
     return line
 
 
-def _diagnosis(diagnosis: DiagnosisRow | None, claims: Sequence[ClaimRow]) -> list[RenderableType]:
+def _diagnosis(chain: DecisionChain) -> list[RenderableType]:
+    diagnosis, claims = chain.diagnosis, chain.claims
     if diagnosis is None:
-        return [Text("none: this round was opened to judge an earlier promotion", "dim")]
+        opened = "" if chain.need is None else chain.need.title
+        judges = re.match(r"round [0-9]+: regression: ", opened)
+        why = "this round was opened to judge an earlier promotion" if judges else "the Critic submitted no diagnosis"
+        return [Text(f"none: {why}", "dim")]
     computed = next((each.known.get("stage") for each in claims if each.about == "diagnoses"), None)
     record = record_text(f"the computed stage is {computed}; ") if computed else Text()
     said = diagnosis_text(diagnosis.stage, diagnosis.body, FOUND)
