@@ -12,15 +12,15 @@ FOLDER = Path(__file__).resolve().parent.parent / "prompts"
 
 ROLE_VARIABLES: dict[str, frozenset[str]] = {
     "critic": frozenset({"facts", "behaviour", "steps"}),
-    "generator": frozenset({"facts", "steps"}),
-    "validator": frozenset({"facts", "gate", "steps"}),
+    "generator": frozenset({"facts", "behaviour", "steps"}),
+    "validator": frozenset({"facts", "gate", "behaviour", "steps"}),
     "coordinator": frozenset({"facts", "gate", "questions", "steps"}),
 }
 """The variables of each role's prompt.
 
 ``facts``: what no step of the session changes, one JSON object (text). It stands last: what stands before it is the
-same in every session, and providers cache it. ``behaviour``: what ``summarize_trajectories`` tells, or that it is not
-offered (text). ``gate``: how verdicts are computed, with the numbers of this session (text). ``steps``: model calls of
+same in every session, and providers cache it. ``behaviour``: what the tools that look at behaviour tell, or that there
+are none (text). ``gate``: how verdicts are computed, with the numbers of this session (text). ``steps``: model calls of
 the phase. ``questions``: questions the Coordinator may ask in a round.
 """
 

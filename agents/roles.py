@@ -28,10 +28,22 @@ from learning_signal.tools.toolbox import toolbox
 
 FALLBACK = "fallback"
 """The source of a backend that takes over from another."""
-_BEHAVIOUR = (
-    "`summarize_trajectories` describes what HEAD does: features over episode time, by outcome, by agent, their "
-    "correlation with success, use of actions, episodes."
-)
+_BEHAVIOUR: dict[Role, str] = {
+    "critic": (
+        "`summarize_trajectories` describes what HEAD does, by parts: features in time, before successes and by "
+        "outcome, actions and how they depend on features. `show_episode` tells one episode. With `R1/c2` as source "
+        "both tell what a candidate of round 1 learnt."
+    ),
+    "generator": (
+        "`summarize_trajectories` and `show_episode` tell what HEAD does, and with `R1/c2` or a branch such as `B3` as "
+        "source what a candidate learnt, `against` the control."
+    ),
+    "validator": (
+        "`summarize_trajectories` with a branch such as `B3` as source tells what its agents do `against` the "
+        "control's, and `show_episode` shows them at it: look where a gain needs an explanation."
+    ),
+}
+"""What the roles that look at behaviour are told of it."""
 _NO_BEHAVIOUR = "There are no summaries of behaviour in this session: metrics are all the evidence."
 
 
@@ -160,7 +172,7 @@ def _variables(context: SessionContext, role: Role) -> dict[str, object]:
                 _confirmation(context),
             ]
         ),
-        "behaviour": _BEHAVIOUR if settings.deliberation.behaviour else _NO_BEHAVIOUR,
+        "behaviour": _BEHAVIOUR.get(role, "") if settings.deliberation.behaviour else _NO_BEHAVIOUR,
         "steps": settings.deliberation.steps,
         "questions": settings.deliberation.questions,
     }

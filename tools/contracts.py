@@ -56,11 +56,29 @@ class SummarizeTrajectories(Frozen):
     """Arguments of ``summarize_trajectories``."""
 
     source: str = "main"
-    """``main`` for the policy at HEAD, or a screened branch id such as ``B3``."""
+    """``main`` (the policy at HEAD), a branch of this round (``B3``), or a candidate tried in a round (``R1/c2``)."""
+    parts: tuple[
+        Literal[
+            "overview", "features", "successes", "actions", "action_use", "outcome", "agents", "episodes", "against"
+        ],
+        ...,
+    ] = ()
+    """Parts to show; none for a default that fits. ``against``: a branch against the control's."""
     most_tokens: Annotated[
         Whole | None, Field(ge=200, validation_alias=AliasChoices("most_tokens", "budget_tokens"))
     ] = None
-    """The summary is cut, in a stated order, to at most this many tokens; None for as many as the session allows."""
+    """At most so many tokens; what is cut is named. None for as many as the session allows."""
+
+
+class ShowEpisode(Frozen):
+    """Arguments of ``show_episode``."""
+
+    which: Literal["best", "median", "worst", "rewarded"] = "best"
+    """By sparse return, then progress; ``rewarded`` is one with a reward."""
+    episode: Annotated[Whole | None, Field(ge=0, le=10**6)] = None
+    """The number of an episode, in place of ``which``."""
+    source: str = "main"
+    """As in ``summarize_trajectories``."""
 
 
 class Failure(Frozen):

@@ -41,9 +41,7 @@ def recalled(reader: Reader, session: str, cursor: SessionState, gate: GateSetti
     ``session`` is its whole id; ``gate`` are its settings, by which the rungs of a screen are told apart. Raises
     pydantic's ``ValidationError`` where a row is not one of this version, ``LedgerError`` where one is missing.
     """
-    screen_seeds = (
-        gate.screen_seeds if gate.screen_halvings else None
-    )  # a screen of one rung may be given further seeds
+    screen_seeds = _seeds_of_a_rung(gate)
     rows, moves = round_rows(reader, session), reader.main_run(session)
     decisions = [one.decision for one in rows if one.decision is not None]
     present = cursor.round
@@ -71,6 +69,17 @@ def recalled(reader: Reader, session: str, cursor: SessionState, gate: GateSetti
             "session cannot go on: see what 'log verify' finds."
         ) from error
     return cursor.model_copy(update=found)
+
+
+def past_round(reader: Reader, session: str, number: int, gate: GateSettings) -> RoundFacts | None:
+    """The facts of round ``number`` of a session as its rows have them; None where it wrote none."""
+    rows = next((each for each in round_rows(reader, session) if each.number == number), None)
+    return None if rows is None else _facts(session, rows, _seeds_of_a_rung(gate))
+
+
+def _seeds_of_a_rung(gate: GateSettings) -> int | None:
+    """None where a screen has one rung: that may be given further seeds."""
+    return gate.screen_seeds if gate.screen_halvings else None
 
 
 def head_of(reader: Reader, session: str) -> Head | None:

@@ -8,6 +8,7 @@ from learning_signal.tools.base import Tool
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.evidence.behaviour import behaviour_tools
 from learning_signal.tools.evidence.diagnosis import diagnosis_tools
+from learning_signal.tools.evidence.episodes import episode_tools
 from learning_signal.tools.evidence.metrics import metric_tools
 from learning_signal.tools.roles import Role
 from learning_signal.tools.round.branches import branch_tools
@@ -17,14 +18,16 @@ from learning_signal.tools.round.proposals import proposal_tools
 from learning_signal.tools.round.verdicts import verdict_tools
 
 TOOL_NAMES: dict[Role, tuple[str, ...]] = {
-    "critic": ("query_metrics", "summarize_trajectories", "submit_diagnosis"),
-    "generator": ("query_metrics", "submit_proposal"),
+    "critic": ("query_metrics", "summarize_trajectories", "show_episode", "submit_diagnosis"),
+    "generator": ("query_metrics", "summarize_trajectories", "show_episode", "submit_proposal"),
     "validator": (
         "launch_branch",
         "read_branch",
         "compare_branches",
         "extend_screen",
         "query_metrics",
+        "summarize_trajectories",
+        "show_episode",
         "submit_validation",
     ),
     "coordinator": ("query_metrics", "ask", "promote", "keep", "send_back", "roll_back"),
@@ -32,10 +35,13 @@ TOOL_NAMES: dict[Role, tuple[str, ...]] = {
 """Role -> its tools, in the order they are usually used."""
 
 
+OF_BEHAVIOUR = ("summarize_trajectories", "show_episode")
+"""What is left out where a session has no behaviour evidence."""
+
 _MAKERS: dict[Role, tuple[Callable[[SessionContext], dict[str, Tool]], ...]] = {
-    "critic": (metric_tools, behaviour_tools, diagnosis_tools),
-    "generator": (metric_tools, proposal_tools),
-    "validator": (branch_tools, comparison_tools, metric_tools, verdict_tools),
+    "critic": (metric_tools, behaviour_tools, episode_tools, diagnosis_tools),
+    "generator": (metric_tools, behaviour_tools, episode_tools, proposal_tools),
+    "validator": (branch_tools, comparison_tools, metric_tools, behaviour_tools, episode_tools, verdict_tools),
     "coordinator": (metric_tools, decision_tools),
 }
 
@@ -43,5 +49,5 @@ _MAKERS: dict[Role, tuple[Callable[[SessionContext], dict[str, Tool]], ...]] = {
 def toolbox(context: SessionContext, role: Role) -> tuple[Tool, ...]:
     """The tools of one role over this session's context."""
     made = {name: tool for make in _MAKERS[role] for name, tool in make(context).items()}
-    left_out = () if context.settings.deliberation.behaviour else ("summarize_trajectories",)
+    left_out = () if context.settings.deliberation.behaviour else OF_BEHAVIOUR
     return tuple(made[name] for name in TOOL_NAMES[role] if name not in left_out)

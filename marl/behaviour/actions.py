@@ -46,7 +46,7 @@ def action_names(spec: TaskSpec) -> list[tuple[str, ...]]:
 
 def summarize_actions(record: BehaviourRecord, spec: TaskSpec) -> ActionSummary:
     """The summary of the actions of all episodes."""
-    acted, names, everyone = _acted(record.actions), action_names(spec), range(spec.agents)
+    acted, names, everyone = acted_in(record.actions), action_names(spec), range(spec.agents)
     present = acted.sum(axis=(0, 1)) / record.lengths.sum()
     leaving = tuple(present.tolist()) if (present < 1).any() else None
     if spec.continuous:
@@ -89,7 +89,7 @@ def action_means(
     record: BehaviourRecord, spec: TaskSpec, episode: int
 ) -> tuple[dict[str, tuple[float, ...]] | None, ...]:
     """Per agent, the mean of each number in up to ``PARTS`` equal parts of its time in one episode."""
-    actions, acted, means = record.actions[:, episode], _acted(record.actions[:, episode]), []
+    actions, acted, means = record.actions[:, episode], acted_in(record.actions[:, episode]), []
     for agent, names in enumerate(action_names(spec)):
         rows = actions[acted[:, agent], agent, : len(names)].astype(np.float64)
         parts = [part.mean(axis=0) for part in np.array_split(rows, min(PARTS, len(rows)))] if len(rows) else []
@@ -97,7 +97,7 @@ def action_means(
     return tuple(means)
 
 
-def _acted(actions: np.ndarray) -> np.ndarray:
+def acted_in(actions: np.ndarray) -> np.ndarray:
     """Which actions were taken: ``[..., A]`` bool of choices ``[..., A]`` or numbers ``[..., A, D]``."""
     return actions >= 0 if np.issubdtype(actions.dtype, np.integer) else ~np.isnan(actions).all(axis=-1)
 

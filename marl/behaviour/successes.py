@@ -68,9 +68,7 @@ class Moments:
 
 def moments_of_success(record: BehaviourRecord, spec: TaskSpec) -> Moments | None:
     """The successes of ``record``; None where there are fewer than ``FEWEST_MOMENTS``."""
-    earned = np.nan_to_num(record.rewards) > 0  # [T, n]
-    began = earned & ~np.concatenate([np.zeros_like(earned[:1]), earned[:-1]])
-    summary = None
+    began, summary = began_to_earn(record), None
     if began.sum() >= FEWEST_MOMENTS:
         reward = float(record.rewards[began].mean())
         summary = Successes(by="sparse reward", moments=int(began.sum()), reward=reward)
@@ -83,6 +81,12 @@ def moments_of_success(record: BehaviourRecord, spec: TaskSpec) -> Moments | Non
         return None
     steps, episodes = np.nonzero(began)
     return Moments(summary, steps, episodes, _agents(record, spec, steps, episodes))
+
+
+def began_to_earn(record: BehaviourRecord) -> np.ndarray:
+    """The steps ``[T, n]`` bool that earned sparse reward after one that did not."""
+    earned = np.nan_to_num(record.rewards) > 0
+    return np.asarray(earned & ~np.concatenate([np.zeros_like(earned[:1]), earned[:-1]]))
 
 
 def _agents(record: BehaviourRecord, spec: TaskSpec, steps: np.ndarray, episodes: np.ndarray) -> np.ndarray:

@@ -10,7 +10,9 @@ from typing import Literal
 
 import numpy as np
 
+from learning_signal.marl.behaviour.action_use import GroupUse, action_use
 from learning_signal.marl.behaviour.actions import ActionSummary, action_means, action_runs, summarize_actions
+from learning_signal.marl.behaviour.phases import Concordance, Phases, clear_correlation
 from learning_signal.marl.behaviour.successes import AtSuccess, Moments, Successes, moments_of_success
 from learning_signal.marl.behaviour.waiting import Waiting, waiting
 from learning_signal.marl.segments.records import BehaviourRecord
@@ -53,6 +55,15 @@ class FeatureSummary(Frozen):
     """Largest minus smallest agent value, averaged over states; ``None`` for team features."""
     with_return: Correlation
     with_progress: Correlation
+    before_first: Concordance | None
+    """With the first success of an episode, which nothing it changes can bend; ``None`` where these are too few."""
+    before_later: Concordance | None
+    """With later successes, among episodes with as many behind them."""
+    misleading: float | None
+    """A clear correlation with the return of whole episodes, of mean or end value, that the time before the first
+    success contradicts (the sign of ``before_first`` is clear, and another) or does not bear out (it is not clear, and
+    the correlation has not the sign of the declared direction); ``None`` where there is none.
+    """
     at_success: AtSuccess | None
     """Around the moments of success; ``None`` where these are too few."""
     waits: Waiting | None
@@ -109,6 +120,8 @@ class BehaviourSummary(Frozen):
     """``None`` where all episodes came out alike or are fewer than 3."""
     features: tuple[FeatureSummary, ...]
     actions: ActionSummary
+    action_use: tuple[GroupUse, ...]
+    """By group of agents."""
     sketches: tuple[EpisodeSketch, ...]
 
 
@@ -120,7 +133,7 @@ def summarize(record: BehaviourRecord, spec: TaskSpec) -> BehaviourSummary:
         raise ValueError(f"The behaviour record of {record.task} has {found}; evaluate it again with task {spec.name}.")
     progress = None if spec.progress is None else record.progress_means
     split, top, bottom = _split(record.sparse_returns, progress)
-    returns, moments = record.sparse_returns, moments_of_success(record, spec)
+    returns, moments, phases = record.sparse_returns, moments_of_success(record, spec), Phases(record)
     return BehaviourSummary(
         task=spec.name,
         episodes=len(returns),
@@ -134,8 +147,11 @@ def summarize(record: BehaviourRecord, spec: TaskSpec) -> BehaviourSummary:
         progress=None if progress is None else float(progress.mean()),
         successes=None if moments is None else moments.summary,
         split=split,
-        features=tuple(_feature(feature, record, spec, progress, top, bottom, moments) for feature in spec.features),
+        features=tuple(
+            _feature(feature, record, spec, progress, (top, bottom), moments, phases) for feature in spec.features
+        ),
         actions=summarize_actions(record, spec),
+        action_use=action_use(record, spec),
         sketches=_sketches(record, spec, progress),
     )
 
@@ -149,13 +165,13 @@ def _split(
         by, values = "progress", progress
     if len(returns) < 3 or _constant(values):
         return None, None, None
-    order, size = _ranking(returns, progress), len(values) // 3
+    order, size = ranking(returns, progress), len(values) // 3
     top, bottom = order[:size], order[-size:]
     split = Split(by=by, size=size, top_mean=float(values[top].mean()), bottom_mean=float(values[bottom].mean()))
     return split, top, bottom
 
 
-def _ranking(returns: np.ndarray, progress: np.ndarray | None) -> np.ndarray:
+def ranking(returns: np.ndarray, progress: np.ndarray | None) -> np.ndarray:
     """Episode indices from best to worst: by sparse return, ties by progress."""
     ties = np.zeros(len(returns)) if progress is None else progress
     return np.lexsort((ties, returns))[::-1]
@@ -166,9 +182,9 @@ def _feature(
     record: BehaviourRecord,
     spec: TaskSpec,
     progress: np.ndarray | None,
-    top: np.ndarray | None,
-    bottom: np.ndarray | None,
+    thirds: tuple[np.ndarray | None, np.ndarray | None],
     moments: Moments | None,
+    phases: Phases,
 ) -> FeatureSummary:
     values = np.asarray(record.features[feature.name], np.float64)  # [T + 1, n] or [T + 1, n, A]
     agents = values if values.ndim == 3 else None
@@ -182,6 +198,7 @@ def _feature(
     def correlation(outcome: np.ndarray | None) -> Correlation:
         return Correlation(episode_mean=_spearman(means, outcome), episode_end=_spearman(ends, outcome))
 
+    with_return, before_first = correlation(record.sparse_returns), phases.before_first(pooled)
     return FeatureSummary(
         name=feature.name,
         scope=feature.scope,
@@ -191,15 +208,32 @@ def _feature(
         over_time=tuple(points.mean(axis=1).tolist()),
         mean=float(np.nanmean(values)),
         standard_deviation=float(np.nanstd(values)),
-        top=group(top),
-        bottom=group(bottom),
+        top=group(thirds[0]),
+        bottom=group(thirds[1]),
         by_agent=None if agents is None else tuple(np.nanmean(agents, axis=(0, 1)).tolist()),
         spread=None if agents is None else float(np.nanmean(np.ptp(agents, axis=2))),
-        with_return=correlation(record.sparse_returns),
+        with_return=with_return,
         with_progress=correlation(progress),
+        before_first=before_first,
+        before_later=phases.before_later(pooled),
+        misleading=_misleading(with_return, before_first, feature, len(record.lengths)),
         at_success=None if moments is None else moments.of(values),
         waits=waiting(feature, spec.features, record.features),
     )
+
+
+def _misleading(with_return: Correlation, first: Concordance | None, feature: Feature, episodes: int) -> float | None:
+    """The largest correlation of ``with_return`` that is not to be followed; see ``FeatureSummary.misleading``."""
+    if first is None:
+        return None
+    declared = {"higher": 1.0, "lower": -1.0}.get(feature.direction or "")
+    expected = float(np.sign(first.value)) if first.clear else declared
+    found = [
+        value
+        for value in (with_return.episode_mean, with_return.episode_end)
+        if value is not None and expected is not None and clear_correlation(value, episodes) and value * expected < 0
+    ]
+    return max(found, key=abs, default=None)
 
 
 def _at_points(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -223,7 +257,7 @@ def _constant(values: np.ndarray) -> bool:
 
 def _sketches(record: BehaviourRecord, spec: TaskSpec, progress: np.ndarray | None) -> tuple[EpisodeSketch, ...]:
     """The best, the median and the worst episode by sparse return, then progress; fewer of fewer episodes."""
-    order = _ranking(record.sparse_returns, progress)
+    order = ranking(record.sparse_returns, progress)
     ranks = {"best": 0, "median": len(order) // 2, "worst": len(order) - 1}
     chosen = {order[place]: rank for rank, place in reversed(ranks.items())}  # an episode is shown once
     return tuple(

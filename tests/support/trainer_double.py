@@ -137,6 +137,8 @@ class ScriptedStore:
 
     def __init__(self, pool: ScriptedPool) -> None:
         self._pool = pool
+        self.told: dict[str, BehaviourRecord] = {}
+        """The behaviour of single segments, where it is not that of all others."""
 
     def has(self, segment: str) -> bool:
         return segment in self._pool.stored
@@ -148,7 +150,7 @@ class ScriptedStore:
 
     def behaviour(self, segment: str) -> BehaviourRecord:
         self.load_result(segment)
-        return drifting_behaviour()
+        return self.told.get(segment) or drifting_behaviour()
 
 
 def scored_segment(spec: SegmentSpec, start: int, sparse_return: float, progress: float | None) -> SegmentResult:

@@ -1,55 +1,103 @@
-"""``summarize_trajectories``: what agents do in evaluation episodes of the main run or of a branch."""
+"""``summarize_trajectories``: what agents do in evaluation episodes of the main run, or of a branch and its control."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
+from typing import Any
 
-from learning_signal.marl.behaviour.summary import summarize
+from learning_signal.marl.behaviour.against import against
+from learning_signal.marl.behaviour.summary import BehaviourSummary, summarize
 from learning_signal.marl.behaviour.text import render
+from learning_signal.marl.behaviour.words.against import against_body
+from learning_signal.marl.behaviour.words.parts import Part
+from learning_signal.marl.behaviour.words.rounding import rounded_body
 from learning_signal.tools.base import Answer, Tool, ToolRefused
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import SummarizeTrajectories
-from learning_signal.tools.evidence.sources import finished, readable_branch
+from learning_signal.tools.evidence.sources import Recorded, behaviours, recorded
 from learning_signal.tools.round.record import record_summary
+
+AGAINST = "against"
+"""The part that compares a branch with the control's; all others describe one policy."""
+OF_A_BRANCH = (AGAINST, "overview", "action_use")
+"""What is shown of a candidate's branch where no part is named."""
 
 
 def behaviour_tools(context: SessionContext) -> dict[str, Tool]:
     """The tools that describe behaviour."""
 
     async def summarize_trajectories(arguments: SummarizeTrajectories) -> Answer:
-        limit = context.settings.deliberation.evidence_tokens
-        most = limit if arguments.most_tokens is None else arguments.most_tokens
-        if most > limit:
-            raise ToolRefused(
-                f"Found most_tokens {most}, expected at most {limit}, the limit of this session: ask for less, or "
-                "leave most_tokens out."
-            )
-        if arguments.source == "main":
-            segment, env_steps = context.head.segment, context.head.env_steps
-        else:
-            segment = readable_branch(context, arguments.source).segments[0]
-            env_steps = finished(context, arguments.source, segment).end_env_steps
-        summary = summarize(context.trainer.behaviour(segment), context.task)
-        try:
-            body = json.loads(render(summary, most, context.count_tokens))
-        except ValueError as error:
-            raise ToolRefused(str(error)) from error
-        text = json.dumps({"source": arguments.source, "env_steps": env_steps, "summary": body})
+        most = _most_tokens(context, arguments.most_tokens)
+        found = recorded(context, arguments.source)
+        parts = arguments.parts or (OF_A_BRANCH if found.control else ())
+        summary = summarize(found.first(context), context.task)
+        beside = _against(context, arguments.source, found) if AGAINST in parts else {}
+        body = _body(context, summary, most, [part for part in parts if part != AGAINST], beside)
+        if not arguments.parts and found.control:
+            body["left_out"] = {"parts": [str(part) for part in Part if part not in parts]} | body.get("left_out", {})
+        answer = {
+            "source": arguments.source,
+            "env_steps": context.trainer.stored(found.segments[0]).end_env_steps,
+            **({"seed": f"1 of {found.seeds}"} if found.seeds > 1 else {}),
+            "summary": body,
+        }
 
         def apply() -> None:
-            if arguments.source == "main":
+            # The Generator is shown the default; single parts are no substitute for it.
+            if arguments.source == "main" and not arguments.parts:
                 record_summary(context, body)
+            elif arguments.source == "main" and context.round.evidence_summary is None:
+                limit = context.settings.deliberation.evidence_tokens
+                record_summary(context, _body(context, summary, limit))
 
-        return Answer(text, apply)
+        return Answer(json.dumps(answer), apply)
 
     return {
         "summarize_trajectories": Tool(
             "summarize_trajectories",
-            "Compact behaviour evidence from evaluation episodes: features over episode time, around successes, by "
-            "outcome and by agent, and which wait for which; action use, idleness, oscillation, roles; how features "
-            "move with return; best, median and worst episode.",
+            "What agents do in recorded evaluation episodes, by parts: features over time and their correlation with "
+            "success; actions, and their use given features; outcome groups; agents; episodes; against the control.",
             SummarizeTrajectories,
             summarize_trajectories,
             evidence=True,
         )
     }
+
+
+def _most_tokens(context: SessionContext, asked: int | None) -> int:
+    limit = context.settings.deliberation.evidence_tokens
+    if asked is not None and asked > limit:
+        raise ToolRefused(
+            f"Found most_tokens {asked}, expected at most {limit}, the limit of this session: name the parts you "
+            "want, or leave most_tokens out."
+        )
+    return limit if asked is None else asked
+
+
+def _against(context: SessionContext, source: str, found: Recorded) -> dict[str, Any]:
+    """The part that compares ``source`` with its control; ``ToolRefused`` where there is none to compare with."""
+    if not found.control:
+        raise ToolRefused(
+            f"Found part 'against' of {source}, expected a candidate whose control's branch of the same purpose is "
+            "done: leave the part out, or name another source."
+        )
+    compared = against(behaviours(context, found.segments), behaviours(context, found.control), context.task)
+    return {AGAINST: rounded_body(against_body(compared))}
+
+
+def _body(
+    context: SessionContext,
+    summary: BehaviourSummary,
+    most: int,
+    parts: Collection[str] = (),
+    beside: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    if beside and not parts:
+        return beside
+    try:
+        text = render(summary, most, context.count_tokens, parts, beside)
+    except ValueError as error:
+        raise ToolRefused(str(error)) from error
+    body: dict[str, Any] = json.loads(text)
+    return body

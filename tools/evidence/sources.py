@@ -1,24 +1,111 @@
-"""Where evidence comes from: the main run or a branch of this round, and the segments behind it."""
+"""Where evidence comes from: the main run, a branch of this round, or what a candidate of any round was tested on."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from learning_signal.ledger.read.reader import Reader
+from learning_signal.marl.segments.records import BehaviourRecord
 from learning_signal.marl.segments.segment import SegmentResult
 from learning_signal.tools.base import ToolRefused
 from learning_signal.tools.context import SessionContext
+from learning_signal.tools.recall import past_round
 from learning_signal.tools.round.branches import find_branch
 from learning_signal.tools.round.confirmations import is_sealed
-from learning_signal.tools.state import Branch
+from learning_signal.tools.state import CONTROL, Branch, RoundFacts
+
+_TRIED = re.compile(r"R([0-9]{1,6})/(\w{1,40})")
+"""A candidate by round and name, such as ``R2/c1``."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The behaviour records behind a source."""
+
+    segments: tuple[str, ...]
+    """Those that are done, in seed order; of the main run the last one."""
+    seeds: int
+    """How many its branch has; 1 of the main run."""
+    control: tuple[str, ...]
+    """The segments of the control's branch for the same purpose that are done; empty where it has none, or is it."""
+
+    def first(self, context: SessionContext) -> BehaviourRecord:
+        """The behaviour of the first seed."""
+        return context.trainer.behaviour(self.segments[0])
+
+
+def recorded(context: SessionContext, source: str) -> Recorded:
+    """The records of ``main``, of a branch of this round, or of a candidate such as ``R2/c1``.
+
+    Of a candidate: the branch of its last judged confirmation, else that of its screen. ``ToolRefused`` for an unknown
+    source, one that is not done, and for a confirmation that is not judged.
+    """
+    if source == "main":
+        return Recorded((context.head.segment,), 1, ())
+    facts, branch = _branch(context, source)
+    control = _control(context, facts, branch)
+    return Recorded(
+        _done(context, source, branch), len(branch.segments), () if control is None else _done(context, "", control)
+    )
+
+
+def _branch(context: SessionContext, source: str) -> tuple[RoundFacts, Branch]:
+    tried = _TRIED.fullmatch(source)
+    if tried is None:
+        return context.round, readable_branch(context, source)
+    number, name = int(tried[1]), tried[2]
+    facts: RoundFacts | None = context.round
+    if number != context.round.number:
+        with Reader.open(context.ledger.path) as reader:
+            facts = past_round(reader, context.session, number, context.settings.gate)
+    of_it = [] if facts is None else [each for each in facts.branches if each.arm == name]
+    if facts is None or not of_it:
+        raise ToolRefused(
+            f"Found no branch of {name} in round {number}, expected a candidate that was tried, as round and name "
+            "(R1/c2): take one from what was tried."
+        )
+    open_ = [each for each in of_it if not is_sealed(context, each, facts)]
+    if not open_:
+        raise ToolRefused(_sealed(source))
+    return facts, max(open_, key=lambda each: (each.purpose == "confirm", each.refinement, each.attempt))
+
+
+def _control(context: SessionContext, facts: RoundFacts, branch: Branch) -> Branch | None:
+    """The control's branch that ``branch`` is compared with."""
+    if branch.arm == CONTROL:
+        return None
+    same = [
+        each
+        for each in facts.branches
+        if (each.arm, each.purpose, each.refinement, each.attempt)
+        == (CONTROL, branch.purpose, branch.refinement, branch.attempt)
+    ]
+    return same[0] if same and not is_sealed(context, same[0], facts) else None
+
+
+def _done(context: SessionContext, name: str, branch: Branch) -> tuple[str, ...]:
+    """The segments of ``branch`` that are done; with a ``name``, ``ToolRefused`` where none is."""
+    done = tuple(each for each in branch.segments if context.trainer.status(each) == "done")
+    if name and not done:
+        finished(context, name, branch.segments[0])
+    return done
 
 
 def readable_branch(context: SessionContext, name: str) -> Branch:
     """The branch called ``name``; ``ToolRefused`` while it belongs to a confirmation that is not judged."""
     branch = find_branch(context, name)
     if is_sealed(context, branch):
-        raise ToolRefused(
-            f"Found {name}, a branch of a confirmation that is not judged yet, expected another source: its numbers "
-            "are shown once compare_branches has judged it."
-        )
+        raise ToolRefused(_sealed(name))
     return branch
+
+
+def _sealed(name: str) -> str:
+    return (
+        f"Found {name}, a branch of a confirmation that is not judged yet, expected another source: its numbers "
+        "are shown once compare_branches has judged it."
+    )
 
 
 def lineage(context: SessionContext) -> list[SegmentResult]:
@@ -46,3 +133,8 @@ def finished(context: SessionContext, name: str, segment: str) -> SegmentResult:
             f"Found branch {name} {status}, expected one that is done: read_branch waits for it and says what happened."
         )
     return context.trainer.stored(segment)
+
+
+def behaviours(context: SessionContext, segments: Sequence[str]) -> list[BehaviourRecord]:
+    """The behaviour record of every segment."""
+    return [context.trainer.behaviour(segment) for segment in segments]

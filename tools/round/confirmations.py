@@ -17,7 +17,7 @@ from learning_signal.marl.segments.segment import SegmentSpec
 from learning_signal.tools.base import ToolRefused
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.spending import afford_segments
-from learning_signal.tools.state import CONTROL, Branch, Screen, VerdictRecord
+from learning_signal.tools.state import CONTROL, Branch, RoundFacts, Screen, VerdictRecord
 
 
 def judged(context: SessionContext) -> list[VerdictRecord]:
@@ -116,12 +116,16 @@ def in_progress(context: SessionContext) -> str | None:
     return None
 
 
-def is_sealed(context: SessionContext, branch: Branch) -> bool:
+def is_sealed(context: SessionContext, branch: Branch, facts: RoundFacts | None = None) -> bool:
     """Whether nobody may see what a branch measures yet: it belongs to a confirmation that is not judged.
+
+    ``facts`` are those of its round; None for the present one. A confirmation of an earlier round that was never judged
+    stays sealed.
 
     Whoever saw the numbers could leave off a confirmation that goes badly, and its level would not be spent.
     """
-    return branch.purpose == "confirm" and branch.attempt >= _attempt(context) and context.settings.gate.judge.tests
+    judged_ones = len((facts or context.round).confirmations)
+    return branch.purpose == "confirm" and branch.attempt >= judged_ones and context.settings.gate.judge.tests
 
 
 def asked_for(context: SessionContext) -> str | None:

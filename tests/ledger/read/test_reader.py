@@ -179,7 +179,8 @@ def test_agents_and_config(recorded: Reader) -> None:
     agents = {agent.role: agent for agent in recorded.agents()}
     assert (agents["critic"].spec, agents["critic"].source) == ("openai/gpt-4.1?temperature=0", "command line")
     assert (agents["generator"].spec, agents["generator"].source) == ("rules", "default")
-    assert [tool["name"] for tool in agents["generator"].tools] == ["query_metrics", "submit_proposal"]
+    offered = [tool["name"] for tool in agents["generator"].tools]
+    assert offered == ["query_metrics", "summarize_trajectories", "show_episode", "submit_proposal"]
     assert recorded.config()["gate"]["alpha"] == 0.05
 
 

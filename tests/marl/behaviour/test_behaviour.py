@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from learning_signal.marl.behaviour.summary import summarize
-from learning_signal.marl.behaviour.text import DETAILS, render
+from learning_signal.marl.behaviour.text import render
+from learning_signal.marl.behaviour.words.parts import CUTS, DEFAULT, Detail, Part
 from learning_signal.marl.tasks.base import Feature, Group, TaskSpec
 
 T, N, A = 8, 30, 2
@@ -19,6 +20,11 @@ T, N, A = 8, 30, 2
 
 def words(text):
     return len(text.split())
+
+
+def rendered(summary, most=10_000, parts=tuple(Part)):
+    """The text with every part as JSON data, unless others are named."""
+    return json.loads(render(summary, most, words, parts))
 
 
 def make_spec(features, progress="share of food eaten", agents=A, idle=0):
@@ -266,11 +272,12 @@ def test_numbers_have_a_mean_and_a_deviation_and_no_shares():
     assert (found.shares, found.idle, found.oscillation, found.role_difference) == (None,) * 4
     [best, *_] = summary.sketches
     assert best.actions is None and best.numbers[1] == {"gas": (-0.5, -0.5, 0.5, 0.5)}
-    body = json.loads(render(summary, 10_000, words))
-    assert body["actions"]["numbers"][0]["gas"] == [0.0, 0.5] and "shares" not in body["actions"]
+    body = rendered(summary)
+    assert body["actions"]["numbers"] == {"gas": [[0.0, 0.5]] * 2, "wheel": [[0.0, 0.0], None]}
+    assert "shares_by_agent" not in body["actions"]
     assert body["episodes_shown"][0]["actions"][1] == {"gas": [-0.5, -0.5, 0.5, 0.5]}
     assert "numbers" in body["legend"] and "oscillation" not in body["legend"]
-    assert "numbers" not in json.loads(render(summary, shortest(summary), words))["actions"]
+    assert "numbers" not in rendered(summary, shortest(summary))["actions"]
 
 
 def test_numbers_of_an_agent_that_left_count_until_then():
@@ -340,18 +347,14 @@ def full_summary():
 
 def test_the_full_text_says_everything():
     summary = full_summary()
-    body = json.loads(render(summary, 10_000, words), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
-    assert "left_out_to_save_tokens" not in body
+    body = json.loads(render(summary, 10_000, words, Part), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+    assert "left_out" not in body
     assert body["sparse_return"] == {"mean": 14.5, "range": [0.0, 29.0], "share_of_episodes_above_0": 0.967}
     assert (body["task"], body["episodes"], body["progress"]) == ("toy", N, 0.483)
     assert body["thirds"] == {"by": "sparse return", "size": 10, "top_mean": 24.5, "bottom_mean": 4.5}
     good, *others = body["features"]
     assert good == {
         "name": "good",
-        "scope": "team",
-        "low": 0.0,
-        "high": 10.0,
-        "direction": "lower",
         "over_time": [4.52] * 5,
         "mean": 4.52,
         "standard_deviation": 0.289,
@@ -363,7 +366,8 @@ def test_the_full_text_says_everything():
     still = next(each for each in others if each["name"] == "still")
     assert still is others[-1]  # the most telling feature comes first, the least telling last
     assert still["with_return"] == [None, None]
-    assert [len(body["actions"][key]) for key in ("shares", "idle", "oscillation")] == [A, A, A]
+    assert [len(shares) for shares in body["actions"]["shares_by_agent"].values()] == [A, A, A]
+    assert [len(body["actions"][key]) for key in ("idle", "oscillation")] == [A, A]
     assert [shown["rank"] for shown in body["episodes_shown"]] == ["best", "median", "worst"]
     assert "quarter" in body["legend"]["over_time"]
 
@@ -371,40 +375,67 @@ def test_the_full_text_says_everything():
 def test_runs_of_actions_are_written_shortly_and_cut_openly():
     spec, rows = make_spec([feature("d")]), ([1, 1, 1, 0, 2, 2, 0, 0], [0] * 8)
     summary = summarize(make_record({"d": ramp()}, actions=actions_of(*rows)), spec)
-    shown = json.loads(render(summary, 10_000, words))["episodes_shown"][0]["actions"]
+    shown = rendered(summary)["episodes_shown"][0]["actions"]
     assert shown == ["left x3, stay, right x2, stay x2", "stay x8"]
     restless = summary.sketches[0].model_copy(update={"actions": ((("left", 1), ("stay", 2)) * 8,)})
-    text = render(summary.model_copy(update={"sketches": (restless,)}), 10_000, words)
-    assert json.loads(text)["episodes_shown"][0]["actions"][0].endswith("stay x2, and 4 more runs")
+    assert rendered(summary.model_copy(update={"sketches": (restless,)}))["episodes_shown"][0]["actions"][0].endswith(
+        "stay x2, and 4 more runs"
+    )
 
 
 def test_any_budget_is_respected_and_what_is_missing_is_named():
     summary = full_summary()
-    full, least = words(render(summary, 10_000, words)), shortest(summary)
+    full, least = words(render(summary, 10_000, words, Part)), shortest(summary)
     lengths = []
     for budget in range(full, least - 1, -1):
-        text = render(summary, budget, words)
+        text = render(summary, budget, words, Part)
         assert words(text) <= budget
-        assert ("left_out_to_save_tokens" in json.loads(text)) == (budget < full)
+        assert ("left_out" in json.loads(text)) == (budget < full)
         lengths.append(words(text))
     assert len(set(lengths)) > 6  # negative control: the budget did something
 
 
-def test_details_go_in_the_stated_order():
+def test_parts_and_details_go_in_the_stated_order():
     summary, levels = full_summary(), []
-    for budget in range(words(render(summary, 10_000, words)), shortest(summary) - 1, -1):
-        note = json.loads(render(summary, budget, words)).get("left_out_to_save_tokens", [])
-        levels.append(max((index + 1 for index, detail in enumerate(DETAILS) if detail in note), default=0))
-        named = DETAILS[2 if levels[-1] > 2 else 0 : levels[-1]]  # without episodes, their parts are not named
-        assert all(detail in note for detail in named)
+    for budget in range(words(render(summary, 10_000, words, Part)), shortest(summary) - 1, -1):
+        note = rendered(summary, budget).get("left_out", {})
+        named = [*note.get("parts", []), *note.get("to_save_tokens", [])]
+        levels.append(max((index + 1 for index, cut in enumerate(CUTS) if cut in named), default=0))
+        gone = {cut for cut in CUTS[: levels[-1]] if isinstance(cut, Part)}
+        details = {Detail.EPISODE_ACTIONS, Detail.EPISODE_FEATURES} if Part.EPISODES in gone else set()
+        details |= {Detail.CONTRASTS, Detail.BANDS} if Part.ACTION_USE in gone else set()
+        assert {cut for cut in CUTS[: levels[-1]] if cut not in details} <= set(named)  # a part's name is enough
     assert levels == sorted(levels)
-    assert levels[0] == 0 and levels[-1] == len(DETAILS)
+    assert levels[0] == 0 and levels[-1] == len(CUTS)
+
+
+def test_without_parts_a_default_is_shown_and_the_others_are_named():
+    body = json.loads(render(full_summary(), 10_000, words))
+    assert body["left_out"] == {"parts": ["episodes"]} and "episodes_shown" not in body
+    assert {"task", "thirds", "features", "actions", "action_use"} <= set(body) and Part.EPISODES not in DEFAULT
+
+
+def test_a_part_is_shown_alone_where_it_is_named_and_stays_where_it_hardly_fits():
+    summary = full_summary()
+    for part, key in {"episodes": "episodes_shown", "action_use": "action_use", "outcome": "thirds"}.items():
+        body = rendered(summary, parts=(part,))
+        assert key in body and "task" not in body and "actions" not in body and "left_out" not in body
+    agents = rendered(summary, parts=("agents",))["features"]
+    assert [set(row) for row in agents] == [{"name", "by_agent", "difference_between_agents"}]
+    assert all("with_return" not in row for row in rendered(summary, parts=("outcome",))["features"])
+    full = words(render(summary, 10_000, words, ["episodes"]))
+    cut = rendered(summary, full - 1, ("episodes",))
+    assert cut["left_out"] == {"to_save_tokens": ["actions of the episodes shown"]} and cut["episodes_shown"]
+    both = rendered(summary, full, ("overview", "episodes"))
+    assert "task" in both and both["left_out"]["to_save_tokens"] == ["actions of the episodes shown"]
+    with pytest.raises(ValueError, match="'episode' is not a valid Part"):
+        render(summary, 10_000, words, ["episode"])
 
 
 def test_what_is_left_out_is_not_there():
-    body = json.loads(render(full_summary(), shortest(full_summary()), words))
-    assert "episodes_shown" not in body and "thirds" not in body and "shares" not in body["actions"]
-    assert body["left_out_to_save_tokens"][-1].endswith("less with the outcome: noise, still, near")
+    body = rendered(full_summary(), shortest(full_summary()))
+    assert "episodes_shown" not in body and "thirds" not in body and "shares_by_agent" not in body["actions"]
+    assert body["left_out"]["to_save_tokens"][1].endswith("less with the outcome: noise, still, near")
     assert [each["name"] for each in body["features"]] == ["good"]
     assert set(body["features"][0]) & {"top", "by_agent"} == set()
     assert (len(body["features"][0]["over_time"]), body["legend"]["over_time"]) == (
@@ -415,7 +446,7 @@ def test_what_is_left_out_is_not_there():
 
 def test_an_impossible_budget_is_refused_with_the_number_that_would_do():
     with pytest.raises(ValueError, match="allow at least") as raised:
-        render(full_summary(), 10, words)
+        render(full_summary(), 10, words, Part)
     needed = int(str(raised.value).rsplit(" ", 1)[1].rstrip("."))
     assert needed == shortest(full_summary())
 
@@ -424,8 +455,50 @@ def shortest(summary):
     """The smallest budget that is not refused."""
     for budget in range(10, 1000):
         try:
-            render(summary, budget, words)
+            render(summary, budget, words, Part)
         except ValueError:
             continue
         return budget
     raise AssertionError("no budget is enough")
+
+
+# --- features before successes ---
+
+
+def eaten(noise=0.5):
+    """Half of the episodes eat at step 2, those nearest; what they then see is far away."""
+    rng = np.random.default_rng(3)
+    near = np.arange(N) < N // 2
+    distance = np.where(near, 2.0, 4.0) + rng.normal(0, noise, (T + 1, N))
+    distance[3:, near] += 6.0
+    record = make_record({"d": distance}, returns=near.astype(float))
+    record.rewards[2, near] = 1.0
+    return record
+
+
+def test_a_correlation_that_successes_turn_round_is_named_in_words():
+    summary = summarize(eaten(), make_spec([feature("d")]))
+    [found] = summary.features
+    assert found.with_return.episode_mean > 0.6 and found.before_first.value < -0.6
+    assert found.misleading == max(found.with_return.episode_mean, found.with_return.episode_end)
+    body = rendered(summary)
+    assert body["features"][0]["with_next_success"] == [round(found.before_first.value, 2), None]
+    assert body["beware"].startswith(f"Do not follow with_return of d ({found.misleading:+.2f}, but -")
+    assert "with_next_success" in body["legend"]
+
+
+def test_a_correlation_that_nothing_before_a_success_bears_out_is_named_too():
+    record = eaten()
+    record.features["d"][:3] = 3.0  # the same for all until the food is eaten
+    assert "no more than chance" in rendered(summarize(record, make_spec([feature("d")])))["beware"]
+    # Without a direction nobody would follow it, and in the declared direction nothing is wrong.
+    for direction in (None, "higher"):
+        assert "beware" not in rendered(summarize(record, make_spec([feature("d", direction=direction)])))
+
+
+def test_a_correlation_that_agrees_is_no_warning():
+    record = eaten()
+    record.features["d"][3:] -= 6.0 * (record.sparse_returns > 0)
+    found = summarize(record, make_spec([feature("d")]))
+    assert found.features[0].with_return.episode_mean < -0.6 and found.features[0].misleading is None
+    assert "beware" not in rendered(found)
