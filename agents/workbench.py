@@ -329,7 +329,8 @@ async def _stop(running: asyncio.Future[Any]) -> None:
 def _refused(refusal: ToolRefused) -> _Outcome:
     """A refusal as the model reads it: the sentence and, on a line of its own, its fields as JSON."""
     fields = _FIELDS + json.dumps(refusal.fields) if refusal.fields else ""
-    return _Outcome("refused", f"ERROR: {_sentence(refusal)}{fields}")
+    text = f"ERROR: {_sentence(refusal)}{fields}"
+    return _Outcome("refused", text, Answer(text, refusal.apply))
 
 
 def _unexpected(tool: Tool, error: BaseException) -> _Outcome:

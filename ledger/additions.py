@@ -18,3 +18,14 @@ CREATE TABLE claims (                          -- words of an agent, held agains
 CREATE INDEX claims_by_session ON claims (session_id, round);
 """
 """The table of the seventh version: earlier ones did not check claims."""
+
+REMARKS = """
+CREATE TABLE remarks (                         -- what code found doubtful about a candidate
+    candidate_id TEXT PRIMARY KEY REFERENCES candidates(id),
+    session_id TEXT NOT NULL REFERENCES sessions(id),
+    remarks TEXT NOT NULL,                     -- JSON list, one sentence each
+    answer TEXT                                -- of the Generator; None where it gave none
+) STRICT;
+CREATE INDEX remarks_by_session ON remarks (session_id);
+"""
+"""Of the seventh version too: earlier candidates got no remarks."""

@@ -10,7 +10,7 @@ from functools import cache
 
 from sqlite_utils import Database, Migrations
 
-from learning_signal.ledger.additions import CLAIMS
+from learning_signal.ledger.additions import CLAIMS, REMARKS
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.schema import APPLICATION_ID, COSTS, FATES, FIRST, RECORDED, SINCE_RECORDED, VERSION
 
@@ -85,7 +85,7 @@ APPEND_ONLY = (
     "verdicts",
     "decisions",
 )
-APPEND_ONLY_SINCE = ("fates", "claims")
+APPEND_ONLY_SINCE = ("fates", "claims", "remarks")
 """The same of tables that later versions added."""
 
 FIRST_SEGMENT_CHANGES = (
@@ -222,8 +222,10 @@ def m006_reported(db: Database) -> None:
 
 @migrations()
 def m007_additions(db: Database) -> None:
-    """What agents claim is held against the record; what older rows have of it was not, and is not marked."""
+    """What agents claim is held against the record, and candidates get remarks; older rows have neither."""
     for statement in (*_statements(CLAIMS), *_guards(db, "claims", OF_COSTS).values()):
+        db.execute(statement)
+    for statement in (*_statements(REMARKS), *_guards(db, "remarks", OF_COSTS).values()):
         db.execute(statement)
 
 

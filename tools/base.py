@@ -27,6 +27,9 @@ class ToolRefused(Exception):
     Programs should read the fields, because the wording may change.
     """
 
+    apply: Callable[[], None] | None = None
+    """What the refusal changes, as in `Answer`: that something has now been said, for one."""
+
     def __init__(self, sentence: str, **fields: Any) -> None:
         super().__init__(sentence)
         self.fields = fields

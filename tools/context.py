@@ -15,6 +15,7 @@ from learning_signal.marl.tasks.base import TaskSpec
 from learning_signal.tools.base import ToolRefused
 from learning_signal.tools.contracts import Candidate
 from learning_signal.tools.plan.cost import rung_lengths
+from learning_signal.tools.plan.rise import rise_on
 from learning_signal.tools.plan.settings import SessionSettings
 from learning_signal.tools.roles import Role
 from learning_signal.tools.state import CONTROL, Head, Round, SessionState, VerdictRecord
@@ -91,6 +92,11 @@ class SessionContext:
     def stage_steps(self) -> int:
         """Env steps of the main run between two deliberations, in whole rollouts."""
         return round_up(self.settings.run, self.settings.stage_steps)
+
+    @property
+    def good_rise(self) -> float:
+        """`rise_on` the task of this session with its learner's discount."""
+        return rise_on(self.task, self.settings.run.learner.discount)
 
     @property
     def next_comparison(self) -> str:

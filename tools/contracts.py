@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field
+from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
+from learning_signal.marl.behaviour.remarks import Remark
 from learning_signal.marl.gate.judge import Outcome, Purpose
 from learning_signal.marl.gate.measure import MeasureName
 from learning_signal.marl.settings import Frozen
@@ -125,8 +126,8 @@ class TermDraft(Frozen):
     """team: one value for all agents; agent: each agent is paid by its own value."""
 
 
-class CandidateDraft(Frozen):
-    """A candidate as the Generator writes it."""
+class ShapingDraft(Frozen):
+    """A shaping as an agent writes it."""
 
     terms: Annotated[tuple[TermDraft, ...], Field(max_length=MAX_TERMS)]
     """The terms of Phi; their sum is the potential."""
@@ -134,10 +135,38 @@ class CandidateDraft(Frozen):
     """Strength: what Phi is multiplied by."""
     anneal_steps: Annotated[Whole, Field(ge=1, le=MOST_ENV_STEPS)] | None = None
     """Env steps from now over which beta falls linearly to 0; None keeps it."""
+
+
+class PreviewShaping(Frozen):
+    """Arguments of ``preview_shaping``."""
+
+    candidates: Annotated[tuple[ShapingDraft, ...], Field(min_length=1, max_length=16)]
+    """Shapings as in submit_proposal; rationale, forecast and answer are not needed."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_words(cls, given: Any) -> Any:
+        """A whole draft of a candidate is a shaping too."""
+        drafts = given.get("candidates") if isinstance(given, dict) else None
+        if not isinstance(drafts, (list, tuple)):
+            return given
+        words = set(CandidateDraft.model_fields) - set(ShapingDraft.model_fields)
+        bare = [
+            {name: value for name, value in draft.items() if name not in words} if isinstance(draft, dict) else draft
+            for draft in drafts
+        ]
+        return {**given, "candidates": bare}
+
+
+class CandidateDraft(ShapingDraft):
+    """A candidate as the Generator writes it."""
+
     rationale: Text
     """What it should change in behaviour, and which number says so."""
     forecast: Forecast
     """What you expect of it against the control."""
+    answer: Annotated[str, Field(max_length=1000)] | None = None
+    """Only after a remark on this candidate: why it is right all the same."""
 
 
 class ProposalDraft(Frozen):
@@ -155,6 +184,10 @@ class Candidate(Frozen):
     shaping: ShapingConfig
     rationale: str
     forecast: Forecast
+    remarks: tuple[Remark, ...] = ()
+    """What code found doubtful about it."""
+    answer: str | None = None
+    """The Generator's answer to the remarks; None where it gave none."""
 
 
 class Proposal(Frozen):

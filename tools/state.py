@@ -232,6 +232,8 @@ class Round(RoundFacts):
     """Every candidate it was sent back for: each once."""
     evidence_summary: str | None = None
     """The last trajectory summary of the main run that the Critic read, as JSON text; a tool call's row may cut it."""
+    remarked: list[str] = []
+    """Shapings, by hash, of candidates on which remarks were made."""
     speculated: list[str] | None = None
     """Segments of the control that were begun while the agents talked; None before that, or without it."""
     questions: int = 0

@@ -10,6 +10,7 @@ from learning_signal.tools.evidence.behaviour import behaviour_tools
 from learning_signal.tools.evidence.diagnosis import diagnosis_tools
 from learning_signal.tools.evidence.episodes import episode_tools
 from learning_signal.tools.evidence.metrics import metric_tools
+from learning_signal.tools.evidence.preview import preview_tools
 from learning_signal.tools.roles import Role
 from learning_signal.tools.round.branches import branch_tools
 from learning_signal.tools.round.comparisons import comparison_tools
@@ -18,8 +19,8 @@ from learning_signal.tools.round.proposals import proposal_tools
 from learning_signal.tools.round.verdicts import verdict_tools
 
 TOOL_NAMES: dict[Role, tuple[str, ...]] = {
-    "critic": ("query_metrics", "summarize_trajectories", "show_episode", "submit_diagnosis"),
-    "generator": ("query_metrics", "summarize_trajectories", "show_episode", "submit_proposal"),
+    "critic": ("query_metrics", "summarize_trajectories", "show_episode", "preview_shaping", "submit_diagnosis"),
+    "generator": ("query_metrics", "summarize_trajectories", "show_episode", "preview_shaping", "submit_proposal"),
     "validator": (
         "launch_branch",
         "read_branch",
@@ -35,12 +36,12 @@ TOOL_NAMES: dict[Role, tuple[str, ...]] = {
 """Role -> its tools, in the order they are usually used."""
 
 
-OF_BEHAVIOUR = ("summarize_trajectories", "show_episode")
+OF_BEHAVIOUR = ("summarize_trajectories", "show_episode", "preview_shaping")
 """What is left out where a session has no behaviour evidence."""
 
 _MAKERS: dict[Role, tuple[Callable[[SessionContext], dict[str, Tool]], ...]] = {
-    "critic": (metric_tools, behaviour_tools, episode_tools, diagnosis_tools),
-    "generator": (metric_tools, behaviour_tools, episode_tools, proposal_tools),
+    "critic": (metric_tools, behaviour_tools, episode_tools, preview_tools, diagnosis_tools),
+    "generator": (metric_tools, behaviour_tools, episode_tools, preview_tools, proposal_tools),
     "validator": (branch_tools, comparison_tools, metric_tools, behaviour_tools, episode_tools, verdict_tools),
     "coordinator": (metric_tools, decision_tools),
 }

@@ -33,6 +33,13 @@ from learning_signal.agents.rules.reading import (
 )
 
 MOST_ATTEMPTS = 6
+WRONG_SIGN = "wrong sign"
+"""The remark after which a candidate is replaced."""
+ANSWER = (
+    "Its signs are the declared directions, or where none is declared that of the correlation with success; its "
+    "strength is that of typical differences between recorded states."
+)
+"""To every other remark."""
 MUTATIONS = (1.6, 0.6, 2.6, 0.35, 4.2, 0.2)
 
 
@@ -53,6 +60,9 @@ def step(conversation: Conversation) -> Answer:
     if len(refusals) >= MOST_ATTEMPTS:
         return Answer(f"I have no acceptable candidate left; the last refusal was: {refusals[-1].error}")
     count = int(number(brief.get("candidates_wanted")) or 3)
+    answered = _answered(refusals[-1]) if refusals else []
+    if answered:
+        return Answer("I keep these candidates and answer the remarks.", (_submission(answered),))
     if len(refusals) == MOST_ATTEMPTS - 1:
         count = 1
     kept, banned = _after_refusals(refusals)
@@ -70,7 +80,11 @@ def step(conversation: Conversation) -> Answer:
     thought = f"I propose {len(drafts)} candidates. " + " ".join(
         f"{place}. {idea.rationale.split('. ')[0].rstrip('.')}." for place, idea in enumerate(chosen, 1)
     )
-    return Answer(thought, (Request("submit_proposal", {"candidates": drafts}),))
+    return Answer(thought, (_submission(drafts),))
+
+
+def _submission(drafts: list[dict[str, Any]]) -> Request:
+    return Request("submit_proposal", {"candidates": drafts})
 
 
 def _limits(brief: dict[str, Any]) -> Limits:
@@ -181,11 +195,22 @@ def _after_refusals(refusals: list[Call]) -> tuple[list[Idea], list[Idea]]:
     return accepted, banned
 
 
+def _answered(call: Call) -> list[dict[str, Any]]:
+    """The drafts of a submission with an answer to every remark; none where one of them is to be replaced."""
+    drafts = [mapping(draft) for draft in items(call.arguments.get("candidates"))]
+    remarked = {mapping(one).get("candidate") for one in items(call.refusal.get("remarked"))}
+    if _refused_places(call.refusal) or not remarked:
+        return []
+    return [draft | {"answer": ANSWER} if place in remarked else draft for place, draft in enumerate(drafts, 1)]
+
+
 def _refused_places(refusal: dict[str, Any]) -> set[int]:
-    """Which candidates of a submission were refused, counted from 0; empty where that is not said."""
+    """Which candidates of a submission are to be replaced, counted from 0; empty where that is not said."""
     if refusal.get("code") not in ("candidates", "arguments"):
         return set()
-    return {place - 1 for place in items(refusal.get("refused")) if isinstance(place, int)}
+    remarked = [mapping(one) for one in items(refusal.get("remarked"))]
+    wrong = [one.get("candidate") for one in remarked if WRONG_SIGN in items(one.get("kinds"))]
+    return {place - 1 for place in (*items(refusal.get("refused")), *wrong) if isinstance(place, int)}
 
 
 def _undrafted(draft: Any) -> Idea:

@@ -16,6 +16,7 @@ from learning_signal.marl.tasks.base import Feature
 
 MOST_ATTEMPTS = 8
 RATIONALE = "Drawn at random from the declared features; nothing was considered."
+ANSWER = "Drawn at random: no sign and no strength was considered."
 FORECAST = {"measure": "sparse_return", "change": 0.0, "probability": 0.5}
 
 
@@ -61,4 +62,4 @@ class RandomClient(RulesClient):
 
 def _draft(config: ShapingConfig) -> dict[str, Any]:
     terms = [term.model_dump() for term in config.terms]
-    return {"terms": terms, "beta": config.beta, "rationale": RATIONALE, "forecast": FORECAST}
+    return {"terms": terms, "beta": config.beta, "rationale": RATIONALE, "forecast": FORECAST, "answer": ANSWER}

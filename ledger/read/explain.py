@@ -23,6 +23,7 @@ from learning_signal.ledger.read.records import (
     EvidenceRow,
     VerdictRow,
 )
+from learning_signal.ledger.read.remarks import stored_remarks
 
 _EVIDENCE_ID = re.compile(r"^E[0-9]+$")
 
@@ -180,11 +181,14 @@ def _candidates(
         )
     }
     stored = {one.candidate_id: (one.fate, one.reason) for one in stored_fates(reader, session)}  # the last counts
+    doubts = stored_remarks(reader, session)
     candidates = []
     for row in rows:
         fate, detail = stored.get(row["id"]) or _fate(row, promoted, branches, comparisons, verdicts)
         found = measured(comparisons, row["id"], (round_, row["refinement"]), row["forecast_metric"])
-        told = {"fate": fate, "detail": detail} | dict(zip(("difference", "measured_by"), found, strict=True))
+        told: dict[str, Any] = {"fate": fate, "detail": detail}
+        told["difference"], told["measured_by"] = found
+        told["remarks"], told["answer"] = doubts.get(row["id"], ((), None))
         del row["session_id"]
         candidates.append(CandidateRow(**row | {"shaping": reader.json(row["shaping"])} | told))
     return candidates

@@ -271,6 +271,10 @@ class CandidateRow:
     """To the control, in the measure of the forecast; None where they were not compared in it."""
     measured_by: str | None = None
     """The purpose of that comparison: confirm or screen."""
+    remarks: tuple[str, ...] = ()
+    """What code found doubtful about it."""
+    answer: str | None = None
+    """The Generator's answer to these; None where it gave none."""
 
 
 @dataclass(frozen=True)

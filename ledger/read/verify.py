@@ -1,4 +1,4 @@
-"""Check a ledger: hashes, the chain of decisions, references, fates and statistics, all computed again."""
+"""Check a ledger: hashes, the chain of decisions, references, fates, remarks and statistics, all computed again."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from learning_signal.ledger.read.comparisons import Recompute, SessionRules, ave
 from learning_signal.ledger.read.fates import check_fates
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import Finding
+from learning_signal.ledger.read.remarks import check_remarks
 from learning_signal.ledger.schema import CONFIGURED_TASK
 from learning_signal.ledger.write.chain import RESTS_ON, decision_hash
 
@@ -32,6 +33,7 @@ def verify(reader: Reader, recompute: Recompute | None = None, rules: SessionRul
         _decisions,
         _verdicts,
         check_fates,
+        check_remarks,
         _evaluations,
         lambda each: check_comparisons(each, recompute, rules),
     ):

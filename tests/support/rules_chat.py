@@ -19,8 +19,8 @@ from learning_signal.marl.tasks.base import Feature, TaskSpec
 from learning_signal.tools.contracts import Diagnosis, ProposalDraft
 
 TOOLS = {
-    "critic": ("query_metrics", "summarize_trajectories", "submit_diagnosis"),
-    "generator": ("query_metrics", "submit_proposal"),
+    "critic": ("query_metrics", "summarize_trajectories", "preview_shaping", "submit_diagnosis"),
+    "generator": ("query_metrics", "preview_shaping", "submit_proposal"),
     "validator": ("launch_branch", "read_branch", "compare_branches", "query_metrics", "submit_validation"),
     "coordinator": ("query_metrics", "ask", "promote", "keep", "roll_back"),
 }

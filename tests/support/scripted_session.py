@@ -225,10 +225,11 @@ class ScriptedSession:
 
 
 def draft(potential: str, weight: float = -1.0, **fields: Any) -> dict[str, Any]:
-    """A candidate as a Generator writes it, with one team term."""
+    """A candidate as a Generator writes it, with one team term and an answer to any remark."""
     return {
         "terms": [{"potential": potential, "weight": weight, "scope": "team"}],
         "beta": 1.0,
         "rationale": "It pulls the agents to the landmarks.",
         "forecast": {"measure": "progress", "change": 0.02, "probability": 0.7},
+        "answer": "The test asks for it.",
     } | fields

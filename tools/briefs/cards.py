@@ -6,7 +6,6 @@ from typing import Any
 
 from learning_signal.ledger.wording import shaping_text
 from learning_signal.marl.shaping import ShapingConfig
-from learning_signal.marl.tasks.base import TaskSpec
 from learning_signal.tools.base import rounded
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Candidate
@@ -26,23 +25,6 @@ def stage_of(context: SessionContext) -> StageLabel:
     return stage_label(points, context.task.largest_return, context.settings.gate.floor)
 
 
-def good_rise(context: SessionContext) -> float:
-    """``rise_on`` the task of this session with its learner's discount."""
-    return rise_on(context.task, context.settings.run.learner.discount)
-
-
-def rise_on(task: TaskSpec, discount: float) -> float:
-    """The rise of ``beta * Phi`` over a good episode: a tenth of the return within reach.
-
-    Within reach is ``max_return``, or in episodes longer than the discount's horizon of ``1 / (1 - gamma)`` steps the
-    share of it that falls within that horizon. With MAPPO on `foraging` (8x8-2p-2f-coop, max_return 1, distance to a
-    common food, 4 or 5 seeds) a rise of 0.1 reaches 0.9 in about half the env steps of no shaping, one of 0.4 is as
-    fast and often falls back, and one of 1.6 stays near a half.
-    """
-    reach = 1.0 if discount == 1 else min(1.0, 1 / ((1 - discount) * task.horizon))
-    return 0.1 * reach * task.largest_return
-
-
 def head_card(context: SessionContext, head: Head) -> dict[str, Any]:
     """Where a head stands, measured on the query episodes."""
     evaluation = final_evaluation(context.trainer.stored(head.segment), "query")
@@ -55,12 +37,19 @@ def head_card(context: SessionContext, head: Head) -> dict[str, Any]:
 
 
 def candidate_card(candidate: Candidate) -> dict[str, Any]:
-    return {
+    """A candidate; where code made remarks on it, these and the Generator's answer."""
+    card: dict[str, Any] = {
         "name": candidate.name,
         "shaping_text": shaping_text(candidate.shaping.canonical()),
         "rationale": candidate.rationale,
         "forecast": candidate.forecast.model_dump(),
     }
+    if candidate.remarks:
+        card |= {
+            "remarks_of_code": [remark.text for remark in candidate.remarks],
+            "answer_of_the_generator": candidate.answer,
+        }
+    return card
 
 
 def shaping_card(shaping: ShapingConfig) -> dict[str, Any]:

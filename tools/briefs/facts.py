@@ -14,7 +14,6 @@ from learning_signal.marl.shaping.config import MAX_BETA, MAX_TERMS, MAX_WEIGHT
 from learning_signal.marl.shaping.expression import GRAMMAR, MAX_NODES
 from learning_signal.marl.tasks.base import Feature, TaskSpec
 from learning_signal.tools.base import compact, rounded
-from learning_signal.tools.briefs.cards import good_rise
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.evidence.metrics import logged_metrics
 from learning_signal.tools.roles import Role
@@ -36,7 +35,7 @@ def facts(context: SessionContext, role: Role) -> dict[str, Any]:
     if role in ("critic", "generator"):
         told |= {"learner": learner_facts(context), "gate": gate_facts(context), "lengths": lengths(context)}
     if role == "generator":
-        told |= {"limits": LIMITS, "good_rise": rounded(good_rise(context))}
+        told |= {"limits": LIMITS, "good_rise": rounded(context.good_rise)}
         told |= {"candidates_wanted": context.settings.deliberation.candidates}
     return told | {"evaluation": evaluation_facts(context), "metrics": list(logged_metrics(context))}
 

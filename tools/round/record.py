@@ -102,8 +102,22 @@ def record_proposal(context: SessionContext, proposal: Proposal, claim: Checked 
             forecast_change=candidate.forecast.change,
             forecast_probability=candidate.forecast.probability,
         )
+        if candidate.remarks:
+            context.ledger.add(
+                "remarks",
+                candidate_id=f"{identity}/{candidate.name}",
+                session_id=context.session,
+                remarks=json.dumps([remark.text for remark in candidate.remarks]),
+                answer=candidate.answer,
+            )
     _keep(context, claim, identity, seq)
     context.round.proposals.append(proposal)
+
+
+def record_remarks(context: SessionContext, shapings: Sequence[str]) -> None:
+    """The Generator has been told of the remarks on these shapings, given by their hashes."""
+    told = context.round.remarked
+    told += [each for each in shapings if each not in told]
 
 
 def record_speculation(context: SessionContext, segments: Sequence[str], title: str) -> None:

@@ -17,7 +17,7 @@ from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.marl.shaping.random import draw_for, perturb
 from learning_signal.marl.tasks import make_task
 from learning_signal.marl.tasks.base import TaskSpec
-from learning_signal.tools.briefs.cards import rise_on
+from learning_signal.tools.plan.rise import rise_on
 from learning_signal.tools.study.cell import CellTrainer, all_failed, trained
 from learning_signal.tools.study.study import GENERATIONS, MEMBERS, cost_of
 

@@ -21,8 +21,8 @@ class Approver:
     def ask(self, question: Any) -> Any:
         """Show the candidate and its verdict, and read the answer. Blocks; end of input rejects, and says so.
 
-        ``question`` has ``round``, ``candidate`` (``name``, ``shaping``, ``rationale``), ``verdict`` (``outcome``,
-        ``reason``, ``reading``) and ``reason``, the Coordinator's.
+        ``question`` has ``round``, ``candidate`` (``name``, ``shaping``, ``rationale``, ``remarks``, ``answer``),
+        ``verdict`` (``outcome``, ``reason``, ``reading``) and ``reason``, the Coordinator's.
         """
         candidate, verdict = question.candidate, question.verdict
         show = self._console.print
@@ -30,6 +30,8 @@ class Approver:
         for label, text in (
             ("shaping", shaping_line(candidate.shaping.canonical())),
             ("rationale", candidate.rationale),
+            *(("remark of code", remark.text) for remark in candidate.remarks),
+            *([("answer of the Generator", candidate.answer or "none")] if candidate.remarks else []),
             ("verdict", verdict.reason),
             ("reading", verdict.reading),
             ("Coordinator", question.reason),

@@ -123,4 +123,8 @@ def _proposal(body: Mapping[str, Any]) -> Text:
         lines.append(line)
         if each.get("rationale"):
             lines.append(Text(f"    “{shorten(each['rationale'], 300)}”"))
+        for remark in each.get("remarks") or ():
+            lines.append(Text(f"    remark of code: {clean(str(remark.get('text', MISSING)))}", "yellow"))
+        if each.get("remarks"):
+            lines.append(Text(f"    answered: “{shorten(each.get('answer') or MISSING, 300)}”"))
     return Text("\n").join(lines)

@@ -142,6 +142,10 @@ def _candidates(candidates: Sequence[CandidateRow], claims: Sequence[ClaimRow]) 
         words = Text(shaping_line(candidate.shaping))
         words.append(f"  {forecast_text(candidate)}", "dim")
         words.append("\n").append_text(quoted(shorten(candidate.rationale, LINE - 22)))
+        for remark in candidate.remarks:
+            words.append(f"\nremark of code: {clean(remark)}", "yellow")
+        if candidate.remarks:
+            words.append("\nanswered: ").append_text(quoted(shorten(candidate.answer or MISSING, LINE - 32)))
         for line in mark_lines(claims, "proposals", candidate.proposal_id, f"rationale of {candidate.name}"):
             words.append("\n").append_text(line)
         table.add_row(styled(candidate.name, "bold"), outcome_text(candidate.fate), words)

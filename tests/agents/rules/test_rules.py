@@ -304,6 +304,30 @@ def test_generator_replaces_every_candidate_where_no_field_says_which(fields):
     assert len(new) == 3 and all(terms not in new for terms in old)
 
 
+def remarked(*remarks, refused=()):
+    """What is submitted before and after a refusal with these remarks, as (place, kinds)."""
+    chat = Chat("generator", generator_brief())
+    [(_, first)] = chat.ask()
+    told = [{"candidate": place, "kinds": [kind]} for place, kind in remarks]
+    chat.reply(refusal("Nothing was accepted.", code="candidates", refused=list(refused), remarked=told))
+    [(name, second)] = chat.ask()
+    assert name == "submit_proposal"
+    return first["candidates"], second["candidates"]
+
+
+def test_generator_answers_remarks_and_keeps_its_candidates():
+    old, new = remarked((2, "too strong"), (3, "no direction"))
+    assert [{**one, "answer": None} for one in new] == [{**one, "answer": None} for one in old]  # forecasts too
+    assert ["answer" in one for one in new] == [False, True, True] and "typical difference" in new[1]["answer"]
+
+
+def test_generator_replaces_what_pays_for_the_wrong_direction():
+    old, new = remarked((2, "wrong sign"), (3, "too weak"))
+    terms = [(one["terms"], one["beta"]) for one in new]
+    assert len(new) == 3 and (old[1]["terms"], old[1]["beta"]) not in terms
+    assert (old[0]["terms"], old[0]["beta"]) in terms and (old[2]["terms"], old[2]["beta"]) in terms
+
+
 def test_generator_stops_after_endless_refusals():
     chat, seen = Chat("generator", generator_brief()), []
     while not isinstance(reply := chat.ask(), str):

@@ -180,7 +180,8 @@ def test_agents_and_config(recorded: Reader) -> None:
     assert (agents["critic"].spec, agents["critic"].source) == ("openai/gpt-4.1?temperature=0", "command line")
     assert (agents["generator"].spec, agents["generator"].source) == ("rules", "default")
     offered = [tool["name"] for tool in agents["generator"].tools]
-    assert offered == ["query_metrics", "summarize_trajectories", "show_episode", "submit_proposal"]
+    behaviour = ["summarize_trajectories", "show_episode", "preview_shaping"]
+    assert offered == ["query_metrics", *behaviour, "submit_proposal"]
     assert recorded.config()["gate"]["alpha"] == 0.05
 
 

@@ -16,7 +16,7 @@ from learning_signal.ledger.read.search import search
         ('"far away"', {"said"}),
         ("landmark idle", {"said"}),
         ("coverage_distance", {"arguments"}),
-        ("0.02329", {"result"}),  # no FTS5 query as it stands: taken literally
+        ("0.0653", {"result"}),  # no FTS5 query as it stands: taken literally
         ("Crowding is what is left.", {"arguments"}),
         ("exploring: 600", {"title"}),
         ("%%", set()),

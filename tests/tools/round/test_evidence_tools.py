@@ -289,7 +289,7 @@ def test_too_many_candidates_are_refused(session: ScriptedSession) -> None:
     ("wrong", "message"),
     [
         (draft("no_such_feature"), "no_such_feature"),
-        (draft("coverage_distance +"), "candidate 2: "),
+        (draft("coverage_distance +"), "candidate 2 (of 2): "),
         (draft("1 / collisions"), "divisor"),
         (draft(GOOD, weight=-1.01), "nearly equal to your candidate 1"),
         (draft(GOOD, beta=0.0), "nearly equal to the shaping in force"),
@@ -307,7 +307,7 @@ def test_nothing_is_accepted_unless_every_candidate_is(session: ScriptedSession,
 
 def test_every_refused_candidate_is_told_of(session: ScriptedSession) -> None:
     session.diagnose()
-    with pytest.raises(ToolRefused, match=r"candidate 1: .*candidate 3: ") as refused:
+    with pytest.raises(ToolRefused, match=r"candidate 1 \(of 3\): .*candidate 3 \(of 3\): ") as refused:
         session.call("submit_proposal", candidates=[draft("nothing"), draft(GOOD), draft("less")])
     assert "candidate 2" not in str(refused.value)
 
