@@ -26,10 +26,9 @@ from learning_signal.agents.workbench import ToolAgent
 from learning_signal.tools.briefs.brief import brief
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Decision
-from learning_signal.tools.plan.cost import round_cost
 from learning_signal.tools.roles import Role
 from learning_signal.tools.round.by_code import judge_by_code
-from learning_signal.tools.round.confirmations import confirmations_left, first_count
+from learning_signal.tools.round.confirmations import confirmations_left
 from learning_signal.tools.round.decisions import allowed_actions, decide
 from learning_signal.tools.round.record import (
     record_diagnosis,
@@ -38,7 +37,8 @@ from learning_signal.tools.round.record import (
     record_round,
     record_verdict,
 )
-from learning_signal.tools.round.speculation import settle, speculate
+from learning_signal.tools.round.screens import owes_screen, run_screen
+from learning_signal.tools.round.speculation import prepare, settle
 from learning_signal.tools.round.verdicts import verdict_id
 from learning_signal.tools.spending import afford
 from learning_signal.tools.state import PhaseCalls, Regression, Trigger
@@ -75,7 +75,7 @@ class Deliberation:
             self._enter("generator")
 
     async def step(self) -> None:
-        """Take one step of the present phase and commit it.
+        """Take one step of the present phase and commit it: a screen that is owed, or a model call.
 
         Raises ``agents.model.faults.BackendError`` when the agent's backend gives no usable reply,
         ``OutOfBudget`` before anything that does not fit in the budget.
@@ -84,7 +84,10 @@ class Deliberation:
         if state.taken_over is not None:
             await self._judge_by_code(state.taken_over)
             return
-        self._prepare()
+        if state.brief is None:
+            await self._screen()
+            return
+        prepare(self.context)
         role = state.speaker
         agent = self._speaking(role)
         if state.ended_by is not None:  # interrupted between the submission and the commit: it counts once
@@ -140,28 +143,6 @@ class Deliberation:
             self._save()
         if role not in self.context.round.fallbacks:
             raise fault
-
-    def _prepare(self) -> None:
-        """Before a step: check that the branches of a new round or refinement fit the budget, then start the control.
-
-        So no agent proposes what cannot be tested.
-        """
-        context, state = self.context, self.context.state
-        talk = context.settings.deliberation
-        first = state.phase == ("critic" if talk.critic else "generator") and state.refinement == 0
-        again = state.phase == "generator" and state.refinement > 0
-        if state.step == 0 and (first and context.round.speculated is None or again):
-            price = round_cost(context.settings, context.task)
-            refined = f"refinement {state.refinement} of round {context.round.number}"
-            afford(
-                context,
-                refined if again else f"round {context.round.number}",
-                pieces=2 * first_count(context),
-                env_steps=price.refinement if again else price.first,
-            )
-        if first or state.phase == "generator" and not again:
-            speculate(context)
-        afford(context, "the next step")
 
     async def answer(self, role: Role, question: str) -> str:
         """The answer of the agent behind ``role`` to a question about its phase of this round."""
@@ -316,9 +297,24 @@ class Deliberation:
         state.phase, state.step, state.agent_state, state.nudge, state.ended_by = role, 0, None, None, None
         state.idle, state.calls, state.taken_over = False, PhaseCalls(), None
         note_speaker(self.context, self._speaking(role))
-        state.brief = brief(self.context, role)
         self._speaking(role).workbench.begin_phase()
-        self._message("session", role, "task", state.brief)
+        owed = role == "validator" and owes_screen(self.context)
+        state.brief = None if owed else self._task(role)
+
+    def _task(self, role: Role) -> str:
+        """The message that a phase begins with, told to its agent."""
+        text = brief(self.context, role)
+        self._message("session", role, "task", text)
+        return text
+
+    async def _screen(self) -> None:
+        """Before the Validator's phase: code screens the candidates, so that its brief has the result."""
+        context, state = self.context, self.context.state
+        afford(context, "the screen")
+        await run_screen(context)
+        with context.ledger.transaction("screened"):
+            state.brief = self._task(state.speaker)
+            self._save()
 
     def _close_round(self) -> None:
         context, state = self.context, self.context.state

@@ -29,3 +29,9 @@ CREATE TABLE remarks (                         -- what code found doubtful about
 CREATE INDEX remarks_by_session ON remarks (session_id);
 """
 """Of the seventh version too: earlier candidates got no remarks."""
+
+REASONS = {
+    "branches": {"reason": "TEXT"}  # why the Validator had it confirmed, where the ranking had another one first
+}
+"""The columns of the seventh version, by table; None in rows of earlier ones, of which the event says it."""
+REASONS_SINCE = 7

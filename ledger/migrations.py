@@ -10,7 +10,7 @@ from functools import cache
 
 from sqlite_utils import Database, Migrations
 
-from learning_signal.ledger.additions import CLAIMS, REMARKS
+from learning_signal.ledger.additions import CLAIMS, REASONS, REMARKS
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.schema import APPLICATION_ID, COSTS, FATES, FIRST, RECORDED, SINCE_RECORDED, VERSION
 
@@ -222,11 +222,13 @@ def m006_reported(db: Database) -> None:
 
 @migrations()
 def m007_additions(db: Database) -> None:
-    """What agents claim is held against the record, and candidates get remarks; older rows have neither."""
+    """Claims are checked, candidates get remarks, and branches say why they were chosen; older rows have none of it."""
     for statement in (*_statements(CLAIMS), *_guards(db, "claims", OF_COSTS).values()):
         db.execute(statement)
     for statement in (*_statements(REMARKS), *_guards(db, "remarks", OF_COSTS).values()):
         db.execute(statement)
+    for table, columns in REASONS.items():
+        _add_columns(db, table, columns, OF_COSTS, OF_COSTS, {})
 
 
 def apply(db: Database) -> None:

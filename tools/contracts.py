@@ -201,8 +201,8 @@ class LaunchBranch(Frozen):
 
     arm: str
     """``control`` or a candidate's name, e.g. ``c1``."""
-    purpose: Purpose
-    """screen (short, all candidates) or confirm (full length, one candidate)."""
+    purpose: Purpose = "confirm"
+    """``screen`` answers with the branch that was screened."""
     reason: Annotated[str, Field(max_length=1000)] = ""
     """Why this candidate is confirmed; needed where the screen does not rank it first."""
 
@@ -211,7 +211,7 @@ class ReadBranch(Frozen):
     """Arguments of ``read_branch``."""
 
     branch: str
-    """A branch id returned by ``launch_branch``, e.g. ``B3``."""
+    """A branch id, e.g. ``B3``."""
     wait: bool = True
     """Wait for the branch to finish; otherwise answer with its status at once."""
 
@@ -225,11 +225,13 @@ class ExtendScreen(Frozen):
     """What the further seed is to tell apart."""
 
 
-class CompareBranches(Frozen):
-    """Arguments of ``compare_branches``: rank a screen, or judge a confirmation."""
+class Confirm(Frozen):
+    """Arguments of ``confirm``: have a candidate confirmed."""
 
-    purpose: Purpose
-    """What is compared: the screen or the confirmation."""
+    candidate: str
+    """One that the screen calls confirmable, e.g. ``c1``."""
+    reason: Annotated[str, Field(max_length=1000)] = ""
+    """Why this one; needed where the screen does not rank it first."""
 
 
 class Validation(Frozen):

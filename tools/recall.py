@@ -17,8 +17,9 @@ from learning_signal.marl.gate.screening import ScreenResult
 from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.contracts import Decision, Diagnosis, Proposal
-from learning_signal.tools.round.comparisons import screen_of
+from learning_signal.tools.round.branches import values_of
 from learning_signal.tools.round.fates import fates_of, history_row, level_spent, with_fate, with_fates
+from learning_signal.tools.round.screens import screen_of
 from learning_signal.tools.round.verdicts import numbers_of
 from learning_signal.tools.state import (
     CONTROL,
@@ -126,13 +127,22 @@ def _branch(row: LaunchedRow, screen_seeds: int | None, attempt: int) -> Branch:
             "segments": row.segments[rung * (screen_seeds or 0) :],
             "rung": rung,
             "attempt": attempt,
+            "reason": row.reason,
         }
     )
 
 
 def _screen(row: ComparisonRow) -> Screen:
     result = ScreenResult.model_validate(row.result)
-    return screen_of(_name(row.id), row.refinement, row.inputs.get("rung", 0), result, row.inputs["arms"])
+    rung, extended = row.inputs.get("rung", 0), row.inputs.get("extended", "")
+    return screen_of(_name(row.id), row.refinement, rung, result, row.inputs["arms"], extended)
+
+
+def _values(row: ComparisonRow) -> dict[str, Any]:
+    """Both measures of both arms of a confirmation, branch by branch."""
+    (candidate,) = (arm for arm in row.inputs["arms"] if arm != CONTROL)
+    arms = {"candidate": row.inputs["arms"][candidate], "control": row.inputs["arms"][CONTROL]}
+    return {name: values_of(seeds) for name, seeds in arms.items()}
 
 
 def _confirmation(row: ComparisonRow) -> VerdictRecord:
@@ -146,6 +156,7 @@ def _confirmation(row: ComparisonRow) -> VerdictRecord:
             "candidate": _name(row.candidate_id),
             "difference": row.result.get("mean_difference"),
             "comparison": _name(row.id),
+            "values": _values(row),
         }
     )
 
@@ -158,7 +169,7 @@ def _verdict(row: VerdictRow, confirmations: Sequence[VerdictRecord]) -> Verdict
         | {
             "candidate": _name(row.candidate_id),
             "p": judged and judged.p,
-            **(judged.model_dump(include=set(numbers_of({}))) if judged else {}),
+            **(judged.model_dump(include={*numbers_of({}), "values"}) if judged else {}),
             "difference": judged and judged.difference,
             "comparison": comparison,
         }

@@ -52,6 +52,8 @@ class Branch(Frozen):
     """How often a halving screen has continued this branch."""
     attempt: int = 0
     """Of a confirmation: which of the round's, from 0."""
+    reason: str = ""
+    """Why its candidate is confirmed where the ranking does not have it first; empty otherwise."""
 
 
 class Tried(Frozen):
@@ -91,6 +93,8 @@ class VerdictRecord(Frozen):
     """What p was compared with; None where nothing was tested."""
     n: int | None = None
     """Branches of each arm."""
+    values: dict[str, dict[MeasureName, list[float | None]]] | None = None
+    """Both measures of both arms, branch by branch; None where nothing was compared."""
     wins: int | None = None
     """Pairs of branches, of ``n ** 2``, that the candidate won; None where the judge does not count them."""
 
@@ -114,6 +118,10 @@ class Screen(Frozen):
     """What makes one branch better than another; None where one measure alone is compared."""
     gains: dict[str, dict[MeasureName, float | None]] = {}
     """By candidate, its mean differences in both measures, where both are used."""
+    values: dict[str, dict[MeasureName, list[float | None]]] = {}
+    """By arm, the control first: both measures, seed by seed."""
+    extended: str = ""
+    """Why it was given a further seed, in the Validator's words; empty where it was not."""
     reason: str = ""
 
     @field_validator("differences", "notes", mode="before")
@@ -260,7 +268,7 @@ class SessionState(BaseModel):
     step: int = 0
     """Model calls made in the current phase."""
     brief: str | None = None
-    """The task message of the current phase."""
+    """The task message of the current phase; None until the Validator's candidates are screened."""
     nudge: str | None = None
     """The next message to the agent, when its last answer called no tool."""
     ended_by: str | None = None

@@ -16,16 +16,17 @@ from learning_signal.tools.round.branches import branch_tools
 from learning_signal.tools.round.comparisons import comparison_tools
 from learning_signal.tools.round.decisions import decision_tools
 from learning_signal.tools.round.proposals import proposal_tools
+from learning_signal.tools.round.screens import screen_tools
 from learning_signal.tools.round.verdicts import verdict_tools
 
 TOOL_NAMES: dict[Role, tuple[str, ...]] = {
     "critic": ("query_metrics", "summarize_trajectories", "show_episode", "preview_shaping", "submit_diagnosis"),
     "generator": ("query_metrics", "summarize_trajectories", "show_episode", "preview_shaping", "submit_proposal"),
     "validator": (
+        "confirm",
+        "extend_screen",
         "launch_branch",
         "read_branch",
-        "compare_branches",
-        "extend_screen",
         "query_metrics",
         "summarize_trajectories",
         "show_episode",
@@ -42,7 +43,15 @@ OF_BEHAVIOUR = ("summarize_trajectories", "show_episode", "preview_shaping")
 _MAKERS: dict[Role, tuple[Callable[[SessionContext], dict[str, Tool]], ...]] = {
     "critic": (metric_tools, behaviour_tools, episode_tools, preview_tools, diagnosis_tools),
     "generator": (metric_tools, behaviour_tools, episode_tools, preview_tools, proposal_tools),
-    "validator": (branch_tools, comparison_tools, metric_tools, behaviour_tools, episode_tools, verdict_tools),
+    "validator": (
+        comparison_tools,
+        screen_tools,
+        branch_tools,
+        metric_tools,
+        behaviour_tools,
+        episode_tools,
+        verdict_tools,
+    ),
     "coordinator": (metric_tools, decision_tools),
 }
 

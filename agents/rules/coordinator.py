@@ -5,11 +5,20 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from learning_signal.agents.rules.reading import Answer, Conversation, Request, fields, items, mapping, number, text
+from learning_signal.agents.rules.reading import (
+    Answer,
+    Conversation,
+    Request,
+    is_marginal,
+    items,
+    mapping,
+    number,
+    text,
+)
 
 DECISIONS = ("promote", "keep", "send_back", "roll_back")
 MARGINAL = 0.8
-"""A pass with a p above this share of its level is marginal, and worth a question."""
+"""A pass with a p above this share of its level is worth a question, unless no smaller one was possible."""
 
 
 def step(conversation: Conversation) -> Answer:
@@ -37,8 +46,7 @@ def step(conversation: Conversation) -> Answer:
         if _marginal(verdict) and (number(brief.get("questions_left")) or 0) >= 1 and not asked:
             question = (
                 f"Would you promote {candidate}? Answer yes or no first, then say whether its seeds agree "
-                f"and whether "
-                "the interval of the difference stays above 0."
+                "and whether the interval of the difference stays above 0."
             )
             thought = f"{candidate} passed, but narrowly or on progress alone: I ask the Validator before I decide."
             return Answer(thought, (Request("ask", {"agent": "validator", "question": question}),))
@@ -70,8 +78,8 @@ def _succeeds_more(brief: dict[str, Any], candidate: str | None) -> str | None:
     if candidate is None or _verdict(brief, candidate).get("measure") != "progress":
         return None
     open_ = [name for name in items(brief.get("confirmable")) if isinstance(name, str)]
-    screens = [mapping(one) for one in items(brief.get("screens"))]
-    gains = {name: number(fields(screen, name, "sparse_return")) or 0.0 for screen in screens for name in screen}
+    rows = [mapping(row) for one in items(brief.get("screens")) for row in items(mapping(one).get("ranking"))]
+    gains = {str(row.get("candidate")): number(row.get("sparse_return_gain")) or 0.0 for row in rows}
     best = max(open_, key=lambda name: gains.get(name, 0.0), default=None)
     if best is None or gains.get(best, 0.0) <= 2 * max(gains.get(candidate, 0.0), 0.0):
         return None
@@ -90,9 +98,8 @@ def _verdict(brief: dict[str, Any], candidate: str | None) -> dict[str, Any]:
 
 
 def _marginal(verdict: dict[str, Any]) -> bool:
-    """Whether a verdict passed on progress alone, or with a p near the level it was judged at."""
-    p, level = number(verdict.get("p")), number(verdict.get("level"))
-    return verdict.get("measure") == "progress" or (p is not None and level is not None and p > MARGINAL * level)
+    """Whether a verdict passed on progress alone, or with a p near its level."""
+    return verdict.get("measure") == "progress" or is_marginal(verdict, MARGINAL)
 
 
 def _sentence(words: str) -> str:

@@ -190,6 +190,19 @@ def fields(value: Any, *path: str) -> Any:
     return value
 
 
+def is_marginal(judged: dict[str, Any], share: float) -> bool:
+    """Whether a judged p is above this share of the level it was tested at, although a smaller one was possible.
+
+    A p says how strong the evidence is only beside the smallest that so many branches can give: one that is the
+    smallest is as strong as they can be, however near its level it is.
+    """
+    p, level = number(judged.get("p")), number(judged.get("level"))
+    smallest = number(fields(judged, "smallest_p", "at_this_look"))
+    if p is None or level is None or (smallest is not None and p <= smallest):
+        return False
+    return p > share * level
+
+
 def shown(value: float | None) -> str:
     """A number for a sentence, to three significant digits; ``unknown`` for None."""
     return "unknown" if value is None else f"{value:.3g}"

@@ -1,16 +1,15 @@
-"""The Validator by rule: launch what can run together, read it, compare, and report the verdict as computed."""
+"""The Validator by rule: what the screen has first is confirmed, and the verdict reported as computed."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from learning_signal.agents.rules.reading import (
     Answer,
-    Call,
     Conversation,
     Request,
     fields,
+    is_marginal,
     items,
     mapping,
     number,
@@ -19,99 +18,60 @@ from learning_signal.agents.rules.reading import (
 )
 
 TRIES = 2
-"""How often a refused or unfinished call is made before the rules go on without it."""
+"""How often a call that is refused or fails is made before the rules go on without it."""
 OUTCOMES = ("pass", "fail", "inconclusive")
 CLOSE = 0.8
 """A candidate with this share of the leader's gain in the screen is worth a confirmation where the leader failed."""
+MARGINAL = 0.8
+"""A p above this share of its level is close to it, unless no smaller one was possible."""
 
 
 def step(conversation: Conversation) -> Answer:
-    """Screen if needed, confirm, then submit the computed verdict."""
-    found = (text(mapping(one).get("name")) for one in items(conversation.brief.get("candidates")))
+    """Give a close screen a seed more, confirm, then submit the computed verdict."""
+    brief = conversation.brief
+    found = (text(mapping(one).get("name")) for one in items(brief.get("candidates")))
     names = [name for name in found if name]
     if not names:
-        return Answer("My brief names no candidate, so there is nothing to launch; I expected at least one.")
-    asked = text(fields(conversation.brief, "coordinator_asks", "candidate"))
+        return Answer("My brief names no candidate, so there is nothing to confirm; I expected at least one.")
+    asked, screens = text(fields(brief, "coordinator_asks", "candidate")), items(brief.get("screens"))
     chosen, ranking = asked or names[0], []
-    if not asked and conversation.brief.get("screen_needed", len(names) > 1):
-        arms, rung = names, conversation
-        while True:
-            answer, comparison = _compare(rung, "screen", ["control", *arms])
-            if answer:
-                return answer
-            arms = [name for name in map(text, items(mapping(comparison).get("goes_on"))) if name]
-            if not arms:
-                break
-            rung = _after(rung, "screen")
-        answer, comparison = _close_call(conversation, mapping(comparison))
+    if screens and not asked:
+        answer, screen = _close_call(conversation, mapping(screens[-1]))
         if answer:
             return answer
-        ranking = [mapping(one) for one in items(mapping(comparison).get("ranking"))]
-        first = text(mapping(comparison).get("chosen"))
+        ranking = [mapping(one) for one in items(screen.get("ranking"))]
+        first = text(screen.get("chosen"))
         if first not in names:
-            return _submit(conversation, None, "inconclusive", _no_screen(conversation, comparison))
+            return _submit(conversation, None, "inconclusive", _no_screen(conversation, screen))
         chosen = str(first)
-    confirmation = conversation
-    while True:
-        answer, comparison = _compare(confirmation, "confirm", ["control", chosen])
-        if answer:
-            return answer
-        following = _worth_confirming(mapping(comparison), ranking)
-        if asked or following is None:
-            break
-        chosen, confirmation = following, _after(confirmation, "confirm")
-    outcome = mapping(comparison).get("outcome")
+    comparison, done = {}, set[str]()
+    following: str | None = chosen
+    while following is not None and following not in done:
+        chosen = following
+        done.add(chosen)
+        calls = [one for one in conversation.named("confirm") if one.arguments.get("candidate") == chosen]
+        if not any(one.ok for one in calls) and len(calls) < TRIES:
+            thought = f"I have {chosen} confirmed against the control."
+            return Answer(thought, (Request("confirm", {"candidate": chosen}),))
+        comparison = next((one.answer for one in calls if one.ok), {})
+        following = None if asked else _worth_confirming(comparison, ranking)
+    outcome = comparison.get("outcome")
     if outcome not in OUTCOMES:
-        why = _failures(conversation) or "the comparison gave no outcome"
+        why = _failures(conversation) or "the confirmation gave no outcome"
         return _submit(conversation, None, "inconclusive", f"{chosen} could not be confirmed: {why}.")
-    return _submit(conversation, chosen, outcome, reading(conversation, mapping(comparison)))
-
-
-def _compare(conversation: Conversation, purpose: str, arms: list[str]) -> tuple[Answer | None, dict[str, Any] | None]:
-    """The next step towards comparing ``arms``, or (None, the comparison, None where it cannot be had)."""
-    calls = [one for one in conversation.named("launch_branch") if one.arguments.get("purpose") == purpose]
-    done = [
-        one.result
-        for one in conversation.named("compare_branches")
-        if one.ok and one.arguments.get("purpose") == purpose
-    ]
-    if done:
-        return None, done[0]
-    begun = {one.arguments.get("arm"): text(mapping(one.result).get("branch")) for one in calls if one.ok}
-    branches = {arm: branch for arm, branch in begun.items() if branch}
-    to_launch = [arm for arm in arms if arm not in branches and _tried(calls, "arm", arm) < TRIES]
-    if to_launch:
-        thought = f"{purpose.capitalize()}: I launch {', '.join(to_launch)} together; none waits for another."
-        requests = [Request("launch_branch", {"arm": arm, "purpose": purpose}) for arm in to_launch]
-        return Answer(thought, tuple(requests)), None
-    if "control" not in branches or len(branches) < 2:
-        return None, None
-    reads = conversation.named("read_branch")
-    to_read = [
-        branch
-        for branch in branches.values()
-        if not _settled(reads, branch) and _tried(reads, "branch", branch) < TRIES
-    ]
-    if to_read:
-        requests = [Request("read_branch", {"branch": branch, "wait": True}) for branch in to_read]
-        return Answer(f"I wait for {', '.join(to_read)} and read them.", tuple(requests)), None
-    compared = [one for one in conversation.named("compare_branches") if one.arguments.get("purpose") == purpose]
-    if len(compared) < TRIES:
-        thought = f"All arms of the {purpose} are read; I have them compared."
-        return Answer(thought, (Request("compare_branches", {"purpose": purpose}),)), None
-    return None, None
+    return _submit(conversation, chosen, outcome, reading(conversation, comparison))
 
 
 def _close_call(conversation: Conversation, screen: dict[str, Any]) -> tuple[Answer | None, dict[str, Any]]:
     """A further seed for two candidates that are close, once; otherwise the screen as it stands, with further seeds."""
     further = conversation.named("extend_screen")
-    done = [mapping(one.result) for one in further if one.ok]
-    if done or further:
-        return None, done[-1] if done else screen
+    if further:
+        return None, further[-1].answer or screen
     ranking = [mapping(one) for one in items(screen.get("ranking"))]
     gains = [number(one.get("difference")) for one in ranking[:2]]
     names = [text(one.get("candidate")) for one in ranking[:2]]
-    open_, left = items(screen.get("confirmable")), number(fields(screen, "extend_screen", "seeds_left"))
+    open_ = items(screen.get("confirmable"))
+    left = number(fields(conversation.brief, "extend_screen", "seeds_left"))
     first, second = (*gains, None, None)[:2]
     if not left or first is None or second is None or first <= 0 or second < CLOSE * first:
         return None, screen
@@ -135,25 +95,6 @@ def _worth_confirming(comparison: dict[str, Any], ranking: list[dict[str, Any]])
         if leader is not None and gain is not None and leader > 0 and gain >= CLOSE * leader:
             return name
     return None
-
-
-def _after(conversation: Conversation, purpose: str) -> Conversation:
-    """The conversation without what led to its first comparison for a purpose: the next rung, or confirmation."""
-    for index, one in enumerate(conversation.calls):
-        if one.name == "compare_branches" and one.ok and one.arguments.get("purpose") == purpose:
-            return replace(conversation, calls=conversation.calls[index + 1 :])
-    return conversation
-
-
-def _tried(calls: list[Call], key: str, value: str) -> int:
-    return sum(call.arguments.get(key) == value for call in calls)
-
-
-def _settled(reads: list[Call], branch: str) -> bool:
-    return any(
-        one.ok and one.arguments.get("branch") == branch and one.answer.get("status") in ("done", "failed")
-        for one in reads
-    )
 
 
 def _submit(conversation: Conversation, candidate: str | None, outcome: str, words: str) -> Answer:
@@ -184,49 +125,37 @@ def _no_screen(conversation: Conversation, comparison: dict[str, Any] | None) ->
 
 
 def _failures(conversation: Conversation) -> str:
-    """Why branches could not be used, in a few words each."""
-    found = []
-    for call in conversation.calls:
-        if call.error:
-            found.append(f"{call.name} was refused ({call.error[:160]})")
-        elif call.ok and call.answer.get("status") == "failed":
-            reasons = [text(mapping(seed).get("reason")) for seed in items(call.answer.get("seeds"))]
-            reason = next((one for one in reasons if one), "no reason given")
-            found.append(f"{call.answer.get('arm', 'an arm')} failed ({reason[:160]})")
-    return "; ".join(dict.fromkeys(found))
+    """Which calls were refused, in a few words each."""
+    refused = [f"{one.name} was refused ({one.error[:160]})" for one in conversation.calls if one.error]
+    return "; ".join(dict.fromkeys(refused))
 
 
 def reading(conversation: Conversation, comparison: dict[str, Any]) -> str:
-    """The meaning of a confirmation's numbers: effect, agreement of seeds, the rule, size, and caution."""
+    """The meaning of a confirmation's numbers: effect, agreement of branches, size, and caution."""
     candidate = text(comparison.get("candidate")) or "The candidate"
     measure = text(comparison.get("measure")) or "the measure"
-    key = "progress" if measure == "progress" else "sparse_return"
     low, high = (*items(comparison.get("interval")), None, None)[:2]
     p, n, mean = number(comparison.get("p")), comparison.get("n"), number(comparison.get("difference"))
-    control, other = _seeds(conversation, "control", key), _seeds(conversation, candidate, key)
     won = text(comparison.get("wins"))
     how = f"won {won}" if won else f"against control on {n if n is not None else 'its'} fresh pairs"
     sentences = [
         f"{candidate} {how}: mean difference {shown(mean)} in {measure.replace('_', ' ')}, "
-        f"interval {shown(number(low))} to {shown(number(high))}, p = {shown(p)}."
+        f"interval {shown(number(low))} to {shown(number(high))}, {_p_of(comparison, p)}."
     ]
-    for arm, means in mapping(comparison.get("means")).items():
-        row = mapping(means)
-        sentences.append(
-            f"The {arm} reached a sparse return of {shown(number(row.get('sparse_return')))} and a progress of "
-            f"{shown(number(row.get('progress')))}."
-        )
     if p is None:
         sentences = [f"Nothing was tested: {text(comparison.get('reason')) or 'no reason was given'}."]
+    both = [
+        f"{words} {shown(_mean(comparison, 'candidate', name))} against {shown(_mean(comparison, 'control', name))}"
+        for name, words in (("sparse_return", "Sparse return"), ("progress", "progress"))
+    ]
+    sentences.append(f"{', '.join(both)}.")
+    key = "progress" if measure == "progress" else "sparse_return"
+    control, other = (_branches(comparison, arm, key) for arm in ("control", "candidate"))
     if len(control) == len(other) and len(control) > 1:
-        wins = sum(after > before for before, after in zip(control, other, strict=True))
-        overlap = (
-            "the arms do not overlap" if min(other) > max(control) or max(other) < min(control) else "the arms overlap"
-        )
+        apart = min(other) > max(control) or max(other) < min(control)
         sentences.append(
-            f"At the end and on the query episodes {wins} of {len(control)} seeds favour {candidate} "
-            f"({shown(min(other))} to {shown(max(other))} against {shown(min(control))} to {shown(max(control))}): "
-            f"{overlap}."
+            f"Branch by branch {shown(min(other))} to {shown(max(other))} against {shown(min(control))} to "
+            f"{shown(max(control))}: {'the arms do not overlap' if apart else 'the arms overlap'}."
         )
     if measure == "progress":
         sentences.append("Sparse return did not decide, so this is evidence of learning, not of success.")
@@ -235,41 +164,42 @@ def reading(conversation: Conversation, comparison: dict[str, Any]) -> str:
     return " ".join(sentences)
 
 
+def _p_of(comparison: dict[str, Any], p: float | None) -> str:
+    """A p as what it is worth: beside its level, and the smallest that so many branches can give."""
+    level, smallest = number(comparison.get("level")), number(fields(comparison, "smallest_p", "at_this_look"))
+    least = "" if smallest is None else f", smallest possible {shown(smallest)}"
+    return f"p = {shown(p)} at a level of {shown(level)}{least}"
+
+
 def _cautions(conversation: Conversation, comparison: dict[str, Any], p: float | None, mean: float | None) -> list[str]:
     cautions = []
-    limit = number(comparison.get("alpha"))
-    if comparison.get("outcome") == "pass" and p is not None and limit is not None and p > 0.8 * limit:
-        cautions.append(f"p is close to its limit of {limit:g}")
+    level = number(comparison.get("level"))
+    if comparison.get("outcome") == "pass" and is_marginal(comparison, MARGINAL):
+        cautions.append(f"p is close to its level of {shown(level)}")
     candidate = comparison.get("candidate")
-    sparse = [_seeds(conversation, arm, "sparse_return") for arm in ("control", candidate)]
-    if comparison.get("measure") == "progress" and all(sparse) and _mean(sparse[1]) < _mean(sparse[0]):
-        cautions.append(f"sparse return itself went from {shown(_mean(sparse[0]))} to {shown(_mean(sparse[1]))}")
-    screens = [
-        one.result
-        for one in conversation.named("compare_branches")
-        if one.ok and one.arguments.get("purpose") == "screen"
-    ]
-    for row in items(mapping(screens[-1] if screens else None).get("ranking")):
-        screened = number(mapping(row).get("difference"))
-        if mapping(row).get("candidate") == candidate and screened is not None and mean is not None:
-            if mean < 0.5 * screened:
-                cautions.append(f"the screen promised {shown(screened)}, the confirmation shows {shown(mean)}")
+    before, after = (_mean(comparison, arm, "sparse_return") for arm in ("control", "candidate"))
+    if comparison.get("measure") == "progress" and before is not None and after is not None and after < before:
+        cautions.append(f"sparse return itself went from {shown(before)} to {shown(after)}")
+    screens = [mapping(one) for one in items(conversation.brief.get("screens"))]
+    screens += [one.answer for one in conversation.named("extend_screen") if one.ok]
+    rows = [mapping(row) for row in items(screens[-1].get("ranking") if screens else None)]
+    for row in rows:
+        screened = number(row.get(f"{comparison.get('measure')}_gain", row.get("difference")))
+        if row.get("candidate") == candidate and screened is not None and mean is not None and mean < 0.5 * screened:
+            cautions.append(f"the screen promised {shown(screened)}, the confirmation shows {shown(mean)}")
+        if text(row.get("note")):
+            cautions.append(f"{row.get('candidate')} was not compared in the screen ({text(row.get('note'))})")
     failures = _failures(conversation)
     return cautions + ([failures] if failures else [])
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+def _mean(comparison: dict[str, Any], arm: str, measure: str) -> float | None:
+    return number(fields(comparison, "values", arm, measure, "mean"))
 
 
-def _seeds(conversation: Conversation, arm: Any, key: str) -> list[float]:
-    """One number per seed of an arm's confirmation branch; empty where any is missing."""
-    rows = [
-        call.result
-        for call in conversation.named("read_branch")
-        if call.ok and call.answer.get("purpose") == "confirm" and call.answer.get("arm") == arm
-    ]
-    values = [number(mapping(seed).get(key)) for seed in items(mapping(rows[-1] if rows else None).get("seeds"))]
+def _branches(comparison: dict[str, Any], arm: str, measure: str) -> list[float]:
+    """One number per branch of an arm; empty where any is missing."""
+    values = [number(one) for one in items(fields(comparison, "values", arm, measure, "branches"))]
     known = [value for value in values if value is not None]
     return known if len(known) == len(values) else []
 

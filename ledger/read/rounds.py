@@ -20,6 +20,8 @@ class LaunchedRow:
     arm: str
     segments: tuple[str, ...]
     """Segment ids by position; of a screen with rungs, those of all its rungs."""
+    reason: str
+    """Why its candidate is confirmed where the ranking does not have it first; empty otherwise."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ def round_rows(reader: Reader, session: str) -> list[RoundRows]:
         segments.setdefault(row["branch_id"], []).append(row["segment_id"])
 
     def launched(row: dict[str, Any]) -> LaunchedRow:
-        return LaunchedRow(row["id"], row["refinement"], row["purpose"], row["arm"], tuple(segments.get(row["id"], ())))
+        own = tuple(segments.get(row["id"], ()))
+        return LaunchedRow(row["id"], row["refinement"], row["purpose"], row["arm"], own, row["reason"] or "")
 
     diagnoses, proposals = rows("diagnoses", dict), rows("proposals", lambda row: reader.json(row["body"]))
     branches, comparisons = rows("branches", launched), rows("comparisons", reader.comparison)

@@ -84,6 +84,15 @@ class Judge(Protocol):
     def most_confirmations(self, gate: Numbers) -> int:
         """How many confirmations a session may plan with these settings."""
 
+    def smallest_p(self, gate: Numbers, level: float, n: int) -> tuple[float, float] | None:
+        """The smallest p of a test at ``level`` with ``n`` branches of each arm, and with any number of them.
+
+        None where nothing is tested.
+        """
+
+    def interval_level(self, gate: Numbers, level: float) -> float | None:
+        """The level of the two-sided interval of a test at ``level``; None where nothing is tested."""
+
     def describe(self, gate: Numbers, env_steps: int, max_return: float, confirmations: int, progress: bool) -> str:
         """How a confirmation of so many ``env_steps`` per run is judged, in words for the agents.
 

@@ -47,6 +47,15 @@ class Sequential:
         smallest = 1 / math.comb(2 * gate.looks, gate.looks)
         return MOST if gate.family_alpha is None else int(gate.family_alpha / smallest * (1 + 1e-12))
 
+    def smallest_p(self, gate: Numbers, level: float, n: int) -> tuple[float, float] | None:
+        """At look ``n``, and at whichever look a trial can end with the smallest: the first that can pass."""
+        smallest = design(level, gate.looks).smallest_p
+        return smallest[n - 1], min(smallest)
+
+    def interval_level(self, gate: Numbers, level: float) -> float | None:
+        """Of the repeated interval: each of its bounds misses with at most ``miss`` of the design."""
+        return 1 - 2 * design(level, gate.looks).miss
+
     def describe(self, gate: Numbers, env_steps: int, max_return: float, confirmations: int, progress: bool) -> str:
         """The trial, its thresholds and what orders branches."""
         level = gate.level(0.0, confirmations)
@@ -115,6 +124,14 @@ class Paired:
         """How many confirmations can share ``family_alpha`` so that each can still pass."""
         return MOST if gate.family_alpha is None else int(gate.family_alpha * 2**gate.confirm_seeds * (1 + 1e-12))
 
+    def smallest_p(self, gate: Numbers, level: float, n: int) -> tuple[float, float] | None:
+        """Of ``n`` pairs that all favour the candidate; no other number is made."""
+        return 2.0**-n, 2.0**-n
+
+    def interval_level(self, gate: Numbers, level: float) -> float | None:
+        """Of Student's interval."""
+        return 1 - 2 * level
+
     def describe(self, gate: Numbers, env_steps: int, max_return: float, confirmations: int, progress: bool) -> str:
         """The test, its thresholds and what is judged below the floor."""
         family = (
@@ -153,6 +170,14 @@ class Control(ABC):
             raise ValueError(
                 f"found family_alpha with mode {self.mode!r}, under which nothing is tested: leave family_alpha out"
             )
+
+    def smallest_p(self, gate: Numbers, level: float, n: int) -> tuple[float, float] | None:
+        """None: there is no test."""
+        return None
+
+    def interval_level(self, gate: Numbers, level: float) -> float | None:
+        """None: there is no interval."""
+        return None
 
     @abstractmethod
     def runs(self, gate: Numbers, *, screened: bool) -> int:

@@ -46,6 +46,8 @@ class Design:
     """Exact probability of a pass."""
     branches: float
     """Expected number of branches, both arms together."""
+    smallest_p: tuple[float, ...]
+    """The smallest p with which the trial can end at look ``k``."""
     miss: float
     """Exact probability that a bound of `repeated_interval` misses the shift at any look, were all of them made."""
 
@@ -69,7 +71,15 @@ def design(level: float, looks: int, early: Fraction = EARLY_SHARE) -> Design:
             f"{looks} looks were given, but the smallest p of so many branches is "
             f"{1 / math.comb(2 * looks, looks):.3g} and can never reach {level:.3g}: use more looks or a larger level"
         )
-    return Design(course.pass_at, course.stop_at, float(course.passed), float(course.branches), _miss(course.pass_at))
+    best = [before + shares[max(shares)] for before, shares in zip(course.passed_before, course.wins, strict=True)]
+    return Design(
+        pass_at=course.pass_at,
+        stop_at=course.stop_at,
+        size=float(course.passed),
+        branches=float(course.branches),
+        smallest_p=tuple(float(each) for each in best),
+        miss=_miss(course.pass_at),
+    )
 
 
 def p_value(wins: int, look: int, level: float, looks: int) -> float:

@@ -21,7 +21,7 @@ from learning_signal.tools.contracts import Diagnosis, ProposalDraft
 TOOLS = {
     "critic": ("query_metrics", "summarize_trajectories", "preview_shaping", "submit_diagnosis"),
     "generator": ("query_metrics", "preview_shaping", "submit_proposal"),
-    "validator": ("launch_branch", "read_branch", "compare_branches", "query_metrics", "submit_validation"),
+    "validator": ("confirm", "extend_screen", "launch_branch", "read_branch", "query_metrics", "submit_validation"),
     "coordinator": ("query_metrics", "ask", "promote", "keep", "roll_back"),
 }
 ENDING = {"submit_diagnosis", "submit_proposal", "submit_validation", "promote", "keep", "roll_back"}
@@ -132,13 +132,60 @@ def generator_brief(features=FEATURES, **changes):
     } | changes
 
 
+def screen(chosen="c2", failed=(), **gains):
+    """A screen as a brief tells it; ``gains``: the differences of candidates, best first."""
+    gains = gains or {"c2": 1.0, "c3": 0.4, "c1": 0.1}
+    compared = {name: gain for name, gain in gains.items() if name not in failed}
+    rows = [{"candidate": name, "difference": gain, "sparse_return_gain": gain} for name, gain in compared.items()]
+    note = "has no sparse return for seed 1 of 1 (worker died)"
+    rows += [{"candidate": name, "difference": None, "note": note} for name in failed]
+    return {
+        "comparison": "C1",
+        "measure": "sparse_return",
+        "control": {"branch": "B1", "sparse_return": [0.2], "progress": [0.1]},
+        "ranking": rows,
+        "chosen": chosen,
+        "confirmable": list(compared) if chosen else [],
+    }
+
+
+def confirmed(candidate="c2", outcome="pass", **changes):
+    """What ``confirm`` answers."""
+
+    def arm(*values):
+        shares = [value / 10 for value in values]
+        return {
+            name: {"branches": column, "mean": sum(column) / len(column)}
+            for name, column in (("sparse_return", list(values)), ("progress", shares))
+        }
+
+    return {
+        "comparison": "C2",
+        "candidate": candidate,
+        "outcome": outcome,
+        "reason": "because",
+        "measure": "sparse_return",
+        "difference": 1.05,
+        "interval": [0.8, 1.3],
+        "interval_level": 0.98,
+        "p": 0.004,
+        "level": 0.0125,
+        "smallest_p": {"at_this_look": 0.004, "in_all": 0.004},
+        "wins": "4 of 4 pairs of branches",
+        "n": 2,
+        "values": {"control": arm(1.0, 1.1), "candidate": arm(2.0, 2.2)},
+        "after_this": {"confirmations_left": 1, "confirmable": []},
+    } | changes
+
+
 def validator_brief(**changes):
     candidates = [{"name": name, "shaping": {}, "shaping_text": "x"} for name in ("c1", "c2", "c3")]
     return {
         "round": 1,
         "refinement": 0,
         "candidates": candidates,
-        "screen_needed": True,
+        "screens": [screen()],
+        "extend_screen": {"seeds_left": 2, "env_steps_per_branch": 75_000},
         "branch_steps": 150_000,
     } | changes
 

@@ -21,11 +21,13 @@ from learning_signal.marl.settings import EvaluationSettings, LearnerSettings, R
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools.base import ToolRefused
+from learning_signal.tools.briefs.brief import brief
 from learning_signal.tools.context import HumanAnswer, HumanQuestion, SessionContext
 from learning_signal.tools.contracts import Candidate
 from learning_signal.tools.plan.settings import DeliberationSettings, SessionSettings, session_rules
 from learning_signal.tools.recall import recalled
 from learning_signal.tools.round.record import record_round, record_stage
+from learning_signal.tools.round.screens import rank_rung, run_screen
 from learning_signal.tools.state import Head, Regression, SessionState, Trigger
 from learning_signal.tools.toolbox import TOOL_NAMES, toolbox
 from learning_signal.tools.trainer import Trainer
@@ -181,16 +183,23 @@ class ScriptedSession:
         return self.call("submit_proposal", candidates=[draft(potential) for potential in potentials])["accepted"]
 
     def screen(self) -> dict[str, Any]:
-        """Launch every arm of the screen and compare."""
-        for arm in ("control", *(each.name for each in self.candidates())):
-            self.call("launch_branch", arm=arm, purpose="screen")
-        return self.call("compare_branches", purpose="screen")
+        """Screen the candidates, as the session does before the Validator speaks; what its brief says of it."""
+        self._runner.run(run_screen(self.context))
+        return self.screened()
 
-    def confirm(self, candidate: str) -> dict[str, Any]:
-        """Launch both arms of the confirmation and compare."""
-        for arm in ("control", candidate):
-            self.call("launch_branch", arm=arm, purpose="confirm")
-        return self.call("compare_branches", purpose="confirm")
+    def rung(self) -> dict[str, Any]:
+        """The next rung of a screen alone."""
+        self._runner.run(rank_rung(self.context))
+        return self.screened()
+
+    def screened(self) -> dict[str, Any]:
+        """What the Validator's brief says of the last screen."""
+        found = json.loads(brief(self.context, "validator").partition("\n")[2])
+        return found["screens"][-1] | {name: found[name] for name in ("extend_screen", "confirmation") if name in found}
+
+    def confirm(self, candidate: str, reason: str = "") -> dict[str, Any]:
+        """Have a candidate confirmed."""
+        return self.call("confirm", candidate=candidate, reason=reason)
 
     def validate(self, candidate: str | None, outcome: str) -> dict[str, Any]:
         """Submit the verdict with a reading."""

@@ -167,11 +167,11 @@ def test_a_promotion_explains_itself_on_one_screen(ledger):
         "c1 +0 +0.0182 may be confirmed",
         "at most 0.0% of an arm's episodes succeed, so progress decides",
         "validator confirmed c1, the first in the ranking",
-        "won 36 of 36 pairs (6 of at most 6 branches of each arm; passes from 34 pairs on)",
-        "difference of progress +0.0365",
-        "p = 0.00108 at level 0.005",
+        "won 16 of 16 pairs (4 of at most 6 branches of each arm; passes from 16 pairs on)",
+        "difference of progress +0.0358",
+        "p = 0.0143 at level 0.025",
         "delta 0.005",
-        "progress 0.0664 against 0.0299",
+        "progress 0.066 against 0.0302",
         "It is promoted as evidence of learning, on probation",
         "human approved by a person: worth a try",
         "no shaping",
@@ -181,7 +181,7 @@ def test_a_promotion_explains_itself_on_one_screen(ledger):
     ):
         assert part in " ".join(text.split()), part
     assert re.search(
-        r"\nCost\n +[\d,]+ env steps of training in 16 branch segments, [\d,]+ of evaluation \(that of 1 is", text
+        r"\nCost\n +[\d,]+ env steps of training in 12 branch segments, [\d,]+ of evaluation \(that of 1 is", text
     )
     assert fits(text) and len(text.splitlines()) <= 64
 
@@ -200,7 +200,7 @@ def test_a_promotion_that_was_rolled_back_explains_both_rounds(ledger):
         "c1 rolled back" in promotion
         and "rolled back in round 4 claim by coordinator: “The last promotion did not hold" in promotion
     )
-    assert "difference of sparse return +1.92" in promotion and "progress 0.377 against 0.257" in promotion
+    assert "difference of sparse return +2.11" in promotion and "progress 0.384 against 0.264" in promotion
     assert "none: this round was opened to judge an earlier promotion" in undoing
     assert "Probation regressed: progress went from" in undoing and "roll back" in undoing
 

@@ -13,10 +13,13 @@ from learning_signal.tools.base import compact, rounded
 from learning_signal.tools.briefs.cards import candidate_card, head_card, shaping_card
 from learning_signal.tools.briefs.earlier import earlier_attempts
 from learning_signal.tools.briefs.forecasts import own_forecasts
+from learning_signal.tools.briefs.record import given_up, questions_asked, screens_told, verdicts_told
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.roles import Role
+from learning_signal.tools.round.branches import values_are
 from learning_signal.tools.round.confirmations import offer
 from learning_signal.tools.round.decisions import allowed_actions, may_be_asked, still_confirmable
+from learning_signal.tools.round.screens import further_card, screen_card
 
 HEADINGS: dict[Role, str] = {
     "critic": "Diagnose this run.",
@@ -104,16 +107,18 @@ def _feedback(context: SessionContext) -> dict[str, Any] | None:
 
 
 def _validator(context: SessionContext) -> dict[str, Any]:
-    candidates = context.round.proposals[-1].candidates
+    candidates, refinement = context.round.proposals[-1].candidates, context.state.refinement
+    screens = [screen_card(context, each) for each in context.round.screens if each.refinement == refinement]
     return {
         "round": context.round.number,
-        "refinement": context.state.refinement,
+        "refinement": refinement,
         "candidates": [candidate_card(candidate) for candidate in candidates],
-        "screen_needed": len(candidates) > 1,
+        "screens": screens,
+        "values_are": values_are(context),
         "confirmation": offer(context),
         "coordinator_asks": None if context.round.sent_back is None else context.round.sent_back.model_dump(),
         "head": head_card(context, context.head),
-    }
+    } | further_card(context)
 
 
 def _coordinator(context: SessionContext) -> dict[str, Any]:
@@ -125,14 +130,11 @@ def _coordinator(context: SessionContext) -> dict[str, Any]:
         "proposals": [
             [candidate_card(candidate) for candidate in proposal.candidates] for proposal in context.round.proposals
         ],
-        "screens": [
-            {name: {measure: rounded(gain) for measure, gain in gains.items()} for name, gains in screen.gains.items()}
-            for screen in context.round.screens
-            if screen.goes_on is None
-        ],
-        "verdicts": [
-            verdict.model_dump(mode="json", exclude={"id", "comparison", "size"}) for verdict in context.round.verdicts
-        ],
+        "screens": screens_told(context),
+        "verdicts": verdicts_told(context),
+        "values_are": values_are(context),
+        "asked": questions_asked(context),
+        "given_up": given_up(context),
         "probation": None
         if regression is None
         else {

@@ -104,7 +104,7 @@ def readable_branch(context: SessionContext, name: str) -> Branch:
 def _sealed(name: str) -> str:
     return (
         f"Found {name}, a branch of a confirmation that is not judged yet, expected another source: its numbers "
-        "are shown once compare_branches has judged it."
+        "are shown once confirm has judged it."
     )
 
 

@@ -1,19 +1,20 @@
-"""Branches: launch an arm on its seeds, and read it. What may be launched when is enforced here, not in prompts."""
+"""Branches: launch an arm on its seeds, read it, measure it as the gate does. Code says what may be launched when."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.gate.judge import Purpose
+from learning_signal.marl.gate.measure import Measure, MeasureName, later_half, later_half_mean
 from learning_signal.marl.randomness import derive
-from learning_signal.marl.segments.segment import SegmentSpec
+from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec
 from learning_signal.marl.shaping import ShapingConfig
-from learning_signal.tools.base import Answer, Tool, ToolRefused, rounded
+from learning_signal.tools.base import Answer, Tool, ToolRefused, compact, rounded
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import LaunchBranch, ReadBranch
+from learning_signal.tools.roles import Role
 from learning_signal.tools.round.confirmations import (
     candidate_to_confirm,
     confirm_specs,
@@ -23,12 +24,13 @@ from learning_signal.tools.round.confirmations import (
     present_branch,
     refuse_confirmation,
 )
-from learning_signal.tools.round.record_branches import record_branch
+from learning_signal.tools.round.record_branches import record_branch, seeds_text
 from learning_signal.tools.spending import afford_segments
 from learning_signal.tools.state import CONTROL, Branch
 from learning_signal.tools.trainer import final_evaluation
 
-SEALED = "A confirmation shows its numbers once compare_branches has judged it."
+SEALED = "A confirmation shows its numbers once it is judged: confirm judges it."
+READ_ON = "of query episodes at the end of the branch; a screen and a confirmation use others, and its later half"
 
 
 def branch_tools(context: SessionContext) -> dict[str, Tool]:
@@ -37,32 +39,9 @@ def branch_tools(context: SessionContext) -> dict[str, Tool]:
     async def launch_branch(arguments: LaunchBranch) -> Answer:
         _refuse_unknown(context, arguments.arm)
         _refuse_early(context, arguments)
-        existing = find_arm(context, arguments.purpose, arguments.arm)
-        rung = present_rung(context) if arguments.purpose == "screen" else 0
-        if existing is not None and existing.rung == rung:
-            return Answer(_launched(context, existing))
-        if rung and arguments.arm not in (expected := rung_arms(context)):
-            raise ToolRefused(
-                f"Found {arguments.arm}, which an earlier rung of the screen dropped, expected one of "
-                f"{', '.join(expected)}: launch one that goes on."
-            )
-        refinement, attempt = context.state.refinement, len(context.round.confirmations)
-        if _is_trial(context, arguments.purpose):
-            specs = confirm_specs(context, arguments.arm, attempt, refinement, first_count(context))
-        else:
-            specs = screen_specs(context, context.shaping_of(arguments.arm), refinement, rung)
-        afford_segments(context, f"the {arguments.purpose} of {arguments.arm}", specs)
-        branch = Branch(
-            name=existing.name if existing else f"B{context.state.branches + 1}",
-            arm=arguments.arm,
-            purpose=arguments.purpose,
-            refinement=refinement,
-            rung=rung,
-            attempt=attempt if arguments.purpose == "confirm" else 0,
-            segments=tuple(context.trainer.launch(spec, arguments.purpose, arguments.arm) for spec in specs),
-        )
-        reason = _choice(context, arguments)
-        return Answer(_launched(context, branch), lambda: record_branch(context, branch, reason))
+        reason = choice(context, arguments.arm, arguments.reason) if arguments.purpose == "confirm" else ""
+        (branch,) = begin(context, [arguments.arm], arguments.purpose, reason, "validator")
+        return Answer(_launched(context, branch))
 
     async def read_branch(arguments: ReadBranch) -> Answer:
         branch = find_branch(context, arguments.branch)
@@ -73,26 +52,130 @@ def branch_tools(context: SessionContext) -> dict[str, Tool]:
                     await context.trainer.result(segment)
                 except SegmentFailed:
                     continue
-        return Answer(json.dumps(await _reading(context, branch)))
+        return Answer(compact(await _reading(context, branch)))
 
     return {
         "launch_branch": Tool(
             "launch_branch",
-            "Start one arm (control or a candidate) for a purpose; answers at once with a branch id. "
-            "screen: short, every candidate and control; where the screen has rungs, again for those that go on. "
-            "confirm: full length on fresh seeds, control and one candidate that the screen calls confirmable; one "
-            "that it does not rank first needs a reason.",
+            "Start one arm of a confirmation, control or a candidate, without waiting; answers with a branch id. "
+            "confirm starts both by itself.",
             LaunchBranch,
             launch_branch,
         ),
         "read_branch": Tool(
             "read_branch",
-            "Status or results of a branch on the query episodes; waits for it unless told not to.",
+            "Status or results of a branch on the query episodes at its end; waits for it unless told not to.",
             ReadBranch,
             read_branch,
             patient=True,
         ),
     }
+
+
+def begin(
+    context: SessionContext, arms: Sequence[str], purpose: Purpose, reason: str = "", agent: Role | None = None
+) -> list[Branch]:
+    """The branches of these arms in the present rung of the screen, or in the present confirmation, in flight.
+
+    Those that are new are launched together and recorded at once, so that no stop forgets them; ``reason`` says why a
+    candidate is confirmed, ``agent`` who asked for it. Raises ``OutOfBudget``, before any is launched, where they do
+    not all fit.
+    """
+    rung = present_rung(context) if purpose == "screen" else 0
+    known = {arm: find_arm(context, purpose, arm) for arm in arms}
+    present = {arm: branch for arm, branch in known.items() if branch is not None and branch.rung == rung}
+    refinement, attempt = context.state.refinement, len(context.round.confirmations) if purpose == "confirm" else 0
+    if _is_trial(context, purpose):
+        count = first_count(context)
+        specs = {arm: confirm_specs(context, arm, attempt, refinement, count) for arm in arms if arm not in present}
+    else:
+        specs = {
+            arm: screen_specs(context, context.shaping_of(arm), refinement, rung) for arm in arms if arm not in present
+        }
+    afford_segments(context, f"the {purpose} of {', '.join(specs)}", [spec for each in specs.values() for spec in each])
+    for branch in present.values():
+        ensure_running(context, branch)
+    new, number = [], context.state.branches
+    for arm, each in specs.items():
+        earlier = known[arm]
+        number += earlier is None
+        new.append(
+            Branch(
+                name=f"B{number}" if earlier is None else earlier.name,
+                arm=arm,
+                purpose=purpose,
+                refinement=refinement,
+                rung=rung,
+                attempt=attempt,
+                segments=tuple(context.trainer.launch(spec, purpose, arm) for spec in each),
+                reason=context.ledger.redacted(reason) if arm != CONTROL else "",
+            )
+        )
+    if new:
+        with context.ledger.transaction(f"{purpose} begins"):
+            if purpose == "screen":
+                seeds = seeds_text(len(new[0].segments))
+                context.event("screen", f"screens {', '.join(arms)} on {seeds}, to {context.rungs[rung]:,} env steps")
+            for branch in new:
+                record_branch(context, branch, agent)
+    begun = {branch.arm: branch for branch in [*present.values(), *new]}
+    return [begun[arm] for arm in arms]
+
+
+def choice(context: SessionContext, arm: str, reason: str) -> str:
+    """Why a candidate is confirmed that the ranking does not have first; empty where it does."""
+    if arm == CONTROL:
+        return ""
+    expected = candidate_to_confirm(context)
+    return "" if arm == expected else f"chosen over {expected}: {reason}"
+
+
+async def measures(
+    context: SessionContext, branch: Branch, episode_set: str
+) -> tuple[list[Measure], list[dict[str, Any]]]:
+    """Each seed's measure on the gate's own episodes, and where it came from; a failed seed measures None."""
+    found, sources = [], []
+    for segment in branch.segments:
+        reason: str | None = None
+        try:
+            result: SegmentResult = await context.trainer.result(segment)
+        except SegmentFailed as failure:
+            measure, positions, reason = Measure(sparse_return=None, progress=None), [], str(failure)
+        else:
+            evaluations = [each for each in result.evaluations if each.set == episode_set]
+            measure = later_half_mean(evaluations)
+            positions = [evaluation.env_steps for evaluation in later_half(evaluations)]
+        found.append(measure)
+        sources.append(
+            {
+                "segment": segment,
+                "episode_set": episode_set,
+                "evaluations": positions,
+                "reason": reason,
+                "sparse_return": measure.sparse_return,
+                "progress": measure.progress,
+                "succeeded": measure.succeeded,
+                "error": measure.error,
+            }
+        )
+    return found, sources
+
+
+def values_of(sources: Sequence[Mapping[str, Any]]) -> dict[MeasureName, list[float | None]]:
+    """Both measures of an arm, seed by seed, from where they came from."""
+    names: tuple[MeasureName, ...] = ("sparse_return", "progress")
+    return {name: [seed[name] for seed in sources] for name in names}
+
+
+def values_are(context: SessionContext) -> str:
+    """What the values of screens and confirmations rest on, and why those of `read_branch` differ, in one sentence."""
+    evaluation = context.settings.run.evaluation
+    later = evaluation.points - evaluation.points // 2
+    return (
+        f"each value is one branch's mean over {evaluation.episodes} episodes held out for its seed (others in screen "
+        f"and confirmation), at the last {later} of its {evaluation.points} evaluations; read_branch and query_metrics "
+        "show the query episodes at its end, so theirs differ"
+    )
 
 
 def find_branch(context: SessionContext, name: str) -> Branch:
@@ -187,21 +270,18 @@ def _refuse_early(context: SessionContext, arguments: LaunchBranch) -> None:
     """``ToolRefused`` for a screen that is not needed, and for a confirmation that may not begin now."""
     if arguments.purpose == "confirm":
         refuse_confirmation(context, arguments.arm, arguments.reason)
+    elif present_rung(context) and arguments.arm not in (expected := rung_arms(context)):
+        raise ToolRefused(
+            f"Found {arguments.arm}, which an earlier rung of the screen dropped, expected one of "
+            f"{', '.join(expected)}: launch one that goes on."
+        )
     elif not needs_screen(context):
-        raise ToolRefused("Found a screen of one candidate, expected a confirmation: launch purpose 'confirm'.")
-
-
-def _choice(context: SessionContext, arguments: LaunchBranch) -> str:
-    """Why a candidate is confirmed that the ranking does not have first; empty where it does."""
-    if arguments.purpose != "confirm" or arguments.arm == CONTROL:
-        return ""
-    expected = candidate_to_confirm(context)
-    return "" if arguments.arm == expected else f"chosen over {expected}: {arguments.reason}"
+        raise ToolRefused("Found a screen of one candidate, expected a confirmation: call confirm with it.")
 
 
 def _launched(context: SessionContext, branch: Branch) -> str:
     steps = context.rungs[branch.rung] if branch.purpose == "screen" else context.branch_steps
-    return json.dumps(
+    return compact(
         {
             "branch": branch.name,
             "arm": branch.arm,
@@ -232,7 +312,7 @@ async def _reading(context: SessionContext, branch: Branch) -> dict[str, Any]:
         "status": status,
         "seeds": seeds,
         "mean": {name: _mean([row[name] for row in seeds]) for name in ("sparse_return", "progress")},
-    } | ({"note": SEALED} if sealed else {})
+    } | ({"note": SEALED} if sealed else {"values_are": READ_ON})
 
 
 async def _failure(context: SessionContext, segment: str) -> str:

@@ -44,7 +44,7 @@ def next_level(context: SessionContext, after: VerdictRecord | None = None) -> f
 
 def order_in_force(context: SessionContext) -> tuple[Order, str]:
     """The order of the present confirmation, and the name of the screen, or of the segment, that it rests on."""
-    screen = _screen(context)
+    screen = screen_over(context)
     if screen is not None and screen.order is not None:
         return screen.order, screen.comparison
     head = context.trainer.stored(context.head.segment)
@@ -57,6 +57,12 @@ def needs_screen(context: SessionContext) -> bool:
     return len(context.round.proposals[-1].candidates) > 1
 
 
+def screen_over(context: SessionContext) -> Screen | None:
+    """The last rung of the present refinement's screen, once that is over, with the further seeds it was given."""
+    over = [each for each in context.round.screens if each.refinement == context.state.refinement]
+    return over[-1] if over and over[-1].goes_on is None else None
+
+
 def confirmable(context: SessionContext) -> tuple[str, ...]:
     """The candidates that may be confirmed, best first; empty where none did better than the control in the screen.
 
@@ -66,10 +72,10 @@ def confirmable(context: SessionContext) -> tuple[str, ...]:
     if not needs_screen(context):
         names: Sequence[str] = (context.round.proposals[-1].candidates[0].name,)
     else:
-        screen = _screen(context)
+        screen = screen_over(context)
         if screen is None:
             raise ToolRefused(
-                "Found no screen yet, expected one before a confirmation: launch and compare purpose 'screen'."
+                "Found no screen yet, expected one before a confirmation: code runs it before your phase begins."
             )
         names = screen.confirmable if screen.confirmable is not None else [screen.chosen] if screen.chosen else []
         names = names if context.settings.deliberation.choice else names[:1]
@@ -91,9 +97,9 @@ def further_seeds(context: SessionContext) -> int:
 
 def refuse_further_seed(context: SessionContext, candidates: Sequence[str]) -> None:
     """``ToolRefused`` where the screen may not be given another seed for these candidates now."""
-    screen = _screen(context)
+    screen = screen_over(context)
     if screen is None or not needs_screen(context):
-        raise ToolRefused("Found no screen that is over, expected one: launch and compare purpose 'screen' first.")
+        raise ToolRefused("Found no screen that is over, expected one: confirm a candidate, or submit_validation.")
     if any(each.purpose == "confirm" and each.refinement == screen.refinement for each in context.round.branches):
         raise ToolRefused(
             "Found a confirmation begun after this screen, expected the screen's end before: go on with it."
@@ -159,8 +165,8 @@ def refuse_confirmation(context: SessionContext, arm: str, reason: str) -> None:
         return
     if present is not None:
         raise ToolRefused(
-            f"Found a confirmation of {arm} while that of {present} is not judged, expected one at a time: "
-            "compare_branches with purpose 'confirm' first."
+            f"Found a confirmation of {arm} while that of {present} is not judged, expected one at a time: call "
+            f"confirm with {present} first."
         )
     _refuse_more(context)
     open_ = confirmable(context)
@@ -177,7 +183,7 @@ def refuse_confirmation(context: SessionContext, arm: str, reason: str) -> None:
     if arm != expected and not reason.strip():
         raise ToolRefused(
             f"Found a confirmation of {arm} while the ranking has {expected} first, expected a reason with it: call "
-            "launch_branch again with the argument reason."
+            "again with the argument reason."
         )
 
 
@@ -257,9 +263,3 @@ def offer(context: SessionContext, after: VerdictRecord | None = None) -> dict[s
 
 def _attempt(context: SessionContext) -> int:
     return len(context.round.confirmations)
-
-
-def _screen(context: SessionContext) -> Screen | None:
-    """The last rung of the present refinement's screen, once that is over, with the further seeds it was given."""
-    over = [each for each in context.round.screens if each.refinement == context.state.refinement]
-    return over[-1] if over and over[-1].goes_on is None else None

@@ -15,6 +15,7 @@ from learning_signal.marl.gate.screening import ScreenResult
 from learning_signal.marl.gate.trial import Look
 from learning_signal.marl.segments.version import code_version
 from learning_signal.tools.context import SessionContext
+from learning_signal.tools.roles import Role
 from learning_signal.tools.round.fates import size_of
 from learning_signal.tools.state import Branch, Screen, VerdictRecord
 
@@ -32,15 +33,15 @@ class Trial:
     """What else the verdict rests on."""
 
 
-def record_branch(context: SessionContext, branch: Branch, reason: str = "") -> None:
-    """A branch is launched, or (in a later rung of a screen) continued; ``reason`` says why this one."""
+def record_branch(context: SessionContext, branch: Branch, agent: Role | None = None) -> None:
+    """A branch is launched, or (in a later rung of a screen) continued: by code, or as an ``agent`` asked for it."""
     identity = context.row_id(branch.name)
     rung = f", rung {branch.rung + 1} of {len(context.rungs)}" if branch.rung else ""
     seq = context.event(
         "branch",
-        f"{branch.name}: {branch.purpose} {branch.arm} on {_seeds(len(branch.segments))}{rung}"
-        + (f", {reason}" if reason else ""),
-        agent="validator",
+        f"{branch.name}: {branch.purpose} {branch.arm} on {seeds_text(len(branch.segments))}{rung}"
+        + (f", {branch.reason}" if branch.reason else ""),
+        agent=agent,
         ref=("branches", identity),
     )
     if branch.rung:
@@ -56,6 +57,7 @@ def record_branch(context: SessionContext, branch: Branch, reason: str = "") -> 
             arm=branch.arm,
             candidate_id=context.candidate_id(branch.arm),
             event_seq=seq,
+            reason=branch.reason or None,
         )
         context.state.branches += 1
         context.round.branches.append(branch)
@@ -66,7 +68,7 @@ def record_branch(context: SessionContext, branch: Branch, reason: str = "") -> 
 
 
 def record_longer(context: SessionContext, branches: Sequence[Branch], reason: str) -> None:
-    """Branches of a screen are given further seeds, for this reason."""
+    """Branches of a screen are given a further seed, for this reason."""
     names = ", ".join(branch.arm for branch in branches)
     context.event("branch", f"a further seed of the screen for {names}: {reason}", agent="validator")
     for branch in branches:
@@ -86,14 +88,15 @@ def record_screen(
     """
     screen = context.as_kept(screen)
     event = "comparison", f"{screen.comparison} screen: {result.reason}"
-    inputs = _inputs(context, arms, rung=screen.rung) | ({"further": further} if further else {})
+    inputs = _inputs(context, arms, rung=screen.rung)
+    inputs |= {"further": further, "extended": screen.extended} if further else {}
     _add_comparison(context, screen.comparison, "screen", None, inputs, result, event)
     context.round.screens.append(screen)
 
 
-def record_confirmation(context: SessionContext, name: str, confirmed: VerdictRecord, trial: Trial) -> None:
-    """A confirmation is judged in the comparison ``name``; what the Validator may report is ``confirmed``."""
-    confirmed = context.as_kept(confirmed)
+def record_confirmation(context: SessionContext, confirmed: VerdictRecord, trial: Trial) -> None:
+    """A confirmation is judged; what the Validator may report is ``confirmed``."""
+    confirmed, name = context.as_kept(confirmed), context.next_comparison
     for branch in trial.branches:
         _add_looks(context, branch)
     event = "comparison", f"{name} confirm: {trial.verdict.reason}"
@@ -131,7 +134,8 @@ def record_probation(
     return name
 
 
-def _seeds(number: int) -> str:
+def seeds_text(number: int) -> str:
+    """So many seeds, in words."""
     return "1 seed" if number == 1 else f"{number} seeds"
 
 

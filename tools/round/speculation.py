@@ -9,12 +9,36 @@ from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.gate.judge import Purpose
 from learning_signal.marl.segments.segment import SegmentSpec
 from learning_signal.tools.context import SessionContext
+from learning_signal.tools.plan.cost import round_cost
 from learning_signal.tools.round.branches import screen_specs
 from learning_signal.tools.round.confirmations import confirm_specs, first_count
 from learning_signal.tools.round.record import record_speculation
+from learning_signal.tools.spending import afford
 from learning_signal.tools.state import CONTROL
 
 UNUSED = "The round ended without this segment, so it was withdrawn."
+
+
+def prepare(context: SessionContext) -> None:
+    """Before a step: check that the branches of a new round or refinement fit the budget, then start the control.
+
+    So no agent proposes what cannot be tested.
+    """
+    state, talk = context.state, context.settings.deliberation
+    first = state.phase == ("critic" if talk.critic else "generator") and state.refinement == 0
+    again = state.phase == "generator" and state.refinement > 0
+    if state.step == 0 and (first and context.round.speculated is None or again):
+        price = round_cost(context.settings, context.task)
+        refined = f"refinement {state.refinement} of round {context.round.number}"
+        afford(
+            context,
+            refined if again else f"round {context.round.number}",
+            pieces=2 * first_count(context),
+            env_steps=price.refinement if again else price.first,
+        )
+    if first or state.phase == "generator" and not again:
+        speculate(context)
+    afford(context, "the next step")
 
 
 def speculate(context: SessionContext) -> None:

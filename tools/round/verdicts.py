@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from learning_signal.marl.gate.confirmation import Verdict
+from learning_signal.marl.gate.measure import MeasureName
 from learning_signal.marl.gate.trial import Look
 from learning_signal.tools.base import Answer, Tool, ToolRefused
 from learning_signal.tools.claims.keep import checked
@@ -53,13 +54,12 @@ def computed_verdict(context: SessionContext) -> VerdictRecord:
     asked, present = asked_for(context), in_progress(context)
     if asked is not None:
         raise ToolRefused(
-            f"Found no confirmation of {asked}, for which the Coordinator sent the round back: launch "
-            f"control and {asked} with purpose 'confirm' and compare them first."
+            f"Found no confirmation of {asked}, for which the Coordinator sent the round back: confirm {asked} first."
         )
     if present is not None:
         raise ToolRefused(
-            f"Found a confirmation of {present} that is not judged, expected compare_branches with purpose 'confirm' "
-            "before a verdict."
+            f"Found a confirmation of {present} that is not judged, expected it to be before a verdict: call confirm "
+            f"with {present}."
         )
     if known:
         return known[-1]
@@ -72,8 +72,7 @@ def computed_verdict(context: SessionContext) -> VerdictRecord:
             why = f"Nothing was confirmed: {screens[-1].reason}."
         return verdict_record(context, None, None, None, why)
     raise ToolRefused(
-        "Found no comparison for a verdict, expected compare_branches with purpose 'confirm' (after the screen): "
-        "launch, read and compare first."
+        "Found no comparison for a verdict, expected a confirmation: call confirm with a candidate first."
     )
 
 
@@ -89,9 +88,11 @@ def verdict_record(
     candidate: str | None,
     comparison: str | None,
     reason: str = "",
+    values: dict[str, dict[MeasureName, list[float | None]]] | None = None,
 ) -> VerdictRecord:
     """The record of a verdict in the present refinement; inconclusive for that ``reason`` where nothing was compared.
 
+    ``values``: both measures of both arms, branch by branch.
     Its id is that of its comparison until it is reported, when `verdict_id` gives it one.
     """
     return VerdictRecord(
@@ -104,6 +105,7 @@ def verdict_record(
         p=None if verdict is None else verdict.p,
         difference=None if verdict is None else verdict.mean_difference,
         comparison=comparison,
+        values=values,
         **({} if verdict is None else numbers_of(verdict.model_dump())),
     )
 

@@ -5,91 +5,54 @@ from __future__ import annotations
 import pytest
 
 from learning_signal.tools.contracts import Validation
-from tests.support.rules_chat import Chat, coordinator_brief, refusal, validator_brief
+from tests.support.rules_chat import Chat, confirmed, coordinator_brief, refusal, screen, validator_brief
 
 # --- validator
 
 
-def seeds(*values):
-    return [{"sparse_return": value, "progress": value / 10, "status": "done"} for value in values]
-
-
-def run_validator(brief, outcome="pass", chosen="c2", fail=()):
-    """Play a whole validation; returns (steps as lists of tool names, the submitted arguments)."""
-    chat, steps, names = Chat("validator", brief), [], {}
+def run_validator(brief, outcome="pass", extended=None, **changes):
+    """Play a whole validation; returns (the calls before the submission, the submitted arguments, the chat)."""
+    chat, steps = Chat("validator", brief), []
     while True:
         calls = chat.ask()
         assert not isinstance(calls, str), calls
-        steps.append([name for name, _ in calls])
-        results = []
-        for name, arguments in calls:
-            if name == "launch_branch":
-                key = f"B{len(names) + 1}"
-                names[key] = arguments
-                results.append({"branch": key, **arguments, "segments": 2, "env_steps_each": 10})
-            elif name == "read_branch":
-                launched = names[arguments["branch"]]
-                bad = launched["arm"] in fail
-                values = (1.0, 1.1) if launched["arm"] == "control" else (2.0, 2.2)
-                rows = [{"sparse_return": None, "progress": None, "status": "failed", "reason": "worker died"}] * 2
-                results.append(
-                    {
-                        "branch": arguments["branch"],
-                        **launched,
-                        "status": "failed" if bad else "done",
-                        "seeds": rows if bad else seeds(*values),
-                    }
-                )
-            elif arguments.get("purpose") == "screen":
-                ranking = [
-                    {"candidate": "c2", "difference": 1.0, "note": None},
-                    {"candidate": "c1", "difference": None, "note": "has no sparse return"},
-                ]
-                results.append(
-                    {
-                        "comparison": "C1",
-                        "purpose": "screen",
-                        "measure": "sparse_return",
-                        "ranking": ranking,
-                        "chosen": chosen,
-                    }
-                )
-            elif name == "compare_branches":
-                results.append(
-                    {
-                        "comparison": "C2",
-                        "purpose": "confirm",
-                        "candidate": "c2",
-                        "outcome": outcome,
-                        "measure": "sparse return",
-                        "difference": 1.05,
-                        "interval": [0.8, 1.3],
-                        "p": 0.03125,
-                        "n": 5,
-                        "reason": "because",
-                    }
-                )
-            else:
-                Validation.model_validate(arguments)
-                return steps, arguments, chat
-        chat.reply(*results)
+        [(name, arguments)] = calls
+        if name == "submit_validation":
+            Validation.model_validate(arguments)
+            return steps, arguments, chat
+        steps.append((name, arguments.get("candidate", arguments.get("candidates"))))
+        chat.reply(extended if name == "extend_screen" else confirmed(arguments["candidate"], outcome, **changes))
 
 
-def test_validator_launches_together_and_reports_the_computed_verdict():
+def test_validator_confirms_what_the_screen_has_first_and_reports_the_computed_verdict():
     steps, submitted, _ = run_validator(validator_brief())
-    launch, read = ["launch_branch"], ["read_branch"]
-    assert steps == [
-        launch * 4,
-        read * 4,
-        ["compare_branches"],
-        launch * 2,
-        read * 2,
-        ["compare_branches"],
-        ["submit_validation"],
-    ]
+    assert steps == [("confirm", "c2")]
     assert (submitted["candidate"], submitted["outcome"]) == ("c2", "pass")
-    for part in ("1.05", "0.8 to 1.3", "p = 0.0312", "2 of 2 seeds", "do not overlap"):
+    for part in ("1.05", "0.8 to 1.3", "p = 0.004 at a level of 0.0125, smallest possible 0.004", "do not overlap"):
         assert part in submitted["reading"]
+    assert "2 to 2.2 against 1 to 1.1" in submitted["reading"]
+
+
+def test_validator_gives_two_that_are_close_a_seed_more():
+    close = screen(c2=1.0, c3=0.9, c1=0.1)
+    again = screen("c3", c3=1.0, c2=0.2)
+    steps, submitted, _ = run_validator(validator_brief(screens=[close]), extended=again)
+    assert steps == [("extend_screen", ["c2", "c3"]), ("confirm", "c3")] and submitted["candidate"] == "c3"
+    none_left = {"seeds_left": 0}
+    assert run_validator(validator_brief(screens=[close], extend_screen=none_left))[0] == [("confirm", "c2")]
+
+
+def test_validator_confirms_a_second_one_that_came_close():
+    brief = validator_brief(screens=[screen(c2=1.0, c3=0.9, c1=0.1)], extend_screen={})
+    left = {"confirmations_left": 1, "confirmable": ["c3", "c1"]}
+    assert run_validator(brief, "fail", after_this=left)[0] == [("confirm", "c2"), ("confirm", "c3")]
+    far = validator_brief(screens=[screen(c2=1.0, c3=0.4, c1=0.1)])
+    assert run_validator(far, "fail", after_this=left)[0] == [("confirm", "c2")]
+
+
+def test_validator_confirms_what_the_coordinator_asks_for():
+    steps, submitted, _ = run_validator(validator_brief(coordinator_asks={"candidate": "c1", "reason": "steadier"}))
+    assert steps == [("confirm", "c1")] and submitted["candidate"] == "c1"
 
 
 @pytest.mark.parametrize("outcome", ["fail", "inconclusive"])
@@ -97,16 +60,31 @@ def test_validator_never_turns_an_outcome(outcome):
     assert run_validator(validator_brief(), outcome)[1]["outcome"] == outcome
 
 
-def test_validator_skips_the_screen_of_a_single_candidate():
-    steps, _, _ = run_validator(validator_brief(candidates=[{"name": "c2"}], screen_needed=False))
-    assert steps[0] == ["launch_branch"] * 2 and len(steps) == 4
+def test_validator_confirms_a_single_candidate_at_once():
+    steps, _, _ = run_validator(validator_brief(candidates=[{"name": "c2"}], screens=[]))
+    assert steps == [("confirm", "c2")]
 
 
 def test_validator_reports_failed_branches():
-    _, submitted, _ = run_validator(validator_brief(), fail=("c1",))
-    assert submitted["outcome"] == "pass" and "c1 failed (worker died)" in submitted["reading"]
-    steps, submitted, _ = run_validator(validator_brief(), chosen=None, fail=("c1", "c2", "c3"))
-    assert (submitted["candidate"], submitted["outcome"]) == (None, "inconclusive") and len(steps) == 4
+    _, submitted, _ = run_validator(validator_brief(screens=[screen(failed=("c1",))]))
+    assert submitted["outcome"] == "pass" and "c1 was not compared in the screen" in submitted["reading"]
+    assert "worker died" in submitted["reading"]
+    nothing = screen(None, failed=("c1", "c2", "c3"))
+    steps, submitted, _ = run_validator(validator_brief(screens=[nothing]))
+    assert (submitted["candidate"], submitted["outcome"], steps) == (None, "inconclusive", [])
+    assert "worker died" in submitted["reading"]
+
+
+@pytest.mark.parametrize(
+    ("p", "smallest", "close"), [(0.012, 0.012, False), (0.012, 0.004, True), (0.009, 0.004, False)]
+)
+def test_a_p_is_close_to_its_level_only_where_a_smaller_one_was_possible(p, smallest, close):
+    smallest_p = {"at_this_look": smallest, "in_all": 0.001}
+    reading = run_validator(validator_brief(), p=p, smallest_p=smallest_p)[1]["reading"]
+    assert ("p is close to its level of 0.0125" in reading) == close
+    verdict = coordinator_brief()["verdicts"][0] | {"p": p, "level": 0.0125, "smallest_p": smallest_p}
+    [(name, _)] = Chat("coordinator", coordinator_brief(verdicts=[verdict])).ask()
+    assert name == ("ask" if close else "promote")
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,9 @@ GARBAGE = (
     '{"chosen": 7}',
     '{"outcome": "maybe", "interval": 3}',
     '{"outcome": "pass", "interval": [null], "p": "x", "evidence": "E2"}',
+    '{"outcome": "fail", "candidate": "c2", "after_this": {"confirmations_left": 9, "confirmable": ["c1", "c2"]}}',
+    '{"outcome": "fail", "candidate": "c1", "after_this": {"confirmations_left": 9, "confirmable": ["c2"]}}',
+    '{"outcome": "pass", "values": {"control": {"progress": {"branches": [1, "x"]}}, "candidate": 3}, "wins": 4}',
     "<html>",
     '{"answer": 3}',
 )
@@ -117,7 +120,7 @@ def test_an_unknown_role_is_refused():
 def test_nothing_is_called_that_is_not_offered():
     chat = Chat("validator", validator_brief())
     reply = asyncio.run(chat.client.create(chat.messages, tools=[{"name": "query_metrics"}]))
-    assert isinstance(reply.content, str) and "launch_branch" in reply.content
+    assert isinstance(reply.content, str) and "confirm" in reply.content
 
 
 TASK_WORDS = (

@@ -239,12 +239,12 @@ def test_a_cancelled_session_is_interrupted_and_resumes(whole, tmp_path):
     same_as(whole, settings.ledger)
 
 
-def test_abort_stops_within_two_seconds_in_the_middle_of_a_step(whole, tmp_path, monkeypatch):
+def test_abort_stops_within_two_seconds_in_the_middle_of_a_screen(whole, tmp_path, monkeypatch):
     monkeypatch.setenv("SYNTHETIC_WORLD", "hangs")
     settings, reading, abort_at = tiny_settings(tmp_path), threading.Event(), []
 
     def on_event(row):
-        if row["kind"] == "tool_call" and row["title"].endswith("calls read_branch"):
+        if row["kind"] == "screen":
             reading.set()
 
     outcome = asyncio.run(aborted(settings, Recorder(on_event=on_event), reading, abort_at, synthetic_workers))

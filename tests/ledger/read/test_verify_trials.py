@@ -155,9 +155,7 @@ def test_a_confirmation_of_what_was_not_confirmable_is_found(session: ScriptedSe
     (screen,) = session.context.round.screens
     assert screen.confirmable == ("c1", "c2")
     session.context.round.screens = [screen.model_copy(update={"confirmable": ("c1", "c2", "c3")})]
-    session.call("launch_branch", arm="control", purpose="confirm")
-    session.call("launch_branch", arm="c3", purpose="confirm", reason="Worse is better.")
-    session.call("compare_branches", purpose="confirm")
+    session.confirm("c3", "Worse is better.")
     assert [each.problem for each in session.findings()] == ["confirms c3, which is not confirmable"]
 
 

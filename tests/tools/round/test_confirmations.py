@@ -67,9 +67,7 @@ def screened(tmp_path: Path) -> Opening:
 
 def confirm(session: ScriptedSession, name: str, reason: str = "") -> dict[str, Any]:
     """Confirm a candidate, with a reason where one is given."""
-    session.call("launch_branch", arm="control", purpose="confirm")
-    session.call("launch_branch", arm=name, purpose="confirm", reason=reason)
-    found = session.call("compare_branches", purpose="confirm")
+    found = session.confirm(name, reason)
     assert_recalled(session)
     return found
 
@@ -153,11 +151,11 @@ def test_the_first_needs_no_reason(screened: Opening) -> None:
 def test_confirmations_are_made_one_at_a_time(screened: Opening) -> None:
     with screened(GOOD) as session:
         session.call("launch_branch", arm="c1", purpose="confirm")
-        with pytest.raises(ToolRefused, match="c2 while that of c1 is not judged, expected one at a time: compare"):
+        with pytest.raises(ToolRefused, match="c2 while that of c1 is not judged, expected one at a time: call conf"):
             session.call("launch_branch", arm="c2", purpose="confirm", reason=WHY)
         again = session.call("launch_branch", arm="c1", purpose="confirm")
         assert again["branch"] == session.context.round.branches[-1].name
-        with pytest.raises(ToolRefused, match="Found a confirmation of c1 that is not judged, expected compare_branch"):
+        with pytest.raises(ToolRefused, match="Found a confirmation of c1 that is not judged, expected it to be"):
             session.validate("c1", "pass")
 
 
@@ -302,10 +300,10 @@ def test_a_round_is_sent_back_for_another_candidate_and_then_decided(screened: O
         session.resume()
         session.call("launch_branch", arm="c3", purpose="confirm")
         session.resume()
-        found = session.call("compare_branches", purpose="confirm")
+        found = session.confirm("c3")
         session.resume()
         assert (found["candidate"], found["outcome"]) == ("c3", "fail")
-        assert session.call("compare_branches", purpose="confirm")["comparison"] == found["comparison"]
+        assert session.confirm("c3")["comparison"] == found["comparison"]
         report(session, found)
         session.resume()
         assert session.context.round.passed == ("c1",) and allowed_actions(session.context) == ["promote", "keep"]
@@ -478,7 +476,7 @@ def test_the_segments_of_every_look_are_those_of_the_branches(screened: Opening)
             return [[(r["position"], r["segment_id"]) for r in rows if r["branch_id"] == name] for name in names]
 
         assert [len(rows) for rows in recorded()] == [1, 1]
-        looks = session.call("compare_branches", purpose="confirm")["n"]
+        looks = session.confirm("c1")["n"]
         assert looks > 1
         arms = body(session, "C2", "inputs")["arms"]
         expected = [[(k, one["segment"]) for k, one in enumerate(arms[arm])] for arm in ("control", "c1")]
@@ -497,13 +495,13 @@ def test_a_look_that_does_not_fit_the_budget_pauses_the_session_which_goes_on(sc
         for look in range(2, looks + 1):
             session.context.state.budget = Budget(env_steps=spent + 799)
             with pytest.raises(OutOfBudget, match=f"look {look} of the confirmation needs 800 env steps; go on with"):
-                session.call("compare_branches", purpose="confirm")
+                session.confirm("c1")
             assert sum(row["env_steps"] for row in session.rows("segments")) == spent
             assert session.context.round.confirmations == []
             session.resume()
             spent += 800
         session.context.state.budget = Budget(env_steps=spent)
-        assert session.call("compare_branches", purpose="confirm") == whole
+        assert session.confirm("c1") == whole
         assert_recalled(session)
         assert session.findings() == []
 

@@ -215,11 +215,11 @@ def test_nobody_sees_the_numbers_of_a_confirmation_before_it_is_judged(session: 
         session.call("launch_branch", arm=arm, purpose="confirm")
     before = session.call("read_branch", branch="B2")
     assert before["status"] == "done" and before["mean"] == {"sparse_return": None, "progress": None}
-    assert "once compare_branches has judged it" in before["note"]
+    assert "once it is judged" in before["note"]
     for name, arguments in {"summarize_trajectories": {}, "query_metrics": {"names": ["progress"]}}.items():
         with pytest.raises(ToolRefused, match="Found B2, a branch of a confirmation that is not judged yet"):
             session.call(name, source="B2", **arguments)
-    session.call("compare_branches", purpose="confirm")
+    session.confirm("c1")
     after = session.call("read_branch", branch="B2")
     assert after["mean"]["progress"] is not None and "note" not in after
     assert session.call("query_metrics", source="B2", names=["progress"])["evidence"]

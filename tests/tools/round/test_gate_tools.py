@@ -16,6 +16,7 @@ from learning_signal.marl.gate.recompute import recompute
 from learning_signal.marl.gate.screening import rank_screen
 from learning_signal.tools.base import ToolRefused
 from learning_signal.tools.round.record import record_verdict
+from learning_signal.tools.round.screens import owes_screen
 from learning_signal.tools.round.verdicts import computed_verdict
 from learning_signal.tools.state import VerdictRecord
 from tests.support.scripted_session import PAIRED, SESSION, SETTINGS, ScriptedSession
@@ -128,9 +129,9 @@ def test_a_confirmation_waits_for_the_screen_and_takes_its_winner(opened: Openin
 def test_a_single_candidate_is_confirmed_without_a_screen(opened: Opening) -> None:
     with opened({"c1": 0.03}) as session:
         session.propose(GOOD)
-        for name, arguments in (("launch_branch", {"arm": "c1"}), ("compare_branches", {})):
-            with pytest.raises(ToolRefused, match="Found a screen of one candidate"):
-                session.call(name, purpose="screen", **arguments)
+        assert not owes_screen(session.context)
+        with pytest.raises(ToolRefused, match="Found a screen of one candidate"):
+            session.call("launch_branch", arm="c1", purpose="screen")
         assert session.confirm("c1")["outcome"] == "pass"
 
 
@@ -195,7 +196,7 @@ def test_an_unknown_branch_is_refused(opened: Opening) -> None:
             session.call("read_branch", branch="B2")
 
 
-# compare_branches -----------------------------------------------------------------------------
+# screen and confirm ---------------------------------------------------------------------------
 
 
 def test_a_screen_ranks_candidates_and_leaves_out_what_failed(opened: Opening) -> None:
@@ -208,18 +209,21 @@ def test_a_screen_ranks_candidates_and_leaves_out_what_failed(opened: Opening) -
         assert (compared["chosen"], compared["measure"]) == ("c3", "progress")
 
 
-def test_a_comparison_needs_every_arm(opened: Opening) -> None:
-    with opened({"c1": 0.01}) as session:
+def test_a_comparison_has_every_arm(opened: Opening) -> None:
+    """Those that were launched before take part in it, and are trained once."""
+    with opened({"c1": 0.03}) as session:
         session.propose(GOOD, OTHER)
         for arm in ("control", "c1"):
             session.call("launch_branch", arm=arm, purpose="screen")
-        with pytest.raises(ToolRefused, match="Found no screen branch of c2, expected one"):
-            session.call("compare_branches", purpose="screen")
         with pytest.raises(ToolRefused, match="Found no screen yet"):
-            session.call("compare_branches", purpose="confirm")
-        session.screen()
-        with pytest.raises(ToolRefused, match="Found no confirm branch of control"):
-            session.call("compare_branches", purpose="confirm")
+            session.confirm("c1")
+        screened = session.screen()
+        assert [screened["control"]["branch"], *(row["branch"] for row in screened["ranking"])] == ["B1", "B2", "B3"]
+        session.call("launch_branch", arm="c1")
+        compared = session.confirm("c1")
+        assert {arm: row["branch"] for arm, row in compared["values"].items()} == {"candidate": "B4", "control": "B5"}
+        assert len(session.pool.computed) == len(set(session.pool.computed)) == 1 + 3 + 2 * compared["n"]
+        assert session.findings() == []
 
 
 @pytest.mark.parametrize(
@@ -321,7 +325,7 @@ def test_comparing_twice_is_recorded_once(opened: Opening) -> None:
         session.propose(GOOD, OTHER)
         for compare in (session.screen, lambda: session.confirm("c1")):
             first = compare()
-            assert session.call("compare_branches", purpose=first["purpose"]) == first
+            assert compare() == first
         assert [row["id"] for row in session.rows("comparisons")] == [f"{SESSION}/C1", f"{SESSION}/C2"]
         assert session.context.state.comparisons == 2
 
@@ -441,8 +445,8 @@ def test_a_resumed_session_looks_up_what_was_computed(opened: Opening) -> None:
         session.call("read_branch", branch="B5")
         computed = list(session.pool.computed)
         session.resume()
-        assert session.call("compare_branches", purpose="screen") == screened
-        compared = session.call("compare_branches", purpose="confirm")
+        assert session.screen() == screened
+        compared = session.confirm("c1")
         assert compared["outcome"] == "pass"
         added = session.pool.computed[len(computed) :]
         assert session.pool.computed[: len(computed)] == computed and not set(added) & set(computed)
@@ -461,7 +465,7 @@ def test_a_branch_that_failed_stays_failed_after_a_resume(opened: Opening) -> No
         session.pool.score = by_arm({"c1": 0.05})  # it would do well now: but then a resume would decide otherwise
         reading = session.call("read_branch", branch="B2")
         assert (reading["status"], reading["seeds"][0]["reason"]) == ("failed", DIED)
-        assert session.call("compare_branches", purpose="screen")["chosen"] == "c2"
+        assert session.screen()["chosen"] == "c2"
         assert session.findings() == []
 
 
@@ -497,6 +501,6 @@ def test_what_the_end_of_a_session_cuts_off_has_not_failed(opened: Opening) -> N
         session.resume()
         session.call("query_metrics")  # whatever the pool's answers still set off has happened after this
         assert {row["status"] for row in session.rows("segments")[1:]} == {"pending"}
-        assert session.call("compare_branches", purpose="confirm")["outcome"] == "pass"
+        assert session.confirm("c1")["outcome"] == "pass"
         assert {row["status"] for row in session.rows("segments")} == {"ok"}
         assert session.findings() == []

@@ -18,9 +18,11 @@ from learning_signal.ledger.read.verify import verify
 from learning_signal.marl.gate.recompute import recompute
 from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.tools.base import ToolRefused
+from learning_signal.tools.briefs.brief import brief
 from learning_signal.tools.plan.cost import round_cost, rung_lengths, rung_sizes, screen_env_steps
 from learning_signal.tools.plan.settings import session_rules
 from learning_signal.tools.plan.suitability import Unsuitable, refuse_unsuitable
+from learning_signal.tools.round.screens import owes_screen
 from learning_signal.viewer.reports.explain import render_decision
 from tests.support.rules_chat import Chat
 from tests.support.scripted_session import PAIRED, ScriptedSession
@@ -59,10 +61,9 @@ EFFECTS = {"c1": 0.01, "c2": 0.05, "c3": 0.03, "c4": 0.02, "c5": 0.0}
 
 def test_the_better_half_goes_on_until_one_is_chosen(tmp_path):
     with session_of(tmp_path, EFFECTS) as session:
-        first = session.screen()
+        first = session.rung()
         assert (first["rung"], first["chosen"], first["goes_on"]) == ("1 of 3", None, ["c2", "c3", "c4"])
-        assert first["next"].startswith("launch_branch with purpose screen for control, c2, c3, c4;")
-        assert session.call("compare_branches", purpose="screen") == first  # nothing was launched since
+        assert owes_screen(session.context)
         with pytest.raises(ToolRefused, match="Found c1, which an earlier rung of the screen dropped, expected one"):
             session.call("launch_branch", arm="c1", purpose="screen")
         with pytest.raises(ToolRefused, match="Found no screen yet"):
@@ -70,15 +71,11 @@ def test_the_better_half_goes_on_until_one_is_chosen(tmp_path):
         for arm in ("control", "c2", "c3"):
             launched = session.call("launch_branch", arm=arm, purpose="screen")
         assert (launched["branch"], launched["segments"], launched["env_steps_each"]) == ("B4", 2, 400)
-        with pytest.raises(ToolRefused, match="Found no screen branch of c4 in rung 2 of 3, expected one"):
-            session.call("compare_branches", purpose="screen")
-        session.call("launch_branch", arm="c4", purpose="screen")
-        second = session.call("compare_branches", purpose="screen")
+        second = session.rung()  # with c4, which was not launched yet
         assert second["goes_on"] == ["c2", "c3"]
-        for arm in ("control", "c2", "c3"):
-            session.call("launch_branch", arm=arm, purpose="screen")
-        last = session.call("compare_branches", purpose="screen")
+        last = session.screen()
         assert (last["rung"], last["chosen"], last["goes_on"]) == ("3 of 3", "c2", None)
+        assert not owes_screen(session.context)
         assert session.confirm("c2")["outcome"] == "pass"
         session.validate("c2", "pass")
         fates = {each.candidate: (each.outcome, each.reason) for each in session.context.state.tried}
@@ -91,12 +88,7 @@ def test_the_better_half_goes_on_until_one_is_chosen(tmp_path):
 
 def test_a_rung_goes_on_where_the_one_before_it_ended(tmp_path):
     with session_of(tmp_path, EFFECTS) as session:
-        for arms in (None, ("control", "c2", "c3", "c4"), ("control", "c2", "c3")):
-            if arms is None:
-                session.screen()
-            for arm in arms or ():
-                session.call("launch_branch", arm=arm, purpose="screen")
-            session.call("compare_branches", purpose="screen")
+        session.screen()
         segments = {row["id"]: row for row in session.rows("segments")}
         own = [row["segment_id"] for row in session.rows("branch_segments") if row["branch_id"].endswith("/B3")]
         assert [segments[each]["env_steps"] for each in own] == [200, 200, 200, 200, 400, 400]
@@ -112,20 +104,19 @@ def test_a_rung_goes_on_where_the_one_before_it_ended(tmp_path):
 def test_without_halvings_nothing_is_as_it_was_not(tmp_path):
     with ScriptedSession(tmp_path, by_arm(EFFECTS), settings=PAIRED) as session:
         session.propose(*TEAM[:2])
-        assert set(session.screen()) == {"comparison", "purpose", "measure", "ranking", "chosen"}
+        assert not {"rung", "goes_on"} & session.screen().keys()
         assert [each["rung"] for each in inputs(session)] == [0]
 
 
 def test_a_resume_in_the_middle_of_a_rung_changes_nothing(tmp_path):
     with session_of(tmp_path, EFFECTS) as session:
-        session.screen()
+        session.rung()
         for arm in ("control", "c2", "c3"):
             session.call("launch_branch", arm=arm, purpose="screen")
         computed = list(session.pool.computed)
         session.resume()
         assert session.call("launch_branch", arm="c2", purpose="screen")["branch"] == "B3"
-        session.call("launch_branch", arm="c4", purpose="screen")
-        assert session.call("compare_branches", purpose="screen")["goes_on"] == ["c2", "c3"]
+        assert session.rung()["goes_on"] == ["c2", "c3"]
         assert session.call("read_branch", branch="B3")["status"] == "done"
         assert len(session.pool.computed) == len(computed) + 2
         assert session.findings() == []
@@ -133,17 +124,17 @@ def test_a_resume_in_the_middle_of_a_rung_changes_nothing(tmp_path):
 
 def test_one_that_failed_is_dropped_and_counts_for_the_half(tmp_path):
     with session_of(tmp_path, EFFECTS | {"c2": DIED}, candidates=4) as session:
-        assert session.screen()["goes_on"] == ["c3", "c4"]
+        assert session.rung()["goes_on"] == ["c3", "c4"]
     (tmp_path / "second").mkdir()
     with session_of(tmp_path / "second", EFFECTS | {"c2": DIED, "c3": DIED, "c4": DIED}, candidates=4) as session:
-        over = session.screen()
-        assert (over["chosen"], over["goes_on"], over["next"]) == ("c1", None, "the screen is over")
+        over = session.rung()
+        assert (over["chosen"], over["goes_on"], owes_screen(session.context)) == ("c1", None, False)
 
 
 def test_a_control_that_lost_a_seed_ends_the_screen(tmp_path):
     effects = EFFECTS | {("screen", "control"): [0.0, DIED]}
     with session_of(tmp_path, effects) as session:
-        over = session.screen()
+        over = session.rung()
         assert (over["chosen"], over["goes_on"]) == ("c2", None)
         (row,) = session.rows("comparisons")
         body = json.loads(session.ledger.find("bodies", hash=row["result"])[0]["body"])
@@ -153,22 +144,18 @@ def test_a_control_that_lost_a_seed_ends_the_screen(tmp_path):
         assert session.findings() == []
 
 
-def test_the_validator_by_rule_climbs_the_rungs(tmp_path):
+def test_the_screen_climbs_its_rungs_and_the_validator_by_rule_confirms_its_last(tmp_path):
     with session_of(tmp_path, EFFECTS) as session:
-        brief = {
-            "round": 1,
-            "candidates": [{"name": each.name} for each in session.candidates()],
-            "screen_needed": True,
-        }
-        chat, launched = Chat("validator", brief), []
+        session.screen()
+        chat = Chat("validator", json.loads(brief(session.context, "validator").partition("\n")[2]))
         for _ in range(16):
             calls = chat.ask()
-            launched += [arguments["arm"] for name, arguments in calls if name == "launch_branch"]
             chat.reply(*(session.call(name, **arguments) for name, arguments in calls))
             if calls[-1][0] == "submit_validation":
                 break
         assert calls[-1][1]["candidate"] == "c2" and calls[-1][1]["outcome"] == "pass"
         names = [f"c{index}" for index in range(1, 6)]
+        launched = [row["title"].split()[2] for row in session.rows("events") if row["kind"] == "branch"]
         assert launched == ["control", *names, "control", "c2", "c3", "c4", "control", "c2", "c3", "control", "c2"]
 
 

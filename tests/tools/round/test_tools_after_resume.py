@@ -46,7 +46,7 @@ def test_the_ranking_of_a_screen_outlives_a_stop(tmp_path: Path) -> None:
         ranking = session.screen()["ranking"]
         assert [each["candidate"] for each in ranking] == ["c3", "c2", "c1"]
         session.resume()
-        assert session.call("compare_branches", purpose="screen")["ranking"] == ranking
+        assert session.screen()["ranking"] == ranking
         session.validate("c3", session.confirm("c3")["outcome"])
         reasons = [each.reason for each in session.context.state.tried if each.outcome == "screened out"]
         assert len(reasons) == 2 and all(reason.startswith("behind c3 in the screen") for reason in reasons)
