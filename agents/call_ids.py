@@ -18,15 +18,16 @@ def with_own_ids(result: CreateResult, request: str) -> CreateResult:
     if isinstance(result.content, str):
         return result
     calls = [
-        FunctionCall(id=_call_id(f"{request}|{index}"), name=call.name, arguments=call.arguments)
+        FunctionCall(id=own_id(request, index), name=call.name, arguments=call.arguments)
         for index, call in enumerate(result.content)
     ]
     return result.model_copy(update={"content": calls})
 
 
-def _call_id(text: str) -> str:
+def own_id(request: str, index: int) -> str:
+    """The id of the call at place ``index`` of the reply to ``request``."""
     alphabet = string.digits + string.ascii_letters
-    number, letters = int(hashlib.sha256(text.encode()).hexdigest(), 16), ""
+    number, letters = int(hashlib.sha256(f"{request}|{index}".encode()).hexdigest(), 16), ""
     for _ in range(9):
         number, place = divmod(number, len(alphabet))
         letters += alphabet[place]

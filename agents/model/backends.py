@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from learning_signal.agents.model.keys import key_variable, read_key
-from learning_signal.agents.model.pinned import known_model, watch_replies
+from learning_signal.agents.model.pinned import known_model, watch_anthropic, watch_openai
 from learning_signal.agents.model.specs import (
     EXAMPLES,
     PROVIDERS,
@@ -114,6 +114,7 @@ def _openai_client(
     except ImportError:
         raise _missing(spec, "openai") from None
 
+    from learning_signal.agents.model.dialect.outgoing import chat_request
     from learning_signal.agents.model.transport import guarded_client
     from learning_signal.agents.model.wire import inspect
 
@@ -137,7 +138,7 @@ def _openai_client(
         include_name_in_message=False,
         **options,
     )
-    watch_replies(client, inspect)
+    watch_openai(client, chat_request, inspect)
     return client
 
 
@@ -153,13 +154,15 @@ def _anthropic_client(spec: BackendSpec, key: str, timeout: float) -> ChatComple
             f"The backend '{spec.text}' found anthropic {version}, which autogen cannot use; expected 0.64 "
             f"or newer but below 1; run pip install 'anthropic>=0.64,<1'."
         )
+    from learning_signal.agents.model.dialect.outgoing import messages_request
     from learning_signal.agents.model.transport import guarded_client
+    from learning_signal.agents.model.wire import inspect_anthropic
 
     options = _set_parameters(spec, ("temperature", "top_p", "max_tokens"))
     if spec.base_url:
         options["base_url"] = spec.base_url
     options["http_client"] = guarded_client(anthropic.DefaultAsyncHttpxClient)  # not in autogen's types, as above
-    return AnthropicChatCompletionClient(
+    client = AnthropicChatCompletionClient(
         model=spec.model,
         api_key=key,
         model_info=known_model("anthropic", spec.model) or UNKNOWN_MODEL,
@@ -167,6 +170,8 @@ def _anthropic_client(spec: BackendSpec, key: str, timeout: float) -> ChatComple
         timeout=timeout,
         **options,
     )
+    watch_anthropic(client, messages_request, inspect_anthropic)
+    return client
 
 
 def _set_parameters(spec: BackendSpec, names: tuple[str, ...]) -> dict[str, Any]:

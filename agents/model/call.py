@@ -11,6 +11,7 @@ from typing import Any
 from autogen_core import CancellationToken
 from autogen_core.models import LLMMessage
 
+from learning_signal.agents.model.dialect.outgoing import Outgoing
 from learning_signal.agents.model.specs import BackendSpec
 from learning_signal.agents.model.wire import WireNote
 from learning_signal.ledger.write.writer import Ledger
@@ -56,7 +57,7 @@ class Limits:
     backoff: float = 0.5
     """Seconds before the second attempt; doubles with each further one, with a jitter of a quarter."""
     longest_wait: float = 30.0
-    """Longest wait in seconds, even if the server asks for a longer one."""
+    """Longest wait in seconds, where the server does not ask for one."""
 
     def with_spec(self, spec: BackendSpec) -> Limits:
         """These limits, except where ``spec`` sets its own."""
@@ -76,6 +77,8 @@ class Call:
     options: Mapping[str, Any] = field(default_factory=dict)
     """autogen's other arguments of ``create``, passed on as they are."""
     cancellation_token: CancellationToken | None = None
+    outgoing: Outgoing = field(default_factory=Outgoing)
+    """What is done to the request on its way out."""
     note: WireNote = field(default_factory=WireNote)
     """Metadata of the reply to this attempt; filled in by ``wire``."""
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
+from learning_signal.agents.model.dialect.error_body import ErrorBody, read_error_body
+from learning_signal.agents.model.dialect.window import CutPrompt
 from learning_signal.agents.model.keys import key_variable
 from learning_signal.agents.model.replies import EmptyReply
 from learning_signal.agents.model.specs import EMBEDDED, BackendSpec
 from learning_signal.agents.model.text import one_line
 from learning_signal.agents.model.transport import RefusedRedirect
-from learning_signal.agents.model.wire import TruncatedReply, UnreadableReply
+from learning_signal.agents.model.wire import RefusedAnswer, TruncatedReply, UnreadableReply
 
 Kind = Literal["transient", "permanent", "protocol", "truncated", "empty"]
 RETRYABLE: frozenset[Kind] = frozenset({"transient", "protocol", "truncated", "empty"})
+_LASTING = re.compile(
+    r"--jinja|(?:chat|jinja) template|roles? must alternate|unexpected role|after role", re.IGNORECASE
+)
+"""What a server says with status 500 that will not pass: its chat template refuses the conversation."""
 
 
 class BackendError(Exception):
@@ -25,23 +31,27 @@ class BackendError(Exception):
 
     ``kind`` is transient (server busy, down or slow), permanent (a retry does not help), protocol (the reply was no
     chat completion), truncated or empty. ``retry_after`` is the wait in seconds the server asked for, or None;
-    ``status`` that of its HTTP answer, where there was one.
+    ``status`` that of its HTTP answer, where there was one, and ``words`` the server's own message in it.
     """
 
-    def __init__(self, kind: Kind, sentence: str, retry_after: float | None = None, status: int | None = None):
+    def __init__(
+        self, kind: Kind, sentence: str, retry_after: float | None = None, status: int | None = None, words: str = ""
+    ):
         super().__init__(sentence)
         self.kind: Kind = kind
-        self.retry_after, self.status = retry_after, status
+        self.retry_after, self.status, self.words = retry_after, status, words
 
 
 def classify(error: BaseException, spec: BackendSpec, secrets: Iterable[str] = ()) -> BackendError:
     """``error``, raised by a model client, as a BackendError about ``spec``; no key survives in it."""
     if isinstance(error, BackendError):
         return error
-    kind, found, advice = _judge(error, spec)
-    sentence = f"Backend '{spec.text}' {found}; {advice}."
+    said = read_error_body(getattr(error, "body", None))
+    kind, found, advice = _judge(error, spec, said)
+    sentence = mask(" ".join(f"Backend '{spec.text}' {found}; {advice}.".split()), secrets)
+    asked = _retry_after(error)
     status = getattr(error, "status_code", None)
-    return BackendError(kind, mask(" ".join(sentence.split()), secrets), _retry_after(error), status)
+    return BackendError(kind, sentence, said.wait if asked is None else asked, status, mask(said.words, secrets))
 
 
 def mask(text: str, secrets: Iterable[str] = ()) -> str:
@@ -52,7 +62,7 @@ def mask(text: str, secrets: Iterable[str] = ()) -> str:
     return re.sub(r"\b(sk-|Bearer\s+)[\w\-.*]{6,}", "[redacted]", text)
 
 
-def _judge(error: BaseException, spec: BackendSpec) -> tuple[Kind, str, str]:
+def _judge(error: BaseException, spec: BackendSpec, said: ErrorBody) -> tuple[Kind, str, str]:
     """(kind, what was found, what to do) for an exception of a model client."""
     if isinstance(error.__cause__, (RefusedRedirect, UnreadableReply)):  # wrapped in the SDK's own error
         error = error.__cause__
@@ -66,9 +76,17 @@ def _judge(error: BaseException, spec: BackendSpec) -> tuple[Kind, str, str]:
             f"this is a fault of the backend '{spec.provider}'",
         )
     if isinstance(status, int):
-        return _judge_status(error, status, spec, where)
+        return _judge_status(error, status, spec, where, said)
     if isinstance(error, TruncatedReply) or "LengthFinishReasonError" in names:
         return "truncated", "cut its reply at the token limit", "raise it with '?max_tokens=N'"
+    if isinstance(error, CutPrompt):
+        return (
+            "permanent",
+            f"{error}{where}: its context window is too small, and it cut the prompt",
+            _wider(spec, error),
+        )
+    if isinstance(error, RefusedAnswer):
+        return "permanent", f"declines to answer ({error})", "choose another model for this agent"
     if isinstance(error, EmptyReply):
         return "empty", "replied with neither text nor a tool call", "try again or choose another model"
     if isinstance(error, RefusedRedirect):
@@ -90,8 +108,22 @@ def _judge(error: BaseException, spec: BackendSpec) -> tuple[Kind, str, str]:
     return ("permanent", f"failed with {type(error).__name__}: {_excerpt(str(error))}", "see the log for the request")
 
 
-def _judge_status(error: BaseException, status: int, spec: BackendSpec, where: str) -> tuple[Kind, str, str]:
-    message = _server_words(error)
+def _wider(spec: BackendSpec, cut: CutPrompt) -> str:
+    if spec.provider == "ollama":
+        return (
+            f"start it with 'OLLAMA_CONTEXT_LENGTH={cut.needed} ollama serve', or write 'PARAMETER num_ctx "
+            f"{cut.needed}' into the model's Modelfile"
+        )
+    return (
+        f"give it a context of {cut.needed} tokens (llama.cpp: -c, vLLM: --max-model-len, Ollama: "
+        "OLLAMA_CONTEXT_LENGTH or num_ctx)"
+    )
+
+
+def _judge_status(
+    error: BaseException, status: int, spec: BackendSpec, where: str, said: ErrorBody
+) -> tuple[Kind, str, str]:
+    message = _excerpt(said.words)
     because = f" ({message})" if message else ""
     if status in (401, 403):
         return ("permanent", f"refused the key{where} (HTTP {status})", f"set {key_variable(spec)} to a valid key")
@@ -104,12 +136,19 @@ def _judge_status(error: BaseException, status: int, spec: BackendSpec, where: s
         )
     if status == 429 and getattr(error, "code", None) == "insufficient_quota":
         return ("permanent", f"has no quota left{where} (HTTP 429)", "raise the quota or choose another backend")
+    if status == 429 and said.daily:
+        found = f"has used up its quota of the day{where} (HTTP 429: {message})"
+        return "permanent", found, "resume when it is renewed, or choose another backend"
     if status == 429:
         return (
             "transient",
-            f"is limiting the rate of requests{where} (HTTP 429)",
+            f"is limiting the rate of requests{where} (HTTP 429{': ' + message if message else ''})",
             "wait a while or use fewer agents on it",
         )
+    if status >= 500 and (lasting := _LASTING.search(said.words)):
+        advice = "choose a model whose chat template takes tool calls"
+        advice = "start the server with --jinja" if "jinja" in lasting[0].lower() else advice
+        return "permanent", f"cannot take the request{where} (HTTP {status}: {message})", advice
     if status in (408, 409, 425) or status >= 500:
         return (
             "transient",
@@ -123,17 +162,8 @@ def _judge_status(error: BaseException, status: int, spec: BackendSpec, where: s
     )
 
 
-def _server_words(error: BaseException) -> str:
-    """The server's message about an error, in a few words on one line."""
-    body = getattr(error, "body", None)
-    if isinstance(body, Mapping):
-        inner = body.get("error", body)
-        body = inner.get("message") if isinstance(inner, Mapping) else inner
-    return _excerpt(body) if isinstance(body, str) and "<" not in body else ""
-
-
 def _excerpt(text: str) -> str:
-    return one_line(text.strip().rstrip("."), 160)
+    return one_line(text.strip().rstrip("."), 300)
 
 
 def _retry_after(error: BaseException) -> float | None:

@@ -4,8 +4,9 @@ On an upgrade, check these and nothing else:
 
 * ``autogen_ext.models.openai._model_info.get_info``, ``autogen_ext.models.anthropic._model_info.get_info``:
   what a named model can do; there is no public way to ask.
-* ``OpenAIChatCompletionClient._client``: the SDK's client inside autogen's. autogen has no hook between the SDK's reply
-  and its own reading of it, which raises AttributeError or IndexError on a reply of the wrong shape.
+* ``OpenAIChatCompletionClient._client``, ``AnthropicChatCompletionClient._client``: the SDK's client inside autogen's.
+  autogen has no hook between its request and the SDK's, and none between the SDK's reply and its own reading of it,
+  which raises AttributeError or IndexError on a reply of the wrong shape.
 * ``AssistantAgent._execute_tool_call``: overridden by ``agents.workbench.ToolAgent``;
   ``tests/agents/test_workbench.py`` fails where it is no longer called.
 """
@@ -32,14 +33,28 @@ def known_model(family: str, name: str) -> ModelInfo | None:
         return None
 
 
-def watch_replies(client: Any, look: Callable[[Any], None]) -> None:
-    """Make autogen's OpenAI client ``client`` hand every reply of the SDK to ``look`` before it reads it."""
-    completions = client._client.chat.completions
-    ask: Callable[..., Awaitable[Any]] = completions.create
+Amend = Callable[[dict[str, Any]], dict[str, Any]]
+Look = Callable[[Any], None]
+
+
+def watch_openai(client: Any, amend: Amend, look: Look) -> None:
+    """Make autogen's OpenAI client ``client`` send every request as ``amend`` makes it, and hand every reply of the SDK
+    to ``look`` before it reads it.
+    """
+    _watch(client._client.chat.completions, amend, look)
+
+
+def watch_anthropic(client: Any, amend: Amend, look: Look) -> None:
+    """The same for autogen's Anthropic client."""
+    _watch(client._client.messages, amend, look)
+
+
+def _watch(sdk: Any, amend: Amend, look: Look) -> None:
+    ask: Callable[..., Awaitable[Any]] = sdk.create
 
     async def create(**request: Any) -> Any:
-        reply = await ask(**request)
+        reply = await ask(**amend(request))
         look(reply)
         return reply
 
-    completions.create = create
+    sdk.create = create

@@ -12,11 +12,25 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+from learning_signal.agents.model.dialect.carried import Carried, carried_by
+from learning_signal.agents.model.dialect.error_body import read_error_body
 from learning_signal.agents.model.text import one_line
 
 
 class UnreadableReply(Exception):
     """The server answered, but not with a chat completion. The text describes the answer."""
+
+
+class RefusedAnswer(Exception):
+    """The model declines to answer. The text is what it says about that."""
+
+
+class FaultInside(Exception):
+    """An answer with status 200 that is an error: ``status_code`` and ``body`` are what it should have come with."""
+
+    def __init__(self, status_code: int, body: Any):
+        super().__init__(f"an error inside a successful reply ({status_code})")
+        self.status_code, self.body = status_code, body
 
 
 class TruncatedReply(Exception):
@@ -33,6 +47,10 @@ class WireNote:
     """Tokens received by the model and sent by it."""
     written: str | None = None
     """The text of a reply whose calls were written as text, and understood."""
+    read_in: str = "text"
+    """Where ``written`` stood: in the reply's ``text``, or where that was empty in its ``reasoning``."""
+    carried: Carried | None = None
+    """What goes back with the reply."""
 
 
 MOST_TOKENS = 10**9
@@ -45,16 +63,22 @@ NOTE: ContextVar[WireNote | None] = ContextVar("NOTE", default=None)
 def inspect(reply: Any) -> None:
     """Note who answered, repair what can be repaired in place, and refuse what is not a chat completion.
 
-    Repaired: content in parts, a call in the form before ``tool_calls``, arguments that are an object or null, usage
-    with empty or impossible fields.
+    Repaired: content in parts, a call in the form before ``tool_calls``, arguments that are an object or null, calls
+    without an id of their own, usage with empty or impossible fields.
 
     Raises:
-        UnreadableReply: no choices, an error inside a 200, HTML, a tool call without a function.
+        FaultInside: an error inside a 200 that names its status.
+        UnreadableReply: no choices, another error inside a 200, HTML, a tool call without a function.
+        RefusedAnswer: the model declines to answer.
         TruncatedReply: the server says that it cut the reply.
     """
     choices = getattr(reply, "choices", None)
     if not isinstance(choices, list) or not choices:
+        _refuse_error(reply)
         raise UnreadableReply(_describe(reply))
+    if choices[0].finish_reason == "error":
+        _refuse_error(choices[0])
+        raise UnreadableReply(_describe(choices[0]))
     message = getattr(choices[0], "message", None)
     if message is None:
         raise UnreadableReply("a choice without a message")
@@ -71,11 +95,36 @@ def inspect(reply: Any) -> None:
         message.content = "".join(part.get("text", "") for part in message.content if isinstance(part, dict))
     if message.content is not None and not isinstance(message.content, str):
         raise UnreadableReply("a message whose content is no text")
+    if not message.content and not message.tool_calls and (refusal := _text(getattr(message, "refusal", None))):
+        raise RefusedAnswer(one_line(refusal, 160))
     if getattr(message, "function_call", None) is not None:  # the retired form, which small servers still send
         message.tool_calls = [SimpleNamespace(id="", type="function", function=message.function_call)]
         message.function_call = None
-    for call in message.tool_calls or ():
+    ids: set[str] = set()
+    for place, call in enumerate(message.tool_calls or ()):
         _mend_call(call)
+        if not isinstance(call.id, str) or call.id in ids:
+            call.id = f"call {place}"
+        ids.add(call.id)
+    if note is not None:
+        note.carried = carried_by(message)
+
+
+def inspect_anthropic(reply: Any) -> None:
+    """Note who answered, and keep the thinking that goes back with its calls.
+
+    Raises:
+        RefusedAnswer: the model declines to answer.
+    """
+    blocks = [each.model_dump(mode="json", exclude_none=True) for each in getattr(reply, "content", None) or ()]
+    thinking = [each for each in blocks if each.get("type") in ("thinking", "redacted_thinking")]
+    note, reason = NOTE.get(), _text(getattr(reply, "stop_reason", None))
+    if note is not None:
+        note.model_served, note.finish_reason = _text(getattr(reply, "model", None)), reason
+        beside = "".join(each["text"] for each in blocks if each.get("type") == "text")
+        note.carried = Carried(text=beside or None, blocks=thinking) if thinking else None
+    if reason == "refusal":
+        raise RefusedAnswer("stop_reason: refusal")
 
 
 def _mend_usage(reply: Any) -> None:
@@ -100,14 +149,21 @@ def _mend_call(call: Any) -> None:
         function.arguments = json.dumps(function.arguments)
 
 
-def _describe(reply: Any) -> str:
-    if isinstance(reply, str):
-        return f"text that is no JSON, beginning {one_line(reply, 80)!r}"
-    error = (getattr(reply, "model_extra", None) or {}).get("error")
+def _refuse_error(part: Any) -> None:
+    """``FaultInside`` where a reply, or its choice, holds an error with a status."""
+    error = (getattr(part, "model_extra", None) or {}).get("error")
+    status = error.get("code") if isinstance(error, dict) else None
+    if isinstance(status, int) and 400 <= status < 600:
+        raise FaultInside(status, error)
+
+
+def _describe(part: Any) -> str:
+    if isinstance(part, str):
+        return f"text that is no JSON, beginning {one_line(part, 80)!r}"
+    error = (getattr(part, "model_extra", None) or {}).get("error")
     if error is not None:
-        detail = error.get("message", error) if isinstance(error, dict) else error
-        return f"an error inside a successful reply: {one_line(str(detail), 80)}"
-    return "a reply without choices"
+        return f"an error inside a successful reply: {one_line(read_error_body(error).words or str(error), 160)}"
+    return "a reply without choices" if not hasattr(part, "finish_reason") else "a reply that ends with an error"
 
 
 def _text(value: Any) -> str | None:

@@ -19,6 +19,29 @@ class FinishedCall:
     evidence_id: str | None
 
 
+@dataclass(frozen=True)
+class RecordedReply:
+    """A usable reply of a model, and what it answered."""
+
+    id: int
+    request_hash: str
+    spec: str
+    reply: str
+    """JSON."""
+
+
+def recall_replies(ledger: RowWriter, session_id: str, agent: str, after: int, mark: str) -> list[RecordedReply]:
+    """The replies of an agent's models whose JSON contains ``mark``, from the row behind ``after`` on."""
+    rows = ledger.rows(
+        "SELECT llm_calls.id, request_hash, spec, bodies.body AS reply FROM llm_calls "
+        "JOIN bodies ON bodies.hash = llm_calls.reply "
+        "WHERE llm_calls.id > ? AND session_id = ? AND agent = ? AND status = 'ok' AND instr(bodies.body, ?) "
+        "ORDER BY llm_calls.id",
+        (after, session_id, agent, mark),
+    )
+    return [RecordedReply(**row) for row in rows]
+
+
 def recall_reply(ledger: RowWriter, session_id: str, request_hash: str) -> str | None:
     """The reply (JSON) to the request in this session, or None."""
     rows = ledger.rows(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,13 +47,20 @@ def calls(
     finish: str = "tool_calls",
     usage: Any = True,
     model: str = "served-model",
+    further: dict[str, Any] | None = None,
+    **message: Any,
 ) -> Reply:
-    """A reply with several tool calls: (id, name, arguments) each; an id of None is left out."""
-    sent = []
+    """A reply with several tool calls: (id, name, arguments) each; an id of None is left out.
+
+    The first call has the fields ``further`` too, and the message has those in ``message``.
+    """
+    sent: list[dict[str, Any]] = []
     for call_id, name, arguments in entries:
         entry = {"type": "function", "function": {"name": name, "arguments": arguments}}
         sent.append(entry if call_id is None else {"id": call_id, **entry})
-    return _completion({"role": "assistant", "content": content, "tool_calls": sent}, finish, usage, model)
+    if further:
+        sent[0] |= further
+    return _completion({"role": "assistant", "content": content, "tool_calls": sent, **message}, finish, usage, model)
 
 
 def error(status: int, message: str = "no", code: str | None = None, **headers: str) -> Reply:
@@ -86,10 +93,14 @@ class Request:
     body: Any
 
 
+Strict = Callable[[Request], Reply]
+"""A reply that depends on the request: how a strict server refuses one."""
+
+
 class ScriptedServer:
     """Answers each request with the next scripted reply; the last one is repeated."""
 
-    def __init__(self, *script: Reply):
+    def __init__(self, *script: Reply | Strict):
         self.script = list(script)
         self.requests: list[Request] = []
         self.port = 0
@@ -103,7 +114,8 @@ class ScriptedServer:
         try:
             while request := await _read(reader):
                 self.requests.append(request)
-                reply = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+                answer = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+                reply = answer if isinstance(answer, Reply) else answer(request)
                 await asyncio.sleep(reply.delay)
                 if reply.drop:
                     break
@@ -115,7 +127,7 @@ class ScriptedServer:
 
 
 @asynccontextmanager
-async def serving(*script: Reply) -> AsyncIterator[ScriptedServer]:
+async def serving(*script: Reply | Strict) -> AsyncIterator[ScriptedServer]:
     """A running ``ScriptedServer`` on a free local port."""
     server = ScriptedServer(*script)
     listener = await asyncio.start_server(server.answer, "127.0.0.1", 0)

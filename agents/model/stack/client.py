@@ -13,6 +13,7 @@ from learning_signal.agents.model.backends import build_client
 from learning_signal.agents.model.call import Call, CallContext, Caller, Limits, request_hash
 from learning_signal.agents.model.keys import read_secrets
 from learning_signal.agents.model.specs import BackendSpec
+from learning_signal.agents.model.stack.dialect import Dialect
 from learning_signal.agents.model.stack.layers import (
     Afford,
     Guard,
@@ -55,7 +56,7 @@ def agent_client(
     client = build_client(spec, role, environment=environment, timeout=bounds.timeout)
     provider = TimeLimit(Provider(client), bounds.timeout)
     recorder = Recorder(provider, caller, secrets=secrets, price=price, afford=afford)
-    guard = Guard(Insistence(recorder, caller), spec, limits=bounds, secrets=secrets)
+    guard = Guard(Insistence(Dialect(recorder, caller), caller), spec, limits=bounds, secrets=secrets)
     return AgentClient(Memory(guard, caller), caller, client)
 
 

@@ -7,6 +7,7 @@
     Memory        a request that the ledger has an answer to ends here     |  gives tool calls ids of this session
     Guard         repairs the history                                      |  retries transient faults
     Insistence    asks for a call where the last reply had none            |  asks without it where that is refused
+    Dialect       says what must come back to the server                   |  asks in another form where that is wanted
     Recorder      asks the budget, writes a pending row                    |  completes it: ok, error or interrupted
     TimeLimit     -                                                        |  ends an attempt that takes too long
     Provider      -                                                        |  makes the reply safe to act on
@@ -32,9 +33,12 @@ from autogen_core.models import ChatCompletionClient, CreateResult, LLMMessage
 
 from learning_signal.agents.call_ids import with_own_ids
 from learning_signal.agents.model.call import Call, Caller, Limits
+from learning_signal.agents.model.dialect.outgoing import OUTGOING
+from learning_signal.agents.model.dialect.reasoning import understood
+from learning_signal.agents.model.dialect.window import refuse_cut
 from learning_signal.agents.model.faults import RETRYABLE, BackendError, classify
 from learning_signal.agents.model.prices import request_tokens, tokens_of_failure, tokens_of_reply, with_cost
-from learning_signal.agents.model.replies import repair_history, sanitise
+from learning_signal.agents.model.replies import repair_history
 from learning_signal.agents.model.specs import EMBEDDED, BackendSpec
 from learning_signal.agents.model.text import summary
 from learning_signal.agents.model.wire import NOTE, WireNote
@@ -110,7 +114,7 @@ class Guard:
             if error.kind not in RETRYABLE:
                 raise error from None
             if attempt >= limits.attempts or clock() + wait >= end:
-                raise _given_up(error, attempt) from None
+                raise _given_up(error, attempt, limits.deadline) from None
             pause = asyncio.ensure_future(self._sleep(wait))
             if call.cancellation_token is not None:
                 call.cancellation_token.link_future(pause)
@@ -120,7 +124,7 @@ class Guard:
     def _wait(self, error: BackendError, attempt: int, messages: Sequence[LLMMessage]) -> float:
         """Seconds before the next attempt: as the server asked, or exponential backoff with a deterministic jitter."""
         if error.retry_after is not None:
-            return min(error.retry_after, self._limits.longest_wait)
+            return error.retry_after
         seed = f"{attempt}|{messages[-1].model_dump_json() if messages else ''}"
         share = int(hashlib.sha256(seed.encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
         return min(self._limits.backoff * 2 ** (attempt - 1) * (0.75 + 0.5 * share), self._limits.longest_wait)
@@ -204,7 +208,9 @@ class Recorder:
             raise error from None
         reply, title = result.model_dump(mode="json", exclude={"logprobs"}), f"{role}: {summary(result)}"
         if call.note.written is not None:
-            reply, title = reply | {"written": call.note.written}, f"{title}, understood from text"
+            reply, title = reply | {"written": call.note.written}, f"{title}, understood from {call.note.read_in}"
+        if call.note.carried is not None:
+            reply |= {"carried": call.note.carried.model_dump(mode="json", exclude_defaults=True)}
         self._end(
             row,
             call.note,
@@ -286,23 +292,29 @@ class Provider:
         self._client = client
 
     async def answer(self, call: Call) -> CreateResult:
-        """The reply. Raises whatever the client, the wire or ``sanitise`` raises."""
-        token = NOTE.set(call.note)
+        """The reply. Raises whatever the client, the wire or ``understood`` raises."""
+        note, token, outgoing = call.note, NOTE.set(call.note), OUTGOING.set(call.outgoing)
         try:
             received = await self._client.create(
                 call.messages, tools=call.tools, cancellation_token=call.cancellation_token, **call.options
             )
         finally:
             NOTE.reset(token)
-        if call.note.usage is None:
-            call.note.usage = (received.usage.prompt_tokens, received.usage.completion_tokens)
-        result = sanitise(received, call.schemas)
-        if isinstance(received.content, str) and not isinstance(result.content, str):
-            call.note.written = received.content
-        return result
+            OUTGOING.reset(outgoing)
+        if note.usage is not None:
+            refuse_cut(call.messages, call.schemas, note.usage[0])
+        else:
+            note.usage = (received.usage.prompt_tokens, received.usage.completion_tokens)
+        reply = understood(received, note.carried, call.schemas)
+        note.carried, note.written, note.read_in = reply.carried, reply.written, reply.read_in
+        return reply.result
 
 
-def _given_up(error: BackendError, attempts: int) -> BackendError:
-    if attempts == 1:
-        return error
-    return BackendError(error.kind, f"{str(error).rstrip('.')} (given up after {attempts} attempts).")
+def _given_up(error: BackendError, attempts: int, deadline: float) -> BackendError:
+    notes = [f"given up after {attempts} attempts"] if attempts > 1 else []
+    if error.retry_after is not None and error.retry_after >= deadline / 2:
+        notes.append(
+            f"it asks to wait {error.retry_after:.0f} seconds; '?deadline=SECONDS' allows more than {deadline:.0f}"
+        )
+    said = f"{str(error).rstrip('.')} ({'; '.join(notes)})." if notes else str(error)
+    return BackendError(error.kind, said)

@@ -1,0 +1,71 @@
+"""How requests to a server are written, and what its refusals say about that.
+
+Every server is asked the plain way first. One that refuses a request with a sentence about its form is asked once more
+in the form that the sentence wants, and so from then on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from autogen_core.models import AssistantMessage, LLMMessage
+
+REFUSALS = (400, 422)
+"""What servers answer to a request whose form they do not take."""
+
+_REASONING = re.compile(r"\breasoning(?:_content|_details)?\b")
+_MISSING = re.compile(
+    r"missing|required|must be (?:passed|included|provided)|pass(?:ed)? back|not (?:found|provided)", re.I
+)
+_CONTENT = re.compile(r"\bcontent\b(?! (?:filter|management|policy|safety|moderation))")
+_NOT_BOTH = re.compile(r"content.{0,12}tool_calls.{0,20}not both", re.I)
+_LIMITS = ("max_tokens", "max_completion_tokens")
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a server wants its requests."""
+
+    reasoning: str = "returned"
+    """``returned`` with the messages that it came with, ``left out``, or the name of a field that every assistant
+    message must have."""
+    signatures: Literal["returned", "everywhere", "left out"] = "returned"
+    """The further fields of calls; ``everywhere``: a call without a signature gets Google's word for none."""
+    beside: Literal["text or null", "text", "null"] = "text or null"
+    """The content of a message with calls; ``text`` is empty where there is none."""
+    limit: str | None = None
+    """The name of the longest reply's parameter, where it is another than the usual one."""
+
+
+def wanted(manner: Manner, words: str, messages: Sequence[LLMMessage], limit: bool) -> Manner | None:
+    """The manner that a server wants that refuses a request in ``manner`` with these ``words``; None if it says
+    nothing of that kind.
+
+    Args:
+        messages: those of the request.
+        limit: whether the request limits the length of the reply.
+    """
+    if "thought_signature" in words:
+        return replace(manner, signatures="everywhere" if _MISSING.search(words) else "left out")
+    if "extra_content" in words:
+        return replace(manner, signatures="left out")
+    if limit and all(name in words for name in _LIMITS):
+        return replace(manner, limit=_named_last(words))
+    if named := _REASONING.search(words):
+        field = named[0] if named[0] != "reasoning_details" else "reasoning"
+        return replace(manner, reasoning=field if _MISSING.search(words) else "left out")
+    with_calls = [each for each in messages if isinstance(each, AssistantMessage) and not isinstance(each.content, str)]
+    if with_calls and _NOT_BOTH.search(words):
+        return replace(manner, beside="null")
+    if with_calls and _CONTENT.search(words):
+        return replace(manner, beside="text")
+    return None
+
+
+def _named_last(words: str) -> str:
+    """The name that is advised: "'max_tokens' is not supported, use 'max_completion_tokens' instead"."""
+    places = {name: max(match.start() for match in re.finditer(rf"\b{name}\b", words)) for name in _LIMITS}
+    return max(places, key=lambda name: places[name])
