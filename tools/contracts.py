@@ -66,7 +66,7 @@ class SummarizeTrajectories(Frozen):
     ] = ()
     """Parts to show; none for a default that fits. ``against``: a branch against the control's."""
     most_tokens: Annotated[
-        Whole | None, Field(ge=200, validation_alias=AliasChoices("most_tokens", "budget_tokens"))
+        Annotated[Whole, Field(ge=200)] | None, Field(validation_alias=AliasChoices("most_tokens", "budget_tokens"))
     ] = None
     """At most so many tokens; what is cut is named. None for as many as the session allows."""
 
@@ -76,7 +76,7 @@ class ShowEpisode(Frozen):
 
     which: Literal["best", "median", "worst", "rewarded"] = "best"
     """By sparse return, then progress; ``rewarded`` is one with a reward."""
-    episode: Annotated[Whole | None, Field(ge=0, le=10**6)] = None
+    episode: Annotated[Whole, Field(ge=0, le=10**6)] | None = None
     """The number of an episode, in place of ``which``."""
     source: str = "main"
     """As in ``summarize_trajectories``."""

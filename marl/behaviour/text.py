@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -16,7 +15,7 @@ from learning_signal.marl.behaviour.words.pieces import (
     sketch_body,
     use_body,
 )
-from learning_signal.marl.behaviour.words.rounding import rounded_body
+from learning_signal.marl.behaviour.words.rounding import json_text
 
 _LEGEND = {
     "over_time": "means at {points} of the episodes",
@@ -116,7 +115,7 @@ def _text(
     left_out = _left_out(summary, kept, features, asked)
     if left_out:
         body["left_out"] = left_out
-    return json.dumps(rounded_body(body), allow_nan=False)
+    return json_text(body)
 
 
 def _overview(summary: BehaviourSummary) -> dict[str, Any]:

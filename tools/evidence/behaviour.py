@@ -12,7 +12,7 @@ from learning_signal.marl.behaviour.text import render
 from learning_signal.marl.behaviour.words.against import against_body
 from learning_signal.marl.behaviour.words.parts import Part
 from learning_signal.marl.behaviour.words.rounding import rounded_body
-from learning_signal.tools.base import Answer, Tool, ToolRefused
+from learning_signal.tools.base import Answer, Tool, ToolRefused, compact
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import SummarizeTrajectories
 from learning_signal.tools.evidence.sources import Recorded, behaviours, recorded
@@ -51,7 +51,7 @@ def behaviour_tools(context: SessionContext) -> dict[str, Tool]:
                 limit = context.settings.deliberation.evidence_tokens
                 record_summary(context, _body(context, summary, limit))
 
-        return Answer(json.dumps(answer), apply)
+        return Answer(compact(answer), apply)
 
     return {
         "summarize_trajectories": Tool(

@@ -37,7 +37,7 @@ class Recorded:
 
 
 def recorded(context: SessionContext, source: str) -> Recorded:
-    """The records of ``main``, of a branch of this round, or of a candidate such as ``R2/c1``.
+    """The records of ``main``, of a branch of this round, or of a candidate: ``R2/c1``, or ``c1`` of this round.
 
     Of a candidate: the branch of its last judged confirmation, else that of its screen. ``ToolRefused`` for an unknown
     source, one that is not done, and for a confirmation that is not judged.
@@ -53,9 +53,9 @@ def recorded(context: SessionContext, source: str) -> Recorded:
 
 def _branch(context: SessionContext, source: str) -> tuple[RoundFacts, Branch]:
     tried = _TRIED.fullmatch(source)
-    if tried is None:
+    if tried is None and all(each.arm != source for each in context.round.branches):
         return context.round, readable_branch(context, source)
-    number, name = int(tried[1]), tried[2]
+    number, name = (context.round.number, source) if tried is None else (int(tried[1]), tried[2])
     facts: RoundFacts | None = context.round
     if number != context.round.number:
         with Reader.open(context.ledger.path) as reader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import comb
 from typing import Any
 
 from learning_signal.marl.behaviour.against import Against, Difference
@@ -34,6 +35,7 @@ def against_body(found: Against) -> dict[str, Any]:
         body["features_alike"] = alike
     if min(found.seeds) > 1:
         body["seeds_do_not_overlap_in"] = [each.name for each in listed if each.apart]
+        body["share_that_chance_alone_sets_apart"] = 2 / comb(sum(found.seeds), found.seeds[0])
     else:
         body["note"] = "one seed in an arm: how much of this is the noise of training is not known"
     body["legend"] = "[this arm, control]: means over seeds; features over all states, actions as shares of steps"

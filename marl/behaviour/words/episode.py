@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from learning_signal.marl.behaviour.episode import Deeds, Episode, Event, State, Stretch
 from learning_signal.marl.behaviour.words.pieces import run_words
-from learning_signal.marl.behaviour.words.rounding import rounded_body
+from learning_signal.marl.behaviour.words.rounding import json_text
 
 MOST_EVENTS = 5
 """Events that are told; the times of the others are named."""
@@ -51,7 +50,7 @@ def _text(episode: Episode, shown: int, beside: Mapping[str, Any]) -> str:
     if not episode.events:
         body["note"] = "no reward and no rise of progress"
     body |= {"lines": lines, "legend": "t: step; a|b|c: agents 0, 1, 2 ..."}
-    return json.dumps(rounded_body(body), allow_nan=False)
+    return json_text(body)
 
 
 def _event_words(event: Event) -> list[str]:

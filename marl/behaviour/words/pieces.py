@@ -16,8 +16,12 @@ MOST_ACTIONS = 8
 """Actions whose use is listed, the most frequent first; the others are named."""
 CONTRASTS = 1
 """Features at whose best value the use of actions is shown in any case; the others are a detail."""
+FEWEST_CONTRASTED = 2
+"""Actions that are shown at a feature's best value where tokens are short, those that differ most there."""
+MOST_BANDS = 3
+"""Actions that are shown by bands, those that depend most first."""
 SENTENCES = 2
-"""Actions of which a sentence says that they hardly or weakly depend on the state, the most frequent first."""
+"""Sentences on actions that hardly or weakly depend on features, the most frequent action first."""
 _DEPENDS = {"hardly": "hardly depends", "weakly": "depends only weakly"}
 _UNSAID = ("numbers", "present")
 """Parts of the action summary that say nothing where they are missing: one kind of actions, nobody leaves."""
@@ -113,32 +117,43 @@ def use_body(uses: Sequence[GroupUse], bands: bool, every_contrast: bool) -> dic
 def _group_body(group: GroupUse, bands: bool, every_contrast: bool) -> dict[str, Any]:
     listed = sorted(group.uses, key=lambda use: -abs(use.value))[:MOST_ACTIONS]
     shown = group.contrasts if every_contrast else group.contrasts[:CONTRASTS]
-    body: dict[str, Any] = {"in_words": use_words(group)}
+    body: dict[str, Any] = {"in_words": use_words(group)[: SENTENCES if bands else 1]}
+    if not bands:
+        body["means" if group.continuous else "shares"] = {use.action: _hundredths(use.value) for use in listed}
+    most = sorted((use for use in listed if use.feature is not None), key=lambda use: -(use.largest or 0.0))
     for kind in get_args(Dependence) if bands else ():
-        body[kind] = {use.action: _use_body(use) for use in group.uses if use in listed and use.depends == kind}
+        body[kind] = {
+            use.action: _use_body(use, use in most[:MOST_BANDS])
+            for use in group.uses
+            if use in listed and use.depends == kind
+        }
     body["at_best"] = {
-        f"{one.feature} {one.good:.3g} ({one.share:.0%} of steps)": _contrast_body(one, group) for one in shown
+        f"{one.feature} {one.good:.3g} ({one.share:.0%} of steps)": _contrast_body(one, group, bands) for one in shown
     }
     body["rarer_actions"] = [use.action for use in group.uses if use not in listed] if bands else []
     return {key: value for key, value in body.items() if value}
 
 
-def _use_body(use: Use) -> list[float | None] | dict[str, Any]:
-    """``[share, largest difference]`` of an action that depends on nothing as far as is known."""
+def _use_body(use: Use, bands: bool) -> list[float | None] | dict[str, Any]:
+    """``[share, largest difference]``; with the feature that tells most where the action depends on one."""
     if use.feature is None or use.depends == "hardly":
         return [_hundredths(use.value), _hundredths(use.largest)]
-    bands = {band_name(band): _hundredths(band.value) for band in use.bands}
-    return {"all": _hundredths(use.value), "by": use.feature, "bands": bands}
+    body = {"all": _hundredths(use.value), "by": use.feature}
+    if not bands:
+        return body | {"largest_difference": _hundredths(use.largest)}
+    return body | {"bands": {band_name(band): _hundredths(band.value) for band in use.bands}}
 
 
-def _contrast_body(one: Contrast, group: GroupUse) -> dict[str, tuple[float | None, float | None]]:
-    """``[there, elsewhere]`` of the actions that are frequent, or differ there."""
-    pairs = zip(group.uses, one.there, one.elsewhere, strict=True)
-    return {
-        use.action: (_hundredths(there), _hundredths(elsewhere))
-        for use, there, elsewhere in pairs
+def _contrast_body(one: Contrast, group: GroupUse, bands: bool) -> dict[str, tuple[float | None, float | None]]:
+    """``[there, elsewhere]`` of the actions that are frequent, or differ there; without ``bands`` of few."""
+    pairs = [
+        (use, there, elsewhere)
+        for use, there, elsewhere in zip(group.uses, one.there, one.elsewhere, strict=True)
         if is_frequent(use, group) or abs(there - elsewhere) >= HARDLY / 2
-    }
+    ]
+    if not bands:
+        pairs = sorted(pairs, key=lambda pair: -abs(pair[1] - pair[2]))[:FEWEST_CONTRASTED]
+    return {use.action: (_hundredths(there), _hundredths(elsewhere)) for use, there, elsewhere in pairs}
 
 
 def is_frequent(use: Use, group: GroupUse) -> bool:
@@ -156,28 +171,28 @@ def band_name(band: Band) -> str:
 
 
 def use_words(group: GroupUse) -> list[str]:
-    """That actions hardly, or only weakly, depend on the state; nothing about those that clearly do."""
+    """That actions hardly, or only weakly, depend on any feature; nothing about those that clearly do."""
     known = [use for use in group.uses if use.largest is not None]
     if group.continuous or not known:
         return []
     if all(use.depends == "hardly" for use in known):
         most = max(use.largest or 0.0 for use in known)
         return [
-            f"No action depends on the state: at most {_points(most)} between bands of any of {group.features} "
-            "features, so the agents act nearly the same everywhere."
+            f"No action depends on any of {group.features} features: at most {_points(most)} between bands. What none "
+            "of them measures, such as a direction, may still matter."
         ]
     frequent = [use for use in known if is_frequent(use, group) and use.depends in ("hardly", "weakly")]
-    return [_sentence(use, group) for use in sorted(frequent, key=lambda use: -use.value)[:SENTENCES]]
+    return [_sentence(use, group) for use in sorted(frequent, key=lambda use: -use.value)]
 
 
 def _sentence(use: Use, group: GroupUse) -> str:
-    """``load (53 % of the steps) hardly depends on the state: ...``"""
+    """``load (53% of the steps) hardly depends on any of 8 features: at most 7 points between bands; ...``"""
     at = [each.action for each in group.uses].index(use.action)
     same = [one for one in group.contrasts if one.scope == "agent" and abs(one.there[at] - one.elsewhere[at]) < HARDLY]
     beside = "".join(_contrast_words(one, at) for one in same[:1])
     return (
-        f"{use.action} ({use.value:.0%} of the steps) {_DEPENDS[use.depends]} on the state: at most "
-        f"{_points(use.largest or 0.0)} between bands of any of {group.features} features{beside}."
+        f"{use.action} ({use.value:.0%} of the steps) {_DEPENDS[use.depends]} on any of {group.features} features: at "
+        f"most {_points(use.largest or 0.0)} between bands{beside}."
     )
 
 

@@ -1,8 +1,14 @@
-"""Numbers as the agents are shown them in behaviour evidence: three significant digits."""
+"""Behaviour evidence as JSON text: numbers with three significant digits, no spaces."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
+
+
+def json_text(body: Any) -> str:
+    """``body``, rounded, as JSON text without spaces, which are tokens; ``ValueError`` for NaN and infinity."""
+    return json.dumps(rounded_body(body), allow_nan=False, separators=(",", ":"), ensure_ascii=False)
 
 
 def rounded_body(value: Any) -> Any:

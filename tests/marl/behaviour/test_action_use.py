@@ -128,7 +128,7 @@ def test_loading_away_from_food_as_often_as_beside_it_is_said():
     assert (load.depends, load.feature) == ("hardly", "beside")
     assert load.largest == pytest.approx(0.07, abs=0.03)
     [words] = use_words(group)
-    assert words.startswith("No action depends on the state: at most")
+    assert words.startswith("No action depends on any of 2 features: at most ")
     body = use_body([group], True, True)
     assert body["at_best"]["beside 1 (30% of steps)"]["load"] == pytest.approx([0.57, 0.5], abs=0.03)
     # Negative control: an agent that has learnt it.
@@ -146,8 +146,8 @@ def test_a_sentence_names_the_frequent_action_that_depends_weakly_with_both_shar
     [group] = action_use(make_record({"beside": values, "distance": distance}, drawn(rng, chances)), spec)
     assert group.uses[2].feature == "distance" and group.uses[2].depends == "weakly"
     [first, _] = use_words(group)
-    assert "depends only weakly on the state: at most 2" in first and "where beside is 1, 5" in first
-    assert "elsewhere" in first and "of any of 2 features" in first
+    assert "depends only weakly on any of 2 features: at most 2" in first and "where beside is 1, 5" in first
+    assert "elsewhere" in first
 
 
 def test_a_random_policy_depends_on_nothing_also_where_episodes_differ():
@@ -183,6 +183,7 @@ def test_groups_are_told_apart_and_one_that_never_acts_is_left_out():
     assert [band.value for band in first.uses[1].bands] == [0.0, 1.0]
     assert [band.value for band in second.uses[1].bands] == [1.0, 0.0]
     assert set(use_body([first, second], True, True)) == {"scouts", "carriers"}
+    assert use_body([first], False, False)["shares"]["walk"] == pytest.approx(0.5, abs=0.05)
     actions[:, :, 1] = -1
     assert [group.group for group in action_use(record, spec)] == ["scouts"]
 

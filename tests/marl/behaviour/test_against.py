@@ -56,6 +56,9 @@ def test_arms_that_do_the_same_are_alike():
     body = against_body(against([shifted()] * 2, [shifted()] * 2, SPEC))
     assert set(body["features_alike"]) == {feature.name for feature in SPEC.features}
     assert "features" not in body and "actions" not in body and body["seeds_do_not_overlap_in"] == []
+    # Two of four seeds are the two lowest, or the two highest, in 2 of the 6 ways to choose them.
+    assert body["share_that_chance_alone_sets_apart"] == pytest.approx(1 / 3)
+    assert "noise of training is not known" in against_body(against([shifted()], [shifted()] * 2, SPEC))["note"]
 
 
 def test_an_arm_without_a_record_is_refused():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ T, N, A = 8, 30, 2
 
 
 def words(text):
-    return len(text.split())
+    return len(re.findall(r"\w+", text))
 
 
 def rendered(summary, most=10_000, parts=tuple(Part)):

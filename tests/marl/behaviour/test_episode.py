@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +18,7 @@ NAMES = ("stay", "left", "load")
 
 
 def words(text):
-    return len(text.split())
+    return len(re.findall(r"\w+", text))
 
 
 def make_spec(**changes):
