@@ -119,6 +119,7 @@ def _failures(brief: dict[str, Any], metrics: dict[str, Any], summary: dict[str,
         yield order, of_summary
     for view in ranked(features)[:1]:
         yield from _far_and_flat(view, of_summary)
+    yield from _use(behaviour(summary), of_summary)
     yield from _policy(brief, series, of_metrics)
     yield from _behaviour(behaviour(summary), of_summary)
 
@@ -192,6 +193,15 @@ def _policy(brief: dict[str, Any], series: Callable[[str], list[float]], ids: li
         yield f"The value function explains only {shown(variance[-1])} of the variance of returns.", ids
     if divergence and divergence[-1] > 0.05:
         yield f"Updates are large: the approximate KL is {shown(divergence[-1])}.", ids
+
+
+def _use(summary: dict[str, Any], ids: list[str]) -> Iterator[Failure]:
+    """That an action is chosen alike whatever the state is, in the words of the summary."""
+    use = mapping(summary.get("action_use"))
+    groups = [use, *(mapping(group) for group in use.values())]  # one group alone, or several by name
+    said = [words for group in groups for words in map(text, items(group.get("in_words"))) if words]
+    if said:
+        yield f"Actions that ignore the state: {said[0]}", ids
 
 
 def _behaviour(summary: dict[str, Any], ids: list[str]) -> Iterator[Failure]:

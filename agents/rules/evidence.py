@@ -39,6 +39,10 @@ class View:
     """Standard deviation over states."""
     correlation: float | None = None
     """Rank correlation with success over episodes, of largest size where several are given."""
+    before_success: float | None = None
+    """In [-1, 1]: whether it was higher in episodes about to succeed than in others at the same point. What successes
+    leave behind, as a distance that grows when what was close is gone, bends ``correlation`` and not this.
+    """
     around_success: tuple[float, float] | None = None
     """Means just before and just after a success."""
     held: float | None = None
@@ -60,6 +64,11 @@ class View:
     def bad(self) -> float | None:
         """The declared bound in the worse direction; None without direction or bound."""
         return self.low if self.sign > 0 else self.high if self.sign < 0 else None
+
+    @property
+    def tie(self) -> float | None:
+        """How it goes with success: before successes where that is known, else over whole episodes."""
+        return self.correlation if self.before_success is None else self.before_success
 
     @property
     def unit(self) -> float:
@@ -114,7 +123,7 @@ class View:
         off = 2.0
         if self.mean is not None and self.bad is not None:
             off = min(abs(self.mean - self.bad) / self.unit, 2.0)
-        agreement = 0.0 if self.correlation is None else self.correlation * self.sign
+        agreement = 0.0 if self.tie is None else self.tie * self.sign
         value = (room / FAR) * (off / 2.0) * (0.6 + 0.4 * max(agreement, -0.5))
         return value if self.scope == "team" else 0.8 * value
 
@@ -130,7 +139,9 @@ class View:
             parts.append(f"deviation {shown(self.deviation)}")
         if self.start is not None and self.end is not None:
             parts.append(f"{shown(self.start)} at the start and {shown(self.end)} at the end of an episode")
-        if self.correlation is not None:
+        if self.before_success is not None:
+            parts.append(f"{self.before_success:+.2f} with the next success")
+        elif self.correlation is not None:
             parts.append(f"rank correlation {self.correlation:+.2f} with success")
         return f"{self.name} ({'; '.join(parts)})"
 
@@ -173,6 +184,7 @@ def _observed(row: dict[str, Any]) -> dict[str, Any]:
     sizes = [value for value in given if value is not None]
     at_success = [number(value) for value in items(row.get("at_success"))]
     before, after, held = at_success if len(at_success) == 3 else (None, None, None)
+    before_successes = [number(value) for value in items(row.get("with_next_success"))]
     waits = mapping(row.get("waits"))
     _, then = (*items(waits.get("then")), None, None)[:2]
     return {
@@ -186,6 +198,7 @@ def _observed(row: dict[str, Any]) -> dict[str, Any]:
         "mean": number(row.get("mean")),
         "deviation": number(row.get("standard_deviation")),
         "correlation": max(sizes, key=abs) if sizes else None,
+        "before_success": next((value for value in before_successes if value is not None), None),
     }
 
 
@@ -206,5 +219,5 @@ def ranked(features: list[View]) -> list[View]:
 def undirected(features: list[View]) -> list[View]:
     """Features without direction that the evidence ties to success, strongest first."""
     least = STRONG_CORRELATION if any(view.sign for view in features) else WEAK_CORRELATION
-    found = [view for view in features if view.sign == 0 and abs(view.correlation or 0.0) > least]
-    return sorted(found, key=lambda view: -abs(view.correlation or 0.0))
+    found = [view for view in features if view.sign == 0 and abs(view.tie or 0.0) > least]
+    return sorted(found, key=lambda view: -abs(view.tie or 0.0))

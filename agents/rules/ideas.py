@@ -254,7 +254,7 @@ def correlated(features: list[View], beta: float) -> Iterator[Idea]:
     """Late candidates: features without direction that the evidence ties to success."""
     for view in undirected(features):
         # No bound of it is known to be a good end.
-        guessed = replace(view, sign=1 if (view.correlation or 0.0) > 0 else -1, low=None, high=None)
+        guessed = replace(view, sign=1 if (view.tie or 0.0) > 0 else -1, low=None, high=None)
         yield replace(
             single(guessed, beta),
             trust=0.3,

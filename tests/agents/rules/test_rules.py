@@ -210,6 +210,36 @@ def test_a_direction_is_believed_over_a_correlation_and_none_is_never_led_with()
         assert term.potential != "gap" or term.weight < 0
 
 
+def test_what_successes_leave_behind_does_not_count_against_a_feature():
+    """A distance that grows when what was close is gone goes with the return, and yet lower is better."""
+    bent = OBSERVED | {"gap": (2.6, 2.4, 2.5, 0.8, 0.9)}
+    summary = behaviour(observed=bent)
+
+    def place(summary) -> int:
+        _, diagnosis = diagnose(critic_brief(), summary={"evidence": "E2", "summary": summary})
+        return re.findall(r"\d\. (own gap|gap|filled|reach) \(", diagnosis.advice).index("gap")
+
+    told = behaviour(observed=bent)
+    told["features"][0]["with_next_success"] = [-0.6, None]
+    assert place(told) == 0 < place(summary), "negative control: by the correlation it comes later"
+    _, diagnosis = diagnose(critic_brief(), summary={"evidence": "E2", "summary": told})
+    assert "-0.60 with the next success" in diagnosis.advice and "+0.90" not in diagnosis.advice
+    told["features"][0]["with_next_success"] = [None, -0.6]  # only later ones are many enough
+    assert place(told) == 0
+
+
+@pytest.mark.parametrize("groups", [False, True])
+def test_critic_says_that_an_action_ignores_the_state_where_the_evidence_does(groups):
+    words = "load (53 % of the steps) hardly depends on the state: at most 7 points between bands of any of 4 features."
+    use = {"in_words": [words], "hardly": {"load": [0.53, 0.07]}}
+    summary = behaviour(action_use={"scouts": {"clearly": {}}, "others": use} if groups else use)
+    _, diagnosis = diagnose(critic_brief(), summary={"evidence": "E2", "summary": summary})
+    (failure,) = [each for each in diagnosis.failures if words in each.description]
+    assert failure.evidence == ("E2",)
+    _, diagnosis = diagnose(critic_brief())
+    assert not any("ignore the state" in each.description for each in diagnosis.failures)
+
+
 def test_an_undirected_feature_is_used_late_with_the_sign_of_its_correlation_and_said_so():
     features = (FEATURES[0], FEATURES[3])
     brief = generator_brief(features, candidates_wanted=4)
