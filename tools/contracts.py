@@ -40,17 +40,17 @@ class QueryMetrics(Frozen):
     """Arguments of ``query_metrics``."""
 
     names: tuple[str, ...] = ()
-    """Metrics to read; empty lists every metric with its definition."""
+    """Metrics to read."""
     source: str = "main"
-    """``main`` for the main run, or a branch id such as ``B3``."""
+    """``main``, or a branch such as ``B3``."""
     first_env_step: Annotated[Whole, Field(ge=0, le=MOST_ENV_STEPS)] | None = None
-    """Start of the window in env steps of the lineage; None for its beginning."""
+    """Start of the window; the run's if left out."""
     last_env_step: Annotated[Whole, Field(ge=0, le=MOST_ENV_STEPS)] | None = None
-    """End of the window (inclusive); None for its end."""
+    """End of the window, inclusive; the run's if left out."""
     points: Annotated[Whole, Field(ge=1, le=40)] = 8
-    """The window is averaged into this many equal parts."""
+    """Equal parts of the window."""
     by_seed: bool = False
-    """Of a branch with several seeds: one list for each seed in place of their mean."""
+    """One list for each seed of a branch, not their mean."""
 
 
 class SummarizeTrajectories(Frozen):

@@ -13,7 +13,7 @@ from autogen_agentchat.agents import AssistantAgent
 from autogen_agentchat.messages import ToolCallExecutionEvent
 from autogen_core import CancellationToken, FunctionCall
 from autogen_core.models import CreateResult, ModelInfo, RequestUsage
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from learning_signal.agents.model.call import CallContext, Limits
 from learning_signal.agents.model.specs import parse_spec
@@ -433,8 +433,24 @@ def test_schemas_hold_no_references_and_keep_fields_called_title():
     assert "$ref" not in text and "$defs" not in text
     item = schema["properties"]["items"]["items"]
     assert item["properties"] == {"title": {"type": "string"}, "kind": {"enum": ["a", "b"], "type": "string"}}
-    assert item["additionalProperties"] is False and schema["required"] == ["items"]
-    assert plain_schema(_Nothing) == {"type": "object", "properties": {}, "additionalProperties": False}
+    assert schema["required"] == ["items"] and plain_schema(_Nothing) == {"type": "object", "properties": {}}
+
+
+def test_schemas_leave_out_what_a_model_does_not_need_and_keep_what_it_does():
+    class Asked(_Strict):
+        """How it is asked."""
+
+        points: Annotated[int, BeforeValidator(int), Field(ge=1, le=40, description="How many.")] = 8
+        first: Annotated[int, Field(ge=0, le=10**12)] | None = None
+        near: Annotated[float, Field(gt=0, lt=1)]
+
+    schema = plain_schema(Asked)
+    assert schema["properties"] == {
+        "points": {"default": 8, "description": "How many.", "maximum": 40, "minimum": 1, "type": "integer"},
+        "first": {"minimum": 0, "type": "integer"},
+        "near": {"exclusiveMinimum": 0, "exclusiveMaximum": 1, "type": "number"},
+    }
+    assert schema["required"] == ["near"] and "description" not in schema
 
 
 def test_a_model_that_contains_itself_is_refused():

@@ -54,8 +54,8 @@ def metric_tools(context: SessionContext) -> dict[str, Tool]:
     return {
         "query_metrics": Tool(
             "query_metrics",
-            "Read logged metrics of the main run or of a branch over any window of env steps, averaged into a few "
-            "points: one list for each metric. Without names it says what each metric means.",
+            "Logged metrics of the main run or a branch over a window of env steps, averaged into points. Without "
+            "names: what each means.",
             QueryMetrics,
             query_metrics,
             evidence=True,

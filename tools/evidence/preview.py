@@ -46,10 +46,9 @@ def preview_tools(context: SessionContext) -> dict[str, Tool]:
         "preview_shaping": Tool(
             "preview_shaping",
             "Check what you claim of shapings on HEAD's recorded episodes, without training: how far beta * Phi rises "
-            "over an episode, in the best and the worst third, and at most within one (largest_rise); its change at "
-            "rewarded steps and their share in which it falls; the shaping reward per step; for each term its part, "
-            "whether it is constant, what it pays for, and remarks. It is no oracle of learning: proposals made with "
-            "it were no better than others.",
+            "over an episode (all, best and worst third, largest_rise), its change at rewarded steps and the share of "
+            "them in which it falls, the reward per step, what each term pays for, and remarks. No oracle of learning: "
+            "proposals made with it were no better.",
             PreviewShaping,
             preview_shaping,
             evidence=True,
