@@ -8,6 +8,8 @@ apart.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from learning_signal.marl.segments.records import BehaviourRecord
@@ -29,11 +31,13 @@ class Concordance(Frozen):
     value: float
     successes: int
     """That were compared with others."""
+    error: float
+    """Standard error where the feature tells nothing, as each success is then any of those it is compared with."""
 
     @property
     def clear(self) -> bool:
-        """Whether its sign is beyond chance: the standard error is ``1 / sqrt(3 successes)`` where nothing differs."""
-        return bool(abs(self.value) * np.sqrt(3 * self.successes) >= CLEAR)
+        """Whether its sign is beyond chance."""
+        return abs(self.value) >= CLEAR * self.error
 
 
 def clear_correlation(value: float, episodes: int) -> bool:
@@ -63,15 +67,30 @@ class Phases:
 
     def before_first(self, values: np.ndarray) -> Concordance | None:
         """Of a feature's values ``[T + 1, n]`` before the first success; None where these are too few."""
-        return _concordance([_ranks(self._first, values)])
+        return _concordance(_compared(self._first, values))
 
     def before_later(self, values: np.ndarray) -> Concordance | None:
         """Of the same before every later success, among episodes with as many behind them."""
-        return _concordance([_ranks(phases, values) for phases in self._later.values()])
+        return _concordance([each for phases in self._later.values() for each in _compared(phases, values)])
 
 
-def _ranks(phases: list[tuple[int, int, int, bool]], values: np.ndarray) -> list[float]:
-    """Per success with others to compare with, its place among them in [-1, 1]: 1 highest, ties count half."""
+@dataclass(frozen=True)
+class _Compared:
+    """Successes at one and the same step since the last one, against the phases that go on without."""
+
+    place: float
+    """Mean place of the ``successes`` among the ``others``: 1 above all of them, -1 below, ties count half."""
+    successes: int
+    others: int
+
+    @property
+    def variance(self) -> float:
+        """Of ``place`` where the feature tells nothing (Mann and Whitney 1947)."""
+        return (self.successes + self.others + 1) / (3 * self.successes * self.others)
+
+
+def _compared(phases: list[tuple[int, int, int, bool]], values: np.ndarray) -> list[_Compared]:
+    """The successes of ``phases`` by the step of their phase, where any other phase lasts longer."""
     if not any(succeeds for *_, succeeds in phases):
         return []
     longest = max(last - start + 1 for _, start, last, _ in phases)
@@ -81,18 +100,22 @@ def _ranks(phases: list[tuple[int, int, int, bool]], values: np.ndarray) -> list
         means[row, : len(path)] = np.cumsum(path) / np.arange(1, len(path) + 1)
     ends = np.array([last - start if succeeds else longest for _, start, last, succeeds in phases])
     found = []
-    for row, (_, start, last, succeeds) in enumerate(phases):
-        at = last - start
-        others = means[ends > at, at]  # without those that succeed in the same step: nothing tells which is better
+    for at in np.unique(ends[ends < longest]).tolist():
+        others = means[ends > at, at]  # those that succeed in this step too are not compared with each other
         others = others[~np.isnan(others)]
-        if succeeds and len(others):
-            own, slack = means[row, at], 1e-9 * max(1.0, abs(means[row, at]))
-            found.append(float((np.sum(others < own - slack) - np.sum(others > own + slack)) / len(others)))
+        if len(others):
+            own = means[ends == at, at]
+            difference = own[:, None] - others
+            slack = 1e-9 * np.maximum(1.0, np.abs(own))[:, None]
+            place = float((np.sign(difference) * (np.abs(difference) > slack)).mean())
+            found.append(_Compared(place, len(own), len(others)))
     return found
 
 
-def _concordance(places: list[list[float]]) -> Concordance | None:
-    every = [place for group in places for place in group]
-    if len(every) < FEWEST_SUCCESSES:
+def _concordance(compared: list[_Compared]) -> Concordance | None:
+    successes = sum(each.successes for each in compared)
+    if successes < FEWEST_SUCCESSES:
         return None
-    return Concordance(value=float(np.mean(every)), successes=len(every))
+    value = sum(each.successes * each.place for each in compared) / successes
+    error = np.sqrt(sum(each.successes**2 * each.variance for each in compared)) / successes
+    return Concordance(value=float(value), successes=successes, error=float(error))

@@ -84,6 +84,21 @@ def test_an_episode_that_has_ended_is_nothing_to_compare_with():
     assert Phases(make_record([10 if e < 20 else None for e in range(N)], lengths=lengths)).before_first(values) is None
 
 
+def test_the_error_is_that_of_features_that_tell_nothing():
+    # Few steps, so that many succeed at once and are compared with the same others.
+    rng = np.random.default_rng(0)
+    record = make_record([int(step) if step < 4 else None for step in rng.geometric(0.2, 60) - 1])
+    found = [Phases(record).before_first(constant(rng.normal(size=60))) for _ in range(400)]
+    values, errors = np.array([each.value for each in found]), {each.error for each in found}
+    assert len(errors) == 1 and values.std() == pytest.approx(errors.pop(), rel=0.1)
+    assert np.mean([each.clear for each in found]) < 0.02 and abs(values.mean()) < 0.03
+
+
+def test_the_error_of_ten_among_ten_is_that_of_mann_and_whitney():
+    record = make_record([5] * 10 + [None] * 10)
+    assert Phases(record).before_first(constant(np.arange(20))).error == pytest.approx(np.sqrt(21 / 300))
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_noise_is_hardly_ever_clear(seed):
     rng = np.random.default_rng(seed)
@@ -93,5 +108,6 @@ def test_noise_is_hardly_ever_clear(seed):
 
 
 def test_clear_is_three_standard_errors():
-    assert Concordance(value=0.5, successes=12).clear and not Concordance(value=0.4, successes=12).clear
+    assert Concordance(value=-0.31, successes=12, error=0.1).clear
+    assert not Concordance(value=0.29, successes=12, error=0.1).clear
     assert clear_correlation(-0.3, 101) and not clear_correlation(-0.29, 101)
