@@ -157,6 +157,7 @@ class HistoryRow(Frozen):
     shaping_text: str
     outcome: str | None
     reason: str
+    decided_by: str = "coordinator"
 
 
 class Trigger(Frozen):

@@ -161,8 +161,8 @@ def _regression(brief: dict[str, Any], series: Callable[[str], list[float]], ids
         values = series(name) or series(name.removeprefix("evaluation_"))
         if len(values) >= 3 and values[-1] < min(0.8 * max(values), max(values) - tolerance):
             last = mapping((items(brief.get("history")) or [None])[-1])
-            change = f"round {last.get('round')}: {last.get('action')}. {last.get('reason')}"
-            since = f" The last change was: {change[:300]}" if last else ""
+            about = f"{str(last.get('action')).replace('_', ' ')} {text(last.get('candidate')) or ''}".rstrip()
+            since = f" The last decision was: round {last.get('round')}, {about}." if last else ""
             yield (f"Regression: {label} is {shown(values[-1])}, below its best of {shown(max(values))}.{since}", ids)
             return
 

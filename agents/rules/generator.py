@@ -114,7 +114,9 @@ def _ideas(conversation: Conversation) -> Iterator[Idea]:
     # A good episode moves a feature by about two of its deviations.
     beta = round_to((number(brief.get("good_rise")) or 2.0) / 2)
     base = from_shaping(fields(brief, "head", "shaping"))
-    stage = text(fields(brief, "diagnosis", "stage")) or text(fields(brief, "head", "stage")) or "exploring"
+    stage = (
+        text(fields(brief, "diagnosis", "critic_says", "stage")) or text(fields(brief, "head", "stage")) or "exploring"
+    )
     best = _closest(brief)
     if best is not None:
         yield from around(best, features, beta)
@@ -141,7 +143,7 @@ def _weighed(features: list[View], brief: dict[str, Any]) -> list[View]:
     """Where the evidence gives no numbers at all, the order of the advice counts; otherwise the numbers do."""
     if any(view.mean is not None or view.correlation is not None for view in features):
         return features
-    advice = (text(fields(brief, "diagnosis", "advice")) or "").split("Little to gain")[0]
+    advice = (text(fields(brief, "diagnosis", "critic_says", "advice")) or "").split("Little to gain")[0]
     places = {view.name: re.search(rf"(?<!\w){re.escape(view.name)}(?!\w)", advice) for view in features}
     # A feature that advice does not name keeps its place after those it names (sorting is stable).
     starts = {name: len(advice) + 1 if place is None else place.start() for name, place in places.items()}

@@ -124,7 +124,7 @@ def generator_brief(features=FEATURES, **changes):
         "lengths": {"branch_steps": 150_000},
         "gate": GATE,
         "good_rise": 2.0,
-        "diagnosis": {"stage": "exploring", "failures": [], "advice": "Shape something."},
+        "diagnosis": {"critic_says": {"stage": "exploring", "failures": [], "advice": "Shape something."}},
         "tried": [],
         "feedback": None,
         "limits": {"terms": 8, "weight": 10, "beta": 10},

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,7 +94,7 @@ class Request:
     body: Any
 
 
-Strict = Callable[[Request], Reply]
+Strict = Callable[[Request], Reply | Awaitable[Reply]]
 """A reply that depends on the request: how a strict server refuses one."""
 
 
@@ -115,7 +116,8 @@ class ScriptedServer:
             while request := await _read(reader):
                 self.requests.append(request)
                 answer = self.script.pop(0) if len(self.script) > 1 else self.script[0]
-                reply = answer if isinstance(answer, Reply) else answer(request)
+                made = answer if isinstance(answer, Reply) else answer(request)
+                reply = await made if inspect.isawaitable(made) else made
                 await asyncio.sleep(reply.delay)
                 if reply.drop:
                     break

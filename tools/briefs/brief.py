@@ -11,6 +11,7 @@ from typing import Any
 from learning_signal.ledger.wording import shaping_text
 from learning_signal.tools.base import compact, rounded
 from learning_signal.tools.briefs.cards import candidate_card, head_card, shaping_card
+from learning_signal.tools.briefs.claims import said
 from learning_signal.tools.briefs.earlier import earlier_attempts
 from learning_signal.tools.briefs.forecasts import own_forecasts
 from learning_signal.tools.briefs.record import given_up, questions_asked, screens_told, verdicts_told
@@ -20,6 +21,7 @@ from learning_signal.tools.round.branches import values_are
 from learning_signal.tools.round.confirmations import offer
 from learning_signal.tools.round.decisions import allowed_actions, may_be_asked, still_confirmable
 from learning_signal.tools.round.screens import further_card, screen_card
+from learning_signal.tools.state import HistoryRow
 
 HEADINGS: dict[Role, str] = {
     "critic": "Diagnose this run.",
@@ -36,16 +38,31 @@ def brief(context: SessionContext, role: Role) -> str:
 
 
 def _stage_card(context: SessionContext) -> dict[str, Any]:
-    history = [row.model_dump() for row in context.state.history]
     return {
         "round": context.round.number,
         "rounds_left": max(context.settings.rounds - context.round.number, 0),
         "why_now": None if context.round.why_now is None else context.round.why_now.model_dump(),
         "stages_left": max(context.settings.most_stages - context.state.stages, 0),
         "head": head_card(context, context.head) | {"stage": context.round.stage},
-        "history": history,
+        "history": [_past(context, row) for row in context.state.history],
         "earlier_sessions": earlier_attempts(context),
     }
+
+
+def _past(context: SessionContext, row: HistoryRow) -> dict[str, Any]:
+    """A past decision; its reason is somebody's words unless code decided."""
+    told = row.model_dump(exclude={"reason", "decided_by"})
+    if row.decided_by == "code":
+        return told | {"reason": row.reason}
+    return told | said(context, row.decided_by, row.reason, "decisions", context.row_id(f"R{row.round}"))
+
+
+def _diagnosis(context: SessionContext) -> dict[str, Any] | None:
+    """What the Critic said, with its marks; None without a diagnosis."""
+    diagnosis, identity = context.round.diagnosis, context.round.diagnosis_id
+    if diagnosis is None or identity is None:
+        return None
+    return said(context, "critic", diagnosis.model_dump(mode="json", exclude_none=True), "diagnoses", identity)
 
 
 def _critic(context: SessionContext) -> dict[str, Any]:
@@ -60,7 +77,7 @@ def _generator(context: SessionContext) -> dict[str, Any]:
         "refinement": context.state.refinement,
         "head": card["head"],
         "earlier_sessions": card["earlier_sessions"],
-        "diagnosis": None if context.round.diagnosis is None else context.round.diagnosis.model_dump(mode="json"),
+        "diagnosis": _diagnosis(context),
         "tried": [
             {
                 "round": tried.round,
@@ -101,34 +118,35 @@ def _feedback(context: SessionContext) -> dict[str, Any] | None:
         "outcome": verdict.outcome,
         "candidate": verdict.candidate,
         "reason": verdict.reason,
-        "reading": verdict.reading,
+        **said(context, "validator", verdict.reading, "verdicts", verdict.id),
         "screen": ranking,
     }
 
 
 def _validator(context: SessionContext) -> dict[str, Any]:
+    order = context.round.sent_back
     candidates, refinement = context.round.proposals[-1].candidates, context.state.refinement
     screens = [screen_card(context, each) for each in context.round.screens if each.refinement == refinement]
     return {
         "round": context.round.number,
         "refinement": refinement,
-        "candidates": [candidate_card(candidate) for candidate in candidates],
+        "candidates": [candidate_card(context, candidate) for candidate in candidates],
         "screens": screens,
         "values_are": values_are(context),
         "confirmation": offer(context),
-        "coordinator_asks": None if context.round.sent_back is None else context.round.sent_back.model_dump(),
+        "coordinator_asks": None if order is None else {"candidate": order.candidate, "coordinator_says": order.reason},
         "head": head_card(context, context.head),
     } | further_card(context)
 
 
 def _coordinator(context: SessionContext) -> dict[str, Any]:
     card = _stage_card(context)
-    diagnosis = context.round.diagnosis
     regression = context.round.regression
     return card | {
-        "diagnosis": None if diagnosis is None else diagnosis.model_dump(mode="json"),
+        "diagnosis": _diagnosis(context),
         "proposals": [
-            [candidate_card(candidate) for candidate in proposal.candidates] for proposal in context.round.proposals
+            [candidate_card(context, candidate) for candidate in proposal.candidates]
+            for proposal in context.round.proposals
         ],
         "screens": screens_told(context),
         "verdicts": verdicts_told(context),

@@ -7,6 +7,7 @@ from typing import Any
 from learning_signal.ledger.wording import shaping_text
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.base import rounded
+from learning_signal.tools.briefs.claims import said
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Candidate
 from learning_signal.tools.evidence.sources import lineage
@@ -36,18 +37,21 @@ def head_card(context: SessionContext, head: Head) -> dict[str, Any]:
     }
 
 
-def candidate_card(candidate: Candidate) -> dict[str, Any]:
-    """A candidate; where code made remarks on it, these and the Generator's answer."""
+def candidate_card(context: SessionContext, candidate: Candidate) -> dict[str, Any]:
+    """A candidate of the present round, with the Generator's words about it, their marks, and the remarks of code."""
+    proposal = str(context.candidate_id(candidate.name)).rpartition("/")[0]
     card: dict[str, Any] = {
         "name": candidate.name,
         "shaping_text": shaping_text(candidate.shaping.canonical()),
-        "rationale": candidate.rationale,
         "forecast": candidate.forecast.model_dump(),
+        **said(
+            context, "generator", candidate.rationale, "proposals", proposal, field=f"rationale of {candidate.name}"
+        ),
     }
     if candidate.remarks:
         card |= {
             "remarks_of_code": [remark.text for remark in candidate.remarks],
-            "answer_of_the_generator": candidate.answer,
+            "answer": {"generator_says": candidate.answer},
         }
     return card
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from learning_signal.tools.briefs.claims import said
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.round.comparisons import confirmation_card
 from learning_signal.tools.round.screens import screen_card
@@ -25,11 +26,15 @@ def verdicts_told(context: SessionContext) -> list[dict[str, Any]]:
             {"refinement": record.refinement}
             | confirmation_card(context, record)
             | _choice(context, record)
-            | {"reading": None if verdict is None else verdict.reading}
+            | ({} if verdict is None else _reading(context, verdict))
         )
-    names = ("refinement", "candidate", "outcome", "measure", "reason", "reading")
-    nothing = [each.model_dump(include=set(names)) for each in context.round.verdicts if each.comparison is None]
-    return [*told, *nothing]
+    names = ("refinement", "candidate", "outcome", "measure", "reason")
+    nothing = [each for each in context.round.verdicts if each.comparison is None]
+    return [*told, *(each.model_dump(include=set(names)) | _reading(context, each) for each in nothing)]
+
+
+def _reading(context: SessionContext, verdict: VerdictRecord) -> dict[str, Any]:
+    return said(context, "validator", verdict.reading, "verdicts", verdict.id)
 
 
 def _choice(context: SessionContext, record: VerdictRecord) -> dict[str, Any]:
@@ -37,7 +42,7 @@ def _choice(context: SessionContext, record: VerdictRecord) -> dict[str, Any]:
     attempt = context.round.confirmations.index(record)
     own = ("confirm", attempt, record.candidate)
     branches = [each for each in context.round.branches if (each.purpose, each.attempt, each.arm) == own]
-    return {"choice": branches[0].reason} if branches and branches[0].reason else {}
+    return {"choice": {"validator_says": branches[0].reason}} if branches and branches[0].reason else {}
 
 
 def questions_asked(context: SessionContext) -> list[dict[str, Any]]:

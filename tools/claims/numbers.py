@@ -18,6 +18,7 @@ _COUNTED = re.compile(
     r"\s(?:agents?|robots?|predators?|seeds?|pairs?|points?|parts?|rounds?|candidates?|terms?|features?|metrics?|"
     r"updates?|evaluations?|stages?|quarters?|thirds?|sentences?|reasons?|ways?)\b"
 )
+_LABEL = re.compile(r"\b(?:round|refinement|failure|candidate|agent|seed|rung|turn|point|number)\s$", re.IGNORECASE)
 FACTORS = {"k": 1e3, "K": 1e3, "M": 1e6}
 EXACT_ZERO = 0.005
 """A bare 0 says no more than this."""
@@ -60,7 +61,7 @@ def written_numbers(text: str) -> list[Written]:
     """The numbers that a text states, in order.
 
     Left out: digits that are part of a name (``E2``, ``c1``, ``10x10``), the numbering of a list (1., 2. ...), numbers
-    inside a formula in backticks, and whole numbers up to 20 in front of what they count (3 agents, 5 seeds).
+    inside a formula in backticks, and whole numbers up to 20 that count or name something (3 agents, seed 5, round 2).
     """
     skipped = [match.span() for match in _EXPRESSION.finditer(text)] + list(_items(text))
     found = (_written(match) for match in _NUMBER.finditer(text))
@@ -83,7 +84,7 @@ def _items(text: str) -> Iterator[tuple[int, int]]:
 
 def _counts(number: Written, text: str) -> bool:
     whole = number.sign == 0 and number.text.isdigit() and number.value <= 20
-    return whole and _COUNTED.match(text, number.end) is not None
+    return whole and bool(_COUNTED.match(text, number.end) or _LABEL.search(text, 0, number.start))
 
 
 def _written(match: re.Match[str]) -> Written:

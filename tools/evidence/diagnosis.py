@@ -6,7 +6,6 @@ import json
 
 from learning_signal.tools.base import Answer, Tool, ToolRefused
 from learning_signal.tools.claims.keep import checked
-from learning_signal.tools.claims.mark import Mark
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Diagnosis
 from learning_signal.tools.round.record import record_diagnosis
@@ -28,8 +27,9 @@ def diagnosis_tools(context: SessionContext) -> dict[str, Tool]:
             )
 
         claim = checked(context, "diagnoses", "critic", arguments.model_dump(mode="json"))
-        if claim.marks and not _objected(context):
-            raise ToolRefused(_objection(claim.marks), code=OBJECTION, marks=[mark.problem for mark in claim.marks])
+        wrong = [mark.problem for mark in claim.marks if mark.kind != "instruction"]  # a phrase may be found by mistake
+        if wrong and not _objected(context):
+            raise ToolRefused(_objection(wrong), code=OBJECTION, marks=len(wrong))
         answer = {"accepted": True} | ({"marked": [mark.problem for mark in claim.marks]} if claim.marks else {})
         return Answer(json.dumps(answer), lambda: record_diagnosis(context, arguments, claim))
 
@@ -45,8 +45,8 @@ def diagnosis_tools(context: SessionContext) -> dict[str, Tool]:
     }
 
 
-def _objection(marks: tuple[Mark, ...]) -> str:
-    found = "; ".join(mark.problem for mark in marks)
+def _objection(problems: list[str]) -> str:
+    found = "; ".join(problems)
     return (
         f"Found words that the record does not support: {found}. Expected numbers as the evidence that is cited has "
         "them, and names that exist: correct them, cite what has them, or leave them out. What you submit next is "

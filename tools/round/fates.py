@@ -107,4 +107,5 @@ def history_row(ended: RoundFacts, decision: Decision, in_force: ShapingConfig) 
         shaping_text=shaping_text(shaping.canonical()),
         outcome=verdict.outcome if verdict else None,
         reason=decision.reason,
+        decided_by=decision.decided_by,
     )

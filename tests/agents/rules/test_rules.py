@@ -254,7 +254,7 @@ def test_an_undirected_feature_is_used_late_with_the_sign_of_its_correlation_and
 
 
 def test_generator_without_evidence_uses_declared_bounds_and_the_order_of_advice():
-    advice = {"stage": "exploring", "failures": [], "advice": "Try filled first, then gap."}
+    advice = {"critic_says": {"stage": "exploring", "failures": [], "advice": "Try filled first, then gap."}}
     first = candidates_of(generator_brief(evidence=None, diagnosis=advice))[0]
     assert first.terms[0].potential == "filled - 1" and first.terms[0].weight * first.beta == pytest.approx(4.0)
 
@@ -291,7 +291,9 @@ def test_a_refinement_keeps_the_direction_that_came_closest():
 @pytest.mark.parametrize("stage", ["emerging", "improving", "plateau", "regressing"])
 def test_every_stage_gives_distinct_acceptable_candidates(stage):
     current = shaping_of(candidates_of(generator_brief())[0], 0)
-    brief = generator_brief(head=head(current, stage, 1.0, 0.4), diagnosis={"stage": stage, "advice": ""})
+    brief = generator_brief(
+        head=head(current, stage, 1.0, 0.4), diagnosis={"critic_says": {"stage": stage, "advice": ""}}
+    )
     candidates = candidates_of(brief)
     shapings = [shaping_of(one, 200_000) for one in candidates]
     for place, shaping in enumerate(shapings):
