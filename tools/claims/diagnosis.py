@@ -94,8 +94,8 @@ def _about(pool: Sequence[Number], name: str | None, features: Sequence[str]) ->
     measured = [each for each in pool if not each.bound]
     if name is None:
         return measured
-    of_it = [each for each in measured if any(is_of(each_name, name) for each_name in each.names)]
-    return of_it if of_it or name not in features else measured
+    of_it = [each for each in measured if any(is_of(key, name) for key in each.names)]
+    return [*of_it, *(each for each in measured if each.loose)] if of_it or name not in features else measured
 
 
 def is_of(key: str, name: str) -> bool:

@@ -12,7 +12,7 @@ _NUMBER = re.compile(
     r"(?P<digits>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?P<power>[eE][+\-−]?\d+)?"
     r"(?:\s?(?P<unit>%|percent\b|per\scent\b|[kKM]\b))?(?![A-Za-z0-9_])"
 )
-_ITEM = re.compile(r"(?:^|(?<=[\s(]))\(?(\d{1,2})[.)](?=\s)")
+_ITEM = re.compile(r"(?:^|(?<=[\s(]))\(?(\d{1,2})([.)])(?=\s)")
 _EXPRESSION = re.compile(r"`[^`]*[(*/][^`]*`")
 _COUNTED = re.compile(
     r"\s(?:agents?|robots?|predators?|seeds?|pairs?|points?|parts?|rounds?|candidates?|terms?|features?|metrics?|"
@@ -77,7 +77,8 @@ def _items(text: str) -> Iterator[tuple[int, int]]:
     expected = 1
     for match in _ITEM.finditer(text):
         before = text[: match.start()].rstrip()
-        if int(match.group(1)) == expected and (not before or before[-1] in ".:;,!?)"):
+        begins = not before or before[-1] in ".:;,!?)" or match.group(2) == ")"
+        if int(match.group(1)) == expected and begins:
             expected += 1
             yield match.span()
 

@@ -28,6 +28,8 @@ class Number:
     """Keys, and names given beside it, on the way to it."""
     bound: bool = False
     """Whether it is the most or least that something can be, not something that was measured."""
+    loose: bool = False
+    """Whether it stands in a sentence, which may say that it is of anything."""
 
 
 def numbers_of(text: str | None) -> list[Number]:
@@ -109,9 +111,9 @@ def _of_table(columns: list[str], rows: list[Any], names: frozenset[str], measur
 
 def _in_text(text: str, names: frozenset[str]) -> Iterator[Number]:
     for each in written_numbers(text):
-        yield Number(each.value * (each.sign or 1), names)
+        yield Number(each.value * (each.sign or 1), names, loose=True)
         if each.percent:
-            yield Number(each.value * (each.sign or 1) / 100, names)
+            yield Number(each.value * (each.sign or 1) / 100, names, loose=True)
 
 
 def _plain(name: str) -> str:

@@ -18,7 +18,7 @@ _CITED = re.compile(r"(?<![A-Za-z0-9_])E\d{1,9}(?![A-Za-z0-9_])")
 _OUTCOME = re.compile(
     r"(?<![A-Za-z0-9_])(?P<candidate>c\d+)(?:`?:|`)?(?:\s+(?:has|have|is|was|were|clearly|just|also|then|been|again|a|had|"
     r"computed as))*\s+(?P<word>pass(?:ed|es)?|fail(?:ed|s)?|inconclusive|promoted)(?![A-Za-z0-9_])"
-    r"|\bverdict(?:\s+(?:is|was|says|of)|:|\s+for\s+(?P<of>c\d+)(?:\s+is|:)?)*\s*(?P<verdict>pass|fail|inconclusive)\b"
+    r"|\b[Vv]erdict(?:\s+(?:is|was|says|of)|:|\s+for\s+(?P<of>c\d+)(?:\s+is|:)?)*\s*(?P<verdict>pass|fail|inconclusive)\b"
     r"|(?<![A-Za-z0-9_])(?P<shout>PASS|PASSED)(?![A-Za-z0-9_])"
 )
 _HEDGED = re.compile(
@@ -26,6 +26,7 @@ _HEDGED = re.compile(
     r"|n't\b",
     re.I,
 )
+_PLANNED = re.compile(r"\b(?:if|would|should|could|may|might|will|until|expect\w*|hope\w*|target\w*)\b", re.I)
 _CLAUSE = re.compile(r"[.;:,!?\n](?=\s|$)|\bbut\b|\bwhile\b")
 _JUDGED = {"pass": "pass", "passed": "pass", "passes": "pass", "fail": "fail", "failed": "fail", "fails": "fail"}
 SAID = ("sparse_return", "progress", "p", "difference", "interval")
@@ -60,7 +61,7 @@ def marks_of_words(
 
     Marked are ids that do not exist, an outcome said of a candidate (or of the verdict) that is not the computed one,
     numbers said to be of sparse return, progress, p, a difference or an interval that nothing in the round has, and
-    orders to other agents. Clauses with *if*, *not* and the like claim no outcome.
+    orders to other agents. Clauses with *if*, *not* and the like claim no outcome, those with *would* no number.
     """
     return tuple(
         [
@@ -124,7 +125,8 @@ def _numbers(name: str, text: str, record: RoundRecord, known: Known, *, only_pr
     of_name = stated(text, numbers, spoken(SAID), only_present=only_present)
     for number in numbers:
         about = of_name.get(number.start)
-        if about is None:
+        clause = _CLAUSE.split(text[: number.start])[-1] + _CLAUSE.split(text[number.end :])[0]
+        if about is None or _PLANNED.search(clause):
             continue
         values = [each.value for each in record.numbers if not each.bound and _is_about(each, about, number, text)]
         if not any(number.fits(value) for value in values):

@@ -46,7 +46,7 @@ def test_critic_sees_entropy_collapse_and_regression_only_where_they_are():
         {"evidence": "E3", "points": points},
     )
     said = " ".join(failure.description for failure in bad.failures)
-    assert "Entropy collapse" in said and "Regression: progress is 0.2" in said and "round 1: promote" in said
+    assert "Entropy collapse" in said and "Regression: progress is 0.2" in said and "round 1, promote" in said
     points = {"entropy": [1.5, 0.5, 1.0], "evaluation_progress": [0.4, 0.5, 0.6]}
     _, good = diagnose(critic_brief(), {"evidence": "E3", "points": points})
     said = " ".join(failure.description for failure in good.failures)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.ledger.read.verify import verify
+from learning_signal.ledger.read.verify import notices, verify
 from learning_signal.marl.gate.recompute import recompute
 from learning_signal.marl.shaping import Potential
 from learning_signal.marl.tasks import make_task
+from learning_signal.tools.claims.check import recheck
 from learning_signal.tools.plan.settings import session_rules
 from tests.support.session_helpers import RUN, state_of, tiny_settings
 from tests.support.session_helpers import run_inline as run
@@ -30,7 +31,8 @@ def test_a_session_promotes_a_potential_that_rises_to_0_at_its_good_end(task, tm
     outcome = run(settings)
     assert outcome.status == "done" and len(outcome.promoted) == 1
     with Reader.open(settings.ledger) as reader:
-        assert verify(reader, recompute, session_rules) == []
+        assert verify(reader, recompute, session_rules) == [] == notices(reader, recheck)
+        assert reader.rows("SELECT 1 FROM tool_calls WHERE name = 'submit_diagnosis' AND status = 'refused'") == []
         shaping = state_of(reader).head.shaping
     best, middle, worst = (
         {

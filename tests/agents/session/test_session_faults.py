@@ -10,8 +10,9 @@ import pytest
 from learning_signal.agents.session.session import run_session
 from learning_signal.ledger.read.explain import explain
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.ledger.read.verify import verify
+from learning_signal.ledger.read.verify import notices, verify
 from learning_signal.marl.gate.recompute import recompute
+from learning_signal.tools.claims.check import recheck
 from learning_signal.tools.plan.settings import DeliberationSettings, session_rules
 from tests.support.scripted_server import call, serving, text
 from tests.support.session_helpers import Recorder, state_of, synthetic_workers, tiny_settings
@@ -21,9 +22,10 @@ from tests.support.synthetic_training import InlinePool
 
 
 def sound(ledger) -> None:
-    """Every hash, chain and statistic of the ledger is as computed anew."""
+    """Every hash, chain and statistic of the ledger is as computed anew, and no agent's words are unsupported."""
     with Reader.open(ledger) as reader:
         assert verify(reader, recompute, session_rules) == []
+        assert notices(reader, recheck) == []
 
 
 # what goes wrong in training ----------------------------------------------------------------------
