@@ -138,7 +138,7 @@ def test_whoever_judges_reads_remark_and_answer(session: ScriptedSession) -> Non
     remark = session.candidates()[1].remarks[0].text
     for cards in (told(session, "validator")["candidates"], told(session, "coordinator")["proposals"][0]):
         assert "remarks_of_code" not in cards[0]
-        assert (cards[1]["remarks_of_code"], cards[1]["answer_of_the_generator"]) == ([remark], ANSWER)
+        assert (cards[1]["remarks_of_code"], cards[1]["answer"]) == ([remark], {"generator_says": ANSWER})
 
 
 def test_explain_shows_remark_and_answer(session: ScriptedSession) -> None:
