@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 from unittest.mock import patch
 
-from autogen_core.models import FunctionExecutionResultMessage, LLMMessage
+from autogen_core import FunctionCall
+from autogen_core.models import AssistantMessage, FunctionExecutionResultMessage, LLMMessage
 from rich.console import Console
 
 from learning_signal.agents.session.session import run_session
@@ -206,14 +207,17 @@ def instead(action: str, **arguments: Any) -> Lie:
 
 
 def _evidence(conversation: Sequence[LLMMessage], tool: str) -> str:
+    """The id of the last result of ``tool``; ``listing`` is a query without names, which defines the metrics."""
+    made = [one for each in conversation if isinstance(each, AssistantMessage) for one in each.content]
+    asked = {one.id: json.loads(one.arguments) for one in made if isinstance(one, FunctionCall)}
     results = [one for each in conversation if isinstance(each, FunctionExecutionResultMessage) for one in each.content]
+    wanted = "query_metrics" if tool == "listing" else tool
     found = [
-        json.loads(one.content)
+        json.loads(one.content)["evidence"]
         for one in results
-        if not one.is_error and one.name == ("query_metrics" if tool == "listing" else tool)
+        if one.name == wanted and not one.is_error and (tool == "listing") == (asked[one.call_id].get("names") == [])
     ]
-    listings = [one for one in found if isinstance(one.get("metrics"), dict)]
-    return (listings if tool == "listing" else [one for one in found if one not in listings])[-1]["evidence"]
+    return found[-1]
 
 
 REASONS = ("promote", "keep", "roll_back")

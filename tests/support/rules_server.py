@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -21,6 +22,8 @@ from autogen_core.models import (
 from learning_signal.agents.rules import RulesClient
 from tests.support.scripted_server import Reply, Request, ScriptedServer, calls, serving, text
 
+_STEPS_LEFT = re.compile(r"\n\[[^\n]* left\]$")
+"""What models alone are told below a result."""
 Calls = list[tuple[str, dict[str, Any]]]
 """Names and arguments."""
 Change = Callable[[Calls, Sequence[LLMMessage]], Calls]
@@ -58,6 +61,7 @@ def messages_of(sent: Sequence[dict[str, Any]]) -> list[LLMMessage]:
             found.append(UserMessage(content=content, source=message.get("name") or "session"))
         elif role == "tool":
             results = found[-1].content if isinstance(found[-1], FunctionExecutionResultMessage) else None
+            content = _STEPS_LEFT.sub("", content)
             result = FunctionExecutionResult(
                 content=content,
                 name=names[message["tool_call_id"]],
