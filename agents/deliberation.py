@@ -139,7 +139,7 @@ class Deliberation:
             if self._has_fallback(role):
                 self._hand_over(role, f"has no backend: {fault}")
             else:
-                self.context.event("error", f"The {role} cannot go on: {fault}", status="error", agent=role)
+                self.context.event("error", str(fault), status="error", agent=role)
             self._save()
         if role not in self.context.round.fallbacks:
             raise fault

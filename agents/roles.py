@@ -81,12 +81,9 @@ def build_agents(context: SessionContext, call_context: CallContext) -> tuple[di
     }
     now_fallback = () if context.state.round is None else context.state.round.fallbacks
     with context.ledger.transaction("agents"):
-        ours = is_ours(context.ledger.rows, context.session)
         for role, agent in agents.items():
             if role not in now_fallback:
                 note_speaker(context, agent)
-        if ours:  # it still is, with the new backends
-            remember(context.ledger.rows, context.session)
     return agents, fallbacks
 
 
@@ -149,6 +146,7 @@ def note_speaker(context: SessionContext, agent: Agent) -> None:
     known = context.ledger.find("agents", session_id=context.session, role=agent.role)
     if known and (known[-1]["spec"], known[-1]["prompt"]) == (agent.spec, content_hash(agent.prompt.text)):
         return
+    ours = is_ours(context.ledger.rows, context.session)
     context.ledger.add(
         "agents",
         session_id=context.session,
@@ -159,6 +157,8 @@ def note_speaker(context: SessionContext, agent: Agent) -> None:
         tools=agent.workbench.schemas,
         since=now(),
     )
+    if ours:  # it still is, with the new backend
+        remember(context.ledger.rows, context.session)
 
 
 def _variables(context: SessionContext, role: Role) -> dict[str, object]:

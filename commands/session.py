@@ -46,6 +46,7 @@ def session(
     budget: options.Budget = None,
     ledger: options.LedgerSetting = None,
     store: options.Store = None,
+    checked: options.Checked = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and run nothing.")] = False,
     as_json: AsJson = False,
     plain: Plain = False,
@@ -74,6 +75,10 @@ def session(
 
         out.print(render_plan(planned))
         return 0
+    if checked:
+        from learning_signal.commands.checking import refuse_unusable
+
+        refuse_unusable(settings.agents)
     from learning_signal.agents.session.session import run_session
 
     heading = f"{settings.run.task}, {settings.run.learner.algorithm}, seed {settings.seed}"
@@ -98,6 +103,7 @@ def resume(
     env: options.StoredEnvironment = None,
     store: options.StoredStore = None,
     trust: options.Trust = False,
+    checked: options.Checked = True,
     ledger: Ledger = LEDGER,
     as_json: AsJson = False,
     plain: Plain = False,
@@ -143,8 +149,12 @@ def resume(
         from learning_signal.agents.session.session import resume_session, to_resume
 
         # Before the live view begins: what is trusted is shown.
-        uses = uses_of_session(reader, row.id, to_resume(reader, row.id, agents, changes), consent)
-        admit(reader, row.id, uses, consent)
+        settings = to_resume(reader, row.id, agents, changes)
+        admit(reader, row.id, uses_of_session(reader, row.id, settings, consent), consent)
+    if checked:
+        from learning_signal.commands.checking import refuse_unusable
+
+        refuse_unusable(settings.agents)
 
     return supervise(
         lambda observer, control: resume_session(

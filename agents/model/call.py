@@ -60,9 +60,12 @@ class Limits:
     """Longest wait in seconds, where the server does not ask for one."""
 
     def with_spec(self, spec: BackendSpec) -> Limits:
-        """These limits, except where ``spec`` sets its own."""
+        """These limits, except where ``spec`` sets its own: a longer attempt that it allows has a deadline as long."""
         chosen = {name: getattr(spec.parameters, name) for name in ("attempts", "timeout", "deadline")}
-        return replace(self, **{name: value for name, value in chosen.items() if value is not None})
+        limits = replace(self, **{name: value for name, value in chosen.items() if value is not None})
+        if chosen["timeout"] is not None and chosen["deadline"] is None:
+            limits = replace(limits, deadline=max(limits.deadline, limits.timeout))
+        return limits
 
 
 @dataclass(frozen=True)

@@ -284,12 +284,19 @@ def _parse_parameters(text: str, provider: str) -> Parameters:
                 f"'{_shown(name)}' is no parameter of the backend '{provider}'{_did_you_mean(name, known)}; {advice}."
             )
     try:
-        return Parameters.model_validate(values)
+        parameters = Parameters.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = str(first["loc"][0])
         found = "that value" if name == "api_key_env" else repr(values[name])
         raise SpecError(f"The backend parameter '{name}' cannot be {found}: {_lower(first['msg'])}.") from None
+    timeout, deadline = parameters.timeout, parameters.deadline
+    if timeout is not None and deadline is not None and timeout > deadline:
+        raise SpecError(
+            f"The backend parameter 'timeout' is {timeout:g}, expected at most the 'deadline' of {deadline:g}, which "
+            "ends every attempt: raise the deadline, or leave it out."
+        )
+    return parameters
 
 
 def _did_you_mean(found: str, known: Iterable[str]) -> str:

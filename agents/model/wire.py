@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 from learning_signal.agents.model.dialect.carried import Carried, carried_by
@@ -98,8 +97,7 @@ def inspect(reply: Any) -> None:
     if not message.content and not message.tool_calls and (refusal := _text(getattr(message, "refusal", None))):
         raise RefusedAnswer(one_line(refusal, 160))
     if getattr(message, "function_call", None) is not None:  # the retired form, which small servers still send
-        message.tool_calls = [SimpleNamespace(id="", type="function", function=message.function_call)]
-        message.function_call = None
+        message.tool_calls, message.function_call = [_call_of(message.function_call)], None
     ids: set[str] = set()
     for place, call in enumerate(message.tool_calls or ()):
         _mend_call(call)
@@ -137,6 +135,14 @@ def _mend_usage(reply: Any) -> None:
 def believable(count: Any) -> bool:
     """Whether ``count`` may be a number of tokens."""
     return isinstance(count, int) and not isinstance(count, bool) and 0 <= count <= MOST_TOKENS
+
+
+def _call_of(function: Any) -> Any:
+    """A call in today's form, from the retired one."""
+    from openai.types.chat import chat_completion_message_function_tool_call as today
+
+    called = today.Function.model_construct(name=function.name, arguments=function.arguments)
+    return today.ChatCompletionMessageFunctionToolCall(id="", type="function", function=called)
 
 
 def _mend_call(call: Any) -> None:

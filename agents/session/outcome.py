@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from learning_signal.agents.session.troubles import never_worked
 from learning_signal.ledger.read.costs import known_sum
+from learning_signal.ledger.read.explain import troubles_of
 from learning_signal.ledger.read.forecasts import forecasts_of, records_of
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.wording import shaping_text
@@ -49,6 +51,10 @@ class SessionOutcome:
     """Of each limit: spent and limit, in env steps, tokens, seconds and USD. Empty where nothing is limited."""
     forecasts: list[dict[str, Any]]
     """Each ``ledger.read.forecasts.ForecastRecord``: how well an agent on a backend has forecast."""
+    troubles: list[dict[str, Any]]
+    """round, role and text of every time an agent gave up or its backend failed."""
+    never_worked: list[dict[str, str]]
+    """role and backend of those in trouble that never had a submission accepted."""
     budget_needed: str | None
     """A sufficient budget, as ``--budget`` takes it, if the present one is used up."""
     final_policy: str | None
@@ -68,6 +74,7 @@ def outcome_of(
         row, costs, decisions = reader.session(session), reader.costs(session), reader.decisions(session)
         segments = reader.segments(session).values()
         forecasts = records_of(forecasts_of(reader, session))
+        troubles, failed = troubles_of(reader, session), never_worked(reader, session)
     store = SegmentStore(settings.store)
     folder = inside(ledger.parent, session)
     total = state.twin_steps or costs.env_steps_main + costs.env_steps_branches + costs.env_steps_reused
@@ -110,6 +117,8 @@ def outcome_of(
         },
         budget={name: {"spent": spent[name], "limit": limit} for name, limit in state.budget.limits().items()},
         forecasts=[asdict(each) for each in forecasts],
+        troubles=[{"round": each.round, "role": each.agent, "text": each.title} for each in troubles],
+        never_worked=[{"role": role, "backend": backend} for role, backend in failed],
         budget_needed=budget_needed,
         final_policy=_existing(folder / POLICY),
         final_shaping=_existing(folder / SHAPING),

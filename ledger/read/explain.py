@@ -25,6 +25,8 @@ from learning_signal.ledger.read.records import (
 )
 from learning_signal.ledger.read.remarks import stored_remarks
 
+TROUBLES = ("error", "fallback")
+"""Kinds of events in which an agent gives up, or another backend takes over from it."""
 _EVIDENCE_ID = re.compile(r"^E[0-9]+$")
 
 
@@ -62,6 +64,7 @@ def explain(reader: Reader, decision: str = "latest") -> DecisionChain:
         rolled_back_by=rolled_back_by,
         need=next(iter(reader.events(session, round=round_, kind="need")), None),
         choices=_choices(reader, session, round_, branches),
+        troubles=troubles_of(reader, session, round_),
         claims=claims(reader, session, round_),
     )
 
@@ -100,6 +103,12 @@ def find_decision(reader: Reader, decision: str) -> DecisionRow:
             f"There is no decision {decision!r}; the nearest are {', '.join(nearest)}: give one, or 'latest'."
         )
     return fits[0]
+
+
+def troubles_of(reader: Reader, session: str = "latest", round: int | None = None) -> list[EventRow]:
+    """The events in which agents gave up or were replaced, in order; ``round`` None is all of them."""
+    found = [each for kind in TROUBLES for each in reader.events(session, round=round, kind=kind)]
+    return sorted((each for each in found if each.agent is not None), key=lambda each: each.seq)
 
 
 def cited_evidence(body: Any) -> list[str]:

@@ -326,6 +326,8 @@ class DecisionChain:
     """Why the round began when it did."""
     choices: list[EventRow] = field(default_factory=list)
     """Who had which candidate confirmed, and why: the launches of confirmations, and what a round was sent back for."""
+    troubles: list[EventRow] = field(default_factory=list)
+    """Agents that gave up or whose backend failed, and what the round did without them."""
     claims: list[ClaimRow] = field(default_factory=list)
     """What the agents said in the round, as it was checked; none in ledgers of earlier versions."""
 

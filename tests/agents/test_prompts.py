@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from learning_signal.agents.arguments.reading import parse_arguments
 from learning_signal.agents.prompts import FOLDER, ROLE_VARIABLES, PromptError, render
+from learning_signal.tools.base import ToolRefused
 from learning_signal.tools.contracts import Forecast
 from learning_signal.tools.roles import ROLES
+from learning_signal.tools.toolbox import toolbox
+from tests.support.scripted_session import ScriptedSession
 
 VARIABLES = {
     "facts": '{"task":{"description":"Push $5 of boxes."}}',
@@ -89,3 +95,17 @@ def test_a_forecast_of_an_earlier_version_is_read():
     forecast = Forecast.model_validate(stored)
     assert forecast == Forecast(measure="sparse_return", change=0.1, probability=0.5)
     assert Forecast.model_validate(forecast.model_dump()) == forecast and "metric" not in forecast.model_dump()
+
+
+EXAMPLE = re.compile(r"## An example call\n\n`(\w+)` with.*?```json\n(.*?)```", re.DOTALL)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_example_call_of_a_prompt_is_one_that_its_tool_takes(role, tmp_path):
+    ((name, arguments),) = EXAMPLE.findall((FOLDER / f"{role}.md").read_text(encoding="utf-8"))
+    with ScriptedSession(tmp_path, lambda spec: (0.0, 0.0)) as session:
+        tool = next(tool for tool in toolbox(session.context, role) if tool.name == name)
+    assert tool.ends_phase
+    assert parse_arguments(tool, arguments).model_dump(mode="json")
+    with pytest.raises(ToolRefused):  # negative control
+        parse_arguments(tool, arguments.replace('"', '"x', 1))

@@ -56,6 +56,9 @@ StoredStore = Annotated[Path | None, option("Confirms the store that a received 
 Trust = Annotated[
     bool, typer.Option("--trust", help="Allow all that a received session or policy would contact, execute and write.")
 ]
+Checked = Annotated[
+    bool, typer.Option("--check/--no-check", help="Try every model backend before training. [yes]", show_default=False)
+]
 Algorithm = Annotated[str | None, option("mappo, ippo, qmix or vdn. [mappo]", "NAME")]
 StageSteps = Annotated[str | None, option("Env steps of a stage of the main run; some tasks have their own. [150000]")]
 BranchSteps = Annotated[str | None, option("Env steps of a confirmation branch; some tasks have their own. [125000]")]

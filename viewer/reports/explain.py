@@ -56,6 +56,7 @@ def render_decision(chain: DecisionChain) -> Group:
     parts: list[RenderableType] = [_headline(chain)]
     if chain.need is not None:
         parts += _section("Why a round now", [Text(clean(chain.need.title))])
+    parts += _section("What went wrong with agents", [Text(clean(each.title), "red") for each in chain.troubles])
     parts += _section("Diagnosis", _diagnosis(chain))
     parts += _section("Proposals", _candidates(chain.candidates, chain.claims))
     screens = [each for each in chain.comparisons if each.purpose == "screen"]
@@ -115,6 +116,8 @@ def _diagnosis(chain: DecisionChain) -> list[RenderableType]:
         judges = re.match(r"round [0-9]+: regression: ", opened)
         why = "this round was opened to judge an earlier promotion" if judges else "the Critic submitted no diagnosis"
         return [Text(f"none: {why}", "dim")]
+    if not diagnosis.body.get("failures"):  # code wrote why there is none
+        return [Text(clean(str(diagnosis.body.get("advice", MISSING))), "dim")]
     computed = next((each.known.get("stage") for each in claims if each.about == "diagnoses"), None)
     record = record_text(f"the computed stage is {computed}; ") if computed else Text()
     said = diagnosis_text(diagnosis.stage, diagnosis.body, FOUND)

@@ -23,6 +23,13 @@ def after_session(outcome: Mapping[str, Any], ledger: Path) -> list[tuple[str, s
     commands.append(("everything that was said", command("log", "show", session_id, "-v") + where))
     commands.append(("its curve with the decisions, as SVG", command("log", "plot", session_id) + where))
     commands += _playing(outcome, where, outcome.get("after"))
+    for each in (outcome.get("never_worked") or ())[:2]:
+        spec, role = each["backend"], each["role"]
+        commands.append((f"whether the {role}'s backend can call tools", command("backends", "--check", spec)))
+        if "fallback=" in spec:
+            continue
+        with_rules = f"{role}={spec}{'&' if '?' in spec else '?'}fallback=rules"
+        commands.append((f"rules in place of a {role} that gives up", command("session", "--agent", with_rules)))
     commands.append(("another model behind one agent", command("session", "--agent", "critic=ollama/qwen3:8b")))
     return commands
 
@@ -50,7 +57,11 @@ def _going_on(outcome: Mapping[str, Any], ledger: Path) -> list[tuple[str, str]]
         return []
     # Where the budget is used up: without a larger one the resume would pause at once.
     typed = resume_command(outcome["session_id"], ledger, outcome.get("budget_needed"))
-    return [("go on with this session", typed)]
+    last = (outcome.get("troubles") or [None])[-1]
+    if last is None or last["text"] != outcome.get("stop_reason"):
+        return [("go on with this session", typed)]
+    other = f"{typed} --agent {last['role']}=rules"
+    return [("go on with this session", typed), (f"go on with rules for the {last['role']}", other)]
 
 
 def _playing(outcome: Mapping[str, Any], where: str, trained: Any) -> list[tuple[str, str]]:

@@ -41,6 +41,7 @@ def render_report(outcome: Mapping[str, Any], next_commands: Sequence[tuple[str,
         parts += [_changes(changes), Text()]
     else:
         parts += [Text("No change was promoted or rejected."), Text()]
+    parts += _troubles(outcome)
     costs = _costs(outcome.get("costs") or {}, outcome.get("budget") or {})
     forecasts = record_lines(outcome.get("forecasts") or ())
     parts += [_results(outcome), *_measured_on(outcome), Text(), costs, *forecasts, Text(), _places(outcome)]
@@ -76,6 +77,19 @@ def _changes(changes: list[tuple[str, Mapping[str, Any]]]) -> Table:
             label = Text.assemble(label, " (", outcome_text(outcome), ")")
         table.add_row(f"round {change.get('round', MISSING)}", styled(change.get("candidate")), label, words)
     return table
+
+
+def _troubles(outcome: Mapping[str, Any]) -> list[RenderableType]:
+    """What went wrong with agents, and whose backend never worked."""
+    lines = [
+        Text(f"round {each.get('round', MISSING)}: {clean(each.get('text') or MISSING)}", "red")
+        for each in outcome.get("troubles") or ()
+    ]
+    lines += [
+        Text(f"{clean(each['backend'])} never had a submission of the {clean(each['role'])} accepted.", "red")
+        for each in outcome.get("never_worked") or ()
+    ]
+    return [Text("What went wrong with agents", "bold"), *lines, Text()] if lines else []
 
 
 def _results(outcome: Mapping[str, Any]) -> Table:

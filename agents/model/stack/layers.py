@@ -103,13 +103,14 @@ class Guard:
         attempt = 1
         while True:
             try:
-                async with asyncio.timeout(end - clock()):
+                async with asyncio.timeout(end - clock()) as whole:
                     return await self._below.answer(repaired)
             except (LedgerError, CannotGoOn):  # the recorder's and the budget's: no fault of the backend
                 raise
             except Exception as failure:  # noqa: BLE001 - classify sorts every kind; cancellation is no Exception
                 # a chain to the SDK's exception would carry the request's headers, and with them the key
-                error = classify(failure, self._spec, self._secrets)
+                cut = whole.expired() and limits.deadline != limits.timeout
+                error = self._late() if cut else classify(failure, self._spec, self._secrets)
             wait = self._wait(error, attempt, call.messages)
             if error.kind not in RETRYABLE:
                 raise error from None
@@ -120,6 +121,13 @@ class Guard:
                 call.cancellation_token.link_future(pause)
             await pause
             attempt += 1
+
+    def _late(self) -> BackendError:
+        found = f"did not answer within its deadline of {self._limits.deadline:g} seconds, attempts and waits together"
+        advice = (
+            "allow more with '?deadline=SECONDS', or with 'deadline' in [deliberation] of --config for every backend"
+        )
+        return BackendError("transient", f"Backend '{self._spec.text}' {found}; {advice}.")
 
     def _wait(self, error: BackendError, attempt: int, messages: Sequence[LLMMessage]) -> float:
         """Seconds before the next attempt: as the server asked, or exponential backoff with a deterministic jitter."""

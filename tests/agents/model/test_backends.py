@@ -279,7 +279,7 @@ def test_the_wait_that_a_server_asks_for_is_honoured_where_the_deadline_allows_i
 
 def test_the_deadline_ends_an_attempt_over_http(ledger):
     limits = Limits(attempts=20, timeout=60.0, deadline=0.3, backoff=0.01)
-    with pytest.raises(BackendError, match="did not answer in time"):
+    with pytest.raises(BackendError, match="did not answer within its deadline of 0.3 seconds"):
         asyncio.run(ask(ledger, Reply(body={}, delay=60.0), limits=limits))
     assert len(rows(ledger)) == 1
 
@@ -296,19 +296,19 @@ class _Silent:
 
 
 @pytest.mark.parametrize(
-    ("timeout", "deadline", "attempts", "asked", "ended"),
+    ("timeout", "deadline", "attempts", "asked", "ended", "says"),
     [
-        (20.0, 50.0, 20, 3, 50.0),  # the deadline cuts the third attempt
-        (20.0, 1000.0, 3, 3, 60.0),  # the attempts are used up; between them are two short waits
-        (20.0, 20.1, 20, 1, 20.0),  # no time is left for the wait
+        (20.0, 50.0, 20, 3, 50.0, "within its deadline of 50 seconds"),  # the deadline cuts the third attempt
+        (20.0, 1000.0, 3, 3, 60.0, "in time"),  # the attempts are used up; between them are two short waits
+        (20.0, 20.1, 20, 1, 20.0, "in time"),  # no time is left for the wait
     ],
 )
-def test_the_deadline_bounds_all_attempts(timeout, deadline, attempts, asked, ended):
+def test_the_deadline_bounds_all_attempts(timeout, deadline, attempts, asked, ended, says):
     limits = Limits(attempts=attempts, timeout=timeout, deadline=deadline, backoff=0.5)
     silent = _Silent()
 
     async def main():
-        with pytest.raises(BackendError, match="did not answer in time"):
+        with pytest.raises(BackendError, match=f"did not answer {says}"):
             guard = Guard(TimeLimit(silent, timeout), parse_spec("openai-api/m@http://h/v1"), limits=limits)
             await guard.answer(Call(ASK))
         return asyncio.get_running_loop().time()
@@ -340,6 +340,77 @@ def test_a_failing_ledger_is_not_taken_for_a_failing_backend(ledger, monkeypatch
     monkeypatch.setattr(ledger, "complete", refuse)
     with pytest.raises(LedgerError, match="The disk is full"):
         asyncio.run(ask(ledger, wire.text("ok")))
+
+
+# limits ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parameters", "timeout", "deadline"),
+    [("", 120, 180), ("?timeout=600", 600, 600), ("?timeout=60", 60, 180), ("?timeout=60&deadline=90", 60, 90)],
+)
+def test_a_longer_attempt_that_a_spec_allows_is_not_capped(parameters, timeout, deadline):
+    limits = Limits(deadline=180.0).with_spec(parse_spec(f"openai/m{parameters}"))
+    assert (limits.timeout, limits.deadline) == (timeout, deadline)
+
+
+def test_a_deadline_that_ends_an_attempt_names_itself():
+    class Waits:
+        async def answer(self, call):
+            await asyncio.sleep(1000)
+
+    async def main():
+        guard = Guard(Waits(), parse_spec("openai/m"), limits=Limits(deadline=50.0))
+        with pytest.raises(BackendError) as raised:
+            await guard.answer(Call(ASK))
+        return str(raised.value)
+
+    said = run_in_virtual_time(main())
+    assert "did not answer within its deadline of 50 seconds" in said
+    assert "'?deadline=SECONDS'" in said and "'deadline' in [deliberation]" in said
+
+
+# a call is insisted on ------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_refuses_tool_choice_is_not_asked_for_it_again(ledger):
+    async def main():
+        context = CallContext(1, "critic", "0", insist=True)
+        script = [wire.error(400, "tool_choice is not supported"), wire.call("look", "{}"), wire.call("look", "{}")]
+        async with connected(ledger, *script, context=context) as (server, client):
+            await client.create(ASK, tools=TOOLS)
+            context.step = "1"
+            await client.create(ASK, tools=TOOLS)
+            context.step, context.insist = "2", False
+            await client.create(ASK, tools=TOOLS)
+            return [request.body["tool_choice"] for request in server.requests]
+
+    assert asyncio.run(main()) == ["required", "auto", "auto", "auto"]
+    assert [row["status"] for row in rows(ledger)] == ["error", "ok", "ok", "ok"]
+
+
+def test_a_fault_that_has_another_cause_does_not_end_the_insistence(ledger):
+    """Negative control: a server that is busy for once is asked for a call the next time."""
+
+    async def main():
+        context = CallContext(1, "critic", "0", insist=True)
+        script = [wire.error(503), wire.call("look", "{}"), wire.call("look", "{}")]
+        async with connected(ledger, *script, context=context) as (server, client):
+            await client.create(ASK, tools=TOOLS)
+            context.step = "1"
+            await client.create(ASK, tools=TOOLS)
+            return [request.body["tool_choice"] for request in server.requests]
+
+    assert asyncio.run(main()) == ["required", "auto", "required"]
+
+
+def test_a_call_that_was_understood_is_logged_with_the_text_it_was_written_as(ledger):
+    said = 'I look. <tool_call>{"name": "look", "arguments": {"x": 1}}</tool_call>'
+    result, _ = asyncio.run(ask(ledger, wire.text(said)))
+    assert [(call.name, call.arguments) for call in result.content] == [("look", '{"x": 1}')]
+    (row,) = rows(ledger)
+    assert json.loads(body(ledger, row["reply"]))["written"] == said and result.thought == "I look."
+    assert rows(ledger, "events")[-1]["title"] == "critic: calls look, understood from text"
 
 
 # memory ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,54 @@
+"""``session`` and ``resume`` try every model backend before anything is trained."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from learning_signal import run
+from learning_signal.agents.model.specs import SpecError
+from learning_signal.commands.checking import refuse_unusable
+from tests.support.scripted_server import call, serving, text
+
+DOWN = "openai-api/m@http://127.0.0.1:9/v1?attempts=1&deadline=5"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_session_whose_backend_is_down_trains_nothing(folder, capsys):
+    assert run.run(["session", "--agent", f"critic={DOWN}", "--agent", f"validator={DOWN}"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"The backend of the critic and validator failed its check: Backend '{DOWN}' cannot be reached" in said
+    assert "choose another with '--agent critic=SPEC'" in said and "--no-check" in said
+    assert list(folder.iterdir()) == []
+
+
+def test_rules_are_not_asked():
+    refuse_unusable({"critic": "rules", "generator": "random"})
+
+
+def checked(*replies):
+    """The requests of a check of one backend behind two agents."""
+
+    async def main():
+        async with serving(*replies) as server:
+            spec = f"openai-api/m@{server.address}?attempts=1"
+            await asyncio.to_thread(refuse_unusable, {"critic": spec, "generator": spec, "validator": "rules"})
+            return server.requests
+
+    return asyncio.run(main())
+
+
+def test_a_backend_behind_two_agents_is_asked_once(capsys):
+    assert len(checked(call("report_status", '{"status": "ready"}'))) == 1
+    assert "critic and generator: Backend" in capsys.readouterr().err
+
+
+def test_a_model_that_calls_no_tool_is_refused():
+    with pytest.raises(SpecError, match="answers but called no tool; choose a model that supports tool calling"):
+        checked(text("I am ready."))
