@@ -17,7 +17,7 @@ from autogen_core import CancellationToken
 
 from learning_signal.agents.history import History, transcript
 from learning_signal.agents.model.call import CallContext
-from learning_signal.agents.model.faults import BackendError
+from learning_signal.agents.model.faults import OF_THE_MODEL, BackendError
 from learning_signal.agents.nudges import append, nudge, steps_left, without_reply
 from learning_signal.agents.questions import answer_of
 from learning_signal.agents.repetition import REPLY, call_key, note_call
@@ -42,9 +42,6 @@ from learning_signal.tools.round.speculation import prepare, settle
 from learning_signal.tools.round.verdicts import verdict_id
 from learning_signal.tools.spending import afford
 from learning_signal.tools.state import PhaseCalls, Regression, Trigger
-
-WASTED = ("empty", "truncated")
-"""Faults of a reply that are the model's and not the server's: they cost a step, and the phase goes on."""
 
 
 class Deliberation:
@@ -124,7 +121,7 @@ class Deliberation:
             token.cancel()  # a tool still running would otherwise outlive the step
         if agent.workbench.failure is not None:
             raise agent.workbench.failure
-        if fault is not None and fault.kind not in WASTED:
+        if fault is not None and fault.kind not in OF_THE_MODEL:
             self._cannot_go_on(role, fault)
         else:
             self._commit(agent, json.loads(json.dumps(await conversation.save_state())), text, fault)

@@ -24,10 +24,11 @@ def nudge(text: str, schemas: Sequence[Mapping[str, Any]], ending: Sequence[str]
 
 
 def without_reply(kind: str, ending: Sequence[str], left: int) -> str:
-    """What is said after a reply that held nothing to act on: its fault is ``empty`` or ``truncated``."""
+    """What is said after a reply that held nothing to act on: its fault is one of ``OF_THE_MODEL``."""
     found = {
         "empty": "was empty, or nothing but reasoning",
         "truncated": "was cut at the token limit: reason and write less",
+        "malformed": "was a call whose arguments could not be read: write them as one valid JSON object",
     }[kind]
     return f"[Your last reply {found}. Call a tool; your phase ends by calling {_or(ending)}. {_left(left)}.]"
 

@@ -149,12 +149,12 @@ def resume(
         from learning_signal.agents.session.session import resume_session, to_resume
 
         # Before the live view begins: what is trusted is shown.
-        settings = to_resume(reader, row.id, agents, changes)
-        admit(reader, row.id, uses_of_session(reader, row.id, settings, consent), consent)
+        stored = to_resume(reader, row.id, agents, changes)
+        admit(reader, row.id, uses_of_session(reader, row.id, stored, consent), consent)
     if checked:
         from learning_signal.commands.checking import refuse_unusable
 
-        refuse_unusable(settings.agents)
+        refuse_unusable(stored.agents)
 
     return supervise(
         lambda observer, control: resume_session(

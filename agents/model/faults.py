@@ -17,8 +17,14 @@ from learning_signal.agents.model.text import one_line
 from learning_signal.agents.model.transport import RefusedRedirect
 from learning_signal.agents.model.wire import RefusedAnswer, TruncatedReply, UnreadableReply
 
-Kind = Literal["transient", "permanent", "protocol", "truncated", "empty"]
-RETRYABLE: frozenset[Kind] = frozenset({"transient", "protocol", "truncated", "empty"})
+Kind = Literal["transient", "permanent", "protocol", "truncated", "empty", "malformed"]
+RETRYABLE: frozenset[Kind] = frozenset({"transient", "protocol", "truncated", "empty", "malformed"})
+OF_THE_MODEL: frozenset[Kind] = frozenset({"truncated", "empty", "malformed"})
+"""Faults of a reply that are the model's and not the server's."""
+_MALFORMED = re.compile(
+    r"pars\w* .{0,20}tool call|tool call.{0,40} pars|failed to parse|failed to call a function|tool_use_failed", re.I
+)
+"""What servers say (Ollama, llama.cpp, vLLM, Groq) where the model wrote a call that they cannot read."""
 _LASTING = re.compile(
     r"--jinja|(?:chat|jinja) template|roles? must alternate|unexpected role|after role", re.IGNORECASE
 )
@@ -30,8 +36,9 @@ class BackendError(Exception):
     what to do.
 
     ``kind`` is transient (server busy, down or slow), permanent (a retry does not help), protocol (the reply was no
-    chat completion), truncated or empty. ``retry_after`` is the wait in seconds the server asked for, or None;
-    ``status`` that of its HTTP answer, where there was one, and ``words`` the server's own message in it.
+    chat completion), truncated, empty or malformed (a call that the server could not read). ``retry_after`` is the wait
+    in seconds the server asked for, or None; ``status`` that of its HTTP answer, where there was one, and ``words`` the
+    server's own message in it.
     """
 
     def __init__(
@@ -124,6 +131,8 @@ def _judge_status(
     error: BaseException, status: int, spec: BackendSpec, where: str, said: ErrorBody
 ) -> tuple[Kind, str, str]:
     message = _excerpt(said.words)
+    if status in (400, 422, 500) and _MALFORMED.search(f"{message} {getattr(error, 'code', None) or ''}"):
+        return "malformed", f"wrote a call that its server cannot read ({message})", "choose a model that calls tools"
     because = f" ({message})" if message else ""
     if status in (401, 403):
         return ("permanent", f"refused the key{where} (HTTP {status})", f"set {key_variable(spec)} to a valid key")

@@ -8,8 +8,10 @@ import pytest
 
 from learning_signal import run
 from learning_signal.agents.model.specs import SpecError
+from learning_signal.agents.session.observer import SessionControl
 from learning_signal.commands.checking import refuse_unusable
 from tests.support.scripted_server import call, serving, text
+from tests.support.session_helpers import Recorder, run_inline, tiny_settings
 
 DOWN = "openai-api/m@http://127.0.0.1:9/v1?attempts=1&deadline=5"
 
@@ -26,6 +28,22 @@ def test_a_session_whose_backend_is_down_trains_nothing(folder, capsys):
     assert f"The backend of the critic and validator failed its check: Backend '{DOWN}' cannot be reached" in said
     assert "choose another with '--agent critic=SPEC'" in said and "--no-check" in said
     assert list(folder.iterdir()) == []
+
+
+def test_a_resume_asks_too_and_changes_nothing(folder, capsys):
+    control = SessionControl()
+
+    def pause(row):
+        if row["kind"] == "diagnosis":
+            control.request_pause()
+
+    settings = tiny_settings(folder)
+    assert run_inline(settings, Recorder(on_event=pause), control).status == "paused"
+    before = settings.ledger.read_bytes()
+    resumes = ["resume", "latest", "--ledger", str(settings.ledger), "--agent", f"generator={DOWN}"]
+    assert run.run(resumes) == 2
+    assert "The backend of the generator failed its check" in " ".join(capsys.readouterr().err.split())
+    assert settings.ledger.read_bytes() == before
 
 
 def test_rules_are_not_asked():
