@@ -477,6 +477,15 @@ def test_what_is_left_out_of_a_reply_is_said():
     assert "a repetition of the call to look" in sanitise(reply(twice), TOOLS).thought
 
 
+def test_a_call_is_no_repetition_where_another_stands_between():
+    """What a model does in between may be what the call needs: launch, compare, launch, compare."""
+    names = ("submit_look", "look", "submit_look", "look", "look")
+    made = [FunctionCall(id=str(n), name=name, arguments="{}") for n, name in enumerate(names)]
+    cleaned = sanitise(reply(made), TOOLS)
+    assert [call.name for call in cleaned.content] == ["submit_look", "look", "submit_look", "look"]
+    assert "a repetition of the call to look was left out" in cleaned.thought
+
+
 def test_sanitising_is_idempotent():
     calls = [
         FunctionCall(id="", name="tools:look", arguments="null"),

@@ -26,7 +26,7 @@ from tests.support.session_helpers import Recorder, tiny_settings
 from tests.support.session_helpers import resume_inline as resume
 from tests.support.session_helpers import run_inline as run
 from tests.support.synthetic_training import InlinePool
-from tests.support.weak_replies import PROMOTES, SCREEN, call, together
+from tests.support.weak_replies import CONFIRMS, LAUNCHES, PROMOTES, call, together
 
 LOOPING = text("Hm.")
 
@@ -120,7 +120,11 @@ def judged(settings) -> list[tuple]:
         return [(each.outcome, each.candidate_id.rpartition("/")[2], each.reason) for each in reader.verdicts()]
 
 
-@pytest.mark.parametrize("script", [(LOOPING,), (together(*SCREEN), LOOPING)], ids=["nothing done", "screen launched"])
+@pytest.mark.parametrize(
+    "script",
+    [(LOOPING,), (together(*LAUNCHES), LOOPING), (together(CONFIRMS), LOOPING)],
+    ids=["nothing done", "confirmation begun", "confirmation judged"],
+)
 def test_code_judges_as_without_a_choice(tmp_path, script):
     """The same candidate and the same verdict as where agents have no choice."""
     talk = DeliberationSettings(candidates=2, refinements=0, choice=False)
@@ -140,7 +144,7 @@ def test_what_code_was_doing_is_gone_on_with_by_a_resume(tmp_path):
     control = SessionControl()
 
     def abort(row):
-        if row["kind"] == "comparison":
+        if row["kind"] == "branch" and "confirm" in row["title"]:
             control.abort()
 
     outcome, cut, _ = served(cut, "validator", LOOPING, observer=Recorder(on_event=abort), control=control)
