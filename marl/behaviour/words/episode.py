@@ -12,6 +12,8 @@ from learning_signal.marl.behaviour.words.rounding import json_text
 
 MOST_EVENTS = 5
 """Events that are told; the times of the others are named."""
+MOST_NAMED = 10
+"""Events that are only named; the others are counted."""
 MOST_RUNS = 6
 """An agent's runs of actions that are listed; of more, the shares of the most frequent actions are."""
 MOST_SHARES = 3
@@ -22,44 +24,65 @@ def render_episode(
 ) -> str:
     """The episode as a JSON object of at most ``most_tokens`` by ``count``, with as many events as fit.
 
-    ``beside`` comes first in the object. ``ValueError`` where not even start and end fit.
+    ``beside`` comes first in the object. Where not even one event fits, features are left out by halves, those first
+    that move least at events. ``ValueError`` where not even one feature fits.
     """
-    text = ""
-    for shown in range(min(MOST_EVENTS, len(episode.events)), -1, -1):
-        text = _text(episode, shown, beside or {})
-        if count(text) <= most_tokens:
-            return text
+    names, text = _telling(episode), ""
+    while names:
+        for shown in range(min(MOST_EVENTS, len(episode.events)), min(len(episode.events), 1) - 1, -1):
+            text = _text(episode, shown, set(names), beside or {})
+            if count(text) <= most_tokens:
+                return text
+        names = names[: len(names) // 2]
     raise ValueError(
-        f"The start and the end of an episode take {count(text)} tokens, expected at most {most_tokens}: "
+        f"The shortest account of an episode takes {count(text)} tokens, expected at most {most_tokens}: "
         f"allow at least {count(text)}."
     )
 
 
-def _text(episode: Episode, shown: int, beside: Mapping[str, Any]) -> str:
+def _telling(episode: Episode) -> list[str]:
+    """The features, those first that move most at events (or from start to end), as shares of their largest value."""
+    pairs = [(event.state, event.after) for event in episode.events] or [(episode.start, episode.end)]
+    every = [episode.start, episode.end, *(state for pair in pairs for state in pair)]
+
+    def movement(name: str) -> float:
+        largest = max(abs(value) for state in every for value in state[name])
+        moved = [abs(b - a) for before, after in pairs for a, b in zip(before[name], after[name], strict=True)]
+        return max(moved) / largest if largest > 0 else 0.0
+
+    return sorted(episode.start, key=movement, reverse=True)
+
+
+def _text(episode: Episode, shown: int, names: set[str], beside: Mapping[str, Any]) -> str:
     told, others = episode.events[:shown], episode.events[shown:]
-    lines = [f"t 0, start: {_state_words(episode.start)}"]
+    lines = [f"t 0, start: {_state_words(episode.start, names)}"]
     for event in told:
-        lines += [_stretch_words(stretch) for stretch in event.before] + _event_words(event)
+        lines += [_stretch_words(stretch) for stretch in event.before] + _event_words(event, names)
     if others:
-        times = ", ".join(f"t {event.first} ({_amount(event)})" for event in others)
-        lines.append(f"not told: {times}")
+        times = ", ".join(f"t {event.first} ({_amount(event)})" for event in others[:MOST_NAMED])
+        more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
+        lines.append(f"not told: {times}{more}")
     else:
         lines += [_stretch_words(stretch) for stretch in episode.rest]
-    lines.append(f"t {episode.steps}, end: {_state_words(episode.end)}")
+    lines.append(f"t {episode.steps}, end: {_state_words(episode.end, names)}")
     body = dict(beside) | episode.model_dump(include={"episode", "sparse_return", "progress", "steps"})
     if not episode.events:
         body["note"] = "no reward and no rise of progress"
+    if len(names) < len(episode.start):
+        body["features_left_out_to_save_tokens"] = len(episode.start) - len(names)
     body |= {"lines": lines, "legend": "t: step; a|b|c: agents 0, 1, 2 ..."}
     return json_text(body)
 
 
-def _event_words(event: Event) -> list[str]:
+def _event_words(event: Event, names: set[str]) -> list[str]:
     """The step that earned it with the state it was taken in, and what has changed since."""
     time = f"t {event.first}" if event.first == event.last else f"t {event.first} to {event.last}"
     changed = {name: values for name, values in event.after.items() if values != event.state[name]}
-    after = f"; then {_state_words(changed)}" if changed else ""
+    after = f"; then {_state_words(changed, names)}" if changed.keys() & names else ""
     deeds = " | ".join(_step_words(deeds) for deeds in event.deeds)
-    before = [f"t {event.first}, before: {_state_words(event.state)}"] if event.first else []  # else it is the start
+    before = (
+        [f"t {event.first}, before: {_state_words(event.state, names)}"] if event.first else []
+    )  # else it is the start
     return [*before, f"{time}: {deeds} -> {_amount(event)}{after}"]
 
 
@@ -70,8 +93,10 @@ def _amount(event: Event) -> str:
     return f"reward {event.amount:.3g}" + (f" in {steps} steps" if steps > 1 else "")
 
 
-def _state_words(state: State) -> str:
-    return ", ".join(f"{name} {'|'.join(f'{value:.3g}' for value in values)}" for name, values in state.items())
+def _state_words(state: State, names: set[str]) -> str:
+    """The features of ``names`` in their declared order."""
+    shown = {name: "|".join(f"{value:.3g}" for value in values) for name, values in state.items() if name in names}
+    return ", ".join(f"{name} {values}" for name, values in shown.items())
 
 
 def _stretch_words(stretch: Stretch) -> str:

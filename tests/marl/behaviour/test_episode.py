@@ -133,7 +133,36 @@ def test_events_that_do_not_fit_are_named_with_their_times():
     full = words(render_episode(episode_of(record, make_spec(), 1), 10_000, words))
     told = lines(record, most=full - 10)
     assert "not told: t 11 (reward 1)" in told and told[-1].startswith("t 12, end")
-    for most in range(full, 50, -5):
+    least = shortest(record)
+    for most in range(full, least, -5):
         assert words(render_episode(episode_of(record, make_spec(), 1), most, words)) <= most
-    with pytest.raises(ValueError, match="allow at least"):
+    with pytest.raises(ValueError, match=f"takes {least} tokens, expected at most 5: allow at least {least}"):
         render_episode(episode_of(record, make_spec(), 1), 5, words)
+
+
+def test_many_events_are_counted_and_many_features_left_out_by_how_little_they_move():
+    record = make_record([(3, 1.0)])
+    still = {f"still_{k}": np.full((T + 1, N, A), float(k), np.float32) for k in range(40)}
+    record.features = still | record.features
+    body = json.loads(render_episode(episode_of(record, make_spec(), 1), 200, words))
+    assert "t 3, before: " in body["lines"][2] and "distance 9|9" in body["lines"][2]
+    assert body["features_left_out_to_save_tokens"] > 20
+    alternating = make_record([(step, float((-1) ** step)) for step in range(T)])
+    told = lines(alternating, most=10_000)
+    assert any(line.startswith("not told: t 5 (reward -1), ") for line in told)
+    alternating.rewards = np.tile(alternating.rewards, (3, 1))
+    for name, values in alternating.features.items():
+        alternating.features[name] = np.concatenate([values] * 3)[: 3 * T + 1]
+    alternating.actions, alternating.lengths = np.tile(alternating.actions, (3, 1, 1)), np.full(N, 3 * T)
+    assert any(line.endswith(" and 21 more") for line in lines(alternating))
+
+
+def shortest(record):
+    """The fewest tokens that are not refused."""
+    for most in range(5, 200):
+        try:
+            render_episode(episode_of(record, make_spec(), 1), most, words)
+        except ValueError:
+            continue
+        return most
+    raise AssertionError("no number is enough")
