@@ -115,7 +115,6 @@ def _openai_client(
         raise _missing(spec, "openai") from None
 
     from learning_signal.agents.model.dialect.outgoing import chat_request
-    from learning_signal.agents.model.transport import guarded_client
     from learning_signal.agents.model.wire import inspect
 
     official = spec.provider == "openai" and spec.base_url is None and not environment.get("OPENAI_BASE_URL")
@@ -125,13 +124,14 @@ def _openai_client(
         # OpenAI's newer models refuse the old name; other servers know only the old one
         options["max_completion_tokens" if official else "max_tokens"] = spec.parameters.max_tokens
     # Among the options, because autogen's types do not name it: it is handed on to the SDK.
-    options["http_client"] = guarded_client(openai.DefaultAsyncHttpxClient)
+    base_url = spec.base_url or address[spec.provider]
+    options["http_client"] = _http_client(openai.DefaultAsyncHttpxClient, base_url)
     for message in ("Resolved model mismatch", "Finish reason mismatch"):
         warnings.filterwarnings("ignore", message=message)
     client = OpenAIChatCompletionClient(
         model=spec.model,
         api_key=key or NO_KEY,
-        base_url=spec.base_url or address[spec.provider],
+        base_url=base_url,
         model_info=spec.provider == "openai" and known_model("openai", spec.model) or UNKNOWN_MODEL,
         max_retries=0,
         timeout=timeout,
@@ -155,13 +155,12 @@ def _anthropic_client(spec: BackendSpec, key: str, timeout: float) -> ChatComple
             f"or newer but below 1; run pip install 'anthropic>=0.64,<1'."
         )
     from learning_signal.agents.model.dialect.outgoing import messages_request
-    from learning_signal.agents.model.transport import guarded_client
     from learning_signal.agents.model.wire import inspect_anthropic
 
     options = _set_parameters(spec, ("temperature", "top_p", "max_tokens"))
     if spec.base_url:
         options["base_url"] = spec.base_url
-    options["http_client"] = guarded_client(anthropic.DefaultAsyncHttpxClient)  # not in autogen's types, as above
+    options["http_client"] = _http_client(anthropic.DefaultAsyncHttpxClient, spec.base_url)  # as above
     client = AnthropicChatCompletionClient(
         model=spec.model,
         api_key=key,
@@ -172,6 +171,15 @@ def _anthropic_client(spec: BackendSpec, key: str, timeout: float) -> ChatComple
     )
     watch_anthropic(client, messages_request, inspect_anthropic)
     return client
+
+
+def _http_client(base: type, address: str | None) -> Any:
+    from learning_signal.agents.model.transport import UnusableProxy, guarded_client
+
+    try:
+        return guarded_client(base, address)
+    except UnusableProxy as error:
+        raise SpecError(str(error)) from None
 
 
 def _set_parameters(spec: BackendSpec, names: tuple[str, ...]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from learning_signal.agents.model.keys import key_variable
 from learning_signal.agents.model.replies import EmptyReply
 from learning_signal.agents.model.specs import EMBEDDED, BackendSpec
 from learning_signal.agents.model.text import one_line
-from learning_signal.agents.model.transport import RefusedRedirect
+from learning_signal.agents.model.transport import RefusedRedirect, proxy_of
 from learning_signal.agents.model.wire import RefusedAnswer, TruncatedReply, UnreadableReply
 
 Kind = Literal["transient", "permanent", "protocol", "truncated", "empty", "malformed"]
@@ -108,8 +108,16 @@ def _judge(error: BaseException, spec: BackendSpec, said: ErrorBody) -> tuple[Ki
         advice = "start the server, or correct the address or the network"
         if spec.provider == "ollama":
             advice = f"start it with 'ollama serve' and fetch the model with 'ollama pull {spec.model}'"
+        usual = None if spec.provider == "ollama" else f"https://api.{spec.provider}.com"
+        address = spec.base_url or usual
+        if address and (variable := proxy_of(address)):
+            advice = f"correct the proxy that {variable} names, or name the model's host in NO_PROXY"
+            where += f" through the proxy of {variable}"
         return "transient", f"cannot be reached{where}", advice
-    if isinstance(error, (AttributeError, TypeError, LookupError, ValueError)) or "APIResponseValidationError" in names:
+    if (
+        isinstance(error, (AttributeError, TypeError, LookupError, ValueError, RecursionError))
+        or "APIResponseValidationError" in names
+    ):
         found = f"sent a reply{where} that cannot be read ({type(error).__name__})"
         return "protocol", found, "check that the address is that of the model's API"
     return ("permanent", f"failed with {type(error).__name__}: {_excerpt(str(error))}", "see the log for the request")

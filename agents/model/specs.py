@@ -47,8 +47,8 @@ class Parameters(BaseModel):
     """Longest reply in tokens."""
     seed: Annotated[int, Field(ge=0)] | None = None
     """Sampling seed, for servers that take one."""
-    reasoning_effort: Literal["minimal", "low", "medium", "high"] | None = None
-    """How much a reasoning model may think."""
+    reasoning_effort: Annotated[str, Field(pattern=r"^[A-Za-z]{1,20}$")] | None = None
+    """How much a reasoning model may think, in its server's word (none, low, xhigh)."""
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Seconds one attempt may take."""
     deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None

@@ -14,6 +14,11 @@ def one_line(text: str, limit: int) -> str:
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 
+def encodable(text: str) -> str:
+    """``text`` with U+FFFD for every half of a character (a lone surrogate), which no request can hold."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def summary(result: CreateResult, limit: int = 100) -> str:
     """A reply in one line: its text, or the tools that it calls."""
     if isinstance(result.content, str):

@@ -1,12 +1,14 @@
-"""The HTTP below the model clients: redirects are refused, and the size of a reply is limited.
+"""The HTTP below the model clients: redirects are refused, the size of a reply is limited, no proxy to this machine.
 
 The SDKs' own clients follow redirects: a 307 silently hands the whole prompt to another host. They also decompress
-whatever a server sends, however large it becomes.
+whatever a server sends, however large it becomes, and ask the proxy of the environment for a server on this machine.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import re
+import urllib.request
 import zlib
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -44,10 +46,58 @@ class _Guarded(_SdkClient):
         )
 
 
-def guarded_client(base: type) -> Any:
-    """An HTTP client like ``base`` (the SDK's own class, such as ``openai.DefaultAsyncHttpxClient``), with guards."""
+class UnusableProxy(ValueError):
+    """No client can be made with the proxies of the environment. The text is one sentence."""
+
+
+def guarded_client(base: type, address: str | None = None) -> Any:
+    """An HTTP client like ``base`` (the SDK's own class, such as ``openai.DefaultAsyncHttpxClient``), with guards.
+
+    A server on this machine is not reached through a proxy (``address`` is that of the server, None is the provider's).
+
+    Raises:
+        UnusableProxy: a proxy that the environment names cannot be used.
+    """
     client = type("GuardedHttpClient", (_Guarded, base), {})
-    return client(follow_redirects=False, headers={"accept-encoding": "gzip"})
+    try:
+        return client(
+            follow_redirects=False,
+            headers={"accept-encoding": "gzip"},
+            trust_env=address is None or not _on_this_machine(address),
+        )
+    except Exception as error:
+        if not isinstance(error, (ImportError, ValueError)) and type(error).__name__ != "InvalidURL":
+            raise
+        named = ", ".join(sorted(_proxy_variables())) or "the environment"
+        raise UnusableProxy(
+            f"{named} names a proxy that cannot be used; a SOCKS proxy needs the package 'socksio' (pip install "
+            "socksio), another one an address such as http://host:port; or take the variable away, or name the "
+            "model's host in NO_PROXY."
+        ) from None
+
+
+def proxy_of(address: str) -> str | None:
+    """The environment variable whose proxy stands between here and ``address``; None where there is none."""
+    parts = urlsplit(address)
+    if not parts.hostname or _on_this_machine(address) or urllib.request.proxy_bypass(parts.hostname):
+        return None
+    variables = {name.lower(): name for name in _proxy_variables()}
+    return variables.get(f"{parts.scheme}_proxy") or variables.get("all_proxy")
+
+
+def _proxy_variables() -> list[str]:
+    """The environment variables that name a proxy."""
+    given = urllib.request.getproxies_environment()
+    return [f"{scheme.upper()}_PROXY" for scheme in given if scheme in ("http", "https", "all")]
+
+
+def _on_this_machine(address: str) -> bool:
+    parts = urlsplit(address)
+    host = parts.hostname or ""
+    try:
+        return parts.scheme == "http" and (host == "localhost" or ipaddress.ip_address(host).is_loopback)
+    except ValueError:
+        return host.endswith(".localhost")
 
 
 async def _body(response: Any) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 
 from learning_signal.agents.model.dialect.carried import Carried, carried_by
 from learning_signal.agents.model.dialect.error_body import read_error_body
-from learning_signal.agents.model.text import one_line
+from learning_signal.agents.model.text import encodable, one_line
 
 
 class UnreadableReply(Exception):
@@ -63,7 +63,7 @@ def inspect(reply: Any) -> None:
     """Note who answered, repair what can be repaired in place, and refuse what is not a chat completion.
 
     Repaired: content in parts, a call in the form before ``tool_calls``, arguments that are an object or null, calls
-    without an id of their own, usage with empty or impossible fields.
+    without an id of their own, half characters, usage with empty or impossible fields.
 
     Raises:
         FaultInside: an error inside a 200 that names its status.
@@ -94,6 +94,8 @@ def inspect(reply: Any) -> None:
         message.content = "".join(part.get("text", "") for part in message.content if isinstance(part, dict))
     if message.content is not None and not isinstance(message.content, str):
         raise UnreadableReply("a message whose content is no text")
+    if message.content is not None:
+        message.content = encodable(message.content)
     if not message.content and not message.tool_calls and (refusal := _text(getattr(message, "refusal", None))):
         raise RefusedAnswer(one_line(refusal, 160))
     if getattr(message, "function_call", None) is not None:  # the retired form, which small servers still send
@@ -153,6 +155,7 @@ def _mend_call(call: Any) -> None:
         function.arguments = "{}"
     elif not isinstance(function.arguments, str):
         function.arguments = json.dumps(function.arguments)
+    function.arguments = encodable(function.arguments)
 
 
 def _refuse_error(part: Any) -> None:

@@ -509,3 +509,53 @@ def test_a_server_that_cut_the_prompt_is_found_out(ledger, prompt, counted, cut)
         assert "read 2050 of about" in outcome and "OLLAMA_CONTEXT_LENGTH=" in outcome and "num_ctx" in outcome
     else:
         assert outcome.content == "Well."
+
+
+@pytest.mark.parametrize("word", ["none", "minimal", "xhigh"])
+def test_any_word_for_the_effort_of_reasoning_is_sent(ledger, word):
+    async def main():
+        async with serving(wire.text("Well.")) as server:
+            await Phase(ledger).turn(spec_of(server, parameters=f"?reasoning_effort={word}"))
+            return server.requests[0].body["reasoning_effort"]
+
+    assert asyncio.run(main()) == word
+
+
+# poison ------------------------------------------------------------------------------------------------------------
+
+HALF = "\ud83d"
+DEEP = '{"x": ' + "[" * 10_000 + "]" * 10_000 + "}"
+POISON = {
+    "half a character in arguments": wire.call("look", '{"x": "' + HALF + '"}'),
+    "half a character, escaped": wire.call("look", '{"x": "\\ud83d"}'),
+    "half a character beside a call": wire.call("look", '{"x": 1}', content=HALF),
+    "half a character in a text": wire.text(HALF + " well"),
+    "half a character in the reasoning": wire.calls([("a", "look", "{}")], reasoning_content=HALF),
+    "half a character in a signature": wire.calls([("a", "look", "{}")], further={"extra_content": {"s": HALF}}),
+    "half a character in a name": wire.call("look" + HALF, "{}"),
+    "10,000 brackets in arguments": wire.call("look", DEEP),
+    "10,000 open brackets": wire.call("look", "[" * 10_000),
+    "10,000 brackets in a text": wire.text('{"name": "look", "arguments": ' + DEEP + "}"),
+    "10,000 brackets in the reasoning": wire.text("Well.", reasoning='{"name": "look", "arguments": ' + DEEP + "}"),
+}
+
+
+@pytest.mark.parametrize("case", POISON)
+def test_nothing_that_a_model_writes_spoils_the_requests_after_it(phase, case):
+    async def main():
+        async with serving(POISON[case], wire.call("look", '{"x": 1}'), wire.text("Well.")) as server:
+            for _ in range(3):
+                await phase.turn(spec_of(server))
+            return server.requests
+
+    assert len(asyncio.run(main())) == 3
+    assert [row["status"] for row in phase.rows()] == ["ok"] * 3
+
+
+@pytest.mark.parametrize("body", [b'{"choices": ' + b"[" * 100_000, b"[" * 50_000 + b"]" * 50_000])
+def test_a_body_that_is_nested_too_deeply_cannot_be_read(ledger, body):
+    async def main():
+        async with serving(Reply(raw=body), wire.text("Well.")) as server:
+            return await Phase(ledger).turn(spec_of(server))
+
+    assert asyncio.run(main()).content == "Well."
