@@ -45,7 +45,6 @@ def _stage_card(context: SessionContext) -> dict[str, Any]:
         "stages_left": max(context.settings.most_stages - context.state.stages, 0),
         "head": head_card(context, context.head) | {"stage": context.round.stage},
         "history": [_past(context, row) for row in context.state.history],
-        "earlier_sessions": earlier_attempts(context),
     }
 
 
@@ -66,7 +65,7 @@ def _diagnosis(context: SessionContext) -> dict[str, Any] | None:
 
 
 def _critic(context: SessionContext) -> dict[str, Any]:
-    return _stage_card(context)
+    return _stage_card(context) | {"earlier_sessions": earlier_attempts(context)}
 
 
 def _generator(context: SessionContext) -> dict[str, Any]:
@@ -76,7 +75,7 @@ def _generator(context: SessionContext) -> dict[str, Any]:
         "round": card["round"],
         "refinement": context.state.refinement,
         "head": card["head"],
-        "earlier_sessions": card["earlier_sessions"],
+        "earlier_sessions": earlier_attempts(context),
         "diagnosis": _diagnosis(context),
         "tried": [
             {
