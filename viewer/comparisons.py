@@ -235,7 +235,7 @@ def _statistics(comparison: ComparisonRow) -> Text:
         f"judged on {clean(_measure(comparison))}",
     )
     if result.get("below_floor"):
-        line.append(" (every arm is below the competence floor)")
+        line.append(" (the mean of the better of each pair is below the competence floor)")
     return line
 
 

@@ -158,7 +158,7 @@ def reading(conversation: Conversation, comparison: dict[str, Any]) -> str:
             f"{shown(max(control))}: {'the arms do not overlap' if apart else 'the arms overlap'}."
         )
     if measure == "progress":
-        sentences.append("Sparse return did not decide, so this is evidence of learning, not of success.")
+        sentences.append("This is evidence of learning, not of success.")
     cautions = _cautions(conversation, comparison, p, mean)
     sentences.append("Caution: " + "; ".join(cautions) + "." if cautions else "I see no further reason for caution.")
     return " ".join(sentences)
@@ -188,7 +188,7 @@ def _cautions(conversation: Conversation, comparison: dict[str, Any], p: float |
         if row.get("candidate") == candidate and screened is not None and mean is not None and mean < 0.5 * screened:
             cautions.append(f"the screen promised {shown(screened)}, the confirmation shows {shown(mean)}")
         if text(row.get("note")):
-            cautions.append(f"{row.get('candidate')} was not compared in the screen ({text(row.get('note'))})")
+            cautions.append(f"{row.get('candidate')} was not compared ({text(row.get('note'))})")
     failures = _failures(conversation)
     return cautions + ([failures] if failures else [])
 

@@ -21,7 +21,8 @@ SessionRules = Callable[[dict[str, Any]], dict[str, Any]]
 
 ``settings``: those of the gate by name; by purpose: what must be among the comparison's ``inputs``; ``level``: gives
 the level of a confirmation from what was spent before it, its round and its place in the round, and with it
-``confirmations_per_round``, the most a round may make."""
+``confirmations_per_round``, the most a round may make; ``choice``: whether another candidate may be confirmed than the
+first of the ranking."""
 
 RELATIVE, ABSOLUTE = 1e-9, 1e-12
 """Numbers that differ by less are equal: another machine may sum in another order."""
@@ -38,7 +39,7 @@ def check_comparisons(reader: Reader, recompute: Recompute | None, rules: Sessio
         comparisons = reader.comparisons(session.id)
         if level := expected.get("level"):
             findings += _levels(comparisons, reader.decisions(session.id), level, expected["confirmations_per_round"])
-        findings += _orders(comparisons, segments)
+        findings += _orders(comparisons, segments) + _choices(comparisons, expected.get("choice", True))
         for comparison in comparisons:
             findings += _configured(comparison, expected)
             findings += _branches(reader, comparison, comparisons) + _seeds(comparison, segments)
@@ -76,7 +77,7 @@ def _levels(
 
 
 def _orders(comparisons: list[ComparisonRow], segments: dict[str, SegmentRow]) -> list[Finding]:
-    """Whether every sequential confirmation was ordered as its screen says, and allowed by it.
+    """Whether every sequential confirmation was ordered as its screen says.
 
     Without a screen, whether it was ordered by the segment at which its branches begin; whether that gives this order
     is for ``recompute`` to say.
@@ -97,11 +98,26 @@ def _orders(comparisons: list[ComparisonRow], segments: dict[str, SegmentRow]) -
                 inputs.get("ordered_from"),
             ):
                 findings.append(Finding("comparisons", comparison.id, "is ordered otherwise than its screen says"))
-            candidate = (comparison.candidate_id or "").rpartition("/")[2]
-            if candidate not in (screen.result.get("confirmable") or ()):
-                findings.append(
-                    Finding("comparisons", comparison.id, f"confirms {candidate}, which is not confirmable")
-                )
+    return findings
+
+
+def _choices(comparisons: list[ComparisonRow], choice: bool) -> list[Finding]:
+    """Whether every candidate that was confirmed could be by its screen; without a ``choice``: only its first."""
+    findings = []
+    for comparison in comparisons:
+        place = comparison.round, comparison.refinement
+        screens = [each for each in comparisons if each.purpose == "screen" and (each.round, each.refinement) == place]
+        if comparison.purpose != "confirm" or not screens:
+            continue
+        result, candidate = screens[-1].result, (comparison.candidate_id or "").rpartition("/")[2]
+        chosen = [result["chosen"]] if result.get("chosen") else []
+        allowed = chosen if result.get("confirmable") is None else result["confirmable"]
+        if candidate not in allowed:
+            problem = f"confirms {candidate}, which is not confirmable"
+            findings.append(Finding("comparisons", comparison.id, problem))
+        elif not choice and candidate != allowed[0]:
+            problem = f"confirms {candidate}, but code chooses in this session, and the ranking has {allowed[0]} first"
+            findings.append(Finding("comparisons", comparison.id, problem))
     return findings
 
 

@@ -1,8 +1,8 @@
 """The gate: the statistics that decide whether a shaping change may be promoted, and whether it has held since.
 
 Two steps. *Screening* (``marl.gate.screening``) ranks candidates on a few seeds and chooses one; *confirmation*, here,
-compares that one with the control on fresh paired seeds. Where every arm is below the competence floor, sparse
-returns cannot tell arms apart and the task's declared progress is judged instead. *Probation* (``marl.gate.probation``)
+compares that one with the control on fresh paired seeds. Where they are below the competence floor, sparse returns
+cannot tell arms apart and the task's declared progress is judged instead. *Probation* (``marl.gate.probation``)
 looks back after a promotion. Everything is a pure function of the numbers given.
 """
 
@@ -120,10 +120,11 @@ def judge(
     if settings.family_alpha is not None:
         family = f" (one of {confirmations} that share family alpha {settings.family_alpha:g})"
     evidence = (
-        f"mean difference {mean:+.4g} (interval {low:+.4g} to {high:+.4g}, delta {delta:.4g}), "
-        f"p = {p:.4g} against alpha {alpha:g}{family}, {n} pairs"
+        f"mean difference {mean:+.4g} ({1 - 2 * alpha:.1%} interval {low:+.4g} to {high:+.4g}, delta {delta:.4g}), "
+        f"p = {p:.4g} (smallest possible {2.0**-n:.4g}) against alpha {alpha:g}{family}, {n} pairs"
     )
-    floor = f"every arm is below the competence floor ({settings.floor * max_return:.4g} sparse return)"
+    limit = f"{settings.floor * max_return:.4g} sparse return"
+    floor = f"the mean of the better of each pair is below the competence floor ({limit})"
     if below and measure == "sparse_return":
         reason = f"inconclusive: {floor} and the task declares no progress; sparse return: {evidence}"
         return Verdict(outcome="inconclusive", reason=reason, **numbers)

@@ -151,8 +151,8 @@ class Paired:
                 f"{gate.delta_progress:g} of progress) and the exact one-sided permutation test has",
                 f"p <= {gate.shared_alpha(confirmations):.3g}{family}.",
                 "Fail: the interval of the difference lies at or below delta. Otherwise inconclusive.",
-                f"While every arm's sparse return is below the floor ({gate.floor * max_return:g}),",
-                below,
+                "While the mean sparse return of the better of each pair is below the floor",
+                f"({gate.floor * max_return:g}), {below}",
             ]
         )
 

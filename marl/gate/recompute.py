@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,16 @@ from learning_signal.marl.gate.probation import probation
 from learning_signal.marl.gate.screening import rank_screen
 from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.marl.gate.trial import judge_look
+
+WORDING = 2
+"""The version of the words of a confirmation's reason: its inputs name it, so that earlier ones still agree."""
+_SINCE = (
+    (r" \(smallest possible [^)]*\)", ""),
+    (r" \([\d.]+% interval [^,)]*\)", ""),
+    (r"\([\d.]+% interval", "(interval"),
+    (r"the mean of the better of each pair is below", "every arm is below"),
+)
+"""What is new in these words, and what stood there before."""
 
 
 def recompute(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,8 +38,8 @@ def recompute(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, An
             Where a seed has ``offered``, all its evaluations, those it names must be the ones a branch is measured by.
             A screen has its ``rung`` beside them, and how many ``further`` seeds it had; a sequential confirmation its
             ``level`` and what it is ``ordered_by`` (where it has ``main_run``, query evaluations of a segment, these
-            must give it); another one the ``confirmations`` that share ``family_alpha``. (A rung of 0 and 1
-            confirmation where an earlier version recorded none.)
+            must give it); another one the ``confirmations`` that share ``family_alpha``. Both have the ``wording`` of
+            their reason. (A rung of 0, 1 confirmation and wording 1 where an earlier version recorded none.)
         settings: the gate settings as recorded.
 
     Raises:
@@ -36,6 +47,9 @@ def recompute(purpose: str, inputs: Mapping[str, Any], settings: Mapping[str, An
     """
     stored = settings if "mode" in settings or "rule" in settings else {**settings, "mode": "paired"}
     result = _result(purpose, inputs, settings, GateSettings.model_validate(stored))
+    if purpose == "confirm" and inputs.get("wording", 1) < WORDING:
+        for now, before in _SINCE:
+            result["reason"] = re.sub(now, before, result["reason"])
     return result if "mode" in settings else _as_version_0_1(result)
 
 

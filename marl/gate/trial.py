@@ -105,19 +105,21 @@ def judge_look(
     theirs, ours = _values(control, measure), _values(candidate, measure)
     mean = float(np.mean(ours) - np.mean(theirs))
     delta = settings.delta_progress if measure == "progress" else delta_sparse
+    low, high = repeated_interval(theirs, ours, plan)
+    between = "" if low is None or high is None else f" ({1 - 2 * plan.miss:.1%} interval {low:+.4g} to {high:+.4g})"
     numbers |= {
         "measure": measure,
         "wins": won,
         "mean_difference": mean,
-        "interval": repeated_interval(theirs, ours, plan),
+        "interval": (low, high),
         "p": p_value(won, look, level, settings.looks),
         "delta": delta,
     }
     worse = measure == "progress" and -gain > delta_sparse
     size = "one branch of each arm" if look == 1 else f"{look} branches of each arm"
     evidence = (
-        f"{won} of {look**2} pairs won ({size}), mean difference of {words(measure)} {mean:+.4g}, "
-        f"p = {numbers['p']:.3g} at level {level:.3g}"
+        f"{won} of {look**2} pairs won ({size}), mean difference of {words(measure)} {mean:+.4g}{between}, "
+        f"p = {numbers['p']:.3g} (smallest possible {plan.smallest_p[look - 1]:.3g}) at level {level:.3g}"
     )
     both = _both(numbers["means"])
     if needed is not None and won >= needed:

@@ -49,10 +49,14 @@ def questions_asked(context: SessionContext) -> list[dict[str, Any]]:
     """The questions that the Coordinator has put in this round, and their answers."""
     events = {row["seq"] for row in _events(context, "message")}
     rows = [row for row in context.ledger.find("messages", session_id=context.session) if row["event_seq"] in events]
-    said = {name: [row for row in rows if row["type"] == name] for name in ("question", "answer")}
+    exchanged = {name: [row for row in rows if row["type"] == name] for name in ("question", "answer")}
     return [
-        {"agent": asked["target"], "question": _body(context, asked), "answer": _body(context, answered)}
-        for asked, answered in zip(said["question"], said["answer"], strict=True)
+        {
+            "agent": asked["target"],
+            "question": _body(context, asked),
+            f"{asked['target']}_says": _body(context, answered),
+        }
+        for asked, answered in zip(exchanged["question"], exchanged["answer"], strict=True)
     ]
 
 

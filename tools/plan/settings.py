@@ -149,8 +149,9 @@ def session_rules(config: Mapping[str, Any]) -> dict[str, Any]:
 
     ``settings`` of the gate by name; of a sequential gate ``level``, which gives the level of a confirmation from the
     level spent before it, its round and its place in the round (from 0), and ``confirmations_per_round``; of another
-    one for a ``confirm`` how many confirmations share ``family_alpha``, if there is one. For ``ledger.read.verify``. A
-    training run without agents compares nothing and gets {}.
+    one for a ``confirm`` how many confirmations share ``family_alpha``, if there is one; ``choice``, whether the
+    Validator may have another candidate confirmed than the ranking's first. For ``ledger.read.verify``. A training run
+    without agents compares nothing and gets {}.
     """
     gate = config.get("gate")
     if not gate:
@@ -162,8 +163,9 @@ def session_rules(config: Mapping[str, Any]) -> dict[str, Any]:
         def level(spent: float, number: int, place: int) -> float:
             return settings.level(spent, max(rounds - number, 0) * each + max(each - place, 1))
 
-        return {"settings": gate, "level": level, "confirmations_per_round": each}
+        choice = config["deliberation"].get("choice", True)
+        return {"settings": gate, "level": level, "confirmations_per_round": each, "choice": choice}
     if gate.get("family_alpha") is None:
-        return {"settings": gate}
+        return {"settings": gate, "choice": False}
     confirmations = most_confirmations(config["rounds"], config["deliberation"]["refinements"])
-    return {"settings": gate, "confirm": {"confirmations": confirmations}}
+    return {"settings": gate, "confirm": {"confirmations": confirmations}, "choice": False}

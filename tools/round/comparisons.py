@@ -12,7 +12,7 @@ from learning_signal.tools.base import Answer, Tool, ToolRefused, compact, round
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Confirm
 from learning_signal.tools.roles import Role
-from learning_signal.tools.round.branches import begin, choice, measures, values_are, values_of
+from learning_signal.tools.round.branches import begin, choice, measures, values_of
 from learning_signal.tools.round.confirmations import (
     confirmable,
     judged,
@@ -145,8 +145,7 @@ def _arm(context: SessionContext, record: VerdictRecord, name: str, arm: str | N
 
 def _told(context: SessionContext, record: VerdictRecord) -> str:
     """What `confirm` answers."""
-    after = _after(context, record)
-    return compact(confirmation_card(context, record) | {"values_are": values_are(context)} | after)
+    return compact(confirmation_card(context, record) | _after(context, record))
 
 
 def _after(context: SessionContext, record: VerdictRecord) -> dict[str, Any]:
@@ -157,7 +156,8 @@ def _after(context: SessionContext, record: VerdictRecord) -> dict[str, Any]:
         open_: tuple[str, ...] = ()
     else:
         open_ = tuple(each for each in confirmable(context) if each != record.candidate)
-    return {"after_this": further | {"confirmable": list(open_)}} if record.means is not None else {}
+    told = further if open_ else {"confirmations_left": further["confirmations_left"]}
+    return {"after_this": told | {"confirmable": list(open_)}} if record.means is not None else {}
 
 
 def _sources(measured: Mapping[str, tuple[list[Measure], list[dict[str, Any]]]]) -> dict[str, list[dict[str, Any]]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from learning_signal.marl.gate.confirmation import Verdict
 from learning_signal.marl.gate.probation import ProbationVerdict
+from learning_signal.marl.gate.recompute import WORDING
 from learning_signal.marl.gate.screening import ScreenResult
 from learning_signal.marl.gate.trial import Look
 from learning_signal.marl.segments.version import code_version
@@ -100,7 +101,7 @@ def record_confirmation(context: SessionContext, confirmed: VerdictRecord, trial
     for branch in trial.branches:
         _add_looks(context, branch)
     event = "comparison", f"{name} confirm: {trial.verdict.reason}"
-    inputs = _inputs(context, trial.arms, **trial.beside)
+    inputs = _inputs(context, trial.arms, **trial.beside, wording=WORDING)
     _add_comparison(context, name, "confirm", confirmed.candidate, inputs, trial.verdict, event)
     context.round.confirmations.append(confirmed)
     context.state.level_spent = round(context.state.level_spent + size_of(confirmed), 12)

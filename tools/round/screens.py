@@ -19,7 +19,6 @@ from learning_signal.tools.round.branches import (
     present_rung,
     rung_arms,
     screen_specs,
-    values_are,
     values_of,
 )
 from learning_signal.tools.round.confirmations import further_seeds, needs_screen, refuse_further_seed, screen_over
@@ -102,8 +101,7 @@ async def _extend_screen(context: SessionContext, arguments: ExtendScreen) -> An
         record_longer(context, longer, arguments.reason)
         record_screen(context, screen, _sources(measured), result, further)
 
-    told = screen_card(context, screen) | {"values_are": values_are(context)} | further_card(context, 1)
-    return Answer(compact(told), apply)
+    return Answer(compact(screen_card(context, screen) | further_card(context, 1)), apply)
 
 
 def _screened(context: SessionContext, arm: str) -> Branch:
@@ -194,7 +192,7 @@ def screen_card(context: SessionContext, screen: Screen) -> dict[str, Any]:
         }
         | ({} if screen.order is None else {"ordered_by": screen.order.reason})
         | ({} if screen.confirmable is None else {"confirmable": screen.confirmable})
-        | ({"extended": screen.extended} if screen.extended else {})
+        | ({"extended": {"validator_says": screen.extended}} if screen.extended else {})
         | rungs
     )
 

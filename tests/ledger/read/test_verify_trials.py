@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,32 @@ def test_a_confirmation_of_what_was_not_confirmable_is_found(session: ScriptedSe
     session.context.round.screens = [screen.model_copy(update={"confirmable": ("c1", "c2", "c3")})]
     session.confirm("c3", "Worse is better.")
     assert [each.problem for each in session.findings()] == ["confirms c3, which is not confirmable"]
+
+
+def test_where_code_chooses_another_candidate_than_the_first_is_found(tmp_path: Path) -> None:
+    """A study's arm: the program would refuse it, so its settings are changed after they were stored."""
+    settings = configured(refinements=1)
+    talk = settings.deliberation.model_copy(update={"choice": False})
+    code_chooses = settings.model_copy(update={"deliberation": talk})
+    problem = "confirms c2, but code chooses in this session, and the ranking has c1 first"
+    for name, problems in (("c2", [problem]), ("c1", [])):
+        (tmp_path / name).mkdir()
+        with ScriptedSession(tmp_path / name, by_arm(EFFECTS), settings=code_chooses) as opened:
+            opened.propose("coverage_distance", "collisions", "worst_coverage_distance")
+            opened.screen()
+            opened.context.settings = settings
+            opened.confirm(name, "It is steadier.")
+            assert [each.problem for each in opened.findings()] == problems
+
+
+def test_what_an_earlier_version_said_in_other_words_still_agrees(judged: ScriptedSession) -> None:
+    with Reader.open(judged.ledger.path) as reader:
+        (row,) = [each for each in reader.comparisons(SESSION) if each.id.endswith(f"/{PASSED}")]
+    now = recompute("confirm", row.inputs, row.settings)["reason"]
+    assert now == row.result["reason"] and "smallest possible" in now and "% interval" in now
+    earlier = {name: value for name, value in row.inputs.items() if name != "wording"}
+    before = recompute("confirm", earlier, row.settings)["reason"]
+    assert re.sub(r" \((smallest possible|[0-9.]+% interval)[^)]*\)", "", now) == before != now
 
 
 # by someone with SQLite at hand ------------------------------------------------------------------

@@ -160,6 +160,7 @@ def test_below_the_floor_progress_is_judged_and_the_verdict_says_so():
     assert (verdict.outcome, verdict.measure, verdict.below_floor) == ("pass", "progress", True)
     assert verdict.delta == SETTINGS.delta_progress
     assert "pass on progress" in verdict.reason and "competence floor (0.5 sparse return)" in verdict.reason
+    assert "the mean of the better of each pair is below" in verdict.reason and "every arm" not in verdict.reason
     assert verdict.differences == pytest.approx(GAINS)
 
 

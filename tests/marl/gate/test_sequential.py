@@ -72,7 +72,7 @@ def test_a_test_at_every_look_without_spending_passes_too_often(looks: int) -> N
     for look in range(1, looks + 1):
         counts = courses[:, look - 1]
         needed.append(min((w for w in range(look**2 + 1) if np.mean(counts >= w) <= level), default=None))
-    naive = Design(tuple(needed), (-1,) * looks, size=level, branches=0.0, miss=1.0)
+    naive = Design(tuple(needed), (-1,) * looks, size=level, branches=0.0, smallest_p=(), miss=1.0)
     assert np.mean(played(courses, naive)[0]) > 1.2 * level
     assert np.mean(played(courses, design(level, looks))[0]) <= level
 
@@ -138,6 +138,24 @@ def test_p_is_exact_at_every_value_that_it_can_take(level: float, looks: int) ->
     for value in np.unique(p):
         assert np.mean(p <= value) == pytest.approx(value, rel=1e-12)
     assert np.array_equal(p <= plan.size, passed) and np.array_equal(p <= level, passed)
+
+
+@pytest.mark.parametrize(("level", "looks"), [(0.05, 4), (0.2, 4), (0.05, 6), (1 / 120, 6)])
+def test_the_smallest_p_of_a_look_is_that_of_all_pairs_or_of_the_most_that_is_left(level: float, looks: int) -> None:
+    plan = design(level, looks)
+    first = next(look for look in range(1, looks + 1) if plan.pass_at[look - 1] is not None)
+    for look in range(1, looks + 1):
+        least = plan.smallest_p[look - 1]
+        if look <= first:  # so far nothing has passed, so all pairs may be won
+            assert least == pytest.approx(1 / math.comb(2 * look, look))
+        attainable = {p_value(won, look, level, looks) for won in range(look * look + 1)}
+        assert least == pytest.approx(min(each for each in attainable if each > p_before(plan, look, level)))
+    assert min(plan.smallest_p) == pytest.approx(1 / math.comb(2 * first, first))
+
+
+def p_before(plan: Design, look: int, level: float) -> float:
+    """The probability of an earlier pass: the p of more wins than there are pairs."""
+    return p_value(look * look + 1, look, level, plan.looks)
 
 
 def test_p_of_the_ranks_at_the_end_alone_is_too_small() -> None:
