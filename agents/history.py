@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from autogen_core import FunctionCall
 from autogen_core.model_context import UnboundedChatCompletionContext
 from autogen_core.models import (
     AssistantMessage,
@@ -69,7 +70,8 @@ def transcript(agent_state: Mapping[str, Any]) -> str:
         elif isinstance(message, AssistantMessage) and isinstance(message.content, str):
             lines.append(f"YOU: {message.content}")
         elif isinstance(message, AssistantMessage):
-            lines += [f"YOU CALLED {call.name}: {call.arguments}" for call in message.content]
+            calls = [call for call in message.content if isinstance(call, FunctionCall)]
+            lines += [f"YOU CALLED {call.name}: {call.arguments}" for call in calls]
         elif isinstance(message, FunctionExecutionResultMessage):
             lines += [f"RESULT of {result.name}: {result.content}" for result in message.content]
     return "\n".join(lines)

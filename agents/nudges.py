@@ -28,7 +28,7 @@ def without_reply(kind: str, ending: Sequence[str], left: int) -> str:
     found = {
         "empty": "was empty, or nothing but reasoning",
         "truncated": "was cut at the token limit: reason and write less",
-        "malformed": "was a call whose arguments could not be read: write them as one valid JSON object",
+        "malformed": "was a call whose arguments could not be read: write them as one short and valid JSON object",
     }[kind]
     return f"[Your last reply {found}. Call a tool; your phase ends by calling {_or(ending)}. {_left(left)}.]"
 

@@ -55,13 +55,13 @@ def _inline(node: Any, definitions: dict[str, Any], inside: tuple[str, ...]) -> 
         return target | _inline({key: value for key, value in node.items() if key != "$ref"}, definitions, inside)
     plain: dict[str, Any] = {}
     for key, value in node.items():
-        name = _BOUNDS.get(key, key)
+        bound: str = _BOUNDS.get(key) or key
         if key == "properties":  # here keys are field names: one may be called title
             plain[key] = {each: _inline(item, definitions, inside) for each, item in value.items()}
         elif key == "anyOf" and len(known := [each for each in value if each != {"type": "null"}]) == 1:
             plain |= _inline(known[0], definitions, inside)  # an argument that may be left out
-        elif name in _BOUNDS.values():
-            plain |= {name: value} if abs(value) < _FAR else {}
+        elif bound in _BOUNDS.values():
+            plain |= {bound: value} if abs(value) < _FAR else {}
         elif key == "default":
             plain |= {key: value} if value else {}
         elif key in ("enum", "const", "examples"):

@@ -11,7 +11,7 @@ from typing import Literal
 from learning_signal.agents.model.dialect.error_body import ErrorBody, read_error_body
 from learning_signal.agents.model.dialect.window import CutPrompt
 from learning_signal.agents.model.keys import key_variable
-from learning_signal.agents.model.replies import EmptyReply
+from learning_signal.agents.model.replies import EmptyReply, EndlessCall
 from learning_signal.agents.model.specs import EMBEDDED, BackendSpec
 from learning_signal.agents.model.text import one_line
 from learning_signal.agents.model.transport import RefusedRedirect, proxy_of
@@ -36,7 +36,7 @@ class BackendError(Exception):
     what to do.
 
     ``kind`` is transient (server busy, down or slow), permanent (a retry does not help), protocol (the reply was no
-    chat completion), truncated, empty or malformed (a call that the server could not read). ``retry_after`` is the wait
+    chat completion), truncated, empty or malformed (a call that cannot be read). ``retry_after`` is the wait
     in seconds the server asked for, or None; ``status`` that of its HTTP answer, where there was one, and ``words`` the
     server's own message in it.
     """
@@ -96,6 +96,8 @@ def _judge(error: BaseException, spec: BackendSpec, said: ErrorBody) -> tuple[Ki
         return "permanent", f"declines to answer ({error})", "choose another model for this agent"
     if isinstance(error, EmptyReply):
         return "empty", "replied with neither text nor a tool call", "try again or choose another model"
+    if isinstance(error, EndlessCall):
+        return "malformed", f"wrote {error}", "choose a model that calls tools, or limit its replies by '?max_tokens=N'"
     if isinstance(error, RefusedRedirect):
         found = f"is redirected{where} to {error}, expected an answer, and nothing was sent there"
         return "permanent", found, "write that address into the spec if it is the server you mean"

@@ -17,7 +17,7 @@ from autogen_core.models import (
 )
 
 from learning_signal.agents.arguments.text import read_json
-from learning_signal.agents.model.wire import TruncatedReply, UnreadableReply
+from learning_signal.agents.model.wire import TruncatedReply
 from learning_signal.agents.model.written_calls import known_name, read_calls
 
 LONGEST_TEXT = 40_000
@@ -36,6 +36,10 @@ class EmptyReply(Exception):
     """The model answered with neither text nor a tool call."""
 
 
+class EndlessCall(Exception):
+    """The model called a tool with far too long arguments. The text describes them."""
+
+
 def sanitise(result: CreateResult, schemas: Sequence[Mapping[str, Any]]) -> CreateResult:
     """``result``, sanitised for the agent that has the tools with these ``schemas``.
 
@@ -46,7 +50,7 @@ def sanitise(result: CreateResult, schemas: Sequence[Mapping[str, Any]]) -> Crea
     for its length or number. Idempotent.
 
     Raises:
-        EmptyReply, TruncatedReply, UnreadableReply: there is nothing to act on.
+        EmptyReply, EndlessCall, TruncatedReply: there is nothing to act on.
     """
     if result.finish_reason == "length":
         raise TruncatedReply()
@@ -128,7 +132,7 @@ def _calls(calls: Sequence[FunctionCall], tool_names: Sequence[str], notes: list
         if arguments.strip() in ("", "null"):
             arguments = "{}"
         if len(arguments) > LONGEST_ARGUMENTS:
-            raise UnreadableReply(f"{len(arguments)} characters of arguments for the tool '{call.name}'")
+            raise EndlessCall(f"{len(arguments)} characters of arguments for the tool '{call.name}'")
         name = known_name(call.name, tool_names)
         if (name, arguments) == before:  # one that is not adjacent may find something else: what it asks may be done
             notes.append(f"[a repetition of the call to {name} was left out]")

@@ -252,12 +252,13 @@ def _without_a_call() -> Iterator[Case]:
         "a reply cut at the limit": (text("Well", finish="length"), "was cut at the token limit"),
         "a call that Ollama cannot read": (
             wire.error(500, "error parsing tool call: raw='{\"stage\": ', err=unexpected end of JSON input"),
-            "could not be read: write them as one valid JSON object",
+            "could not be read: write them as one short and valid",
         ),
         "a call that Groq cannot read": (
             wire.error(400, "Failed to call a function. Please adjust your prompt.", "tool_use_failed"),
-            "could not be read: write them as one valid JSON object",
+            "could not be read: write them as one short and valid",
         ),
+        "arguments without an end": (submits("submit_diagnosis", '{"advice": "' + "a" * 100_000), "could not be read"),
         "an unknown tool": (submits("diagnose", DIAGNOSIS), "there is no tool 'diagnose'"),
     }
     for form, (reply, told) in cases.items():
