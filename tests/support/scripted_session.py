@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -182,9 +183,13 @@ class ScriptedSession:
             self.diagnose()
         return self.call("submit_proposal", candidates=[draft(potential) for potential in potentials])["accepted"]
 
-    def screen(self) -> dict[str, Any]:
+    def screen(self, meanwhile: Coroutine[Any, Any, None] | None = None) -> dict[str, Any]:
         """Screen the candidates, as the session does before the Validator speaks; what its brief says of it."""
-        self._runner.run(run_screen(self.context))
+
+        async def both() -> None:
+            await asyncio.gather(run_screen(self.context), *([] if meanwhile is None else [meanwhile]))
+
+        self._runner.run(both())
         return self.screened()
 
     def rung(self) -> dict[str, Any]:
