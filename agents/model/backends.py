@@ -132,7 +132,7 @@ def _openai_client(
         model=spec.model,
         api_key=key or NO_KEY,
         base_url=base_url,
-        model_info=spec.provider == "openai" and known_model("openai", spec.model) or UNKNOWN_MODEL,
+        model_info=_model_info("openai", spec.model) if spec.provider == "openai" else UNKNOWN_MODEL,
         max_retries=0,
         timeout=timeout,
         include_name_in_message=False,
@@ -164,7 +164,7 @@ def _anthropic_client(spec: BackendSpec, key: str, timeout: float) -> ChatComple
     client = AnthropicChatCompletionClient(
         model=spec.model,
         api_key=key,
-        model_info=known_model("anthropic", spec.model) or UNKNOWN_MODEL,
+        model_info=_model_info("anthropic", spec.model),
         max_retries=0,
         timeout=timeout,
         **options,
@@ -180,6 +180,11 @@ def _http_client(base: type, address: str | None) -> Any:
         return guarded_client(base, address)
     except UnusableProxy as error:
         raise SpecError(str(error)) from None
+
+
+def _model_info(family: str, name: str) -> ModelInfo:
+    """What a model can do. All are taken to call tools: autogen takes names that it does not know for old models'."""
+    return {**(known_model(family, name) or UNKNOWN_MODEL), "function_calling": True}
 
 
 def _set_parameters(spec: BackendSpec, names: tuple[str, ...]) -> dict[str, Any]:

@@ -51,6 +51,23 @@ def ledger(empty_ledger, tmp_path):
         yield opened
 
 
+OPEN = []
+"""The clients that a test has opened."""
+
+
+def run(main):
+    """The result of ``main``, with its clients closed."""
+
+    async def closing():
+        try:
+            return await main
+        finally:
+            while OPEN:
+                await OPEN.pop().close()
+
+    return asyncio.run(closing())
+
+
 class Phase:
     """The conversation of a phase, which grows by one turn at a time; ``resumed``: with a new client for each."""
 
@@ -73,6 +90,7 @@ class Phase:
                 limits=LIMITS,
                 environment={},
             )
+            OPEN.append(client)
         result = await client.create(self.messages, tools=tools)
         self.messages.append(AssistantMessage(content=result.content, thought=result.thought, source="critic"))
         if isinstance(result.content, str):
@@ -144,7 +162,7 @@ def test_signatures_of_calls_come_back(phase):
                 await phase.turn(spec_of(server))
             return server.requests
 
-    requests = asyncio.run(main())
+    requests = run(main())
     assert len(requests) == 3, "none was refused"
     first, second = (message["tool_calls"] for message in spoken(requests[2]))
     assert first[0]["extra_content"] == {"google": {"thought_signature": "signature 0"}}
@@ -161,7 +179,7 @@ def test_a_call_of_another_model_is_sent_to_a_signing_one_with_its_word_for_no_s
             await phase.turn(spec_of(gemini))
             return gemini.requests
 
-    requests = asyncio.run(main())
+    requests = run(main())
     foreign, own = (message["tool_calls"][0]["extra_content"]["google"] for message in spoken(requests[-1]))
     assert foreign == {"thought_signature": "skip_thought_signature_validator"}
     assert own == {"thought_signature": "signature 0"}
@@ -200,7 +218,7 @@ def test_reasoning_comes_back_with_calls_and_with_text_and_is_kept_as_the_though
             await phase.turn(spec_of(server))
             return first, second, server.requests
 
-    first, second, requests = asyncio.run(main())
+    first, second, requests = run(main())
     assert len(requests) == 3
     call, text = spoken(requests[2])
     assert (call["content"], call["reasoning_content"]) == ("I look.", "Is it 7?"), "each under its own name"
@@ -222,7 +240,7 @@ def test_a_message_of_another_model_has_an_empty_thought_where_a_server_wants_on
             await phase.turn(spec_of(second))
             return second.requests
 
-    requests = asyncio.run(main())
+    requests = run(main())
     foreign, own = spoken(requests[-1])
     assert (foreign["reasoning_content"], own["reasoning_content"]) == ("", "Hm.")
     assert foreign["content"] == "I look." and "reasoning" not in foreign
@@ -246,7 +264,7 @@ def test_reasoning_comes_back_under_the_name_it_came_under(phase, fields):
             await phase.turn(spec_of(server, parameters="?temperature=0.5"))
             return first, server.requests
 
-    first, requests = asyncio.run(main())
+    first, requests = run(main())
     (sent,) = spoken(requests[1])
     assert {name: value for name, value in sent.items() if name.startswith("reasoning")} == fields
     assert sent["content"] is None and first.thought == "Is it 7?"
@@ -267,7 +285,7 @@ def test_a_server_that_refuses_its_own_reasoning_is_asked_once_without_it(phase,
                 await phase.turn(spec_of(server))
             return server.requests
 
-    requests = asyncio.run(main())
+    requests = run(main())
     assert len(requests) == (5 if phase.resumed else 4)
     assert [row["status"] for row in phase.rows()][:3] == ["ok", "error", "ok"]
 
@@ -301,7 +319,7 @@ def test_what_one_model_sent_is_not_shown_to_another(phase):
             await phase.turn(spec_of(second))
             return second.requests
 
-    requests = asyncio.run(main())
+    requests = run(main())
     assert [row["error_kind"] for row in phase.rows()] == [None, None, "permanent", None], "content beside a call, once"
     assert "Hm." not in json.dumps(requests[-1].body) and "signature" not in json.dumps(requests[-1].body)
 
@@ -321,7 +339,7 @@ def test_a_call_in_the_reasoning_of_an_empty_reply_is_understood(phase, field, r
         async with serving(wire.text(None, **{field: reasoning})) as server:
             return await phase.turn(spec_of(server))
 
-    result = asyncio.run(main())
+    result = run(main())
     assert [(call.name, json.loads(call.arguments)) for call in result.content] == [("look", {"x": 1})]
     assert result.thought == thought
     (row,) = phase.rows()
@@ -338,7 +356,7 @@ def test_a_text_in_the_reasoning_answers_a_question_and_ends_no_turn(phase):
                 await phase.turn(spec_of(server))
             return answer, raised.value
 
-    answer, fault = asyncio.run(main())
+    answer, fault = run(main())
     assert (answer.content, answer.thought) == ("Because it is 7.", None)
     assert fault.kind == "empty", "with tools, a thought is no answer"
 
@@ -367,7 +385,7 @@ def test_a_server_that_refuses_a_null_content_gets_an_empty_one(phase, status, w
                 await phase.turn(spec_of(server))
             return server.requests
 
-    requests = asyncio.run(main())
+    requests = run(main())
     assert [message["content"] for message in spoken(requests[-1])] == ["", ""]
     assert len(requests) == (5 if phase.resumed else 4)
 
@@ -381,7 +399,7 @@ def test_another_refusal_is_not_answered_with_another_form(phase):
                 await phase.turn(spec_of(server))
             return server.requests
 
-    assert len(asyncio.run(main())) == 1
+    assert len(run(main())) == 1
 
 
 @pytest.mark.parametrize("wanted", ["max_completion_tokens", "max_tokens"])
@@ -400,7 +418,7 @@ def test_the_limit_of_a_reply_is_sent_under_the_name_that_the_server_knows(phase
                 await phase.turn(spec_of(server, parameters="?max_tokens=50"))
             return server.requests
 
-    requests = asyncio.run(main())
+    requests = run(main())
     assert requests[-1].body[wanted] == 50 and other not in requests[-1].body
 
 
@@ -470,7 +488,7 @@ def test_the_words_of_a_server_reach_the_user_and_only_what_can_pass_is_retried(
                 await Phase(ledger).turn(spec_of(server))
             return raised.value, server.requests
 
-    fault, requests = asyncio.run(main())
+    fault, requests = run(main())
     assert (len(requests), fault.kind) == (attempts, kind)
     assert words in str(fault) and "\n" not in str(fault)
 
@@ -504,7 +522,7 @@ def test_a_server_that_cut_the_prompt_is_found_out(ledger, prompt, counted, cut)
                 await phase.turn(spec_of(server))
             return str(raised.value)
 
-    outcome = asyncio.run(main())
+    outcome = run(main())
     if cut:
         assert "read 2050 of about" in outcome and "OLLAMA_CONTEXT_LENGTH=" in outcome and "num_ctx" in outcome
     else:
@@ -518,7 +536,7 @@ def test_any_word_for_the_effort_of_reasoning_is_sent(ledger, word):
             await Phase(ledger).turn(spec_of(server, parameters=f"?reasoning_effort={word}"))
             return server.requests[0].body["reasoning_effort"]
 
-    assert asyncio.run(main()) == word
+    assert run(main()) == word
 
 
 # poison ------------------------------------------------------------------------------------------------------------
@@ -548,7 +566,7 @@ def test_nothing_that_a_model_writes_spoils_the_requests_after_it(phase, case):
                 await phase.turn(spec_of(server))
             return server.requests
 
-    assert len(asyncio.run(main())) == 3
+    assert len(run(main())) == 3
     assert [row["status"] for row in phase.rows()] == ["ok"] * 3
 
 
@@ -558,4 +576,4 @@ def test_a_body_that_is_nested_too_deeply_cannot_be_read(ledger, body):
         async with serving(Reply(raw=body), wire.text("Well.")) as server:
             return await Phase(ledger).turn(spec_of(server))
 
-    assert asyncio.run(main()).content == "Well."
+    assert run(main()).content == "Well."
