@@ -10,7 +10,7 @@ import pytest
 
 from learning_signal.ledger.write.clock import now
 from learning_signal.marl.segments.metrics import METRICS
-from learning_signal.tools.base import ToolRefused
+from learning_signal.tools.base import ToolRefused, compact
 from learning_signal.tools.briefs.brief import brief
 from learning_signal.tools.contracts import SummarizeTrajectories
 from learning_signal.tools.evidence.metrics import OF_VALUES
@@ -164,7 +164,7 @@ def test_a_summary_has_the_most_tokens_asked_for_and_becomes_the_rounds_evidence
     lengths = []
     for most in (None, 1200, 900):
         answer = session.call("summarize_trajectories", most_tokens=most)
-        text = json.dumps(answer["summary"])
+        text = compact(answer["summary"])
         assert session.context.count_tokens(text) <= (most or SETTINGS.deliberation.evidence_tokens)
         assert json.loads(session.context.round.evidence_summary) == answer["summary"]
         lengths.append(len(text))
