@@ -3,27 +3,36 @@ pass."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from tests.support.lies import CASES, NEXT, Case, run_case
+from tests.support.lies import CASES, NEXT, Case, problems, run_case
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_lie_comes_to_its_end(case: Case):
-    ending = run_case(case)
-    assert ending.status == "done" and ending.damage == []
-    assert ending.ends == case.ends
-    assert case.words in "\n".join(ending.refused if "refused" in case.ends else ending.marks)
-    assert set(ending.promoted) <= set(ending.passed), "nothing is promoted without a pass"
-    assert ending.explained and ending.noticed
-    if ending.marks:
-        assert NEXT[case.role] in ending.readers
-    if case.role == "critic" and ending.refused:
-        assert case.words in "\n".join(ending.marks), "what is refused first is marked when it is said again"
-        assert len(ending.refused) == len({*ending.refused}) == 1
+    assert problems(case, run_case(case)) == []
 
 
 def test_there_are_lies_of_every_agent_and_of_every_end():
     assert len({case.name for case in CASES}) == len(CASES) >= 15
     assert {case.role for case in CASES} == set(NEXT)
     assert {case.ends for case in CASES} == {"refused, then marked", "marked", "refused"}
+
+
+def test_a_lie_that_does_not_come_to_its_end_is_seen():
+    """Negative control, on the ending of a lie of the Critic."""
+    case = next(case for case in CASES if case.role == "critic" and case.ends == "refused, then marked")
+    ending = run_case(case)
+    assert problems(replace(case, words="zebra"), ending) == [
+        "nobody was told 'zebra'",
+        "what was refused is not marked when it is said again",
+    ]
+    hidden = replace(ending, explained=False, noticed=False, readers=frozenset(), promoted=("c9",))
+    assert problems(case, hidden) == [
+        "it was promoted without a pass",
+        "explain does not show every mark",
+        "the marks, computed again, are others",
+        "the next agent is not shown every mark",
+    ]

@@ -13,7 +13,7 @@ from xml.dom import minidom
 import pytest
 import torch
 
-from bench import devices, learning, memory, reference_loop, tasks
+from bench import devices, learning, memory, reference_loop, replies, tasks
 from bench.learning import Row, Sizes
 from bench.support.plot import Curve, Point, draw
 from bench.support.readme import put
@@ -248,6 +248,21 @@ def test_devices_leaves_the_column_of_a_missing_gpu_empty(monkeypatch, capsys) -
     cells = [list(column.cells)[0] for column in devices.table([row]).columns]
     assert cells[:2] == ["8 x 8", "8"] and cells[3:] == ["-", "-"]
     assert list(devices.table([row | {"cpu": 10.0, "cuda": 25.0}]).columns[-1].cells) == ["2.5"]
+
+
+# --- bench.replies ---
+
+
+def test_replies_exits_with_1_where_a_case_does_not_hold(monkeypatch, capsys) -> None:
+    with pytest.raises(SystemExit) as held:
+        output_of(replies, ["--only", "lies", "--quick", "--json"], monkeypatch, capsys)
+    rows = json.loads(capsys.readouterr().out)
+    assert held.value.code == 0 and len(rows) == 2 and not any(row["problems"] for row in rows)
+    monkeypatch.setattr("tests.support.lies.problems", lambda case, ending: ["it was promoted without a pass"])
+    with pytest.raises(SystemExit) as missed:
+        output_of(replies, ["--only", "lies", "--quick"], monkeypatch, capsys)
+    said = capsys.readouterr().out
+    assert missed.value.code == 1 and "Held: 0 of 2 lies." in said and "promoted" in said
 
 
 # --- bench.memory ---

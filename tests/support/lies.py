@@ -76,6 +76,25 @@ class Ending:
     damage: list[Finding] = field(default_factory=list)
 
 
+def problems(case: Case, ending: Ending) -> list[str]:
+    """What of an ending is not as its case demands; empty where it holds."""
+    refused, marks = "\n".join(ending.refused), "\n".join(ending.marks)
+    again = case.role == "critic" and bool(ending.refused)
+    checks = {
+        f"the session is {ending.status}": ending.status == "done",
+        f"the log is damaged: {ending.damage}": not ending.damage,
+        f"it came to: {ending.ends}": ending.ends == case.ends,
+        f"nobody was told {case.words!r}": case.words in (refused if "refused" in case.ends else marks),
+        "it was promoted without a pass": set(ending.promoted) <= set(ending.passed),
+        "explain does not show every mark": ending.explained,
+        "the marks, computed again, are others": ending.noticed,
+        "the next agent is not shown every mark": not ending.marks or NEXT[case.role] in ending.readers,
+        "what was refused is not marked when it is said again": not again or case.words in marks,
+        f"it was refused {len(ending.refused)} times": not again or len(ending.refused) == 1,
+    }
+    return [words for words, holds in checks.items() if not holds]
+
+
 def run_case(case: Case) -> Ending:
     """Play a session in which the rules speak over HTTP for the liar, but for the lie."""
     with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, KEY | {"SYNTHETIC_WORLD": case.world}):

@@ -71,6 +71,20 @@ class Ending:
     """Whether every hash and statistic of the log is as computed anew."""
 
 
+def problems(case: Case, ending: Ending) -> list[str]:
+    """What of an ending is not as its case demands; empty where it holds."""
+    most = {"recovered": 2, "understood": 0}.get(case.end)
+    checks = {
+        f"the session is {ending.status}": ending.status == "done",
+        f"it came to: {ending.end}": ending.end == case.end,
+        f"the round ended with {ending.action}": ending.action == case.action,
+        f"nobody was told {case.told!r}": case.told in ending.said,
+        "the log is not sound": ending.sound,
+        f"it took {ending.turns} turns": most is None or ending.turns <= most,
+    }
+    return [words for words, holds in checks.items() if not holds]
+
+
 def run_case(case: Case) -> Ending:
     """Play a case in a folder of its own, to the end of its session."""
     with tempfile.TemporaryDirectory() as folder, _key():
