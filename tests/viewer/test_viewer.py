@@ -131,7 +131,7 @@ def test_events_are_one_line_each_and_bodies_come_on_request(ledger):
     trained, played = row.env_steps_main + row.env_steps_branches, row.evaluation_env_steps
     assert f"{trained:,} env steps of training, {played:,} of evaluation" in " ".join(brief.split())
     assert "query_metrics" in brief and "promote c1" in brief and fits(brief) and fits(full)
-    assert '"episodes": 8' not in brief and '"episodes": 8' in full
+    assert '"evidence":"E1"' not in brief and '"evidence":"E1"' in full
     assert "No event fits" in shown(render_events(row, [], None))
 
 

@@ -47,6 +47,8 @@ def after_training(outcome: Mapping[str, Any], ledger: Path) -> list[tuple[str, 
 def command_table(commands: Sequence[tuple[str, str]]) -> Padding:
     """The commands, each with what it is for."""
     table = Table.grid(padding=(0, 2))
+    table.add_column(overflow="fold")  # a backend's spec is one long word, and a command that is cut cannot be typed
+    table.add_column()
     for purpose, typed in commands:
         table.add_row(styled(typed, "cyan"), styled(purpose, "dim"))
     return Padding(table, (0, 0, 0, 2), expand=False)

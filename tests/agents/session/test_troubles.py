@@ -18,7 +18,7 @@ from learning_signal.tools.plan.settings import DeliberationSettings
 from learning_signal.tools.roles import ROLES
 from learning_signal.tools.toolbox import toolbox
 from learning_signal.viewer.reports.explain import render_decision
-from learning_signal.viewer.reports.next_steps import after_session
+from learning_signal.viewer.reports.next_steps import after_session, command_table
 from learning_signal.viewer.reports.session_end import render_report
 from tests.support.scripted_server import serving, text
 from tests.support.scripted_session import ScriptedSession
@@ -64,6 +64,9 @@ def test_the_report_says_what_happened_whose_backend_never_worked_and_what_to_ty
     assert trouble["text"] in report and "never had a submission of the critic accepted" in report
     assert any("backends --check" in each and "weak@" in each for _, each in typed)
     assert any("fallback=rules" in each for _, each in typed)
+    narrow = Console(file=io.StringIO(), width=80)
+    narrow.print(command_table(typed))
+    assert "…" not in narrow.file.getvalue(), "a command that is cut cannot be typed"
     with Reader.open(settings.ledger) as reader:
         explained = shown(render_decision(explain(reader)))
     assert "What went wrong with agents" in explained and trouble["text"] in explained
