@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 
 from learning_signal.agents.session.session import resume_session, run_session
 from learning_signal.ledger.read.reader import Reader
-from tests.support.scripted_server import Reply, calls, error, serving
+from tests.support.scripted_server import Reply, calls, error, serving, text
 from tests.support.session_helpers import Recorder, tiny_settings
 from tests.support.synthetic_training import InlinePool
 
@@ -98,3 +99,44 @@ def test_another_model_goes_on_in_the_middle_of_a_phase(tmp_path):
     roles = [message["role"] for message in requests[0].body["messages"]]
     assert roles == ["system", "user", "assistant", "tool", "assistant", "tool"]
     assert "thought 0" not in json.dumps(requests[0].body)
+
+
+class Devstral:
+    """A server whose chat template takes nothing but turns that alternate, and whose model wastes some of them."""
+
+    def __init__(self):
+        look = calls([("", "query_metrics", '{"names": ["progress"]}')], content="I look first.")
+        again = calls([("", "query_metrics", '{"names": ["entropy"]}')])
+        end = calls([("", "submit_diagnosis", json.dumps(DIAGNOSIS))])
+        unread = error(500, "Failed to parse tool call arguments as JSON")
+        self.script = [look, text("I think."), text(""), text(""), again, text(None), unread, unread, end]
+
+    def __call__(self, request):
+        roles = [message["role"] for message in request.body["messages"]]
+        spoken = [
+            message["role"]
+            for message in request.body["messages"]
+            if message["role"] == "user" or message["role"] == "assistant" and not message.get("tool_calls")
+        ]
+        if spoken != ["user", "assistant"] * (len(spoken) // 2) + ["user"] * (len(spoken) % 2):
+            return error(500, "After the optional system message, conversation roles must alternate user/assistant/...")
+        if any(pair == ("tool", "user") for pair in itertools.pairwise(roles)):
+            return error(400, "Unexpected role 'user' after role 'tool'")
+        return self.script.pop(0)
+
+
+def test_the_turns_of_a_phase_alternate_whatever_its_model_does(tmp_path):
+    async def main():
+        async with serving(Devstral()) as server:
+            critic = f"openai-api/devstral@{server.address}?attempts=2"
+            settings = tiny_settings(tmp_path)
+            settings = settings.model_copy(update={"agents": settings.agents | {"critic": critic}})
+            return await run_session(settings, observer=Recorder(), executor=InlinePool(settings.store))
+
+    outcome = asyncio.run(main())
+    assert outcome.status == "done", outcome.stop_reason
+    with Reader.open(tmp_path / "ledger.db") as reader:
+        errors = reader.rows("SELECT error_kind FROM llm_calls WHERE agent = 'critic' AND status = 'error'")
+        (diagnosis,) = reader.rows("SELECT body FROM diagnoses")
+        assert reader.json(diagnosis["body"])["advice"] == "Reward nearness."
+    assert {row["error_kind"] for row in errors} == {"empty", "malformed"}
