@@ -23,6 +23,7 @@ _MISSING = re.compile(
 _CONTENT = re.compile(r"\bcontent\b(?! (?:filter|management|policy|safety|moderation))")
 _NOT_BOTH = re.compile(r"content.{0,12}tool_calls.{0,20}not both", re.I)
 _LIMITS = ("max_tokens", "max_completion_tokens")
+_UNKNOWN = re.compile(r"un(?:known|supported|recognized|expected)|not (?:supported|permitted|allowed)|extra", re.I)
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ def wanted(manner: Manner, words: str, messages: Sequence[LLMMessage], limit: bo
         return replace(manner, signatures="everywhere" if _MISSING.search(words) else "left out")
     if "extra_content" in words:
         return replace(manner, signatures="left out")
-    if limit and all(name in words for name in _LIMITS):
-        return replace(manner, limit=_named_last(words))
+    if limit and (name := _other_limit(words)):
+        return replace(manner, limit=name)
     if named := _REASONING.search(words):
         field = named[0] if named[0] != "reasoning_details" else "reasoning"
         return replace(manner, reasoning=field if _MISSING.search(words) else "left out")
@@ -65,7 +66,11 @@ def wanted(manner: Manner, words: str, messages: Sequence[LLMMessage], limit: bo
     return None
 
 
-def _named_last(words: str) -> str:
-    """The name that is advised: "'max_tokens' is not supported, use 'max_completion_tokens' instead"."""
-    places = {name: max(match.start() for match in re.finditer(rf"\b{name}\b", words)) for name in _LIMITS}
-    return max(places, key=lambda name: places[name])
+def _other_limit(words: str) -> str | None:
+    """The name that is advised ("'max_tokens' is not supported, use 'max_completion_tokens' instead"), or the other one
+    than the name that is unknown.
+    """
+    named = re.findall(rf"\b({'|'.join(_LIMITS)})\b", words)
+    if len(set(named)) == 2:
+        return named[-1]
+    return _LIMITS[1 - _LIMITS.index(named[0])] if named and _UNKNOWN.search(words) else None

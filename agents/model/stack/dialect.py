@@ -71,6 +71,8 @@ def _carried(recorded: RecordedReply, *, own: bool) -> dict[str, Carried]:
     Where it is not the server's ``own``, nothing but the text beside the calls.
     """
     reply: Mapping[str, Any] = json.loads(recorded.reply)
+    if "carried" not in reply:  # the word is the model's own
+        return {}
     carried, content = Carried.model_validate(reply["carried"]), reply["content"]
     if isinstance(content, str):
         return {content: carried} if own else {}

@@ -402,14 +402,19 @@ def test_another_refusal_is_not_answered_with_another_form(phase):
     assert len(run(main())) == 1
 
 
-@pytest.mark.parametrize("wanted", ["max_completion_tokens", "max_tokens"])
-def test_the_limit_of_a_reply_is_sent_under_the_name_that_the_server_knows(phase, monkeypatch, wanted):
-    other = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}[wanted]
-    monkeypatch.setenv("OPENAI_BASE_URL", "")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+        "Unrecognized request argument supplied: max_tokens",
+    ],
+)
+def test_the_limit_of_a_reply_is_sent_under_the_name_that_the_server_knows(phase, words):
+    wanted, other = "max_completion_tokens", "max_tokens"
 
     def strict(request):
         if other in request.body:
-            return wire.error(400, f"Unsupported parameter: '{other}' is not supported. Use '{wanted}' instead.")
+            return wire.error(400, words)
         return wire.call("look", json.dumps({"x": len(spoken(request))}))
 
     async def main():
@@ -420,6 +425,17 @@ def test_the_limit_of_a_reply_is_sent_under_the_name_that_the_server_knows(phase
 
     requests = run(main())
     assert requests[-1].body[wanted] == 50 and other not in requests[-1].body
+    assert len(requests) == (4 if phase.resumed else 3)
+
+
+def test_a_limit_that_is_too_large_is_no_unknown_name(phase):
+    async def main():
+        async with serving(wire.error(400, "max_tokens is too large: 50")) as server:
+            with pytest.raises(BackendError, match="max_tokens is too large"):
+                await phase.turn(spec_of(server, parameters="?max_tokens=50"))
+            return server.requests
+
+    assert len(run(main())) == 1
 
 
 # errors ------------------------------------------------------------------------------------------------------------
