@@ -13,7 +13,7 @@ from xml.dom import minidom
 import pytest
 import torch
 
-from bench import devices, learning, memory, reference_loop, replies, tasks
+from bench import devices, learning, memory, reference_loop, replies, tasks, tokens
 from bench.learning import Row, Sizes
 from bench.support.plot import Curve, Point, draw
 from bench.support.readme import put
@@ -278,3 +278,28 @@ def test_memory_prints_the_peak_of_a_fresh_process(monkeypatch, capsys) -> None:
     (result,) = json.loads(output_of(memory, ["--quick", "--json"], monkeypatch, capsys))
     assert 50 < result["imported_megabytes"] < result["megabytes"] < memory.TARGET and result["met"]
     assert "NOT MET" in str(list(memory.table([result | {"met": False}]).columns[-1].cells)[0])
+
+
+def test_tokens_are_counted_with_what_is_new_in_each_request():
+    def request(*messages):
+        return {"messages": [{"role": "system", "content": "# You are the Critic"}, *messages], "tools": [tool]}
+
+    tool = {"function": {"name": "look", "description": "Looks.", "parameters": {}}}
+    asked, told = {"role": "user", "content": "Diagnose."}, {"role": "tool", "content": "one two three"}
+    made = {"content": None, "tool_calls": [{"function": {"name": "look", "arguments": "{}"}}]}
+    other = {"messages": [{"role": "system", "content": "# You are the Generator"}, asked]}
+    exchanges = [(request(asked), made), (other, made), (request(asked, told), {"content": "Done."})]
+    first, between, last = tokens.counted(exchanges)
+    assert [row.role for row in (first, between, last)] == ["critic", "generator", "critic"]
+    assert first.new == first.request and between.new == between.request
+    assert last.request - last.new == first.request, "the beginning repeats the request before"
+    assert last.new == tokens.count_tokens("one two three") and last.answer == tokens.count_tokens("Done.")
+    assert first.answer == tokens.count_tokens("look") + tokens.count_tokens("{}")
+    sums = tokens.by_role([first, between, last])
+    assert sums["critic"]["calls"] == 2 and sums["validator"] == {"calls": 0, "tokens": 0, "new": 0}
+
+
+@pytest.mark.slow
+def test_the_part_of_the_strong_model_fits_todays_tools():
+    rows = tokens.measure()
+    assert {row.role for row in rows} == set(tokens.ROLES) and len(rows) >= 11

@@ -37,7 +37,10 @@ def facts(context: SessionContext, role: Role) -> dict[str, Any]:
     if role == "generator":
         told |= {"limits": LIMITS, "good_rise": rounded(context.good_rise)}
         told |= {"candidates_wanted": context.settings.deliberation.candidates}
-    return told | {"evaluation": evaluation_facts(context), "metrics": list(logged_metrics(context))}
+    told["evaluation"] = evaluation_facts(context)
+    if role in ("critic", "validator"):  # the others rarely read any; query_metrics without names lists them
+        told["metrics"] = list(logged_metrics(context))
+    return told
 
 
 def facts_text(context: SessionContext, role: Role) -> str:
@@ -66,8 +69,11 @@ def task_facts(task: TaskSpec) -> dict[str, Any]:
 
 
 def feature_table(features: Sequence[Feature], *, described: bool = True) -> dict[str, Any]:
-    """The declared features, all that shaping may use, as a table: ``columns``, and a list per feature in ``rows``."""
-    columns = ["name", "scope", "low", "high", "direction", *(["description"] if described else [])]
+    """The declared features, all that shaping may use, as a table: ``columns``, and a list per feature in ``rows``.
+
+    Who does not choose among them is told names and directions.
+    """
+    columns = ["name", "scope", "low", "high", "direction", "description"] if described else ["name", "direction"]
     return {"columns": columns, "rows": [[getattr(each, name) for name in columns] for each in features]}
 
 
