@@ -34,6 +34,8 @@ class HumanQuestion:
     verdict: VerdictRecord
     reason: str
     """The Coordinator's reason."""
+    unsupported: tuple[str, ...] = ()
+    """What the record does not support in rationale, reading and reason."""
 
 
 @dataclass(frozen=True)

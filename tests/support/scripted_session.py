@@ -56,6 +56,8 @@ class ScriptedSession:
         self.pool = ScriptedPool(score)
         self.asked: list[Any] = []
         """(role, question) of every ``ask``, and every question to a person."""
+        self.says: str | None = None
+        """What agents answer to questions; None for a sentence without any claim."""
         self._runner = asyncio.Runner()
         self._human = human
         self._calls = 0
@@ -99,7 +101,7 @@ class ScriptedSession:
 
     async def _ask_agent(self, role: str, question: str) -> str:
         self.asked.append((role, question))
-        return f"The {role} says so."
+        return self.says or f"The {role} says so."
 
     async def _ask_human(self, question: HumanQuestion) -> HumanAnswer:
         self.asked.append(question)

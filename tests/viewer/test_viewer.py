@@ -401,6 +401,7 @@ def question() -> SimpleNamespace:
         reason="it passed",
         candidate=SimpleNamespace(name="c1", shaping=shaping, rationale=HOSTILE, remarks=remarks, answer=HOSTILE),
         verdict=SimpleNamespace(outcome="pass", reason="pass on progress", reading="small"),
+        unsupported=("reading says p 0.5, which nothing in this round has",),
     )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from typing import Any
 
+from learning_signal.tools.claims.keep import unsupported
 from learning_signal.tools.context import SessionContext
 
 
@@ -16,17 +15,3 @@ def said(context: SessionContext, agent: str, words: Any, about: str, row_id: st
     """
     found = unsupported(context, about, row_id, field)
     return {f"{agent}_says": words} | ({"unsupported": found} if found else {})
-
-
-def unsupported(context: SessionContext, about: str, row_id: str, field: str = "") -> list[str]:
-    """The problems of the stored claim about a row; none where there is no claim about it."""
-    found: list[str] = []
-    for row in context.ledger.find("claims", session_id=context.session, about=about, row_id=row_id):
-        marks: list[Mapping[str, Any]] = json.loads(_body(context, row["marks"]))
-        found += [mark["problem"] for mark in marks if field in ("", mark["field"])]
-    return found
-
-
-def _body(context: SessionContext, address: str) -> str:
-    (row,) = context.ledger.rows("SELECT body FROM bodies WHERE hash = ?", (address,))
-    return str(row["body"])

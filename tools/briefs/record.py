@@ -51,11 +51,8 @@ def questions_asked(context: SessionContext) -> list[dict[str, Any]]:
     rows = [row for row in context.ledger.find("messages", session_id=context.session) if row["event_seq"] in events]
     exchanged = {name: [row for row in rows if row["type"] == name] for name in ("question", "answer")}
     return [
-        {
-            "agent": asked["target"],
-            "question": _body(context, asked),
-            f"{asked['target']}_says": _body(context, answered),
-        }
+        {"agent": asked["target"], "question": _body(context, asked)}
+        | said(context, asked["target"], _body(context, answered), "events", str(answered["event_seq"]))
         for asked, answered in zip(exchanged["question"], exchanged["answer"], strict=True)
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -27,6 +28,11 @@ class Checked:
     """By field; of a diagnosis, all of it as JSON data."""
     known: Known
     marks: tuple[Mark, ...]
+
+    @property
+    def problems(self) -> list[str]:
+        """The sentences of the marks."""
+        return [mark.problem for mark in self.marks]
 
 
 def checked(context: SessionContext, about: About, agent: str, words: Mapping[str, Any]) -> Checked:
@@ -64,6 +70,15 @@ def keep_claim(context: SessionContext, claim: Checked, row_id: str, event_seq: 
     )
     if claim.marks:
         context.event("mark", mark_title(claim.agent, claim.marks), ref=("events", event_seq))
+
+
+def unsupported(context: SessionContext, about: str, row_id: str, field: str = "") -> list[str]:
+    """The problems of the stored claim about a row, or of one field of it; none where there is no claim about it."""
+    found: list[str] = []
+    for row in context.ledger.find("claims", session_id=context.session, about=about, row_id=row_id):
+        (body,) = context.ledger.find("bodies", hash=row["marks"])
+        found += [mark["problem"] for mark in json.loads(body["body"]) if field in ("", mark["field"])]
+    return found
 
 
 def mark_title(agent: str, marks: Sequence[Mark]) -> str:

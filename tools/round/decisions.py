@@ -6,13 +6,13 @@ import json
 from typing import Literal
 
 from learning_signal.tools.base import Answer, Tool, ToolRefused
-from learning_signal.tools.claims.keep import Checked, checked
+from learning_signal.tools.claims.keep import Checked, checked, unsupported
 from learning_signal.tools.context import HumanAnswer, HumanQuestion, SessionContext
 from learning_signal.tools.contracts import Action, Ask, Decision, Keep, Promote, RollBack, SendBack
 from learning_signal.tools.roles import ROLES, Role
 from learning_signal.tools.round.confirmations import confirmable, confirmations_left, in_progress, offer
 from learning_signal.tools.round.record import record_decision, record_question, record_sent_back
-from learning_signal.tools.state import CONTROL, Branch, Head
+from learning_signal.tools.state import CONTROL, Branch, Head, VerdictRecord
 
 
 def decision_tools(context: SessionContext) -> dict[str, Tool]:
@@ -30,10 +30,13 @@ def decision_tools(context: SessionContext) -> dict[str, Tool]:
             )
         answer = await context.ask_agent(arguments.agent, arguments.question)
 
-        def apply() -> None:
-            record_question(context, arguments.agent, arguments.question, answer)
+        claim = checked(context, "events", arguments.agent, {"answer": answer})
 
-        return Answer(json.dumps({"agent": arguments.agent, "answer": answer}), apply)
+        def apply() -> None:
+            record_question(context, arguments.agent, arguments.question, answer, claim)
+
+        told = {"agent": arguments.agent, "answer": answer}
+        return Answer(json.dumps(told | ({"unsupported": claim.problems} if claim.marks else {})), apply)
 
     async def promote(arguments: Promote) -> Answer:
         _refuse_unless_allowed(context, "promote")
@@ -58,6 +61,7 @@ def decision_tools(context: SessionContext) -> dict[str, Tool]:
                 candidate=context.round.candidate(arguments.candidate),
                 verdict=verdict,
                 reason=arguments.reason,
+                unsupported=(*_said_of(context, verdict), *claim.problems),
             )
         )
         if reply.approved:
@@ -165,6 +169,13 @@ def decide(context: SessionContext, decision: Decision, claim: Checked | None = 
     ``claim`` is the reason as it was checked, where an agent gave it.
     """
     record_decision(context, decision, _head_after(context, decision), claim)
+
+
+def _said_of(context: SessionContext, verdict: VerdictRecord) -> list[str]:
+    """The marks of a candidate's rationale and of the reading of its verdict."""
+    proposal = str(context.candidate_id(verdict.candidate)).rpartition("/")[0]
+    rationale = unsupported(context, "proposals", proposal, f"rationale of {verdict.candidate}")
+    return rationale + unsupported(context, "verdicts", verdict.id)
 
 
 def _reason(context: SessionContext, reason: str) -> Checked:

@@ -158,8 +158,10 @@ def record_phase(context: SessionContext, role: Role, text: str) -> None:
     context.round.records[role] = text
 
 
-def record_question(context: SessionContext, role: Role, question: str, answer: str) -> None:
-    """A question of the Coordinator to ``role``, and the answer."""
+def record_question(
+    context: SessionContext, role: Role, question: str, answer: str, claim: Checked | None = None
+) -> None:
+    """A question of the Coordinator to ``role``, and the answer, which is checked."""
     context.round.questions += 1
     exchange = ("coordinator", role, "question", question), (role, "coordinator", "answer", answer)
     for source, target, kind, text in exchange:
@@ -167,6 +169,8 @@ def record_question(context: SessionContext, role: Role, question: str, answer: 
         context.ledger.add(
             "messages", event_seq=seq, session_id=context.session, source=source, target=target, type=kind, body=text
         )
+        if kind == "answer":
+            _keep(context, claim, str(seq), seq)
 
 
 def record_sent_back(context: SessionContext, order: SendBack, claim: Checked | None = None) -> None:

@@ -22,19 +22,24 @@ class Approver:
         """Show the candidate and its verdict, and read the answer. Blocks; end of input rejects, and says so.
 
         ``question`` has ``round``, ``candidate`` (``name``, ``shaping``, ``rationale``, ``remarks``, ``answer``),
-        ``verdict`` (``outcome``, ``reason``, ``reading``) and ``reason``, the Coordinator's.
+        ``verdict`` (``outcome``, ``reason``, ``reading``), ``reason``, the Coordinator's, and ``unsupported``.
         """
         candidate, verdict = question.candidate, question.verdict
         show = self._console.print
         show(Text(f"\nRound {question.round}: the Coordinator asks to promote {clean(candidate.name)}", "bold"))
         for label, text in (
             ("shaping", shaping_line(candidate.shaping.canonical())),
-            ("rationale", candidate.rationale),
+            ("rationale", f"“{candidate.rationale}”"),
             *(("remark of code", remark.text) for remark in candidate.remarks),
-            *([("answer of the Generator", candidate.answer or "none")] if candidate.remarks else []),
+            *(
+                [("answer of the Generator", f"“{candidate.answer}”" if candidate.answer else "none")]
+                if candidate.remarks
+                else []
+            ),
             ("verdict", verdict.reason),
-            ("reading", verdict.reading),
-            ("Coordinator", question.reason),
+            ("reading", f"“{verdict.reading}”"),
+            ("Coordinator", f"“{question.reason}”"),
+            *(("unsupported", problem) for problem in question.unsupported),
         ):
             show(Padding(Text.assemble((f"{label}: ", "bold"), clean(text)), (0, 0, 0, 2), expand=False))
         try:

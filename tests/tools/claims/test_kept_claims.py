@@ -14,10 +14,11 @@ from learning_signal.ledger.read.verify import notices
 from learning_signal.tools.base import ToolRefused
 from learning_signal.tools.briefs.brief import brief
 from learning_signal.tools.claims.check import recheck
+from learning_signal.tools.context import HumanAnswer
 from learning_signal.tools.roles import Role
 from tests.support.ledger_helpers import SESSION
 from tests.support.recorded_ledger import recorded_ledger
-from tests.support.scripted_session import ScriptedSession, draft
+from tests.support.scripted_session import SETTINGS, ScriptedSession, draft
 from tests.support.trainer_double import by_arm
 
 LIE = "The sparse return is 24.9 of 25."
@@ -95,6 +96,30 @@ def test_rationales_are_marked_each_by_its_name_in_every_brief(session):
     assert second["generator_says"] == "As E99 shows."
     assert second["unsupported"] == ["rationale of c2 names E99, which does not exist"]
     assert told(session, "coordinator")["proposals"][0][1] == second
+
+
+def test_an_answer_is_marked_and_a_person_who_approves_is_told_of_every_mark(tmp_path):
+    human = HumanAnswer(approved=True, reason="It passed.")
+    settings = SETTINGS.model_copy(update={"approve": "human"})
+    with ScriptedSession(tmp_path, by_arm({"c1": 0.03}), settings=settings, human=human) as session:
+        session.diagnose()
+        session.call("submit_proposal", candidates=[draft("coverage_distance", rationale="As E99 shows.")])
+        session.confirm("c1")
+        session.call("submit_validation", candidate="c1", outcome="pass", reading="All pairs agree (C9).")
+        session.context.round.records["validator"] = "What was said."
+        session.says = "The interval is +7.31 to +9.87."
+        answer = session.call("ask", agent="validator", question="Would you promote c1?")
+        assert [each.partition(",")[0] for each in answer["unsupported"]] == [
+            "answer says interval +7.31",
+            "answer says interval +9.87",
+        ]
+        session.call("promote", candidate="c1", reason="It passed, as c8 did.")
+        (question,) = [each for each in session.asked if not isinstance(each, tuple)]
+    assert question.unsupported == (
+        "rationale of c1 names E99, which does not exist",
+        "reading names C9, which does not exist",
+        "reason names c8, which does not exist",
+    )
 
 
 def test_what_was_not_marked_when_it_was_made_is_a_notice_and_no_damage(session):
