@@ -27,6 +27,8 @@ def tone(kind: str, status: str, title: str, outcome: str | None = None) -> str:
         return "red"
     if status == "interrupted":
         return "yellow"
+    if kind == "mark":
+        return "red"
     if kind in MARKS:
         word = outcome or ((found := _WORDS.search(title.lower())) and found.group(1)) or ""
         return OUTCOME_STYLES.get(word.replace("_", " "), "")

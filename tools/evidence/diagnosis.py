@@ -26,7 +26,7 @@ def diagnosis_tools(context: SessionContext) -> dict[str, Tool]:
                 "query_metrics and summarize_trajectories returned in an earlier step."
             )
 
-        claim = checked(context, "diagnoses", "critic", arguments.model_dump(mode="json"))
+        claim = checked(context, "diagnoses", "critic", context.as_kept(arguments).model_dump(mode="json"))
         wrong = [mark.problem for mark in claim.marks if mark.kind != "instruction"]  # a phrase may be found by mistake
         if wrong and not _objected(context):
             raise ToolRefused(_objection(wrong), code=OBJECTION, marks=len(wrong))

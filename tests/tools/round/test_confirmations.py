@@ -288,7 +288,7 @@ def test_a_round_is_sent_back_for_another_candidate_and_then_decided(screened: O
         assert answer["env_steps_per_branch"] == 400 and answer["most_branches"] == 12
         assert answer["branches_expected_if_nothing_differs"] == round(plan.branches, 2)
         assert [row["title"] for row in session.rows("events") if row["kind"] == "sent_back"] == [
-            "sent back: confirm c3: c3 is steadier."
+            "sent back: confirm c3: “c3 is steadier.”"
         ]
         assert_recalled(session)
         session.resume()
