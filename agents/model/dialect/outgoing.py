@@ -84,13 +84,13 @@ def _with_blocks(message: dict[str, Any], carried: Mapping[str, Carried]) -> dic
     if message["role"] != "assistant":
         return message
     if isinstance(content, str):
-        found, calls = carried.get(content), [{"type": "text", "text": content}]
-    else:
-        calls = [block for block in content if _of(block, "type") == "tool_use"]
-        found = carried.get(_of(calls[0], "id")) if calls else None
+        found = carried.get(content)
+        return message if found is None else message | {"content": [*found.blocks, {"type": "text", "text": content}]}
+    calls = [block for block in content if _of(block, "type") == "tool_use"]
+    found = carried.get(_of(calls[0], "id")) if calls else None
     if found is None:
         return message
-    beside = [{"type": "text", "text": found.text}] if found.text else []
+    beside = [{"type": "text", "text": found.text}] if found.text and found.text.strip() else []
     return message | {"content": [*found.blocks, *beside, *calls]}
 
 

@@ -85,6 +85,9 @@ async def asked(ledger, script, turns, resumed):
                 if resumed or turn == turns - 1:
                     await client.close()
             messages.append(AssistantMessage(content=result.content, thought=result.thought, source="critic"))
+            if isinstance(result.content, str):
+                messages.append(UserMessage(content="Call a tool.", source="session"))
+                continue
             answers = [
                 FunctionExecutionResult(content="7", name=call.name, call_id=call.id, is_error=False)
                 for call in result.content
@@ -105,6 +108,15 @@ def test_signed_thinking_comes_back_in_front_of_its_calls(ledger, resumed):
     assert turns[0][2]["text"] == "I look.", "the thinking is not repeated as text"
     rows = ledger.rows("SELECT model_served, tokens_in, finish_reason FROM llm_calls")
     assert [tuple(row.values()) for row in rows] == [("claude-served", 11, "tool_use")] * 3
+
+
+def test_signed_thinking_comes_back_in_front_of_a_text(ledger):
+    def twice(request):
+        return message(THINKING, {"type": "text", "text": "It is 7."}, reason="end_turn")
+
+    _, requests = asyncio.run(asked(ledger, twice, 2, False))
+    (turn,) = [each["content"] for each in requests[1].body["messages"] if each["role"] == "assistant"]
+    assert turn == [THINKING, {"type": "text", "text": "It is 7."}]
 
 
 def test_a_refusal_is_said_and_not_asked_again(ledger):
