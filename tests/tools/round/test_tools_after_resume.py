@@ -80,7 +80,7 @@ def test_a_text_that_is_too_long_without_its_key_is_refused(tmp_path: Path, leng
         if fits:
             assert session.call("submit_diagnosis", **given) == {"accepted": True}
         else:
-            with pytest.raises(ToolRefused, match="looks like a key in failures.0.description, and its redaction"):
+            with pytest.raises(ToolRefused, match="looks like a key in failures 1 description, and its redaction"):
                 session.call("submit_diagnosis", **given)
         assert len(session.rows("diagnoses")) == fits
         assert (session.context.round.diagnosis is not None) == fits
@@ -95,5 +95,5 @@ def test_a_text_that_is_too_long_without_its_key_is_refused(tmp_path: Path, leng
 )
 def test_absurd_numbers_are_refused_by_their_bounds(tmp_path: Path, tool: str, arguments: dict) -> None:
     with ScriptedSession(tmp_path, by_arm({})) as session:
-        with pytest.raises(ToolRefused, match="less than or equal to 1000000000000"):
+        with pytest.raises(ToolRefused, match=r"must be at most 1e\+12"):
             session.call(tool, **arguments)
