@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -106,6 +107,9 @@ def _judge(error: BaseException, spec: BackendSpec, said: ErrorBody) -> tuple[Ki
         return "protocol", f"answered{where} with {error}", advice
     if isinstance(error, TimeoutError) or names & {"APITimeoutError", "TimeoutException"}:
         return "transient", f"did not answer in time{where}", "wait, or allow more with '?timeout=SECONDS'"
+    if untrusted := _untrusted(error):
+        found = f"shows a certificate{where} that is not trusted ({untrusted.verify_message})"
+        return "permanent", found, "name the file of its authority in SSL_CERT_FILE if it is the server you mean"
     if isinstance(error, OSError) or names & {"APIConnectionError", "TransportError"}:
         advice = "start the server, or correct the address or the network"
         if spec.provider == "ollama":
@@ -123,6 +127,14 @@ def _judge(error: BaseException, spec: BackendSpec, said: ErrorBody) -> tuple[Ki
         found = f"sent a reply{where} that cannot be read ({type(error).__name__})"
         return "protocol", found, "check that the address is that of the model's API"
     return ("permanent", f"failed with {type(error).__name__}: {_excerpt(str(error))}", "see the log for the request")
+
+
+def _untrusted(error: BaseException) -> ssl.SSLCertVerificationError | None:
+    """The failed check of a certificate behind ``error``; None where that is no reason."""
+    behind: BaseException | None = error
+    while behind is not None and not isinstance(behind, ssl.SSLCertVerificationError):
+        behind = behind.__cause__ or behind.__context__
+    return behind
 
 
 def _wider(spec: BackendSpec, cut: CutPrompt) -> str:

@@ -90,8 +90,9 @@ def inspect(reply: Any) -> None:
         note.usage = None if usage is None else (usage.prompt_tokens, usage.completion_tokens)
     if choices[0].finish_reason == "length":
         raise TruncatedReply()
-    if isinstance(message.content, list):
-        message.content = "".join(part.get("text", "") for part in message.content if isinstance(part, dict))
+    content = message.content
+    if isinstance(content, list):
+        message.content = "".join(part.get("text", "") for part in content if isinstance(part, dict))
     if message.content is not None and not isinstance(message.content, str):
         raise UnreadableReply("a message whose content is no text")
     if message.content is not None:
@@ -107,7 +108,7 @@ def inspect(reply: Any) -> None:
             call.id = f"call {place}"
         ids.add(call.id)
     if note is not None:
-        note.carried = carried_by(message)
+        note.carried = carried_by(message, content)
 
 
 def inspect_anthropic(reply: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -129,10 +130,10 @@ class ScriptedServer:
 
 
 @asynccontextmanager
-async def serving(*script: Reply | Strict) -> AsyncIterator[ScriptedServer]:
-    """A running ``ScriptedServer`` on a free local port."""
+async def serving(*script: Reply | Strict, tls: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedServer]:
+    """A running ``ScriptedServer`` on a free local port; with ``tls`` by https."""
     server = ScriptedServer(*script)
-    listener = await asyncio.start_server(server.answer, "127.0.0.1", 0)
+    listener = await asyncio.start_server(server.answer, "127.0.0.1", 0, ssl=tls)
     server.port = listener.sockets[0].getsockname()[1]
     try:
         yield server

@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict
 
 REASONING = ("reasoning_content", "reasoning")
 """Fields in which servers send reasoning as text (DeepSeek and llama.cpp; vLLM, OpenRouter and Ollama)."""
+PARTS = ("reasoning_details", "content")
+"""Fields in which they send it in parts (OpenRouter; Mistral, whose content holds the text too)."""
 FIELDS = (*REASONING, "reasoning_details", "extra_content")
-"""Fields of a message that go back with it."""
+"""Further fields of a message that go back with it."""
 NOT_RETURNED = ("index",)
 """Fields of a call that are no state of the server's."""
 
@@ -38,19 +40,36 @@ class Carried(BaseModel):
         for name in REASONING:
             if isinstance(text := self.fields.get(name), str) and text.strip():
                 return text.strip()
-        details = self.fields.get("reasoning_details")
-        parts = [each for each in details if isinstance(each, dict)] if isinstance(details, list) else []
-        texts = [text for each in parts if isinstance(text := each.get("text", each.get("summary")), str)]
-        return "\n".join(texts).strip() or None
+        texts = [_text(part) for name in PARTS for part in _parts(self.fields.get(name))]
+        return "\n".join(filter(None, texts)).strip() or None
 
 
-def carried_by(message: Any) -> Carried | None:
-    """What goes back with ``message``, an OpenAI SDK's message whose calls have distinct ids; None if nothing does."""
+def carried_by(message: Any, content: Any = None) -> Carried | None:
+    """What goes back with ``message``, an OpenAI SDK's message whose calls have distinct ids; None if nothing does.
+
+    ``content`` is the message's own: Mistral's models send their thinking as a part of it.
+    """
     sent = getattr(message, "model_extra", None) or {}
     fields = {name: sent[name] for name in FIELDS if sent.get(name) is not None}
+    if any(part.get("type") == "thinking" for part in _parts(content)):
+        fields["content"] = content
     calls = {}
     for call in message.tool_calls or ():
         further = getattr(call, "model_extra", None) or {}
         if kept := {name: value for name, value in further.items() if name not in NOT_RETURNED and value is not None}:
             calls[call.id] = kept
     return Carried(fields=fields, calls=calls) if fields or calls else None
+
+
+def _parts(value: Any) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _text(part: dict[str, Any]) -> str:
+    """The reasoning in a part of ``reasoning_details`` or of a content."""
+    if part.get("type") == "text":
+        return ""
+    if part.get("type") == "thinking":
+        return "".join(str(each.get("text", "")) for each in _parts(part.get("thinking")))
+    text = part.get("text", part.get("summary"))
+    return text if isinstance(text, str) else ""

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from learning_signal.agents.model.dialect.carried import REASONING, Carried
+from learning_signal.agents.model.dialect.carried import PARTS, REASONING, Carried
 from learning_signal.agents.model.dialect.manner import Manner
 
 UNSIGNED = {"google": {"thought_signature": "skip_thought_signature_validator"}}
@@ -54,7 +54,7 @@ def _assistant(message: Mapping[str, Any], outgoing: Outgoing) -> dict[str, Any]
     if manner.signatures == "left out":
         fields.pop("extra_content", None)
     if manner.reasoning == "left out":
-        fields = {name: value for name, value in fields.items() if name == "extra_content"}
+        fields = {name: value for name, value in fields.items() if name not in (*REASONING, *PARTS)}
     elif manner.reasoning in REASONING:
         fields.setdefault(manner.reasoning, "")
     return sent | fields

@@ -270,6 +270,29 @@ def test_reasoning_comes_back_under_the_name_it_came_under(phase, fields):
     assert sent["content"] is None and first.thought == "Is it 7?"
 
 
+def test_thinking_in_a_part_of_the_content_comes_back_there(phase):
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "Is it 7?"}]}
+    script = [
+        wire.calls([("a", "look", '{"x": 1}')], content=[thinking]),
+        wire.text([thinking, {"type": "text", "text": "It is 7."}]),
+        wire.text("Well."),
+    ]
+
+    async def main():
+        async with serving(*script) as server, serving(wire.text("Well.")) as other:
+            replies = [await phase.turn(spec_of(server)) for _ in range(3)]
+            await phase.turn(spec_of(other))
+            return replies, server.requests[-1], other.requests[-1]
+
+    (called, said, _), own, foreign = run(main())
+    assert (called.thought, said.thought, said.content) == ("Is it 7?", "Is it 7?", "It is 7.")
+    assert [message["content"] for message in spoken(own)] == [
+        [thinking],
+        [thinking, {"type": "text", "text": "It is 7."}],
+    ]
+    assert [message["content"] for message in spoken(foreign)] == [None, "It is 7.", "Well."]
+
+
 @pytest.mark.parametrize("status", [400, 422])
 def test_a_server_that_refuses_its_own_reasoning_is_asked_once_without_it(phase, status):
     def groq(request):

@@ -1,8 +1,14 @@
-"""Proxies of the environment: used for servers elsewhere, not for one on this machine, and named where they fail."""
+"""Between here and a server: proxies of the environment, and certificates.
+
+Proxies are used for servers elsewhere, not for one on this machine, and named where they fail.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
+import ssl
+import subprocess
 
 import pytest
 
@@ -67,3 +73,25 @@ def test_a_proxy_that_cannot_be_used_is_one_sentence(monkeypatch, proxy):
     result, _ = checked("http://model.invalid/v1")
     assert not result.ok and "ALL_PROXY names a proxy that cannot be used" in result.sentence
     assert "socksio" in result.sentence and "secret" not in result.sentence
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
+def test_a_certificate_that_is_not_trusted_is_said_once_and_an_authority_can_be_named(monkeypatch, tmp_path):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run([*make.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+
+    async def main():
+        async with serving(READY, tls=context) as server:
+            address = server.address.replace("http://", "https://")
+            return await check(parse_spec(f"openai-api/m@{address}"), {}, timeout=20.0), server.requests
+
+    untrusted, requests = asyncio.run(main())
+    assert not untrusted.ok and requests == []
+    assert "shows a certificate" in untrusted.sentence and "self-signed" in untrusted.sentence
+    assert "SSL_CERT_FILE" in untrusted.sentence
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    trusted, _ = asyncio.run(main())
+    assert trusted.ok, trusted.sentence
