@@ -33,6 +33,7 @@ from learning_signal.tools.round.decisions import allowed_actions, decide
 from learning_signal.tools.round.record import (
     record_diagnosis,
     record_end_of_round,
+    record_fallback,
     record_phase,
     record_round,
     record_verdict,
@@ -272,9 +273,8 @@ class Deliberation:
     def _hand_over(self, role: Role, why: str) -> None:
         """The fallback of ``role`` takes over its phases of this round, and begins the present one anew."""
         spec, fallback = self.agents[role].spec, self.fallbacks[role].spec
-        self.context.round.fallbacks.append(role)
         title = f"The {role} ({spec}) {why.rstrip('.')}: {fallback} takes over its phases of this round."
-        self.context.event("fallback", title, status="error", agent=role)
+        record_fallback(self.context, role, title)
         self._enter(role)
 
     async def _judge_by_code(self, why: str) -> None:

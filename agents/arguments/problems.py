@@ -194,7 +194,11 @@ def _must_be(what: str) -> Sentence:
 
 
 def _bound(words: str, name: str) -> Sentence:
-    return lambda problem: f"must be {words} {problem.expects[name]:g}, not {_shown(problem.found)}"
+    return lambda problem: f"must be {words} {_plain(problem.expects[name])}, not {_shown(problem.found)}"
+
+
+def _plain(bound: float) -> str:
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
 
 
 def _unknown(problem: Problem) -> str:

@@ -158,6 +158,12 @@ def record_phase(context: SessionContext, role: Role, text: str) -> None:
     context.round.records[role] = text
 
 
+def record_fallback(context: SessionContext, role: Role, title: str) -> None:
+    """The fallback of ``role`` takes over its phases of this round."""
+    context.round.fallbacks.append(role)
+    context.event("fallback", title, status="error", agent=role)
+
+
 def record_question(
     context: SessionContext, role: Role, question: str, answer: str, claim: Checked | None = None
 ) -> None:

@@ -95,5 +95,5 @@ def test_a_text_that_is_too_long_without_its_key_is_refused(tmp_path: Path, leng
 )
 def test_absurd_numbers_are_refused_by_their_bounds(tmp_path: Path, tool: str, arguments: dict) -> None:
     with ScriptedSession(tmp_path, by_arm({})) as session:
-        with pytest.raises(ToolRefused, match=r"must be at most 1e\+12"):
+        with pytest.raises(ToolRefused, match="must be at most 1000000000000, not"):
             session.call(tool, **arguments)
