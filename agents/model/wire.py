@@ -112,17 +112,22 @@ def inspect(reply: Any) -> None:
 
 
 def inspect_anthropic(reply: Any) -> None:
-    """Note who answered, and keep the thinking that goes back with its calls.
+    """Note who answered, keep the thinking that goes back with its calls, and repair half characters.
 
     Raises:
         RefusedAnswer: the model declines to answer.
     """
-    blocks = [each.model_dump(mode="json", exclude_none=True) for each in getattr(reply, "content", None) or ()]
-    thinking = [each for each in blocks if each.get("type") in ("thinking", "redacted_thinking")]
+    blocks = list(getattr(reply, "content", None) or ())
+    for block in blocks:
+        if block.type == "text":
+            block.text = encodable(block.text)
+        elif block.type == "tool_use":
+            block.input = json.loads(encodable(json.dumps(block.input, ensure_ascii=False)))
+    thinking = [each.model_dump(exclude_none=True) for each in blocks if each.type in ("thinking", "redacted_thinking")]
     note, reason = NOTE.get(), _text(getattr(reply, "stop_reason", None))
     if note is not None:
         note.model_served, note.finish_reason = _text(getattr(reply, "model", None)), reason
-        beside = "".join(each["text"] for each in blocks if each.get("type") == "text")
+        beside = "".join(each.text for each in blocks if each.type == "text")
         note.carried = Carried(text=beside or None, blocks=thinking) if thinking else None
     if reason == "refusal":
         raise RefusedAnswer("stop_reason: refusal")

@@ -119,6 +119,12 @@ def test_signed_thinking_comes_back_in_front_of_a_text(ledger):
     assert turn == [THINKING, {"type": "text", "text": "It is 7."}]
 
 
+def test_half_a_character_spoils_no_later_request(ledger):
+    poison = message({"type": "text", "text": "\ud83d"}, used(0) | {"input": {"x": "\ud83d"}})
+    _, requests = asyncio.run(asked(ledger, poison, 2, False))
+    assert len(requests) == 2
+
+
 def test_a_refusal_is_said_and_not_asked_again(ledger):
     with pytest.raises(BackendError, match="declines to answer.*stop_reason: refusal") as raised:
         asyncio.run(asked(ledger, message(reason="refusal"), 1, False))

@@ -18,10 +18,12 @@ from autogen_core.models import (
     UserMessage,
 )
 
-from learning_signal.agents.model.call import CallContext, Limits
+from learning_signal.agents.model.backends import build_client
+from learning_signal.agents.model.call import Call, CallContext, Limits
 from learning_signal.agents.model.faults import BackendError
 from learning_signal.agents.model.specs import parse_spec
 from learning_signal.agents.model.stack.client import agent_client
+from learning_signal.agents.model.stack.layers import Guard, Provider
 from learning_signal.ledger.write.writer import Ledger
 from tests.support import scripted_server as wire
 from tests.support.ledger_helpers import SESSION
@@ -530,6 +532,39 @@ def test_the_words_of_a_server_reach_the_user_and_only_what_can_pass_is_retried(
     fault, requests = run(main())
     assert (len(requests), fault.kind) == (attempts, kind)
     assert words in str(fault) and "\n" not in str(fault)
+
+
+def minute(seconds):
+    return json.loads(json.dumps(GOOGLE).replace("0.05s", seconds))
+
+
+WAITS = {
+    "Google's RetryInfo": (Reply(429, [{"error": minute("45.83s")}]), 45.83),
+    "the same in the words of a proxy": (wire.error(429, json.dumps({"error": minute("45.83s")})), 45.83),
+    "OpenAI's words": (wire.error(429, "Rate limit reached on tokens per min (TPM). Please try again in 20s."), 20.0),
+    "Groq's words": (wire.error(429, "Please try again in 1m2.5s."), 62.5),
+    "milliseconds": (wire.error(429, "Please try again in 120ms."), 0.12),
+    "a header comes first": (wire.error(429, "Please try again in 20s.", retry_after="3"), 3.0),
+}
+
+
+@pytest.mark.parametrize("case", WAITS)
+def test_as_long_as_a_server_says_in_its_body_is_waited(case):
+    reply, seconds = WAITS[case]
+    waits = []
+
+    async def sleep(asked):
+        waits.append(asked)
+
+    async def main():
+        async with serving(reply, wire.text("Well.")) as server:
+            spec = parse_spec(spec_of(server))
+            client = build_client(spec, "critic", environment={})
+            OPEN.append(client)
+            guard = Guard(Provider(client), spec, limits=Limits(deadline=100.0), sleep=sleep)
+            return await guard.answer(Call([UserMessage(content="Go on.", source="session")]))
+
+    assert run(main()).content == "Well." and waits == [seconds]
 
 
 # context windows ---------------------------------------------------------------------------------------------------
