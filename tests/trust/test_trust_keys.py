@@ -195,7 +195,7 @@ def test_without_the_guard_the_prompt_does_follow(status, monkeypatch):
     import openai
 
     monkeypatch.setattr(
-        "learning_signal.agents.model.transport.guarded_client", lambda base: openai.DefaultAsyncHttpxClient()
+        "learning_signal.agents.model.transport.guarded_client", lambda *_: openai.DefaultAsyncHttpxClient()
     )
 
     async def main():
