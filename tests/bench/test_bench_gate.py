@@ -131,16 +131,17 @@ def test_a_trial_takes_branches_until_its_levels_have_ended_and_no_more() -> Non
     assert taken == [("control", 0), ("candidate", 0)] and not passes(lost)
     won = confirmation(arm("control", 0.0), arm("candidate", 9.0), order_at(HEAD), CASE.max_return)
     early, late = (won.ended(CASE.max_return, level) for level in LEVELS)
-    assert early.outcome == late.outcome == "pass" and early.look < late.look == len(won.control) == 5
-    assert len(won.needed(early)) == 2 * early.look == 8 and len(won.needed(late)) == 10
-    with pytest.raises(ValueError, match="4 branches of each arm, expected more"):
-        Trial(won.order, won.control[:4], won.candidate[:4]).ended(CASE.max_return, SHARED)
+    assert early.outcome == late.outcome == "pass" and early.look == late.look == len(won.control) == 4
+    assert early.pass_at < late.pass_at, "the smaller level wants more wins"
+    assert len(won.needed(early)) == len(won.needed(late)) == 8
+    with pytest.raises(ValueError, match="3 branches of each arm, expected more"):
+        Trial(won.order, won.control[:3], won.candidate[:3]).ended(CASE.max_return, SHARED)
 
 
 def test_an_offer_counts_its_screen_and_what_its_level_needed() -> None:
     worth = {CONTROL: 1.0, GOOD: 9.0, BAD: 0.0, CLONE: 1.0}
     one = offer(lambda arm, purpose, index: scored(worth[arm] + index / 100), HEAD, CASE.max_return)
-    assert one.chosen == GOOD and [len(one.needed(CASE.max_return, level)) for level in LEVELS] == [4 + 8, 4 + 10]
+    assert one.chosen == GOOD and [len(one.needed(CASE.max_return, level)) for level in LEVELS] == [4 + 8, 4 + 8]
     assert {one.promoted(CASE.max_return, level) for level in LEVELS} == {GOOD} and len(one.alone.control) == 1
     assert {name: value(score) for name, score in one.singles.items()} == worth
     none = offer(lambda arm, purpose, index: scored(-worth[arm]), HEAD, CASE.max_return)

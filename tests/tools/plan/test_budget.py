@@ -290,7 +290,7 @@ def test_a_resume_reads_the_prices_of_a_file_and_keeps_them(synthetic, tmp_path,
     pause = Recorder(lambda row: row["kind"] == "stage" and control.request_pause())
     paused = run_inline(tiny_settings(tmp_path, budget=Budget(usd=1.0)), pause, control)
     assert paused.status == "paused"
-    takes_over = ["resume", "latest", "--ledger", str(tmp_path / "ledger.db"), "--plain"]
+    takes_over = ["resume", "latest", "--ledger", str(tmp_path / "ledger.db"), "--plain", "--no-check"]
     assert command.run([*takes_over, "--agent", "critic=ollama/x"]) == BAD_INPUT
     assert "the price of ollama/x (critic) is not known" in " ".join(capsys.readouterr().err.split())
     file = tmp_path / "prices.toml"
