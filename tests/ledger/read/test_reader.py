@@ -113,7 +113,7 @@ def test_the_story_has_what_was_said_called_and_answered(recorded: Reader) -> No
 def test_an_entry_has_every_body(recorded: Reader) -> None:
     failed, fine, *_ = recorded.events(kind="llm_call")
     call = recorded.entry(failed.seq).llm_calls[0]
-    assert "is limiting the rate of requests (HTTP 429)" in call["error"] and call["reply"] is None
+    assert "is limiting the rate of requests (HTTP 429: slow down)" in call["error"] and call["reply"] is None
     prompt, told = call["context"]
     assert json.loads(prompt)["content"] == next(each.prompt for each in recorded.agents() if each.role == "critic")
     assert json.loads(told)["content"].startswith("Diagnose this run.")
