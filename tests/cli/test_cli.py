@@ -316,7 +316,7 @@ def test_statistics_are_recomputed_from_their_inputs():
     from learning_signal.marl.gate.confirmation import judge
     from learning_signal.marl.gate.measure import Measure
     from learning_signal.marl.gate.probation import probation
-    from learning_signal.marl.gate.recompute import recompute
+    from learning_signal.marl.gate.recompute import WORDING, recompute
     from learning_signal.marl.gate.screening import rank_screen
     from learning_signal.marl.gate.settings import GateSettings
 
@@ -325,7 +325,7 @@ def test_statistics_are_recomputed_from_their_inputs():
         {"control": [0.02, 0.03, 0.025, 0.03, 0.02], "c1": [0.05, 0.06, 0.07, 0.05, 0.06]},
     )
     arms = {arm: [{"sparse_return": 0.0, "progress": each} for each in row] for arm, row in values.items()}
-    inputs = {"max_return": 25.0, "progress_declared": True, "arms": arms}
+    inputs = {"max_return": 25.0, "progress_declared": True, "arms": arms, "wording": WORDING}
     settings = gate.model_dump(mode="json")
     verdict = judge([0.0] * 5, [0.0] * 5, values["control"], values["c1"], 25.0, gate)
     assert recompute("confirm", inputs, settings) == verdict.model_dump(mode="json") and verdict.outcome == "pass"

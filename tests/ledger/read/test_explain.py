@@ -18,7 +18,7 @@ def test_explain_follows_a_promotion_from_evidence_to_probation(recorded: Reader
     assert chain.decision.shaping_to == chain.candidate.shaping and chain.decision.shaping_to["terms"]
     assert chain.diagnosis.stage == "exploring"
     assert [each.tool for each in chain.diagnosis.evidence] == ["query_metrics", "summarize_trajectories"]
-    assert '"episodes": 8' in chain.diagnosis.evidence[1].result
+    assert '"episodes":8' in chain.diagnosis.evidence[1].result
     fates = {each.name: each.fate for each in chain.candidates}
     assert fates == {"c1": "promoted", "c2": "screened out", "c3": "screened out"}
     assert chain.candidate.name == "c1"
