@@ -195,7 +195,7 @@ class _FullDisk:
         self.original(ledger, *given, **row)
 
 
-@pytest.mark.parametrize("writes", [12, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 40, 60))])
+@pytest.mark.parametrize("writes", [12, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 30, 48))])
 def test_a_ledger_that_cannot_be_written_stops_the_session_which_resumes(whole, tmp_path, monkeypatch, writes):
     settings, disk = tiny_settings(tmp_path), _FullDisk(writes)
     with monkeypatch.context() as patch:
