@@ -9,6 +9,7 @@ import re
 import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 from rich.console import Console
@@ -17,6 +18,8 @@ from learning_signal.ledger.read.explain import explain
 from learning_signal.ledger.read.forecasts import Bin, ForecastRecord
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.search import search
+from learning_signal.marl.gate.judge import Mode
+from learning_signal.marl.gate.judges import judge_of
 from learning_signal.viewer.forecasts import render_forecasts
 from learning_signal.viewer.live.board import Arm, Board
 from learning_signal.viewer.live.story import spoken, tone
@@ -121,6 +124,15 @@ def test_sessions_are_listed_with_their_decisions(ledger):
     assert RECORDED_ID in text and "2 promoted" in text and "spread" in text and fits(text)
     assert "2 promoted, 1 kept, 1 rolled back" in wide and "interrupted" in wide
     assert "no session yet" in shown(render_sessions([]))
+
+
+def test_only_a_session_whose_gate_tests_nothing_is_called_ungated(ledger):
+    with Reader.open(ledger) as reader:
+        row = reader.session()
+    assert row.gate_mode == "sequential" and row.promoted
+    for mode in get_args(Mode):
+        line = shown(render_sessions([dataclasses.replace(row, gate_mode=mode)]))
+        assert ("ungated" in line) == (not judge_of(mode).tests), mode
 
 
 def test_events_are_one_line_each_and_bodies_come_on_request(ledger):

@@ -119,7 +119,7 @@ def _diagnosis(chain: DecisionChain) -> list[RenderableType]:
     if not diagnosis.body.get("failures"):  # code wrote why there is none
         return [Text(clean(str(diagnosis.body.get("advice", MISSING))), "dim")]
     computed = next((each.known.get("stage") for each in claims if each.about == "diagnoses"), None)
-    record = record_text(f"the computed stage is {computed}; ") if computed else Text()
+    record = Text.assemble(record_text(f"the computed stage is {computed}"), "; ") if computed else Text()
     said = diagnosis_text(diagnosis.stage, diagnosis.body, FOUND)
     lines: list[RenderableType] = [Text.assemble(record, ("claim by ", "dim"), agent_text("critic"), ": ", said)]
     lines += mark_lines(claims, "diagnoses", diagnosis.id)

@@ -32,8 +32,8 @@ from learning_signal.viewer.text import (
 TITLE_LIMIT = 240
 TRAINING = "training"
 """The kind of a session that has one shaping and no agents: there is nothing to decide."""
-TESTED = "paired"
-"""The gate's mode that tests before it promotes; the others are controls of a study."""
+TESTED = ("sequential", "paired")
+"""The modes of the gate that test before they promote; the others are controls of a study."""
 
 
 def render_sessions(rows: Sequence[SessionRow]) -> RenderableType:
@@ -82,7 +82,7 @@ def _decisions(row: SessionRow) -> Text:
 
 def _ungated(row: SessionRow) -> list[Text]:
     """A word where promotions were not tested, so that they are not read as validated."""
-    return [Text("ungated", "yellow")] if row.gate_mode not in (None, TESTED) else []
+    return [Text("ungated", "yellow")] if row.gate_mode not in (None, *TESTED) else []
 
 
 def render_events(row: SessionRow, events: Sequence[EventRow], entries: Sequence[Entry] | None) -> Group:
