@@ -163,7 +163,7 @@ def test_findings(ledger):
 # one decision -------------------------------------------------------------------------------------------------
 
 
-def test_a_promotion_explains_itself_on_one_screen(ledger):
+def test_a_promotion_explains_itself_in_full(ledger):
     text = explained(ledger, f"{RECORDED_ID}/R1")
     order = ["Diagnosis", "Proposals", "Screen", "Confirmation", "Verdict", "Decision", "Afterwards"]
     places = [text.index(f"\n{title}") for title in order]
@@ -195,7 +195,8 @@ def test_a_promotion_explains_itself_on_one_screen(ledger):
     assert re.search(
         r"\nCost\n +[\d,]+ env steps of training in 12 branch segments, [\d,]+ of evaluation \(that of 1 is", text
     )
-    assert fits(text) and len(text.splitlines()) <= 64
+    assert fits(text) and len(text.splitlines()) <= 100
+    assert "…”" not in text, "no word of an agent is cut"
 
 
 def test_a_kept_shaping_explains_itself_without_a_probation(ledger):

@@ -44,8 +44,8 @@ from learning_signal.viewer.text import (
     styled,
 )
 
-FOUND = 170
-"""Characters of one failure, and of the advice, that are shown. The log has all of it, here and below."""
+WHOLE = 4_000
+"""Characters of an agent's words: no tool takes longer ones, so nothing that was said is cut."""
 LINE = 92
 """Characters of a rationale or a piece of evidence: what fits on one line."""
 
@@ -120,7 +120,7 @@ def _diagnosis(chain: DecisionChain) -> list[RenderableType]:
         return [Text(clean(str(diagnosis.body.get("advice", MISSING))), "dim")]
     computed = next((each.known.get("stage") for each in claims if each.about == "diagnoses"), None)
     record = Text.assemble(record_text(f"the computed stage is {computed}"), "; ") if computed else Text()
-    said = diagnosis_text(diagnosis.stage, diagnosis.body, FOUND)
+    said = diagnosis_text(diagnosis.stage, diagnosis.body, WHOLE)
     lines: list[RenderableType] = [Text.assemble(record, ("claim by ", "dim"), agent_text("critic"), ": ", said)]
     lines += mark_lines(claims, "diagnoses", diagnosis.id)
     return lines + [_evidence(each) for each in diagnosis.evidence]
@@ -144,11 +144,11 @@ def _candidates(candidates: Sequence[CandidateRow], claims: Sequence[ClaimRow]) 
     for candidate in candidates:
         words = Text(shaping_line(candidate.shaping))
         words.append(f"  {forecast_text(candidate)}", "dim")
-        words.append("\n").append_text(quoted(shorten(candidate.rationale, LINE - 22)))
+        words.append("\n").append_text(quoted(shorten(candidate.rationale, WHOLE)))
         for remark in candidate.remarks:
             words.append(f"\nremark of code: {clean(remark)}", "yellow")
         if candidate.remarks:
-            words.append("\nanswered: ").append_text(quoted(shorten(candidate.answer or MISSING, LINE - 32)))
+            words.append("\nanswered: ").append_text(quoted(shorten(candidate.answer or MISSING, WHOLE)))
         for line in mark_lines(claims, "proposals", candidate.proposal_id, f"rationale of {candidate.name}"):
             words.append("\n").append_text(line)
         table.add_row(styled(candidate.name, "bold"), outcome_text(candidate.fate), words)
@@ -196,7 +196,7 @@ def _other_marks(chain: DecisionChain) -> list[RenderableType]:
         if each.about not in ("diagnoses", "proposals") and each.row_id not in told and each.marks:
             said = " ".join(str(text) for field, text in each.words.items() if field != "promotes")
             lines += [
-                claim_text(each.agent, shorten(said, FOUND)),
+                claim_text(each.agent, shorten(said, WHOLE)),
                 *(unsupported(one["problem"]) for one in each.marks),
             ]
     return lines
