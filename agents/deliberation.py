@@ -8,13 +8,14 @@ not end its phase, or repeats itself, gives up; what becomes of its round then i
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
 from autogen_agentchat.messages import TextMessage, ThoughtEvent
 from autogen_core import CancellationToken
 
+from learning_signal.agents.first_look import STEP, first_look
 from learning_signal.agents.history import History, transcript
 from learning_signal.agents.model.call import CallContext
 from learning_signal.agents.model.faults import OF_THE_MODEL, BackendError
@@ -83,7 +84,7 @@ class Deliberation:
             await self._judge_by_code(state.taken_over)
             return
         if state.brief is None:
-            await self._screen()
+            await (self._screen() if state.phase == "validator" else self._look())
             return
         prepare(self.context)
         role = state.speaker
@@ -295,14 +296,24 @@ class Deliberation:
         state.idle, state.calls, state.taken_over = False, PhaseCalls(), None
         note_speaker(self.context, self._speaking(role))
         self._speaking(role).workbench.begin_phase()
-        owed = role == "validator" and owes_screen(self.context)
+        owed = role == "critic" or (role == "validator" and owes_screen(self.context))
         state.brief = None if owed else self._task(role)
 
-    def _task(self, role: Role) -> str:
+    def _task(self, role: Role, read: Sequence[dict[str, Any]] = ()) -> str:
         """The message that a phase begins with, told to its agent."""
-        text = brief(self.context, role)
+        text = brief(self.context, role, read)
         self._message("session", role, "task", text)
         return text
+
+    async def _look(self) -> None:
+        """Before the Critic's phase: code reads what every Critic reads, so that its brief has it."""
+        context, state = self.context, self.context.state
+        self.call_context.round, self.call_context.phase, self.call_context.step = state.round_number, "critic", STEP
+        read = await first_look(context, self._speaking("critic"))
+        with context.ledger.transaction("read for the Critic"):
+            state.seen = state.evidence
+            state.brief = self._task("critic", read)
+            self._save()
 
     async def _screen(self) -> None:
         """Before the Validator's phase: code screens the candidates, so that its brief has the result."""

@@ -30,17 +30,19 @@ FALLBACK = "fallback"
 """The source of a backend that takes over from another."""
 _BEHAVIOUR: dict[Role, str] = {
     "critic": (
-        "`summarize_trajectories` describes what HEAD does, by parts: features in time, before successes and by "
-        "outcome, actions and how they depend on features. `show_episode` tells one episode. With `R1/c2` as source "
-        "both tell what a candidate of round 1 learnt."
+        "`summarize_trajectories` has further parts of what HEAD does, `show_episode` one episode; with `R1/c2` as "
+        "source they tell what a candidate of round 1 learnt. `preview_shaping` checks a shaping you would advise on "
+        "HEAD's episodes: whether Phi falls where reward is earned, or a term pays for the wrong direction. It is no "
+        "oracle of learning."
     ),
     "generator": (
         "`summarize_trajectories` and `show_episode` tell what HEAD does, and with `R1/c2` or a branch such as `B3` as "
-        "source what a candidate learnt, `against` the control."
+        "source what a candidate learnt, `against` the control. `preview_shaping` checks what you claim of a shaping "
+        "on HEAD's episodes; it is no oracle of learning."
     ),
     "validator": (
         "`summarize_trajectories` with a branch such as `B3` as source tells what its agents do `against` the "
-        "control's, and `show_episode` shows them at it: look where a gain needs an explanation."
+        "control's: look where a gain needs an explanation."
     ),
 }
 """What the roles that look at behaviour are told of it."""

@@ -40,68 +40,68 @@ class QueryMetrics(Frozen):
     """Arguments of ``query_metrics``."""
 
     names: tuple[str, ...] = ()
-    """Metrics to read."""
+    """Metrics."""
     source: str = "main"
-    """``main``, or a branch such as ``B3``."""
+    """``main``, or a branch (``B3``)."""
     first_env_step: Annotated[Whole, Field(ge=0, le=MOST_ENV_STEPS)] | None = None
-    """Start of the window; the run's if left out."""
+    """Start of the window."""
     last_env_step: Annotated[Whole, Field(ge=0, le=MOST_ENV_STEPS)] | None = None
-    """End of the window, inclusive; the run's if left out."""
+    """Its end, inclusive."""
     points: Annotated[Whole, Field(ge=1, le=40)] = 8
-    """Equal parts of the window."""
+    """Parts of the window."""
     by_seed: bool = False
-    """One list for each seed of a branch, not their mean."""
+    """A branch's seeds one by one."""
 
 
 class SummarizeTrajectories(Frozen):
     """Arguments of ``summarize_trajectories``."""
 
     source: str = "main"
-    """``main`` (the policy at HEAD), a branch of this round (``B3``), or a candidate tried in a round (``R1/c2``)."""
+    """``main`` (HEAD), a branch (``B3``), or a candidate of a round (``R1/c2``)."""
     parts: tuple[
         Literal[
             "overview", "features", "successes", "actions", "action_use", "outcome", "agents", "episodes", "against"
         ],
         ...,
     ] = ()
-    """Parts to show; none for a default that fits. ``against``: a branch against the control's."""
+    """None for a default. ``against``: a branch against the control's."""
     most_tokens: Annotated[
         Annotated[Whole, Field(ge=200)] | None, Field(validation_alias=AliasChoices("most_tokens", "budget_tokens"))
     ] = None
-    """At most so many tokens; what is cut is named. None for as many as the session allows."""
+    """Most tokens; what is cut is named."""
 
 
 class ShowEpisode(Frozen):
     """Arguments of ``show_episode``."""
 
     which: Literal["best", "median", "worst", "rewarded"] = "best"
-    """By sparse return, then progress; ``rewarded`` is one with a reward."""
+    """By sparse return, then progress; ``rewarded``: one with a reward."""
     episode: Annotated[Whole, Field(ge=0, le=10**6)] | None = None
-    """The number of an episode, in place of ``which``."""
+    """Its number, in place of ``which``."""
     source: str = "main"
-    """As in ``summarize_trajectories``."""
+    """As of summaries."""
 
 
 class Failure(Frozen):
     """One thing that goes wrong in learning, and the evidence it rests on."""
 
     description: Sentence
-    """What goes wrong, with the numbers that show it."""
+    """With the numbers that show it."""
     evidence: Annotated[tuple[EvidenceId, ...], Field(min_length=1)]
-    """Ids of tool results of this session, e.g. ("E1", "E2")."""
+    """Ids of tool results, as ["E1"]."""
 
 
 class Diagnosis(Frozen):
     """Arguments of ``submit_diagnosis``: what stage learning is in, what fails, and what to try."""
 
     stage: StageLabel
-    """The stage of learning."""
+    """Of learning."""
     failures: Annotated[tuple[Failure, ...], Field(min_length=1, max_length=6)]
     """What goes wrong, most important first."""
     advice: Text
-    """Advice to the Generator on its candidates."""
+    """For the Generator's candidates."""
     stage_reason: Annotated[str, Field(max_length=1000)] | None = None
-    """Why the stage is another than the computed one of the brief; needed only where it is."""
+    """Only where the stage is another than the computed one: why."""
 
 
 class Forecast(Frozen):
@@ -119,29 +119,29 @@ class TermDraft(Frozen):
     """One weighted potential of Phi, as the Generator writes it."""
 
     potential: Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
-    """A feature's name, or an arithmetic expression over features."""
+    """A feature, or an expression over features."""
     weight: Annotated[Number, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT)]
-    """Not 0; negative where lower values of the potential are better."""
+    """Not 0; negative where lower is better."""
     scope: Literal["team", "agent"]
-    """team: one value for all agents; agent: each agent is paid by its own value."""
+    """team: one value for all; agent: each its own."""
 
 
 class ShapingDraft(Frozen):
     """A shaping as an agent writes it."""
 
     terms: Annotated[tuple[TermDraft, ...], Field(max_length=MAX_TERMS)]
-    """The terms of Phi; their sum is the potential."""
+    """Phi is their sum."""
     beta: Annotated[Number, Field(ge=0, le=MAX_BETA)]
-    """Strength: what Phi is multiplied by."""
+    """Strength: multiplies Phi."""
     anneal_steps: Annotated[Whole, Field(ge=1, le=MOST_ENV_STEPS)] | None = None
-    """Env steps from now over which beta falls linearly to 0; None keeps it."""
+    """Env steps over which beta falls linearly to 0; null keeps it."""
 
 
 class PreviewShaping(Frozen):
     """Arguments of ``preview_shaping``."""
 
     candidates: Annotated[tuple[ShapingDraft, ...], Field(min_length=1, max_length=16)]
-    """Shapings as in submit_proposal; rationale, forecast and answer are not needed."""
+    """Shapings."""
 
     @model_validator(mode="before")
     @classmethod
@@ -200,36 +200,36 @@ class LaunchBranch(Frozen):
     """Arguments of ``launch_branch``: one arm on all seeds of its purpose."""
 
     arm: str
-    """``control`` or a candidate's name, e.g. ``c1``."""
+    """``control``, or a candidate (``c1``)."""
     purpose: Purpose = "confirm"
-    """``screen`` answers with the branch that was screened."""
+    """``screen``: the branch that was screened."""
     reason: Annotated[str, Field(max_length=1000)] = ""
-    """Why this candidate is confirmed; needed where the screen does not rank it first."""
+    """Why this one; needed where the screen does not rank it first."""
 
 
 class ReadBranch(Frozen):
     """Arguments of ``read_branch``."""
 
     branch: str
-    """A branch id, e.g. ``B3``."""
+    """Its id (``B3``)."""
     wait: bool = True
-    """Wait for the branch to finish; otherwise answer with its status at once."""
+    """Wait for its end."""
 
 
 class ExtendScreen(Frozen):
     """Arguments of ``extend_screen``: one more seed of the control and of candidates that are close."""
 
     candidates: Annotated[tuple[str, ...], Field(min_length=1, max_length=16)]
-    """Those that stay: the others are not confirmed."""
+    """Those that stay."""
     reason: Sentence
-    """What the further seed is to tell apart."""
+    """What the seed is to tell apart."""
 
 
 class Confirm(Frozen):
     """Arguments of ``confirm``: have a candidate confirmed."""
 
     candidate: str
-    """One that the screen calls confirmable, e.g. ``c1``."""
+    """A confirmable one (``c1``)."""
     reason: Annotated[str, Field(max_length=1000)] = ""
     """Why this one; needed where the screen does not rank it first."""
 
@@ -238,11 +238,11 @@ class Validation(Frozen):
     """Arguments of ``submit_validation``: the verdict as computed and the Validator's reading of it."""
 
     candidate: str | None
-    """The candidate judged; None when no comparison could be made."""
+    """The candidate judged, or null."""
     outcome: Outcome
-    """Must equal the computed verdict."""
+    """As computed."""
     reading: Text
-    """The meaning of the numbers, and any argument for caution."""
+    """What the numbers mean, and any argument for caution."""
 
 
 class Ask(Frozen):
@@ -258,9 +258,9 @@ class Promote(Frozen):
     """Arguments of ``promote``."""
 
     candidate: str
-    """The name of a candidate that passed, e.g. ``c1``."""
+    """One that passed (``c1``)."""
     reason: Text
-    """One to three sentences with the numbers that it rests on."""
+    """With the numbers that it rests on."""
 
 
 class Keep(Frozen):

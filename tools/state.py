@@ -269,7 +269,7 @@ class SessionState(BaseModel):
     step: int = 0
     """Model calls made in the current phase."""
     brief: str | None = None
-    """The task message of the current phase; None until the Validator's candidates are screened."""
+    """The task message of the current phase; None until what it needs is read or screened."""
     nudge: str | None = None
     """The next message to the agent, when its last answer called no tool."""
     ended_by: str | None = None

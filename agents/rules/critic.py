@@ -20,18 +20,9 @@ from learning_signal.agents.rules.reading import (
     text,
 )
 from learning_signal.ledger.wording import shaping_text
+from learning_signal.tools.evidence.metrics import USUAL
 from learning_signal.tools.stage import StageLabel
 
-WANTED = (
-    "sparse_return",
-    "progress",
-    "evaluation_sparse_return",
-    "evaluation_progress",
-    "entropy",
-    "approximate_kl",
-    "explained_variance",
-    "clip_fraction",
-)
 STAGES: tuple[str, ...] = get_args(StageLabel)
 MOST_FAILURES = 6
 
@@ -40,11 +31,12 @@ Failure = tuple[str, list[str]]
 
 
 def step(conversation: Conversation) -> Answer:
-    """List metrics and read behaviour, read metrics, submit."""
+    """Read what was not read for it: list metrics and look at behaviour, read metrics. Then submit."""
     queries, summaries = conversation.named("query_metrics"), conversation.named("summarize_trajectories")
     listing = [call for call in queries if not items(call.arguments.get("names"))]
+    read = [call for call in queries if items(call.arguments.get("names"))]
     requests = []
-    if not listing:
+    if not listing and not any(call.ok for call in read):
         requests.append(Request("query_metrics", {"names": []}))
     can_look = "summarize_trajectories" in conversation.offered
     if can_look and not any(call.ok for call in summaries) and len(summaries) < 3:
@@ -55,7 +47,6 @@ def step(conversation: Conversation) -> Answer:
     if requests:
         at = "what is logged and at what the agents do" if can_look else "what is logged"
         return Answer(f"I look at {at}.", tuple(requests))
-    read = [call for call in queries if items(call.arguments.get("names"))]
     names = _known_metrics(listing)
     if names and not any(call.ok for call in read) and len(read) < 2:
         names = names if not read else names[:2]
@@ -68,7 +59,7 @@ def _known_metrics(listing: list[Call]) -> list[str]:
     for call in reversed(listing):
         known = mapping(call.result).get("metrics")
         if isinstance(known, (dict, list)):
-            return [name for name in WANTED if name in known]
+            return [name for name in USUAL if name in known]
     return []
 
 

@@ -45,7 +45,7 @@ class Conversation:
     """The JSON object of the last task message, beside the facts of the session in the system prompt; empty where there
     is neither."""
     calls: tuple[Call, ...]
-    """Calls since that message, in order."""
+    """The calls that were made for the agent, whose results are in that message, and those since, in order."""
     question: str
     """The text of the last user message."""
     statements: int
@@ -102,7 +102,9 @@ def read(messages: Sequence[LLMMessage], offered: Sequence[str] = ()) -> Convers
             # A task message is a heading and one object; a nudge or a question holds no brief.
             briefs = [one for one in found if "round" in one]
             if briefs:
-                brief, calls, statements = briefs[-1], [], 0
+                brief, statements = briefs[-1], 0
+                calls = list(_made_before(brief))
+                objects += [call.answer for call in calls]
         elif isinstance(message, AssistantMessage):
             if isinstance(message.content, str):
                 statements += 1
@@ -111,6 +113,13 @@ def read(messages: Sequence[LLMMessage], offered: Sequence[str] = ()) -> Convers
                 calls.append(_call(call, results.get(call.id)))
                 objects += [calls[-1].arguments, *([calls[-1].answer] if calls[-1].ok else [])]
     return Conversation(facts | brief, tuple(calls), question, statements, tuple(objects), tuple(offered))
+
+
+def _made_before(brief: dict[str, Any]) -> Iterator[Call]:
+    """The calls in a brief, which code made for the agent."""
+    for one in rows(brief.get("read_for_you")):
+        if text(one.get("call")) is not None:
+            yield Call(one["call"], mapping(one.get("arguments")), mapping(one.get("result")), None, {})
 
 
 def _call(call: FunctionCall, content: str | None) -> Call:

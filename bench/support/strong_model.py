@@ -3,10 +3,18 @@
 ``strong_session.json`` has the recorded calls and words (Foraging-10x10-3p-3f-v3, one round, 13 answers). What is
 adapted, because tools have changed or an answer depends on what this session measured:
 
+* Critic, turn 1: all three recorded calls (the list of metrics, a summary, the usual metrics) asked for what now stands
+  in the brief: skipped.
 * Critic, turn 2: both recorded calls were answers to refusals that are gone (a metric ``kl``, a summary too long to be
-  had). In their place are the uses of actions and an episode.
-* Generator: looks at its candidates with ``preview_shaping`` before it submits them.
+  had). In their place it looks at an episode; the uses of actions, which it asked for until they stood in the
+  brief, are skipped.
+* Critic, turn 3: it narrows the window, as recorded. What made it do so, the metrics, now stands in the brief, and
+  so it asks in the same turn as for the episode.
+* Generator: submits at once, as recorded. (Earlier versions of this file had it look at its candidates with
+  ``preview_shaping`` first, which the recorded model could not; code checks what is submitted in any case.)
 * Validator: screening is code, and ``confirm`` launches and compares. It reads the same three results as before.
+* Coordinator: it asked for the screen's results of two candidates, because its brief had none. They now stand in it:
+  skipped.
 * Windows, stage, candidate and outcome are those of this session. Numbers in failures, which code would look up in the
   evidence of this session, are replaced by words.
 """
@@ -43,18 +51,12 @@ async def answer(request: Request) -> Reply:
 
 
 def _critic(turn: int, messages: Sequence[Any], offered: set[str]) -> tuple[str | None, list[Call]]:
-    recorded = _turn("critic", min(turn, 3))
-    if turn == 1:
-        looks: list[Call] = [
-            ("summarize_trajectories", {"parts": ["action_use"]}),
-            ("show_episode", {"which": "rewarded"}),
-        ]
-        return recorded[0], [look for look in looks if look[0] in offered]
-    if turn == 2:
+    if turn == 0:
+        said, narrowed = _turn("critic", 2)
         half = _brief(messages)["head"]["env_steps"] // 2
-        return recorded[0], [(name, arguments | {"first_env_step": half}) for name, arguments in recorded[1]]
-    if turn < 3:
-        return recorded
+        looks: list[Call] = [("show_episode", {"which": "rewarded"})] if "show_episode" in offered else []
+        return said, looks + [(name, arguments | {"first_env_step": half}) for name, arguments in narrowed]
+    recorded = _turn("critic", 3)
     (name, arguments), *_ = recorded[1]
     cited = _evidence(messages)
     failures = [
@@ -65,11 +67,7 @@ def _critic(turn: int, messages: Sequence[Any], offered: set[str]) -> tuple[str 
 
 
 def _generator(turn: int, messages: Sequence[Any], offered: set[str]) -> tuple[str | None, list[Call]]:
-    said, (submission, *_) = _turn("generator", 0)
-    if turn == 0 and "preview_shaping" in offered:
-        shapings = [{name: draft[name] for name in ("terms", "beta")} for draft in submission[1]["candidates"]]
-        return said, [("preview_shaping", {"candidates": shapings})]
-    return None, [submission]
+    return _turn("generator", 0)
 
 
 def _validator(turn: int, messages: Sequence[Any], offered: set[str]) -> tuple[str | None, list[Call]]:
@@ -89,11 +87,11 @@ def _validator(turn: int, messages: Sequence[Any], offered: set[str]) -> tuple[s
 
 
 def _coordinator(turn: int, messages: Sequence[Any], offered: set[str]) -> tuple[str | None, list[Call]]:
-    if turn == 0:
-        return _turn("coordinator", 0)
     brief = _brief(messages)
+    if turn == 0 and "screens" not in brief:
+        return _turn("coordinator", 0)
     (name, arguments), *_ = _turn("coordinator", 1)[1]
-    if brief["promotable"] is None:
+    if "promotable" not in brief:
         return None, [("keep", {"reason": arguments["reason"]})]
     return None, [(name, arguments | {"candidate": brief["promotable"]})]
 
@@ -118,5 +116,6 @@ def _results(messages: Sequence[Any]) -> Iterator[dict[str, Any]]:
 
 
 def _evidence(messages: Sequence[Any]) -> list[str]:
-    """The ids of what was read."""
-    return [one["evidence"] for one in _results(messages) if "evidence" in one]
+    """The ids of what was read, in the brief and since."""
+    before = [one["result"] for one in _brief(messages).get("read_for_you", ())]
+    return [one["evidence"] for one in (*before, *_results(messages)) if "evidence" in one]

@@ -13,26 +13,25 @@ from learning_signal.marl.behaviour.words.pieces import (
     feature_body,
     misleading_words,
     sketch_body,
+    table_body,
     use_body,
 )
 from learning_signal.marl.behaviour.words.rounding import json_text
 
 _LEGEND = {
-    "over_time": "means at {points} of the episodes",
-    "with_return, with_progress": "rank correlation over whole episodes of [mean, end value], bent by successes",
-    "with_next_success": "not bent by them, -1 to 1: was its mean so far higher (+) in episodes about to succeed than "
-    "in others at the same step with as many successes? [first, later ones]",
-    "top, bottom": "[episode mean, end value] in the best and worst third (ties by progress)",
-    "at_success": "mean [just before, just after], and steps for which it had been so; of the agent that changes most",
-    "waits": "at its worst in this share of states, until these are near their best; then: [mean, deviation]",
-    "ended_early": "share before the time limit; rank correlation of the length",
+    "over_time": "means at {points}",
+    "with_return, with_progress": "rank correlations of [episode mean, end]; bent by successes",
+    "with_next_success": "-1 to 1, + where higher before a success than elsewhere at that step [first, later]; unbent",
+    "top, bottom": "[episode mean, end] in the best and worst third",
+    "at_success": "[before, after, steps it had been so]; of the agent that changes most",
+    "waits": "share of states at its worst until these are at their best; then [mean, deviation]",
+    "ended_early": "share; rank correlation of the length",
     "oscillation": "share of steps A, B, A",
-    "role_difference": "bits; 0: agents act alike, 1: differently",
+    "role_difference": "bits; 0: agents act alike",
     "numbers": "actions are numbers in [-1, 1]: [mean, deviation] by agent",
     "present": "share of steps until the agent left; what it did is counted until then",
-    "action_use": "{use} in bands of the feature where they differ most; hardly: [{use}, largest difference between "
-    "bands of any feature]; unknown: too few steps",
-    "at_best": "{use} [at the feature's best value, elsewhere]",
+    "action_use": "{use} in bands of a feature; hardly: [{use}, largest difference]",
+    "at_best": "{use} [at the feature's best, elsewhere]",
     "null": "not defined",
 }
 
@@ -97,7 +96,7 @@ def _text(
         body["thirds"] = None if summary.split is None else summary.split.model_dump()
     rows = [feature_body(feature, kept) for feature in features]
     if rows := [row for row in rows if len(row) > 1]:  # more than its name
-        body["features"] = rows
+        body["features"] = table_body(rows)
     if Part.FEATURES in kept and (words := misleading_words(features)):
         body["beware"] = words
     if Part.ACTIONS in kept:

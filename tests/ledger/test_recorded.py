@@ -111,7 +111,7 @@ def test_the_recorded_session_is_sound_and_holds_what_tests_read(recorded: Path)
         assert verify(reader, recompute, session_rules) == []
         assert [each.action for each in reader.decisions()] == ["promote", "keep", "promote", "roll_back"]
         assert {each.outcome for each in reader.verdicts()} == {"pass", "fail", "inconclusive"}
-        assert {each.status for each in reader.events()} == {"ok", "pending", "error", "refused"}
+        assert {each.status for each in reader.events()} == {"ok", "pending", "error", "refused", "interrupted"}
         assert {each.status for each in reader.segments().values()} == {"ok", "error"}
         rows = reader.rows("SELECT DISTINCT type FROM messages")
         assert {row["type"] for row in rows} == {"task", "text", "thought", "question", "answer", "nudge"}

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 from unittest.mock import patch
 
-from autogen_core import FunctionCall
-from autogen_core.models import AssistantMessage, FunctionExecutionResultMessage, LLMMessage
+from autogen_core.models import LLMMessage
 from rich.console import Console
 
+from learning_signal.agents.rules.reading import read
 from learning_signal.agents.session.session import run_session
 from learning_signal.ledger.read.claims import claims
 from learning_signal.ledger.read.explain import explain
@@ -188,7 +188,10 @@ def failure(description: str, cites: str = "query_metrics") -> Lie:
     def lie(name: str, arguments: Arguments, conversation: Sequence[LLMMessage]) -> tuple[str, Arguments]:
         if name != "submit_diagnosis":
             return name, arguments
-        false = {"description": description, "evidence": [_evidence(conversation, cites)]}
+        cited = _evidence(conversation, cites)
+        if cited is None:
+            return "query_metrics", {"names": []}  # nobody has listed the metrics yet
+        false = {"description": description, "evidence": [cited]}
         return name, arguments | {"failures": [false, *arguments["failures"][1:5]]}
 
     return lie
@@ -225,18 +228,15 @@ def instead(action: str, **arguments: Any) -> Lie:
     return lie
 
 
-def _evidence(conversation: Sequence[LLMMessage], tool: str) -> str:
+def _evidence(conversation: Sequence[LLMMessage], tool: str) -> str | None:
     """The id of the last result of ``tool``; ``listing`` is a query without names, which defines the metrics."""
-    made = [one for each in conversation if isinstance(each, AssistantMessage) for one in each.content]
-    asked = {one.id: json.loads(one.arguments) for one in made if isinstance(one, FunctionCall)}
-    results = [one for each in conversation if isinstance(each, FunctionExecutionResultMessage) for one in each.content]
     wanted = "query_metrics" if tool == "listing" else tool
     found = [
-        json.loads(one.content)["evidence"]
-        for one in results
-        if one.name == wanted and not one.is_error and (tool == "listing") == (asked[one.call_id].get("names") == [])
+        call.answer["evidence"]
+        for call in read(conversation).named(wanted)
+        if "evidence" in call.answer and (tool == "listing") == (call.arguments.get("names") == [])
     ]
-    return found[-1]
+    return found[-1] if found else None
 
 
 REASONS = ("promote", "keep", "roll_back")
@@ -350,7 +350,7 @@ CASES: tuple[Case, ...] = (
     Case(
         "a rationale that quotes what its evidence does not have",
         "generator",
-        rationale("The metrics ask for it: entropy 0.9876 in E3."),
+        rationale("The metrics ask for it: entropy 0.9876 in E1."),
         "marked",
         "0.9876",
     ),

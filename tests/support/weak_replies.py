@@ -150,7 +150,7 @@ def _key() -> Iterator[None]:
 LOOK = {"names": ["entropy"]}
 DIAGNOSIS = {
     "stage": "exploring",
-    "failures": [{"description": "Nobody comes near a landmark.", "evidence": ["E1"]}],
+    "failures": [{"description": "Nobody comes near a landmark.", "evidence": ["E3"]}],
     "advice": "Reward coverage.",
 }
 
@@ -289,7 +289,7 @@ def _on_the_way() -> Iterator[Case]:
     """Calls that are refused by what they say, or made twice."""
     at_once = together(("query_metrics", LOOK), ("submit_diagnosis", DIAGNOSIS))
     yield Case("cites what it has not read", "critic", (at_once, DIAGNOSES), "recovered", 0, "not among the results")
-    yield Case("looks twice at the same", "critic", (SEES, SEES, DIAGNOSES), "recovered", 1, '"same_as": "E1"')
+    yield Case("looks twice at the same", "critic", (SEES, SEES, DIAGNOSES), "recovered", 1, '"same_as": "E3"')
     nobody = submits("promote", PROMOTION | {"candidate": "c9"})
     yield Case("promotes nobody", "coordinator", (nobody, PROMOTES), "recovered", 0, "expected 'c1' with a passing")
     strange = together(("confirm", {"candidate": "c9"}), CONFIRMS)
@@ -309,7 +309,7 @@ def _for_ever() -> Iterator[Case]:
     """Agents that never end their phase: the round goes on without each of them."""
     hm, same = text("Hm."), "3 times"
     thoughts = tuple(text(f"Let me think about it {n} times.") for n in range(STEPS))
-    yield Case("the same call for ever", "critic", (SEES,), "goes on", 0, f"and the same result (E1) {same}")
+    yield Case("the same call for ever", "critic", (SEES,), "goes on", 0, f"and the same result (E3) {same}")
     yield Case("the same prose for ever", "critic", (hm,), "goes on", 0, "goes on without a diagnosis")
     yield Case("other prose for ever", "critic", thoughts, "goes on", 0, f"did not finish within {STEPS} steps")
     yield Case("nothing for ever", "critic", (text(""),), "goes on", 0, same)

@@ -6,6 +6,7 @@ What no step changes is in the system prompt (`tools.briefs.facts`), once.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from learning_signal.ledger.wording import shaping_text
@@ -31,10 +32,12 @@ HEADINGS: dict[Role, str] = {
 }
 
 
-def brief(context: SessionContext, role: Role) -> str:
-    """The task message of a phase."""
+def brief(context: SessionContext, role: Role, read: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The task message of a phase; what is None or empty is left out. ``read``: what code has read for the agent."""
     contents = {"critic": _critic, "generator": _generator, "validator": _validator, "coordinator": _coordinator}
-    return f"{HEADINGS[role]}\n{compact(contents[role](context))}"
+    card = contents[role](context) | {"read_for_you": list(read)}
+    told = {name: each for name, each in card.items() if each not in (None, [], {})}
+    return f"{HEADINGS[role]}\n{compact(told)}"
 
 
 def _stage_card(context: SessionContext) -> dict[str, Any]:
@@ -65,7 +68,10 @@ def _diagnosis(context: SessionContext) -> dict[str, Any] | None:
 
 
 def _critic(context: SessionContext) -> dict[str, Any]:
-    return _stage_card(context) | {"earlier_sessions": earlier_attempts(context)}
+    card = _stage_card(context)
+    if (card["why_now"] or {}).get("reason") == "first":
+        card["why_now"] = {"reason": "first"}  # what a round costs is no evidence
+    return card | {"earlier_sessions": earlier_attempts(context)}
 
 
 def _generator(context: SessionContext) -> dict[str, Any]:
@@ -139,7 +145,7 @@ def _validator(context: SessionContext) -> dict[str, Any]:
 
 
 def _coordinator(context: SessionContext) -> dict[str, Any]:
-    card = _stage_card(context)
+    card = {name: each for name, each in _stage_card(context).items() if name != "why_now"}  # what began the round
     regression = context.round.regression
     return card | {
         "diagnosis": _diagnosis(context),

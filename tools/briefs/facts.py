@@ -20,6 +20,11 @@ from learning_signal.tools.roles import Role
 
 OF_POLICIES = ("clip", "entropy", "epochs", "minibatches", "gae_lambda")
 """Settings of mappo and ippo alone that agents are told."""
+OF_THE_TASK: dict[Role, tuple[str, ...]] = {
+    "validator": ("name", "max_return", "progress", "horizon"),
+    "coordinator": ("name", "sparse_reward", "max_return", "progress", "agents", "horizon"),
+}
+"""What is told of the task to those who read numbers of it, and shape nothing."""
 OF_VALUES = ("gradient_steps", "batch_size", "exploration_end", "exploration_env_steps")
 """Settings of qmix and vdn alone that agents are told."""
 
@@ -27,18 +32,17 @@ OF_VALUES = ("gradient_steps", "batch_size", "exploration_end", "exploration_env
 def facts(context: SessionContext, role: Role) -> dict[str, Any]:
     """What a role is told of its session once and for all."""
     task = task_facts(context.task)
-    if role == "validator":  # it reads numbers, and weighs no features
-        task = {name: task[name] for name in ("name", "max_return", "progress", "horizon")}
+    if role in OF_THE_TASK:
+        task = {name: task[name] for name in OF_THE_TASK[role]}
     told: dict[str, Any] = {"task": task}
-    if role != "validator":
-        told["features"] = feature_table(context.task.features, described=role != "coordinator")
     if role in ("critic", "generator"):
+        told["features"] = feature_table(context.task.features)
         told |= {"learner": learner_facts(context), "gate": gate_facts(context), "lengths": lengths(context)}
     if role == "generator":
         told |= {"limits": LIMITS, "good_rise": rounded(context.good_rise)}
         told |= {"candidates_wanted": context.settings.deliberation.candidates}
     told["evaluation"] = evaluation_facts(context)
-    if role in ("critic", "validator"):  # the others rarely read any; query_metrics without names lists them
+    if role == "critic":  # the others rarely read any; query_metrics without names lists them
         told["metrics"] = list(logged_metrics(context))
     return told
 
@@ -68,12 +72,9 @@ def task_facts(task: TaskSpec) -> dict[str, Any]:
     return told | ({"actions": actions[0]["actions"]} if len(actions) == 1 else {"groups": actions})
 
 
-def feature_table(features: Sequence[Feature], *, described: bool = True) -> dict[str, Any]:
-    """The declared features, all that shaping may use, as a table: ``columns``, and a list per feature in ``rows``.
-
-    Who does not choose among them is told names and directions.
-    """
-    columns = ["name", "scope", "low", "high", "direction", "description"] if described else ["name", "direction"]
+def feature_table(features: Sequence[Feature]) -> dict[str, Any]:
+    """The declared features, all that shaping may use, as a table: ``columns``, and a list per feature in ``rows``."""
+    columns = ["name", "scope", "low", "high", "direction", "description"]
     return {"columns": columns, "rows": [[getattr(each, name) for name in columns] for each in features]}
 
 

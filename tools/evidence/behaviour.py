@@ -20,7 +20,7 @@ from learning_signal.tools.round.record import record_summary
 
 AGAINST = "against"
 """The part that compares a branch with the control's; all others describe one policy."""
-OF_A_BRANCH = (AGAINST, "overview", "action_use")
+OF_A_BRANCH = (AGAINST, "overview")
 """What is shown of a candidate's branch where no part is named."""
 
 
@@ -56,8 +56,7 @@ def behaviour_tools(context: SessionContext) -> dict[str, Tool]:
     return {
         "summarize_trajectories": Tool(
             "summarize_trajectories",
-            "What agents do in recorded evaluation episodes, by parts: features over time and their correlation with "
-            "success; actions, and their use given features; outcome groups; agents; episodes; against the control.",
+            "What agents do in recorded episodes, by parts: features in time and with success, actions and their use.",
             SummarizeTrajectories,
             summarize_trajectories,
             evidence=True,

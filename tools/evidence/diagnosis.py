@@ -36,8 +36,7 @@ def diagnosis_tools(context: SessionContext) -> dict[str, Tool]:
     return {
         "submit_diagnosis": Tool(
             "submit_diagnosis",
-            "End your phase: the stage of learning, what fails (each failure with the evidence ids it rests on), and "
-            "advice to the Generator. Numbers and names are checked against the evidence cited.",
+            "End your phase. Numbers and names are checked against the evidence cited.",
             Diagnosis,
             submit_diagnosis,
             ends_phase=True,

@@ -31,8 +31,7 @@ def episode_tools(context: SessionContext) -> dict[str, Tool]:
     return {
         "show_episode": Tool(
             "show_episode",
-            "One recorded episode in a few lines: its start, what every agent did up to each reward, the features "
-            "before and after it, its end.",
+            "One recorded episode in a few lines: what every agent did up to each reward, and the features around it.",
             ShowEpisode,
             show_episode,
             evidence=True,

@@ -30,6 +30,18 @@ OF_VALUES = frozenset({"epsilon", "td_loss", "joint_value", "replay_env_steps"})
 OF_PROGRESS = frozenset({"progress", "evaluation_progress"})
 """What is logged of tasks that declare progress."""
 
+USUAL = (
+    "sparse_return",
+    "progress",
+    "evaluation_sparse_return",
+    "evaluation_progress",
+    "entropy",
+    "approximate_kl",
+    "explained_variance",
+    "clip_fraction",
+)
+"""What a Critic reads in any case, of what is logged."""
+
 Rows = Sequence[Mapping[str, float | None]]
 
 
@@ -54,8 +66,7 @@ def metric_tools(context: SessionContext) -> dict[str, Tool]:
     return {
         "query_metrics": Tool(
             "query_metrics",
-            "Logged metrics of the main run or a branch over a window of env steps, averaged into points. Without "
-            "names: what each means.",
+            "Logged metrics over a window of env steps, averaged into points. Without names: what each means.",
             QueryMetrics,
             query_metrics,
             evidence=True,

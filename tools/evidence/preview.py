@@ -45,10 +45,9 @@ def preview_tools(context: SessionContext) -> dict[str, Tool]:
     return {
         "preview_shaping": Tool(
             "preview_shaping",
-            "Check what you claim of shapings on HEAD's recorded episodes, without training: how far beta * Phi rises "
-            "over an episode (all, best and worst third, largest_rise), its change at rewarded steps and the share of "
-            "them in which it falls, the reward per step, what each term pays for, and remarks. No oracle of learning: "
-            "proposals made with it were no better.",
+            "Check claims about shapings on HEAD's recorded episodes, without training: how far beta * Phi rises (all, "
+            "best, worst third), its change at rewarded steps, the reward per step, what each term pays for, remarks. "
+            "No oracle of learning: proposals made with it were no better.",
             PreviewShaping,
             preview_shaping,
             evidence=True,

@@ -30,7 +30,7 @@ class DeliberationSettings(Frozen):
     """Questions the Coordinator may put to the others in a round."""
     deadline: Annotated[float, Field(gt=0)] = 180.0
     """Seconds one model call may take, retries included."""
-    evidence_tokens: Annotated[int, Field(ge=200)] = 2000
+    evidence_tokens: Annotated[int, Field(ge=200)] = 1580
     """Most tokens of one trajectory summary."""
     critic: bool = True
     """Whether the Critic takes part; without it the Generator proposes from the stage card alone."""

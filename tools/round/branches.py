@@ -57,14 +57,13 @@ def branch_tools(context: SessionContext) -> dict[str, Tool]:
     return {
         "launch_branch": Tool(
             "launch_branch",
-            "Start one arm of a confirmation, control or a candidate, without waiting; answers with a branch id. "
-            "confirm starts both by itself.",
+            "Start one arm of a confirmation without waiting; answers with a branch id.",
             LaunchBranch,
             launch_branch,
         ),
         "read_branch": Tool(
             "read_branch",
-            "Status or results of a branch on the query episodes at its end; waits for it unless told not to.",
+            "Status or results of a branch on the query episodes at its end.",
             ReadBranch,
             read_branch,
             patient=True,
@@ -172,8 +171,8 @@ def values_are(context: SessionContext) -> str:
     evaluation = context.settings.run.evaluation
     later = evaluation.points - evaluation.points // 2
     return (
-        f"each value is one branch's mean over {evaluation.episodes} episodes held out for its seed (others in screen "
-        f"and confirmation), at the last {later} of its {evaluation.points} evaluations; read_branch and query_metrics "
+        f"each value is one branch's mean over {evaluation.episodes} episodes held out for its seed, at the "
+        f"last {later} of its {evaluation.points} evaluations; read_branch and query_metrics "
         "show the query episodes at its end, so theirs differ"
     )
 

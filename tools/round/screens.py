@@ -66,7 +66,7 @@ def screen_tools(context: SessionContext) -> dict[str, Tool]:
     return {
         "extend_screen": Tool(
             "extend_screen",
-            "After a screen that is close: train one more seed of the control and of the candidates you name, and rank "
+            "After a screen that is close: train one more seed of the control and of the candidates named, and rank "
             "these anew; the others are out.",
             ExtendScreen,
             extend_screen,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, get_args
 
 from learning_signal.marl.behaviour.action_use import HARDLY, Band, Contrast, Dependence, GroupUse, Use
@@ -67,20 +67,25 @@ def feature_body(feature: FeatureSummary, kept: Collection[Part | Detail]) -> di
     return body
 
 
+def table_body(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Objects as a table: every key once, in ``columns``, and a list of values per object; None where it lacks one."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    return {"columns": columns, "rows": [[row.get(name) for name in columns] for row in rows]}
+
+
 def misleading_words(features: Sequence[FeatureSummary]) -> str | None:
     """Which correlations with the return are not to be followed, in words; None where all may be."""
     named = [
-        f"{each.name} ({each.misleading:+.2f}, but {each.before_first.value:+.2f} before the first success"
-        + ("" if each.before_first.clear else ", which is no more than chance")
-        + ")"
+        f"{each.name} ({each.misleading:+.2f}, but {each.before_first.value:+.2f} before"
+        + (")" if each.before_first.clear else ", no more than chance)")
         for each in features
         if each.misleading is not None and each.before_first is not None
     ]
     if not named:
         return None
     return (
-        f"Do not follow with_return of {', '.join(named)}: it reflects what successes leave behind. Go by "
-        "with_next_success and the declared direction."
+        f"Do not follow with_return of {', '.join(named)}: it reflects what successes leave behind (before: before the "
+        "first). Go by with_next_success and the declared direction."
     )
 
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from learning_signal.agents.rules.reading import rows
 from learning_signal.agents.tokens import count_tokens
 from learning_signal.marl.behaviour.summary import summarize
 from learning_signal.marl.behaviour.text import render
@@ -38,7 +39,7 @@ def returns(task, make, steps, seed, folder):
     summary = json.loads(render(summarize(store.behaviour(root), spec), 2000, count_tokens))
     card = {"name": "t", "max_return": spec.max_return, "agents": spec.agents, "progress": "share"}
     known = {"task": card, "good_rise": rise_on(spec, run.learner.discount)}
-    plain = {**summary, "features": [{**row, "waits": None} for row in summary["features"]]}
+    plain = {**summary, "features": [{**row, "waits": None} for row in rows(summary["features"])]}
     first, without = (
         candidates_of(generator_brief(spec.features, evidence=one, **known))[0] for one in (summary, plain)
     )

@@ -54,7 +54,7 @@ def test_sessions_are_told_what_earlier_ones_tried_on_the_same_task_with_the_sam
         told = {session: briefs(reader, session) for session in (first, second, other, untold, q_learner)}
         attempts = attempts_of(reader, first)
     for session in (first, other, untold, q_learner):
-        assert told[session]["critic"]["earlier_sessions"] is None, "nothing earlier of its kind, or not to be told"
+        assert "earlier_sessions" not in told[session]["critic"], "nothing earlier of its kind, or not to be told"
     table = told[second]["critic"]["earlier_sessions"]
     assert told[second]["generator"]["earlier_sessions"] == table
     rows = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]

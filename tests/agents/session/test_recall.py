@@ -101,7 +101,7 @@ def test_after_every_commit_the_rows_give_back_what_is_in_memory(tmp_path, monke
     monkeypatch.setenv("SYNTHETIC_WORLD", world)
     watch = _Watch(monkeypatch)
     assert run_inline(tiny_settings(tmp_path, trigger=TriggerSettings(every=1), **changes)).status == "done"
-    assert watch.commits["step"] > 8 and watch.commits["tool call ok"] > 8 and watch.commits["stage"] > 0
+    assert watch.commits["step"] >= 8 and watch.commits["tool call ok"] >= 8 and watch.commits["stage"] > 0
     assert {*OF_A_ROUND, *OF_ALL_ROUNDS} - set(watch.seen) == absent
 
 

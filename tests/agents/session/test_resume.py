@@ -91,6 +91,26 @@ def test_killed_at_a_commit_and_resumed(whole, tmp_path):
         same_as(whole, folder / "ledger.db")
 
 
+def test_killed_while_code_reads_for_the_critic_and_resumed(whole, tmp_path):
+    """None of its calls is repeated or lost, and the Critic is told the same."""
+    cases = [("tool call ok", 1, "after"), ("tool call ok", 2, "before"), ("read for the Critic", 1, "before")]
+    for folder in killed(tmp_path, *cases):
+        assert resume(tiny_settings(folder)).status == "done"
+        same_as(whole, folder / "ledger.db")
+        with Reader.open(folder / "ledger.db") as reader:
+            calls = reader.rows(
+                "SELECT name, evidence_id FROM tool_calls WHERE round = 1 AND agent = 'critic' ORDER BY id"
+            )
+            brief = reader.rows(
+                "SELECT body FROM messages WHERE target = 'critic' AND type = 'task' ORDER BY id LIMIT 1"
+            )
+            text = reader.body(brief[0]["body"])
+        read = json.loads(text.partition("\n")[2])["read_for_you"]
+        assert [each["result"]["evidence"] for each in read] == ["E1", "E2"]
+        names = [each["name"] for each in calls if each["evidence_id"] in ("E1", "E2")]
+        assert names == [each["call"] for each in read] == ["query_metrics", "summarize_trajectories"]
+
+
 def test_the_comparison_notices_another_story(whole, tmp_path):
     """Negative control of ``same_as``: a session of another seed is not the same."""
     run(tiny_settings(tmp_path, seed=1))

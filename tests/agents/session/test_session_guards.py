@@ -170,7 +170,7 @@ def test_a_submission_counts_once_where_its_step_is_taken_again(tmp_path, monkey
 
 def test_evidence_of_the_same_step_cannot_be_cited(tmp_path):
     """A model that looks and diagnoses in one reply has not read what it cites."""
-    failures = [{"description": "Nobody scores.", "evidence": ["E1"]}]
+    failures = [{"description": "Nobody scores.", "evidence": ["E3"]}]
     submission = json.dumps({"stage": "exploring", "failures": failures, "advice": "Shape."})
     at_once = calls([("a", "query_metrics", '{"names": ["sparse_return"]}'), ("b", "submit_diagnosis", submission)])
 

@@ -92,8 +92,7 @@ def test_events_are_filtered_and_continue_where_one_stopped(recorded: Reader) ->
     assert recorded.events(after_seq=events[4].seq, limit=2) == events[5:7]
     chosen = recorded.events(agent="critic", round=1, kind="tool_call")
     assert [(event.title.partition(" - ")[0], event.status) for event in chosen] == [
-        ("critic called query_metrics", "ok"),
-        ("critic called summarize_trajectories", "ok"),
+        *[("critic called query_metrics", "ok"), ("critic called summarize_trajectories", "ok")] * 2,  # by code first
         ("critic called submit_diagnosis", "refused"),
         ("critic called submit_diagnosis", "ok"),
     ]
@@ -103,7 +102,8 @@ def test_the_story_has_what_was_said_called_and_answered(recorded: Reader) -> No
     entries = [recorded.entry(event.seq) for event in recorded.events(agent="critic", round=1)]
     assert "Nobody scores" in next(entry.messages[0]["body"] for entry in entries if entry.messages)
     calls = [call for entry in entries for call in entry.tool_calls]
-    (call,) = (call for call in calls if call["name"] == "summarize_trajectories")
+    call, again = (call for call in calls if call["name"] == "summarize_trajectories")
+    assert json.loads(again["result"])["same_as"] == call["evidence_id"]
     assert (call["arguments"], call["evidence_id"], json.loads(call["result"])["evidence"]) == ("{}", "E2", "E2")
     running = recorded.entry(recorded.events(round=5)[-1].seq)
     assert (running.event.status, running.tool_calls[0]["name"]) == ("pending", "query_metrics")

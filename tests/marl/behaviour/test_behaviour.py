@@ -28,6 +28,13 @@ def rendered(summary, most=10_000, parts=tuple(Part)):
     return json.loads(render(summary, most, words, parts))
 
 
+def features_of(body):
+    """The rows of the table of features, each without what is not defined for it."""
+    table = body["features"]
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+    return [{name: value for name, value in row.items() if value is not None} for row in rows]
+
+
 def make_spec(features, progress="share of food eaten", agents=A, idle=0):
     return TaskSpec(
         name="toy",
@@ -353,7 +360,8 @@ def test_the_full_text_says_everything():
     assert body["sparse_return"] == {"mean": 14.5, "range": [0.0, 29.0], "share_of_episodes_above_0": 0.967}
     assert (body["task"], body["episodes"], body["progress"]) == ("toy", N, 0.483)
     assert body["thirds"] == {"by": "sparse return", "size": 10, "top_mean": 24.5, "bottom_mean": 4.5}
-    good, *others = body["features"]
+    good, *others = features_of(body)
+    assert json.dumps(body["features"]).count("standard_deviation") == 1  # a table names its columns once
     assert good == {
         "name": "good",
         "over_time": [4.52] * 5,
@@ -421,9 +429,9 @@ def test_a_part_is_shown_alone_where_it_is_named_and_stays_where_it_hardly_fits(
     for part, key in {"episodes": "episodes_shown", "action_use": "action_use", "outcome": "thirds"}.items():
         body = rendered(summary, parts=(part,))
         assert key in body and "task" not in body and "actions" not in body and "left_out" not in body
-    agents = rendered(summary, parts=("agents",))["features"]
+    agents = features_of(rendered(summary, parts=("agents",)))
     assert [set(row) for row in agents] == [{"name", "by_agent", "difference_between_agents"}]
-    assert all("with_return" not in row for row in rendered(summary, parts=("outcome",))["features"])
+    assert all("with_return" not in row for row in features_of(rendered(summary, parts=("outcome",))))
     full = words(render(summary, 10_000, words, ["episodes"]))
     cut = rendered(summary, full - 1, ("episodes",))
     assert cut["left_out"] == {"to_save_tokens": ["actions of the episodes shown"]} and cut["episodes_shown"]
@@ -437,12 +445,9 @@ def test_what_is_left_out_is_not_there():
     body = rendered(full_summary(), shortest(full_summary()))
     assert "episodes_shown" not in body and "thirds" not in body and "shares_by_agent" not in body["actions"]
     assert body["left_out"]["to_save_tokens"][1].endswith("less with the outcome: noise, still, near")
-    assert [each["name"] for each in body["features"]] == ["good"]
-    assert set(body["features"][0]) & {"top", "by_agent"} == set()
-    assert (len(body["features"][0]["over_time"]), body["legend"]["over_time"]) == (
-        2,
-        "means at start, end of the episodes",
-    )
+    assert [each["name"] for each in features_of(body)] == ["good"]
+    assert set(body["features"]["columns"]) & {"top", "by_agent"} == set()
+    assert (len(features_of(body)[0]["over_time"]), body["legend"]["over_time"]) == (2, "means at start, end")
 
 
 def test_an_impossible_budget_is_refused_with_the_number_that_would_do():
@@ -483,7 +488,7 @@ def test_a_correlation_that_successes_turn_round_is_named_in_words():
     assert found.with_return.episode_mean > 0.6 and found.before_first.value < -0.6
     assert found.misleading == max(found.with_return.episode_mean, found.with_return.episode_end)
     body = rendered(summary)
-    assert body["features"][0]["with_next_success"] == [round(found.before_first.value, 2), None]
+    assert features_of(body)[0]["with_next_success"] == [round(found.before_first.value, 2), None]
     assert body["beware"].startswith(f"Do not follow with_return of d ({found.misleading:+.2f}, but -")
     assert "with_next_success" in body["legend"]
 

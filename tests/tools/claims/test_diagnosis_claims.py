@@ -47,7 +47,16 @@ SUMMARY = {
     }
 }
 LISTING = {"metrics": {"entropy": "mean entropy of the policy, in nats, at most 1.79"}}
+COLUMNS = ["name", "over_time", "with_return", "waits"]
+TABLE = {
+    "columns": COLUMNS,
+    "rows": [
+        ["distance", [4.58, 3.27], [-0.39, None], {"share": 0.678, "until": ["food_left"], "then": [0.523, 0.229]}],
+        ["food_left", [1.0, 0.734], None, None],
+    ],
+}
 EVIDENCE = {"E1": json.dumps(LISTING), "E2": json.dumps(SUMMARY), "E3": json.dumps(POINTS)}
+EVIDENCE |= {"E4": json.dumps({"summary": {"features": TABLE}})}
 
 
 def marks(description: str, *cited: str, advice: str = "Shape distance.", **fields: Any) -> list[str]:
@@ -212,3 +221,17 @@ def test_honest_numbers_in_usual_words_are_never_marked():
             numbers += len(written_numbers(sentence))
             marked += [mark.problem for mark in marks_of_diagnosis(diagnosis, evidence, KNOWN)]
     assert numbers > 8000 and marked == []
+
+
+@pytest.mark.parametrize(
+    ("description", "found"),
+    [
+        ("distance falls from 4.58 to 3.27, food_left only to 0.734.", True),
+        ("distance waits in 68 % of the states.", True),
+        ("distance falls to 0.734.", False),
+        ("food_left falls to 3.27.", False),
+        ("distance waits in 71 % of the states.", False),
+    ],
+)
+def test_a_number_of_a_table_of_features_is_found_under_the_name_of_its_row(description, found):
+    assert (marks(description, "E4") == []) == found
