@@ -315,11 +315,11 @@ def test_a_resume_reads_the_prices_of_a_file_and_keeps_them(synthetic, tmp_path,
 def test_costs_are_recorded_by_the_table_and_stop_the_session(tmp_path, monkeypatch):
     """The rules stand in for a model that costs 1 USD per 1,000 tokens sent."""
     monkeypatch.setattr("learning_signal.agents.roles.price_of", lambda spec, prices: Price(input=1000.0, output=0.0))
-    outcome = run_inline(tiny_settings(tmp_path, budget=Budget(usd=5.0)))
+    outcome = run_inline(tiny_settings(tmp_path, budget=Budget(usd=10.0)))
     assert outcome.status == "paused" and "USD spent, the next call of the" in outcome.stop_reason
     with Reader.open(tmp_path / "ledger.db") as reader:
         costs = reader.costs()
-    assert costs.cost_usd == pytest.approx(costs.tokens_in / 1000) and 0 < costs.cost_usd <= 5
+    assert costs.cost_usd == pytest.approx(costs.tokens_in / 1000) and 0 < costs.cost_usd <= 10
 
 
 def test_a_call_of_unknown_price_hides_no_known_one(tmp_path, monkeypatch):
