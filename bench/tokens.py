@@ -102,9 +102,7 @@ def counted(exchanges: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> list[
         role = _role(request)
         texts = [compact(tool["function"]) for tool in request.get("tools") or ()]
         texts += [text for message in request["messages"] for text in _texts(message)]
-        known = sum(
-            1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(texts, before.get(role, []), strict=False))
-        )
+        known = _alike(texts, before.get(role, []))
         before[role] = texts
         tokens = [count_tokens(text) for text in texts]
         rows.append(Row(role, sum(tokens), sum(tokens[known:]), sum(map(count_tokens, _texts(answer)))))

@@ -12,7 +12,8 @@ adapted, because tools have changed or an answer depends on what this session me
   so it asks in the same turn as for the episode.
 * Generator: submits at once, as recorded. (Earlier versions of this file had it look at its candidates with
   ``preview_shaping`` first, which the recorded model could not; code checks what is submitted in any case.)
-* Validator: screening is code, and ``confirm`` launches and compares. It reads the same three results as before.
+* Validator: screening is code, and ``confirm`` launches and compares. It reads the same three results as before;
+  metrics are asked for by the names that were recorded, although its prompt no longer lists them.
 * Coordinator: it asked for the screen's results of two candidates, because its brief had none. They now stand in it:
   skipped.
 * Windows, stage, candidate and outcome are those of this session. Numbers in failures, which code would look up in the
