@@ -102,9 +102,12 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.write and (arguments.quick or arguments.only):
         parser.error("--write wants the whole table: leave --quick and --only out.")
-    logger.disable("learning_signal")
     kinds = KINDS if arguments.only is None else (arguments.only,)
-    rows = list(played(kinds, 2 if arguments.quick else None, Console(stderr=True)))
+    logger.disable("learning_signal")  # what goes wrong is the point, and stands in the table
+    try:
+        rows = list(played(kinds, 2 if arguments.quick else None, Console(stderr=True)))
+    finally:
+        logger.enable("learning_signal")
     if arguments.write:
         put(written(rows, " ".join(["python -m bench.replies", *sys.argv[1:]])), "replies", README)
     if arguments.json:
