@@ -18,7 +18,7 @@ from autogen_core import CancellationToken
 from learning_signal.agents.first_look import STEP, first_look
 from learning_signal.agents.history import History, transcript
 from learning_signal.agents.model.call import CallContext
-from learning_signal.agents.model.faults import OF_THE_MODEL, BackendError
+from learning_signal.agents.model.errors import OF_THE_MODEL, BackendError
 from learning_signal.agents.nudges import append, nudge, steps_left, without_reply
 from learning_signal.agents.questions import answer_of
 from learning_signal.agents.repetition import REPLY, call_key, note_call

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autogen_core.models import LLMMessage, SystemMessage, UserMessage
 
-from learning_signal.agents.model.faults import BackendError
+from learning_signal.agents.model.errors import BackendError
 from learning_signal.agents.roles import Agent
 
 ANSWER_LIMIT = 2000

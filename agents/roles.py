@@ -11,7 +11,8 @@ from autogen_core.models import ChatCompletionClient
 from learning_signal.agents.model.call import CallContext, Limits
 from learning_signal.agents.model.keys import read_secrets
 from learning_signal.agents.model.prices import price_of
-from learning_signal.agents.model.specs import EMBEDDED, parse_spec
+from learning_signal.agents.model.providers.registry import EMBEDDED
+from learning_signal.agents.model.specs import parse_spec
 from learning_signal.agents.model.stack.client import agent_client
 from learning_signal.agents.prompts import ROLE_VARIABLES, Prompt, render
 from learning_signal.agents.workbench import ToolWorkbench

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Mapping
 
 from learning_signal.agents.model.call import Limits
-from learning_signal.agents.model.specs import EMBEDDED, SpecError, parse_spec
+from learning_signal.agents.model.providers.registry import EMBEDDED
+from learning_signal.agents.model.providers.spec import SpecError
+from learning_signal.agents.model.specs import parse_spec
 from learning_signal.agents.model.trial import CheckResult, check
 from learning_signal.viewer.cli.terminal import tell
 

@@ -12,7 +12,7 @@ from autogen_core import CancellationToken
 from autogen_core.models import LLMMessage
 
 from learning_signal.agents.model.dialect.outgoing import Outgoing
-from learning_signal.agents.model.specs import BackendSpec
+from learning_signal.agents.model.providers.spec import BackendSpec
 from learning_signal.agents.model.wire import WireNote
 from learning_signal.ledger.write.writer import Ledger
 

@@ -7,21 +7,18 @@ import ssl
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Literal
 
 from learning_signal.agents.model.dialect.error_body import ErrorBody, read_error_body
 from learning_signal.agents.model.dialect.window import CutPrompt
+from learning_signal.agents.model.errors import BackendError, Kind
 from learning_signal.agents.model.keys import key_variable
+from learning_signal.agents.model.providers.registry import EMBEDDED, entry_of
+from learning_signal.agents.model.providers.spec import BackendSpec
 from learning_signal.agents.model.replies import EmptyReply, EndlessCall
-from learning_signal.agents.model.specs import EMBEDDED, BackendSpec
 from learning_signal.agents.model.text import one_line
 from learning_signal.agents.model.transport import RefusedRedirect, proxy_of
 from learning_signal.agents.model.wire import RefusedAnswer, TruncatedReply, UnreadableReply
 
-Kind = Literal["transient", "permanent", "protocol", "truncated", "empty", "malformed"]
-RETRYABLE: frozenset[Kind] = frozenset({"transient", "protocol", "truncated", "empty", "malformed"})
-OF_THE_MODEL: frozenset[Kind] = frozenset({"truncated", "empty", "malformed"})
-"""Faults of a reply that are the model's and not the server's."""
 _MALFORMED = re.compile(
     r"pars\w* .{0,20}tool call|tool call.{0,40} pars|failed to parse|failed to call a function|tool_use_failed", re.I
 )
@@ -30,24 +27,6 @@ _LASTING = re.compile(
     r"--jinja|(?:chat|jinja) template|roles? must alternate|unexpected role|after role", re.IGNORECASE
 )
 """What a server says with status 500 that will not pass: its chat template refuses the conversation."""
-
-
-class BackendError(Exception):
-    """A model gave no usable answer. ``str`` is one sentence for the user: which backend, what happened,
-    what to do.
-
-    ``kind`` is transient (server busy, down or slow), permanent (a retry does not help), protocol (the reply was no
-    chat completion), truncated, empty or malformed (a call that cannot be read). ``retry_after`` is the wait
-    in seconds the server asked for, or None; ``status`` that of its HTTP answer, where there was one, and ``words`` the
-    server's own message in it.
-    """
-
-    def __init__(
-        self, kind: Kind, sentence: str, retry_after: float | None = None, status: int | None = None, words: str = ""
-    ):
-        super().__init__(sentence)
-        self.kind: Kind = kind
-        self.retry_after, self.status, self.words = retry_after, status, words
 
 
 def classify(error: BaseException, spec: BackendSpec, secrets: Iterable[str] = ()) -> BackendError:
@@ -114,8 +93,7 @@ def _judge(error: BaseException, spec: BackendSpec, said: ErrorBody) -> tuple[Ki
         advice = "start the server, or correct the address or the network"
         if spec.provider == "ollama":
             advice = f"start it with 'ollama serve' and fetch the model with 'ollama pull {spec.model}'"
-        usual = None if spec.provider == "ollama" else f"https://api.{spec.provider}.com"
-        address = spec.base_url or usual
+        address = spec.base_url or entry_of(spec).address
         if address and (variable := proxy_of(address)):
             advice = f"correct the proxy that {variable} names, or name the model's host in NO_PROXY"
             where += f" through the proxy of {variable}"

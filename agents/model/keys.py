@@ -6,7 +6,8 @@ import re
 import unicodedata
 from collections.abc import Mapping
 
-from learning_signal.agents.model.specs import EMBEDDED, BackendSpec, SpecError
+from learning_signal.agents.model.providers.registry import entry_of
+from learning_signal.agents.model.providers.spec import BackendSpec, SpecError
 from learning_signal.ledger.write.redaction import SHORTEST_CERTAIN_SECRET
 
 DECLARED = "LEARNING_SIGNAL_KEY_VARIABLES"
@@ -29,7 +30,6 @@ PLACEHOLDERS = frozenset(
 
 They are not secrets: they are sent as they are and never redacted, because they may be ordinary words.
 """
-_KEY_VARIABLES = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
 _API_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*_API_KEY")
 
 
@@ -71,13 +71,10 @@ def refused_key(key: str, variable: str) -> str | None:
 
 def key_variable(spec: BackendSpec) -> str | None:
     """The environment variable that holds the key of ``spec``, or None for a backend that takes no key."""
-    if spec.provider in (*EMBEDDED, "replay"):
-        return None
     if spec.parameters.api_key_env:
         return spec.parameters.api_key_env
-    if spec.provider == "openai-api":
-        return re.sub(r"[^A-Z0-9]+", "_", spec.model.upper()).strip("_") + "_API_KEY"
-    return _KEY_VARIABLES.get(spec.provider)
+    entry = entry_of(spec)
+    return _named_after(spec.model) if entry.key_of_model else entry.key
 
 
 def read_key(spec: BackendSpec, environment: Mapping[str, str]) -> str | None:
@@ -99,7 +96,7 @@ def read_key(spec: BackendSpec, environment: Mapping[str, str]) -> str | None:
         if refused is not None:
             raise SpecError(refused)
         return key
-    if spec.provider in _KEY_VARIABLES or spec.parameters.api_key_env:
+    if entry_of(spec).key_needed or spec.parameters.api_key_env:
         raise SpecError(
             f"The backend '{spec.text}' needs a key and the environment variable {variable} is not set; "
             f"set it (export {variable}=...) or choose another backend, e.g. 'rules'."
@@ -115,3 +112,9 @@ def read_secrets(spec: BackendSpec, environment: Mapping[str, str]) -> tuple[str
     """
     key = read_key(spec, environment)
     return () if key is None or is_placeholder(key) else (key,)
+
+
+def _named_after(model: str) -> str:
+    """``LAB_QWEN3_8B_API_KEY`` for ``lab/Qwen3-8B``; a variable that any shell can set, whatever the model's name."""
+    name = re.sub(r"[^A-Z0-9]+", "_", model.upper()).strip("_")
+    return "_".join(part for part in ("" if name[:1].isalpha() else "MODEL", name, "API_KEY") if part)

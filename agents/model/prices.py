@@ -6,7 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from learning_signal.agents.model.specs import EMBEDDED, BackendSpec, SpecError, parse_spec
+from learning_signal.agents.model.providers.registry import EMBEDDED
+from learning_signal.agents.model.providers.spec import BackendSpec, SpecError
+from learning_signal.agents.model.specs import parse_spec
 from learning_signal.agents.model.wire import WireNote, believable
 from learning_signal.agents.tokens import count_tokens
 from learning_signal.tools.plan.budget import Budget, Price
@@ -22,7 +24,7 @@ FREE = Price(input=0.0, output=0.0)
 
 def price_of(spec: BackendSpec, prices: Mapping[str, Price]) -> Price | None:
     """The price of ``spec``; None where the table (keys ``provider/model``) has none. Embedded backends are free."""
-    if spec.provider in (*EMBEDDED, "replay"):
+    if spec.provider in EMBEDDED:
         return FREE
     return prices.get(f"{spec.provider}/{spec.model}")
 

@@ -1,87 +1,24 @@
-"""Backend specs: their grammar, their parameters, and which spec each agent gets. Does not import autogen."""
+"""Backend specs: their grammar, and which spec each agent gets. Does not import autogen."""
 
 from __future__ import annotations
 
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from learning_signal.agents.model.providers.entry import ProviderEntry
+from learning_signal.agents.model.providers.registry import PROVIDERS, entry_of
+from learning_signal.agents.model.providers.spec import BackendSpec, Parameters, SpecError
 from learning_signal.tools.roles import ROLES
 
-Provider = Literal["rules", "random", "openai", "openai-api", "ollama", "anthropic", "replay"]
-PROVIDERS: tuple[Provider, ...] = ("rules", "random", "openai", "openai-api", "ollama", "anthropic", "replay")
-EMBEDDED = ("rules", "random")
-"""Backends without any model behind them."""
 DEFAULT_SPEC = "rules"
 ENVIRONMENT_PREFIX = "LEARNING_SIGNAL_AGENT_"
 GRAMMAR = "provider/model[@base_url][?key=value&...]"
-EXAMPLES: dict[Provider, str] = {
-    "rules": "rules",
-    "random": "random?seed=1",
-    "openai": "openai/gpt-4.1-mini?temperature=0",
-    "openai-api": "openai-api/Qwen/Qwen3-8B@http://localhost:8000/v1",
-    "ollama": "ollama/qwen3:8b",
-    "anthropic": "anthropic/claude-sonnet-4-0",
-    "replay": "replay/20261122-154501-k3f",
-}
-
-
-class SpecError(ValueError):
-    """A backend spec, or what it needs, is wrong: one sentence with what was found and what to do."""
-
-
-class Parameters(BaseModel):
-    """The parameters after '?'. None is the server's default (for the limits, the guard's)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    """Sampling temperature."""
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Nucleus sampling mass."""
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    """Longest reply in tokens."""
-    seed: Annotated[int, Field(ge=0)] | None = None
-    """Sampling seed, for servers that take one."""
-    reasoning_effort: Annotated[str, Field(pattern=r"^[A-Za-z]{1,20}$")] | None = None
-    """How much a reasoning model may think, in its server's word (none, low, xhigh)."""
-    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Seconds one attempt may take."""
-    deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Seconds one answer may take, all attempts and waits together."""
-    attempts: Annotated[int, Field(ge=1, le=20)] | None = None
-    """Attempts at one answer when the server or its reply is at fault."""
-    fallback: Literal["rules"] | None = None
-    """What takes over the phases of a round in which this backend gives up or fails."""
-    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
-    """Name of the environment variable that holds the key; which ones may, ``agents.model.keys`` says."""
-
-
-_NOT_TAKEN = {
-    "rules": frozenset(Parameters.model_fields),
-    "random": frozenset(Parameters.model_fields) - {"seed"},
-    "replay": frozenset(Parameters.model_fields),
-    "anthropic": frozenset({"seed", "reasoning_effort"}),
-}
-
-
-class BackendSpec(BaseModel):
-    """One parsed spec: the model behind an agent, and its parameters."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    provider: Provider
-    model: str
-    """Model name sent to the server; the session id for ``replay``; an embedded backend's own name."""
-    base_url: str | None = None
-    """Address of the server, where the spec names one."""
-    parameters: Parameters = Parameters()
-    text: str
-    """The spec as it was given."""
+_EXAMPLE = "ollama/qwen3:8b"
 
 
 class ResolvedSpec(BaseModel):
@@ -101,31 +38,31 @@ def parse_spec(text: str) -> BackendSpec:
     """
     given = text.strip()
     if not given:
-        raise SpecError(f"The backend spec is empty; expected {GRAMMAR}, e.g. '{EXAMPLES['ollama']}' or 'rules'.")
+        raise SpecError(f"The backend spec is empty; expected {GRAMMAR}, e.g. '{_EXAMPLE}' or 'rules'.")
     head, question, tail = given.partition("?")
     name, at, base_url = _split_address(head)
-    provider, slash, model = name.partition("/")
+    provider, separator, model = _split_name(name)
     if provider not in PROVIDERS:
         raise SpecError(
             f"'{_shown(provider)}' is no backend provider{_did_you_mean(provider, PROVIDERS)}; "
-            f"expected one of {', '.join(PROVIDERS)}, as in '{EXAMPLES['ollama']}'."
+            f"expected one of {', '.join(PROVIDERS)}, as in '{_EXAMPLE}'."
         )
-    if provider in EMBEDDED and (slash or at):
-        raise SpecError(f"The backend '{provider}' takes no model and no address; write just '{provider}'.")
-    if provider in EMBEDDED:
+    entry = PROVIDERS[provider]
+    if entry.model == "none":
+        if separator or at:
+            raise SpecError(f"The backend '{provider}' takes no model and no address; write just '{provider}'.")
         model = provider
     if not model or re.search(r"\s", model):
         raise SpecError(
-            f"The backend spec '{_shown(name)}' names no usable model; expected {GRAMMAR}, e.g. '{EXAMPLES[provider]}'."
+            f"The backend spec '{_shown(name)}' names no usable model; expected {GRAMMAR}, e.g. '{entry.example}'."
         )
-    if at and provider == "replay":
-        raise SpecError("The backend 'replay' takes no address; write 'replay/SESSION'.")
-    if provider == "openai-api" and not at:
+    if at and entry.address_in == "none":
+        raise SpecError(f"The backend '{provider}' takes no address; write e.g. '{entry.example}'.")
+    if not at and entry.address_in == "needed":
         raise SpecError(
-            f"The backend spec '{_shown(name)}' names no server; write its address after '@', "
-            f"e.g. '{EXAMPLES['openai-api']}'."
+            f"The backend spec '{_shown(name)}' names no server; write its address after '@', e.g. '{entry.example}'."
         )
-    parameters = _parse_parameters(tail, provider) if question else Parameters()
+    parameters = _parse_parameters(tail, entry) if question else Parameters()
     return BackendSpec(
         provider=provider,
         model=model,
@@ -147,8 +84,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, str]:
         role = role.strip()
         if not equals or "/" in role or "?" in role:
             raise SpecError(
-                f"'{_shown(text)}' assigns no backend to an agent; expected ROLE=SPEC, "
-                f"e.g. 'critic={EXAMPLES['ollama']}'."
+                f"'{_shown(text)}' assigns no backend to an agent; expected ROLE=SPEC, e.g. 'critic={_EXAMPLE}'."
             )
         _check_role(role, (*ROLES, "all"), "on the command line")
         if role in found:
@@ -185,7 +121,7 @@ def resolve_specs(
         if not isinstance(value, str):
             raise SpecError(
                 f"[agents] {role} in the config file is {value!r}; expected a backend spec as text, "
-                f'e.g. {role} = "{EXAMPLES["ollama"]}".'
+                f'e.g. {role} = "{_EXAMPLE}".'
             )
     sources = (
         ("command line", command_line, "all"),
@@ -198,10 +134,11 @@ def resolve_specs(
 
 def refuse_role(spec: BackendSpec, role: str) -> None:
     """``SpecError`` where the backend cannot play this role."""
-    if spec.provider == "random" and role != "generator":
+    roles = entry_of(spec).roles
+    if role not in roles:
         raise SpecError(
-            f"The backend 'random' can only propose, expected it for the generator and not for the {role}; write "
-            "generator=random."
+            f"The backend '{spec.provider}' is for the {' and the '.join(roles)} alone and not for the {role}; write "
+            f"{roles[0]}={spec.provider}."
         )
 
 
@@ -225,6 +162,12 @@ def _check_role(role: str, known: tuple[str, ...], where: str) -> None:
         )
 
 
+def _split_name(name: str) -> tuple[str, str, str]:
+    """Provider, separator and model of ``provider/model`` or ``provider:model``: the first of the two separates."""
+    match = re.search(r"[/:]", name)
+    return (name, "", "") if match is None else (name[: match.start()], match[0], name[match.end() :])
+
+
 def _split_address(head: str) -> tuple[str, bool, str]:
     """``name@http://...`` split at the '@' in front of the scheme."""
     match = re.search(r"@(?=[A-Za-z][A-Za-z0-9+.-]*://)", head)
@@ -234,7 +177,7 @@ def _split_address(head: str) -> tuple[str, bool, str]:
         name = head.partition("@")[0]
         raise SpecError(
             f"What follows '{_shown(name)}@' is no address; expected http://host:port/v1 or https://host/v1, "
-            f"e.g. '{EXAMPLES['openai-api']}'."
+            f"e.g. '{PROVIDERS['openai-api'].example}'."
         )
     return head, False, ""
 
@@ -263,13 +206,13 @@ def _refuse_address(found: str) -> NoReturn:
     raise SpecError(f"The address of the backend {found}; expected http://host:port/v1 or https://host/v1.")
 
 
-def _parse_parameters(text: str, provider: str) -> Parameters:
+def _parse_parameters(text: str, entry: ProviderEntry) -> Parameters:
     try:
         pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True)
     except ValueError:
         raise SpecError("The part of a backend spec after '?' must read key=value&key=value.") from None
     values = dict(pairs)
-    known = [name for name in Parameters.model_fields if name not in _NOT_TAKEN.get(provider, frozenset())]
+    known = [name for name in Parameters.model_fields if name in entry.parameters]
     if len(values) != len(pairs):
         raise SpecError("A parameter of the backend spec is given twice; give each at most once.")
     for name in values:
@@ -281,7 +224,7 @@ def _parse_parameters(text: str, provider: str) -> Parameters:
                 else f"known parameters: {', '.join(known) or 'none'}"
             )
             raise SpecError(
-                f"'{_shown(name)}' is no parameter of the backend '{provider}'{_did_you_mean(name, known)}; {advice}."
+                f"'{_shown(name)}' is no parameter of the backend '{entry.name}'{_did_you_mean(name, known)}; {advice}."
             )
     try:
         parameters = Parameters.model_validate(values)

@@ -11,9 +11,11 @@ from autogen_core.models import UserMessage
 
 from learning_signal.agents.model.backends import build_client
 from learning_signal.agents.model.call import Call, Limits
-from learning_signal.agents.model.faults import BackendError, mask
+from learning_signal.agents.model.errors import BackendError
+from learning_signal.agents.model.faults import mask
 from learning_signal.agents.model.keys import read_secrets
-from learning_signal.agents.model.specs import EMBEDDED, BackendSpec, SpecError
+from learning_signal.agents.model.providers.registry import EMBEDDED
+from learning_signal.agents.model.providers.spec import BackendSpec, SpecError
 from learning_signal.agents.model.stack.layers import Guard, Provider
 
 

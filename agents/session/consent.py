@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from learning_signal.agents.model.keys import key_variable
-from learning_signal.agents.model.specs import EMBEDDED, BackendSpec, parse_spec
+from learning_signal.agents.model.providers.registry import EMBEDDED
+from learning_signal.agents.model.providers.spec import BackendSpec
+from learning_signal.agents.model.specs import parse_spec
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.marl.paths import inside
 from learning_signal.tools.consent import Consent, Use, uses_of_executor, uses_of_store, uses_of_task

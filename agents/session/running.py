@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from learning_signal.agents.deliberation import Deliberation
 from learning_signal.agents.model.call import CallContext
-from learning_signal.agents.model.faults import BackendError
+from learning_signal.agents.model.errors import BackendError
 from learning_signal.agents.roles import build_agents
 from learning_signal.agents.session.observer import FailSafeObserver, Observer, SessionControl, in_thread
 from learning_signal.agents.session.outcome import SessionOutcome, outcome_of, write_products

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from learning_signal import run
-from learning_signal.agents.model.specs import SpecError
+from learning_signal.agents.model.providers.spec import SpecError
 from learning_signal.agents.session.observer import SessionControl
 from learning_signal.commands.checking import refuse_unusable
 from tests.support.scripted_server import call, serving, text

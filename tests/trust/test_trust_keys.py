@@ -25,7 +25,8 @@ from learning_signal.agents.model.keys import (
     refused_key,
     refused_variable,
 )
-from learning_signal.agents.model.specs import SpecError, parse_spec
+from learning_signal.agents.model.providers.spec import SpecError
+from learning_signal.agents.model.specs import parse_spec
 from learning_signal.agents.model.transport import MOST_BYTES
 from learning_signal.agents.model.trial import check
 from learning_signal.agents.session.session import run_session

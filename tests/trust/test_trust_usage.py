@@ -9,7 +9,7 @@ import pytest
 
 from learning_signal import run
 from learning_signal.agents.model.call import CallContext, Limits
-from learning_signal.agents.model.faults import BackendError
+from learning_signal.agents.model.errors import BackendError
 from learning_signal.agents.model.specs import parse_spec
 from learning_signal.agents.model.stack.client import agent_client
 from learning_signal.agents.model.wire import MOST_TOKENS, believable

@@ -12,7 +12,7 @@ from autogen_core.models import ChatCompletionClient, CreateResult, LLMMessage, 
 from learning_signal.agents.model.backends import build_client
 from learning_signal.agents.model.call import Call, CallContext, Caller, Limits, request_hash
 from learning_signal.agents.model.keys import read_secrets
-from learning_signal.agents.model.specs import BackendSpec
+from learning_signal.agents.model.providers.spec import BackendSpec
 from learning_signal.agents.model.stack.dialect import Dialect
 from learning_signal.agents.model.stack.layers import (
     Afford,

@@ -14,8 +14,8 @@ from learning_signal.agents.model.call import Call, Caller
 from learning_signal.agents.model.dialect.carried import Carried
 from learning_signal.agents.model.dialect.manner import REFUSALS, Manner, wanted
 from learning_signal.agents.model.dialect.outgoing import Outgoing
-from learning_signal.agents.model.faults import BackendError
-from learning_signal.agents.model.specs import EMBEDDED
+from learning_signal.agents.model.errors import BackendError
+from learning_signal.agents.model.providers.registry import EMBEDDED
 from learning_signal.agents.model.stack.layers import Layer
 from learning_signal.ledger.write.recall import RecordedReply, recall_replies
 

@@ -13,7 +13,7 @@
     Provider      -                                                        |  makes the reply safe to act on
      |                                                                     |
      v                                                                     |
-    autogen's client of the backend (backends.py), wire.py, transport.py   |  checks the raw reply, fills Call.note
+    autogen's client of the backend (providers/), wire.py, transport.py    |  checks the raw reply, fills Call.note
 
 The SDKs' own retries are off; ``Guard`` is the only retry loop. Streaming is not used: it loses usage and calls.
 Layers communicate through the fields of ``Call``.
@@ -36,10 +36,12 @@ from learning_signal.agents.model.call import Call, Caller, Limits
 from learning_signal.agents.model.dialect.outgoing import OUTGOING
 from learning_signal.agents.model.dialect.reasoning import understood
 from learning_signal.agents.model.dialect.window import refuse_cut
-from learning_signal.agents.model.faults import RETRYABLE, BackendError, classify
+from learning_signal.agents.model.errors import RETRYABLE, BackendError
+from learning_signal.agents.model.faults import classify
 from learning_signal.agents.model.prices import request_tokens, tokens_of_failure, tokens_of_reply, with_cost
+from learning_signal.agents.model.providers.registry import EMBEDDED
+from learning_signal.agents.model.providers.spec import BackendSpec
 from learning_signal.agents.model.replies import repair_history
-from learning_signal.agents.model.specs import EMBEDDED, BackendSpec
 from learning_signal.agents.model.text import summary
 from learning_signal.agents.model.wire import NOTE, WireNote
 from learning_signal.ledger.canonical import BodyHash

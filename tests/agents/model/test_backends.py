@@ -25,9 +25,11 @@ from loguru import logger
 from learning_signal.agents.call_ids import with_own_ids
 from learning_signal.agents.model.backends import backend_table, build_client
 from learning_signal.agents.model.call import Call, CallContext, Limits
-from learning_signal.agents.model.faults import BackendError, classify, mask
+from learning_signal.agents.model.errors import BackendError
+from learning_signal.agents.model.faults import classify, mask
+from learning_signal.agents.model.providers.spec import SpecError
 from learning_signal.agents.model.replies import EmptyReply, repair_history, sanitise, split_thinking
-from learning_signal.agents.model.specs import SpecError, parse_spec
+from learning_signal.agents.model.specs import parse_spec
 from learning_signal.agents.model.stack.client import agent_client
 from learning_signal.agents.model.stack.layers import Guard, Provider, TimeLimit
 from learning_signal.agents.model.trial import check

@@ -20,7 +20,7 @@ from autogen_core.models import (
 
 from learning_signal.agents.model.backends import build_client
 from learning_signal.agents.model.call import Call, CallContext, Limits
-from learning_signal.agents.model.faults import BackendError
+from learning_signal.agents.model.errors import BackendError
 from learning_signal.agents.model.specs import parse_spec
 from learning_signal.agents.model.stack.client import agent_client
 from learning_signal.agents.model.stack.layers import Guard, Provider

@@ -12,15 +12,9 @@ import pytest
 
 from learning_signal.agents import tokens
 from learning_signal.agents.model.keys import key_variable, read_key
-from learning_signal.agents.model.specs import (
-    EXAMPLES,
-    PROVIDERS,
-    ROLES,
-    SpecError,
-    parse_assignments,
-    parse_spec,
-    resolve_specs,
-)
+from learning_signal.agents.model.providers.registry import PROVIDERS
+from learning_signal.agents.model.providers.spec import SpecError
+from learning_signal.agents.model.specs import ROLES, parse_assignments, parse_spec, resolve_specs
 
 
 @pytest.mark.parametrize(
@@ -33,6 +27,11 @@ from learning_signal.agents.model.specs import (
         ("ollama/qwen3:8b", "ollama", "qwen3:8b", None),
         ("ollama/qwen3:8b@http://box:11434/v1", "ollama", "qwen3:8b", "http://box:11434/v1"),
         ("openai-api/lab/Qwen3@http://[::1]:8000/v1", "openai-api", "lab/Qwen3", "http://[::1]:8000/v1"),
+        ("openai:gpt-4.1-mini", "openai", "gpt-4.1-mini", None),
+        ("ollama:qwen3:8b", "ollama", "qwen3:8b", None),
+        ("ollama:hf.co/lab/Qwen3:Q4@http://box:11434/v1", "ollama", "hf.co/lab/Qwen3:Q4", "http://box:11434/v1"),
+        ("openai-api:lab/Qwen3:8b@http://h:8000/v1", "openai-api", "lab/Qwen3:8b", "http://h:8000/v1"),
+        ("openrouter/qwen/qwen3-32b:free", "openrouter", "qwen/qwen3-32b:free", None),
         ("replay/20261122-154501-k3f", "replay", "20261122-154501-k3f", None),
     ],
 )
@@ -52,7 +51,7 @@ def test_parameters_are_typed():
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_every_example_parses(provider):
-    assert parse_spec(EXAMPLES[provider]).provider == provider
+    assert parse_spec(PROVIDERS[provider].example).provider == provider
 
 
 @pytest.mark.parametrize(
@@ -65,6 +64,8 @@ def test_every_example_parses(provider):
         ("rules@http://h/v1", "takes no model"),
         ("rules?temperature=0", "no parameter of the backend 'rules'"),
         ("openai/", "no usable model"),
+        ("openai:", "no usable model"),
+        ("rules:fast", "takes no model"),
         ("openai", "no usable model"),
         ("openai/gpt 4o", "no usable model"),
         ("openai-api/m", "names no server"),
@@ -177,15 +178,25 @@ def test_keys_come_from_the_environment():
     assert key_variable(parse_spec("openai-api/lab/Qwen3-8B@http://h/v1")) == "LAB_QWEN3_8B_API_KEY"
     assert read_key(parse_spec("openai-api/lab/Qwen3-8B@http://h/v1"), {"LAB_QWEN3_8B_API_KEY": k2}) == k2
     assert read_key(parse_spec("openai-api/m@http://h/v1"), {}) is None
+    assert read_key(parse_spec("gemini/a"), {"GEMINI_API_KEY": k1, "OPENAI_API_KEY": k2}) == k1
     other = parse_spec("openai/a?api_key_env=MY_API_KEY")
     assert read_key(other, {"MY_API_KEY": k3, "OPENAI_API_KEY": k1}) == k3
     for text, variable in [
         ("openai/a", "OPENAI_API_KEY"),
         ("anthropic/a", "ANTHROPIC_API_KEY"),
+        ("deepseek/a", "DEEPSEEK_API_KEY"),
         ("openai-api/m@http://h/v1?api_key_env=MY_API_KEY", "MY_API_KEY"),
     ]:
         with pytest.raises(SpecError, match=variable):
             read_key(parse_spec(text), {variable: "  "})
+
+
+@pytest.mark.parametrize(
+    ("model", "variable"),
+    [("01-ai/Yi-9B", "MODEL_01_AI_YI_9B_API_KEY"), ("\u901a\u4e49", "MODEL_API_KEY"), ("-", "MODEL_API_KEY")],
+)
+def test_the_variable_of_a_key_is_one_that_a_shell_can_set(model, variable):
+    assert key_variable(parse_spec(f"openai-api/{model}@http://h/v1")) == variable
 
 
 def test_reading_specs_and_the_table_imports_no_autogen():

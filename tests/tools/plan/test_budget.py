@@ -11,7 +11,8 @@ from pydantic import ValidationError
 import learning_signal.agents.session.running
 from learning_signal import run as command
 from learning_signal.agents.model.prices import price_of, refuse_unpriced
-from learning_signal.agents.model.specs import SpecError, parse_spec
+from learning_signal.agents.model.providers.spec import SpecError
+from learning_signal.agents.model.specs import parse_spec
 from learning_signal.agents.session.observer import SessionControl
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.wording import amount

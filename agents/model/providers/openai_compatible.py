@@ -1,0 +1,114 @@
+"""OpenAI and whatever speaks its protocol: any server by its address, and vendors by their names."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from learning_signal.agents.model.pinned import watch_openai
+from learning_signal.agents.model.providers.entry import Build, ProviderEntry, Wiring
+from learning_signal.agents.model.providers.sdk import UNKNOWN_MODEL, http_client, missing, model_info, set_parameters
+from learning_signal.agents.model.providers.spec import BackendSpec
+
+if TYPE_CHECKING:  # slow to import, as in entry.py
+    from autogen_core.models import ChatCompletionClient, ModelInfo
+
+OPENAI_ADDRESS = "https://api.openai.com/v1"
+NO_KEY = "no-key"
+"""Sent to servers that ask for no key, because the SDK insists on one."""
+_PACKAGES = ("openai", "autogen_ext")
+
+
+def _unknown(name: str) -> ModelInfo:
+    return UNKNOWN_MODEL
+
+
+def _known_to_openai(name: str) -> ModelInfo:
+    return model_info("openai", name)
+
+
+def _client_for(info: Callable[[str], ModelInfo]) -> Build:
+    def build(spec: BackendSpec, wiring: Wiring) -> ChatCompletionClient:
+        try:
+            import openai
+            from autogen_ext.models.openai import OpenAIChatCompletionClient
+        except ImportError:
+            raise missing(spec, "openai") from None
+
+        from learning_signal.agents.model.dialect.outgoing import chat_request
+        from learning_signal.agents.model.wire import inspect
+
+        assert wiring.address is not None, "a spec names an address where its provider has none"
+        options = set_parameters(spec, ("temperature", "top_p", "seed", "reasoning_effort"))
+        if spec.parameters.max_tokens is not None:
+            # OpenAI's newer models refuse the old name; other servers know only the old one
+            limit = "max_completion_tokens" if wiring.address == OPENAI_ADDRESS else "max_tokens"
+            options[limit] = spec.parameters.max_tokens
+        # Among the options, because autogen's types do not name it: it is handed on to the SDK.
+        options["http_client"] = http_client(openai.DefaultAsyncHttpxClient, wiring.address)
+        for message in ("Resolved model mismatch", "Finish reason mismatch"):
+            warnings.filterwarnings("ignore", message=message)
+        client = OpenAIChatCompletionClient(
+            model=spec.model,
+            api_key=wiring.key or NO_KEY,
+            base_url=wiring.address,
+            model_info=info(spec.model),
+            max_retries=0,
+            timeout=wiring.timeout,
+            include_name_in_message=False,
+            **options,
+        )
+        watch_openai(client, chat_request, inspect)
+        return client
+
+    return build
+
+
+OPENAI = ProviderEntry(
+    name="openai",
+    needs="the extra 'openai' and OPENAI_API_KEY",
+    example="openai/gpt-4.1-mini?temperature=0",
+    build=_client_for(_known_to_openai),
+    extra="openai",
+    packages=_PACKAGES,
+    key="OPENAI_API_KEY",
+    key_needed=True,
+    address=OPENAI_ADDRESS,
+    address_variable="OPENAI_BASE_URL",
+)
+SERVER = ProviderEntry(
+    name="openai-api",
+    needs="the extra 'openai' and any OpenAI-compatible server (a key where it asks for one)",
+    example="openai-api/Qwen/Qwen3-8B@http://localhost:8000/v1",
+    build=_client_for(_unknown),
+    extra="openai",
+    packages=_PACKAGES,
+    key_of_model=True,
+    address_in="needed",
+)
+# autogen's native Ollama client ignores timeouts and headers and gives parallel tool calls one id.
+OLLAMA = ProviderEntry(
+    name="ollama",
+    needs="the extra 'openai' and a running Ollama (its OpenAI-compatible endpoint)",
+    example="ollama/qwen3:8b",
+    build=_client_for(_unknown),
+    extra="openai",
+    packages=_PACKAGES,
+    address="http://localhost:11434/v1",
+)
+
+
+def vendor(name: str, key: str, address: str, model: str) -> ProviderEntry:
+    """A vendor whose server speaks OpenAI's protocol; ``model`` is for the example."""
+    return ProviderEntry(
+        name=name,
+        needs=f"the extra 'openai' and {key}",
+        example=f"{name}/{model}",
+        build=_client_for(_unknown),
+        extra="openai",
+        packages=_PACKAGES,
+        key=key,
+        key_needed=True,
+        address=address,
+    )
