@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from autogen_core.models import ChatCompletionClient
 
+from learning_signal.agents.model.backends import address_of
 from learning_signal.agents.model.call import CallContext, Limits
 from learning_signal.agents.model.keys import read_secrets
 from learning_signal.agents.model.prices import price_of
@@ -91,8 +92,14 @@ def build_agents(context: SessionContext, call_context: CallContext) -> tuple[di
 
 
 def secrets_of(settings: SessionSettings, environment: Mapping[str, str] = os.environ) -> list[str]:
-    """The keys this session's backends use, which must never be written. ``SpecError`` where one is missing."""
-    return [secret for spec in settings.agents.values() for secret in read_secrets(parse_spec(spec), environment)]
+    """The keys this session's backends use, which must never be written.
+
+    ``SpecError`` where one is missing, or where an address of the environment cannot be used.
+    """
+    specs = [parse_spec(spec) for spec in settings.agents.values()]
+    for spec in specs:
+        address_of(spec, environment)
+    return [secret for spec in specs for secret in read_secrets(spec, environment)]
 
 
 def _agent(context: SessionContext, role: Role, call_context: CallContext, spec_text: str, source: str) -> Agent:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from learning_signal.agents.model.keys import read_key
+from learning_signal.agents.model.providers.address import checked_address
 from learning_signal.agents.model.providers.entry import ProviderEntry, Wiring
 from learning_signal.agents.model.providers.registry import PROVIDERS, entry_of
 from learning_signal.agents.model.providers.spec import BackendSpec
@@ -39,14 +40,25 @@ def build_client(
         timeout: seconds the SDK waits for each read.
 
     Raises:
-        SpecError: the key, a package or the provider is missing.
+        SpecError: the key, a package or the provider is missing, or an address of the environment is none.
     """
     key = read_key(spec, environment)
     refuse_role(spec, role)
+    return entry_of(spec).build(spec, Wiring(role, key, address_of(spec, environment), timeout))
+
+
+def address_of(spec: BackendSpec, environment: Mapping[str, str] = os.environ) -> str | None:
+    """The address of the server: of the spec, else of the environment, else the provider's; None where there is none.
+
+    Raises:
+        SpecError: that of the environment is none; the sentence names the variable.
+    """
     entry = entry_of(spec)
-    named = environment.get(entry.address_variable) if entry.address_variable else None
-    address = spec.base_url or named or entry.address
-    return entry.build(spec, Wiring(role, key, address, timeout))
+    variable = entry.address_variable
+    named = environment.get(variable, "").strip() if variable and spec.base_url is None else ""
+    if named:
+        return checked_address(named, f"the address in the environment variable {variable}")
+    return spec.base_url or entry.address
 
 
 def backend_table(environment: Mapping[str, str] = os.environ) -> list[BackendRow]:

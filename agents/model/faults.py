@@ -135,7 +135,9 @@ def _judge_status(
         return "malformed", f"wrote a call that its server cannot read ({message})", "choose a model that calls tools"
     because = f" ({message})" if message else ""
     if status in (401, 403):
-        return ("permanent", f"refused the key{where} (HTTP {status})", f"set {key_variable(spec)} to a valid key")
+        variable = key_variable(spec)
+        advice = f"set {variable} to a valid key" if variable else "name the variable of its key, '?api_key_env=NAME'"
+        return ("permanent", f"refused the key{where} (HTTP {status})", advice)
     if status == 404:
         advice = "check the model's name, and that the address is that of the API (it usually ends in /v1)"
         return (

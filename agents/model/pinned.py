@@ -14,7 +14,7 @@ On an upgrade, check these and nothing else:
 from __future__ import annotations
 
 import importlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # slow to import, as in backends.py
@@ -47,6 +47,17 @@ def watch_openai(client: Any, amend: Amend, look: Look) -> None:
 def watch_anthropic(client: Any, amend: Amend, look: Look) -> None:
     """The same for autogen's Anthropic client."""
     _watch(client._client.messages, amend, look)
+
+
+def forget_environment(client: Any, headers: Mapping[str, str] | None = None) -> None:
+    """Send none of what the SDK inside autogen's ``client`` took from its vendor's environment variables (further
+    headers, organization, project): the server is another. ``headers`` stay.
+    """
+    sdk = client._client
+    sdk._custom_headers = dict(headers or {})
+    for name in ("organization", "project"):
+        if hasattr(sdk, name):
+            setattr(sdk, name, None)
 
 
 def _watch(sdk: Any, amend: Amend, look: Look) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NoReturn
-from urllib.parse import parse_qsl, urlsplit
+from typing import Any, Literal
+from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from learning_signal.agents.model.providers.address import checked_address
 from learning_signal.agents.model.providers.entry import ProviderEntry
 from learning_signal.agents.model.providers.registry import PROVIDERS, entry_of
 from learning_signal.agents.model.providers.spec import BackendSpec, Parameters, SpecError
@@ -66,7 +67,7 @@ def parse_spec(text: str) -> BackendSpec:
     return BackendSpec(
         provider=provider,
         model=model,
-        base_url=_check_address(base_url) if at else None,
+        base_url=checked_address(base_url) if at else None,
         parameters=parameters,
         text=given,
     )
@@ -112,7 +113,7 @@ def resolve_specs(
         _check_role(role, (*ROLES, "all"), "on the command line")
     from_environment: dict[str, str] = {}
     for variable, value in environment.items():
-        if variable.startswith(ENVIRONMENT_PREFIX):
+        if variable.startswith(ENVIRONMENT_PREFIX) and value.strip():  # an empty variable is none
             role = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
             _check_role(role, (*ROLES, "default"), f"in the environment variable {variable}")
             from_environment[role] = value
@@ -182,35 +183,12 @@ def _split_address(head: str) -> tuple[str, bool, str]:
     return head, False, ""
 
 
-def _check_address(address: str) -> str:
-    try:
-        parts = urlsplit(address)
-        port = parts.port
-    except ValueError:
-        _refuse_address("is not a valid URL")
-    if parts.username is not None or parts.password is not None:
-        raise SpecError(
-            "The address of a backend must not contain a user name, password or key; put the key into an "
-            "environment variable and name it with '?api_key_env=NAME'."
-        )
-    if parts.scheme not in ("http", "https"):
-        _refuse_address(f"starts with {parts.scheme}://")
-    if not parts.hostname or port == 0:
-        _refuse_address("names no host or a wrong port")
-    if parts.fragment:
-        _refuse_address("contains '#'")
-    return address.rstrip("/")
-
-
-def _refuse_address(found: str) -> NoReturn:
-    raise SpecError(f"The address of the backend {found}; expected http://host:port/v1 or https://host/v1.")
-
-
 def _parse_parameters(text: str, entry: ProviderEntry) -> Parameters:
     try:
         pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True)
     except ValueError:
         raise SpecError("The part of a backend spec after '?' must read key=value&key=value.") from None
+    pairs = [(name.replace("-", "_"), value) for name, value in pairs]
     values = dict(pairs)
     known = [name for name in Parameters.model_fields if name in entry.parameters]
     if len(values) != len(pairs):

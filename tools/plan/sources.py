@@ -286,6 +286,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, tuple[Any, st
     for name, text in environment.items():
         if not name.startswith(PREFIX) or name.startswith(AGENT_PREFIX) or name in _NO_SETTINGS:
             continue
+        if name in variables and not text.strip():  # an empty variable is none
+            continue
         if name not in variables:
             raise SettingsError(_unknown(name, [*short, *long], "the environment"))
         found[variables[name]] = (_parsed(text), f"The environment variable {name}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 from typing import TYPE_CHECKING
 
-from learning_signal.agents.model.pinned import watch_anthropic
+from learning_signal.agents.model.pinned import forget_environment, watch_anthropic
+from learning_signal.agents.model.providers.address import without_version
 from learning_signal.agents.model.providers.entry import ProviderEntry, Wiring
 from learning_signal.agents.model.providers.sdk import http_client, missing, model_info, set_parameters
 from learning_signal.agents.model.providers.spec import ALL_PARAMETERS, BackendSpec, SpecError
@@ -33,15 +34,18 @@ def _client(spec: BackendSpec, wiring: Wiring) -> ChatCompletionClient:
     options = set_parameters(spec, ("temperature", "top_p", "max_tokens"))
     # Among the options, because autogen's types do not name it: it is handed on to the SDK.
     options["http_client"] = http_client(anthropic.DefaultAsyncHttpxClient, wiring.address)
+    assert wiring.address is not None, "the provider has one"
     client = AnthropicChatCompletionClient(
         model=spec.model,
         api_key=wiring.key,
-        base_url=wiring.address,
+        base_url=without_version(wiring.address),
         model_info=model_info("anthropic", spec.model),
         max_retries=0,
         timeout=wiring.timeout,
         **options,
     )
+    if spec.base_url is not None:
+        forget_environment(client)
     watch_anthropic(client, messages_request, inspect_anthropic)
     return client
 
@@ -57,5 +61,5 @@ ANTHROPIC = ProviderEntry(
     key_needed=True,
     address="https://api.anthropic.com",
     address_variable="ANTHROPIC_BASE_URL",
-    parameters=ALL_PARAMETERS - {"seed", "reasoning_effort"},
+    parameters=ALL_PARAMETERS - {"seed", "reasoning_effort", "api_version"},
 )

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from learning_signal.agents.model.pinned import watch_openai
+from learning_signal.agents.model.pinned import forget_environment, watch_openai
+from learning_signal.agents.model.providers.address import with_version
 from learning_signal.agents.model.providers.entry import Build, ProviderEntry, Wiring
 from learning_signal.agents.model.providers.sdk import UNKNOWN_MODEL, http_client, missing, model_info, set_parameters
 from learning_signal.agents.model.providers.spec import BackendSpec
 
 if TYPE_CHECKING:  # slow to import, as in entry.py
-    from autogen_core.models import ChatCompletionClient, ModelInfo
+    from autogen_core.models import ChatCompletionClient
 
 OPENAI_ADDRESS = "https://api.openai.com/v1"
 NO_KEY = "no-key"
@@ -20,15 +20,9 @@ NO_KEY = "no-key"
 _PACKAGES = ("openai", "autogen_ext")
 
 
-def _unknown(name: str) -> ModelInfo:
-    return UNKNOWN_MODEL
+def _client_for(family: str | None) -> Build:
+    """Builds clients for the models that autogen knows by ``family``, or for any model."""
 
-
-def _known_to_openai(name: str) -> ModelInfo:
-    return model_info("openai", name)
-
-
-def _client_for(info: Callable[[str], ModelInfo]) -> Build:
     def build(spec: BackendSpec, wiring: Wiring) -> ChatCompletionClient:
         try:
             import openai
@@ -45,6 +39,9 @@ def _client_for(info: Callable[[str], ModelInfo]) -> Build:
             # OpenAI's newer models refuse the old name; other servers know only the old one
             limit = "max_completion_tokens" if wiring.address == OPENAI_ADDRESS else "max_tokens"
             options[limit] = spec.parameters.max_tokens
+        if spec.parameters.api_version is not None:  # Azure has the key in a header of its own
+            options["default_query"] = {"api-version": spec.parameters.api_version}
+            options["default_headers"] = {} if wiring.key is None else {"api-key": wiring.key}
         # Among the options, because autogen's types do not name it: it is handed on to the SDK.
         options["http_client"] = http_client(openai.DefaultAsyncHttpxClient, wiring.address)
         for message in ("Resolved model mismatch", "Finish reason mismatch"):
@@ -52,13 +49,15 @@ def _client_for(info: Callable[[str], ModelInfo]) -> Build:
         client = OpenAIChatCompletionClient(
             model=spec.model,
             api_key=wiring.key or NO_KEY,
-            base_url=wiring.address,
-            model_info=info(spec.model),
+            base_url=with_version(wiring.address),
+            model_info=UNKNOWN_MODEL if family is None else model_info(family, spec.model),
             max_retries=0,
             timeout=wiring.timeout,
             include_name_in_message=False,
             **options,
         )
+        if family is None or spec.base_url is not None:
+            forget_environment(client, options.get("default_headers"))
         watch_openai(client, chat_request, inspect)
         return client
 
@@ -69,7 +68,7 @@ OPENAI = ProviderEntry(
     name="openai",
     needs="the extra 'openai' and OPENAI_API_KEY",
     example="openai/gpt-4.1-mini?temperature=0",
-    build=_client_for(_known_to_openai),
+    build=_client_for("openai"),
     extra="openai",
     packages=_PACKAGES,
     key="OPENAI_API_KEY",
@@ -81,7 +80,7 @@ SERVER = ProviderEntry(
     name="openai-api",
     needs="the extra 'openai' and any OpenAI-compatible server (a key where it asks for one)",
     example="openai-api/Qwen/Qwen3-8B@http://localhost:8000/v1",
-    build=_client_for(_unknown),
+    build=_client_for(None),
     extra="openai",
     packages=_PACKAGES,
     key_of_model=True,
@@ -92,7 +91,7 @@ OLLAMA = ProviderEntry(
     name="ollama",
     needs="the extra 'openai' and a running Ollama (its OpenAI-compatible endpoint)",
     example="ollama/qwen3:8b",
-    build=_client_for(_unknown),
+    build=_client_for(None),
     extra="openai",
     packages=_PACKAGES,
     address="http://localhost:11434/v1",
@@ -105,7 +104,7 @@ def vendor(name: str, key: str, address: str, model: str) -> ProviderEntry:
         name=name,
         needs=f"the extra 'openai' and {key}",
         example=f"{name}/{model}",
-        build=_client_for(_unknown),
+        build=_client_for(None),
         extra="openai",
         packages=_PACKAGES,
         key=key,

@@ -32,6 +32,8 @@ class Parameters(BaseModel):
     """Seconds one answer may take, all attempts and waits together."""
     attempts: Annotated[int, Field(ge=1, le=20)] | None = None
     """Attempts at one answer when the server or its reply is at fault."""
+    api_version: Annotated[str, Field(pattern=r"^[0-9A-Za-z.-]{1,40}$")] | None = None
+    """The ``api-version`` that Azure wants in the query of its addresses."""
     fallback: Literal["rules"] | None = None
     """What takes over the phases of a round in which this backend gives up or fails."""
     api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
