@@ -43,8 +43,9 @@ _BEHAVIOUR: dict[Role, str] = {
         "on HEAD's episodes; it is no oracle of learning."
     ),
     "validator": (
-        "`summarize_trajectories` with a branch such as `B3` as source tells what its agents do `against` the "
-        "control's: look where a gain needs an explanation."
+        "`confirm` also tells the `training` of both arms and what the candidate's agents do `against` the control's. "
+        "Where a gain still needs an explanation, `summarize_trajectories` with a branch such as `B3` as source tells "
+        "more."
     ),
 }
 """What the roles that look at behaviour are told of it."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from learning_signal.tools.base import Tool
 from learning_signal.tools.context import SessionContext
+from learning_signal.tools.evidence.arms import arms_told
 from learning_signal.tools.evidence.behaviour import behaviour_tools
 from learning_signal.tools.evidence.diagnosis import diagnosis_tools
 from learning_signal.tools.evidence.episodes import episode_tools
@@ -29,7 +31,6 @@ TOOL_NAMES: dict[Role, tuple[str, ...]] = {
         "read_branch",
         "query_metrics",
         "summarize_trajectories",
-        "show_episode",
         "submit_validation",
     ),
     "coordinator": ("query_metrics", "ask", "promote", "keep", "send_back", "roll_back"),
@@ -39,17 +40,18 @@ TOOL_NAMES: dict[Role, tuple[str, ...]] = {
 
 OF_BEHAVIOUR = ("summarize_trajectories", "show_episode", "preview_shaping")
 """What is left out where a session has no behaviour evidence."""
+OF_BRANCHES = ("launch_branch", "read_branch")
+"""What is left out unless a session asks for it (``deliberation.branch_tools``)."""
 
 _MAKERS: dict[Role, tuple[Callable[[SessionContext], dict[str, Tool]], ...]] = {
     "critic": (metric_tools, behaviour_tools, episode_tools, preview_tools, diagnosis_tools),
     "generator": (metric_tools, behaviour_tools, episode_tools, preview_tools, proposal_tools),
     "validator": (
-        comparison_tools,
+        partial(comparison_tools, learnt=arms_told),
         screen_tools,
         branch_tools,
         metric_tools,
         behaviour_tools,
-        episode_tools,
         verdict_tools,
     ),
     "coordinator": (metric_tools, decision_tools),
@@ -59,5 +61,6 @@ _MAKERS: dict[Role, tuple[Callable[[SessionContext], dict[str, Tool]], ...]] = {
 def toolbox(context: SessionContext, role: Role) -> tuple[Tool, ...]:
     """The tools of one role over this session's context."""
     made = {name: tool for make in _MAKERS[role] for name, tool in make(context).items()}
-    left_out = () if context.settings.deliberation.behaviour else OF_BEHAVIOUR
+    talk = context.settings.deliberation
+    left_out = (*(() if talk.behaviour else OF_BEHAVIOUR), *(() if talk.branch_tools else OF_BRANCHES))
     return tuple(made[name] for name in TOOL_NAMES[role] if name not in left_out)

@@ -12,8 +12,8 @@ adapted, because tools have changed or an answer depends on what this session me
   so it asks in the same turn as for the episode.
 * Generator: submits at once, as recorded. (Earlier versions of this file had it look at its candidates with
   ``preview_shaping`` first, which the recorded model could not; code checks what is submitted in any case.)
-* Validator: screening is code, and ``confirm`` launches and compares. It reads the same three results as before;
-  metrics are asked for by the names that were recorded, although its prompt no longer lists them.
+* Validator: screening is code, and ``confirm`` launches and compares. All three recorded looks after that (metrics of
+  the control, metrics and behaviour of the candidate) asked for what now stands in the answer of ``confirm``: skipped.
 * Coordinator: it asked for the screen's results of two candidates, because its brief had none. They now stand in it:
   skipped.
 * Windows, stage, candidate and outcome are those of this session. Numbers in failures, which code would look up in the
@@ -76,10 +76,6 @@ def _validator(turn: int, messages: Sequence[Any], offered: set[str]) -> tuple[s
     judged = next((one for one in _results(messages) if "outcome" in one), None)
     if turn == 0 and chosen is not None:
         return "I confirm the ranking's first.", [("confirm", {"candidate": chosen})]
-    if turn == 1 and judged is not None:
-        control, candidate = (judged["values"][arm]["branch"] for arm in ("control", "candidate"))
-        looks = zip(_turn("validator", 3)[1], (control, candidate, candidate), strict=True)
-        return None, [(name, arguments | {"source": branch}) for (name, arguments), branch in looks]
     (name, arguments), *_ = _turn("validator", 4)[1]
     verdict = {"candidate": None, "outcome": "inconclusive"}
     if judged is not None:

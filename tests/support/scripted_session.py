@@ -39,7 +39,11 @@ RUN = RunSettings(
     learner=LearnerSettings(hidden=(8,), environments=8), evaluation=EvaluationSettings(episodes=EPISODES, points=2)
 )
 SETTINGS = SessionSettings(
-    run=RUN, deliberation=DeliberationSettings(questions=1), stage_steps=200, branch_steps=400, rounds=2
+    run=RUN,
+    deliberation=DeliberationSettings(questions=1, branch_tools=True),
+    stage_steps=200,
+    branch_steps=400,
+    rounds=2,
 )
 """One rollout is 200 env steps (8 environments of 25 steps): a screen is one, a branch of a confirmation two."""
 PAIRED = SETTINGS.model_copy(update={"gate": GateSettings(mode="paired")})

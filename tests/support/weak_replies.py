@@ -191,7 +191,7 @@ def together(*made: tuple[str, dict[str, Any]]) -> Reply:
     return calls([(f"call_{n}", name, json.dumps(arguments)) for n, (name, arguments) in enumerate(made)])
 
 
-LAUNCHES = tuple(("launch_branch", {"arm": arm, "purpose": "confirm"}) for arm in ("control", "c1"))
+EXTENDS = ("extend_screen", {"candidates": ["c1", "c2"], "reason": "They are close."})
 CONFIRMS = ("confirm", {"candidate": "c1"})
 VALIDATES = submits("submit_validation", {"candidate": "c1", "outcome": "pass", "reading": "All pairs are won."})
 
@@ -317,8 +317,8 @@ def _for_ever() -> Iterator[Case]:
     yield Case("the same refused proposal", "generator", (refused,), "goes on", 0, "the shaping is kept", "keep")
     judged = "code runs and judges what is left to confirm"
     yield Case("prose in place of a validation", "validator", (hm,), "goes on", 0, judged)
-    looped = (together(*LAUNCHES), submits("query_metrics", LOOK))
-    yield Case("launches and then loops", "validator", looped, "goes on", 1, judged)
+    looped = (together(EXTENDS), submits("query_metrics", LOOK))
+    yield Case("extends the screen and then loops", "validator", looped, "goes on", 1, judged)
     unread = (together(CONFIRMS), hm)
     yield Case("confirms and then stops", "validator", unread, "goes on", 1, judged)
     yield Case("never decides", "coordinator", (hm,), "goes on", 0, "the shaping is kept", "keep")

@@ -150,11 +150,16 @@ def _instead(name: str, definitions: Mapping[str, str]) -> str:
     return f"did you mean {near[0]}?" if near else "unknown"
 
 
-def _window(seeds: Sequence[Rows], first: int | None, last: int | None) -> tuple[int, int]:
+def whole_window(seeds: Sequence[Rows]) -> tuple[int, int]:
+    """The first and the last position in env steps that anything was logged at."""
     positions = [_position(row) for rows in seeds for row in rows]
-    low, high = min(positions), max(positions)
+    return min(positions), max(positions)
+
+
+def _window(seeds: Sequence[Rows], first: int | None, last: int | None) -> tuple[int, int]:
+    low, high = whole_window(seeds)
     window = (low if first is None else first, high if last is None else last)
-    if not any(window[0] <= position <= window[1] for position in positions):
+    if not any(window[0] <= _position(row) <= window[1] for rows in seeds for row in rows):
         raise ToolRefused(
             f"Found the window {window[0]:,} to {window[1]:,} env steps, where nothing was logged: "
             f"metrics exist from {low:,} to {high:,}."

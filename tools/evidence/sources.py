@@ -46,9 +46,10 @@ def recorded(context: SessionContext, source: str) -> Recorded:
         return Recorded((context.head.segment,), 1, ())
     facts, branch = _branch(context, source)
     control = _control(context, facts, branch)
-    return Recorded(
-        _done(context, source, branch), len(branch.segments), () if control is None else _done(context, "", control)
-    )
+    of_it = done(context, branch)
+    if not of_it:
+        finished(context, source, branch.segments[0])
+    return Recorded(of_it, len(branch.segments), () if control is None else done(context, control))
 
 
 def _branch(context: SessionContext, source: str) -> tuple[RoundFacts, Branch]:
@@ -85,12 +86,9 @@ def _control(context: SessionContext, facts: RoundFacts, branch: Branch) -> Bran
     return same[0] if same and not is_sealed(context, same[0], facts) else None
 
 
-def _done(context: SessionContext, name: str, branch: Branch) -> tuple[str, ...]:
-    """The segments of ``branch`` that are done; with a ``name``, ``ToolRefused`` where none is."""
-    done = tuple(each for each in branch.segments if context.trainer.status(each) == "done")
-    if name and not done:
-        finished(context, name, branch.segments[0])
-    return done
+def done(context: SessionContext, branch: Branch) -> tuple[str, ...]:
+    """The segments of ``branch`` that are done, in seed order."""
+    return tuple(each for each in branch.segments if context.trainer.status(each) == "done")
 
 
 def readable_branch(context: SessionContext, name: str) -> Branch:
@@ -127,10 +125,12 @@ def results(context: SessionContext, source: str) -> list[list[SegmentResult]]:
 
 
 def finished(context: SessionContext, name: str, segment: str) -> SegmentResult:
+    """The result of a segment of the branch called ``name``; ``ToolRefused`` where it is not done."""
     status = context.trainer.status(segment)
     if status != "done":
         raise ToolRefused(
-            f"Found branch {name} {status}, expected one that is done: read_branch waits for it and says what happened."
+            f"Found branch {name} {status}, expected one that is done: name another source; where a branch failed, its "
+            "screen or confirmation says why."
         )
     return context.trainer.stored(segment)
 

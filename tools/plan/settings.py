@@ -41,6 +41,10 @@ class DeliberationSettings(Frozen):
     choice: bool = True
     """Whether agents choose what is confirmed: the Validator another candidate than the screen's first, or a second
     one; the Coordinator by sending the round back. Without it the screen's first is confirmed, and no other."""
+    branch_tools: bool = False
+    """Whether the Validator also has `launch_branch` and `read_branch`, which start and read one arm. The session
+    screens, and `confirm` trains both arms and tells what they learnt, so it seldom needs them, and reads them in
+    every call."""
 
 
 class TriggerSettings(Frozen):

@@ -167,13 +167,13 @@ def values_of(sources: Sequence[Mapping[str, Any]]) -> dict[MeasureName, list[fl
 
 
 def values_are(context: SessionContext) -> str:
-    """What the values of screens and confirmations rest on, and why those of `read_branch` differ, in one sentence."""
+    """What the values of screens and confirmations rest on, and why other evidence of them differs, in one sentence."""
     evaluation = context.settings.run.evaluation
     later = evaluation.points - evaluation.points // 2
     return (
         f"each value is one branch's mean over {evaluation.episodes} episodes held out for its seed, at the "
-        f"last {later} of its {evaluation.points} evaluations; read_branch and query_metrics "
-        "show the query episodes at its end, so theirs differ"
+        f"last {later} of its {evaluation.points} evaluations; evaluation metrics and behaviour are of query episodes "
+        "at its end, so theirs differ"
     )
 
 

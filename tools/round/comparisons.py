@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from learning_signal.marl.gate.confirmation import judge
@@ -26,23 +26,30 @@ from learning_signal.tools.round.record_branches import Trial, record_confirmati
 from learning_signal.tools.round.verdicts import verdict_record
 from learning_signal.tools.state import CONTROL, Branch, VerdictRecord
 
+Learnt = Callable[[SessionContext, Mapping[str, Branch]], dict[str, Any]]
+"""What the branches ``candidate`` and ``control`` learnt, as data for an agent."""
 
-def comparison_tools(context: SessionContext) -> dict[str, Tool]:
-    """The tool that confirms a candidate."""
+
+def comparison_tools(context: SessionContext, learnt: Learnt) -> dict[str, Tool]:
+    """The tool that confirms a candidate; ``learnt`` gives what it tells of both arms besides."""
+
+    def told(record: VerdictRecord, branches: Sequence[Branch]) -> str:
+        arms = {"control" if each.arm == CONTROL else "candidate": each for each in branches}
+        return compact(confirmation_card(context, record) | learnt(context, arms) | _after(context, record))
 
     async def confirm(arguments: Confirm) -> Answer:
         candidate = arguments.candidate
         known = next((each for each in judged(context) if each.candidate == candidate), None)
         if known is not None:
-            return Answer(_told(context, known))
+            return Answer(told(known, _branches(context, known)))
         found, trial = await confirmed(context, candidate, arguments.reason, "validator")
-        return Answer(_told(context, found), lambda: record_confirmation(context, found, trial))
+        return Answer(told(found, trial.branches), lambda: record_confirmation(context, found, trial))
 
     return {
         "confirm": Tool(
             "confirm",
             "Confirm one candidate: trains it and the control on fresh seeds until the trial is decided, and answers "
-            "with the computed outcome (pass, fail or inconclusive) and every number behind it.",
+            "with the computed outcome (pass, fail or inconclusive), every number behind it and what both arms learnt.",
             Confirm,
             confirm,
             patient=True,
@@ -129,12 +136,7 @@ def confirmation_card(context: SessionContext, record: VerdictRecord) -> dict[st
 
 def _arm(context: SessionContext, record: VerdictRecord, name: str, arm: str | None) -> dict[str, Any]:
     """One arm of a confirmation: its branch, its values branch by branch, and their means."""
-    attempt = next(
-        (place for place, each in enumerate(context.round.confirmations) if each.comparison == record.comparison),
-        len(context.round.confirmations),
-    )
-    own = ("confirm", attempt, arm)
-    branch = next((one.name for one in context.round.branches if (one.purpose, one.attempt, one.arm) == own), None)
+    branch = next((one.name for one in _branches(context, record) if one.arm == arm), None)
     columns = {} if record.values is None else record.values[name]
     means = {} if record.means is None else record.means[name]
     return {"branch": branch} | {
@@ -143,9 +145,13 @@ def _arm(context: SessionContext, record: VerdictRecord, name: str, arm: str | N
     }
 
 
-def _told(context: SessionContext, record: VerdictRecord) -> str:
-    """What `confirm` answers."""
-    return compact(confirmation_card(context, record) | _after(context, record))
+def _branches(context: SessionContext, record: VerdictRecord) -> list[Branch]:
+    """Both branches of a confirmation as they are recorded: of one that is not, as they began."""
+    attempt = next(
+        (place for place, each in enumerate(context.round.confirmations) if each.comparison == record.comparison),
+        len(context.round.confirmations),
+    )
+    return [each for each in context.round.branches if (each.purpose, each.attempt) == ("confirm", attempt)]
 
 
 def _after(context: SessionContext, record: VerdictRecord) -> dict[str, Any]:

@@ -39,7 +39,7 @@ Opening = Callable[..., Any]
 
 
 def settings(refinements: int = 1, rounds: int = 2, **deliberation: Any) -> SessionSettings:
-    talk = DeliberationSettings(questions=1, refinements=refinements, **deliberation)
+    talk = DeliberationSettings(questions=1, refinements=refinements, branch_tools=True, **deliberation)
     return SETTINGS.model_copy(update={"deliberation": talk, "rounds": rounds})
 
 

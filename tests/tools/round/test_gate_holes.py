@@ -26,7 +26,9 @@ REFINED = {"c4": 0.05, "c5": 0.04}
 @pytest.fixture
 def session(tmp_path: Path) -> Iterator[ScriptedSession]:
     """Three screened candidates, of which the first fails its confirmation; a round has three confirmations."""
-    settings = SETTINGS.model_copy(update={"deliberation": DeliberationSettings(refinements=2), "rounds": 2})
+    settings = SETTINGS.model_copy(
+        update={"deliberation": DeliberationSettings(refinements=2, branch_tools=True), "rounds": 2}
+    )
     with ScriptedSession(tmp_path, by_arm(FAILS | REFINED), settings=settings) as session:
         session.propose("coverage_distance", "collisions", "worst_coverage_distance")
         session.screen()

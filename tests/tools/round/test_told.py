@@ -12,7 +12,10 @@ import pytest
 
 from learning_signal.marl.gate.sequential import design
 from learning_signal.tools.briefs.brief import brief
+from learning_signal.tools.evidence.arms import CURVES
+from learning_signal.tools.plan.settings import DeliberationSettings
 from learning_signal.tools.round.verdicts import verdict_record
+from learning_signal.tools.toolbox import toolbox
 from tests.support.scripted_session import PAIRED, SETTINGS, ScriptedSession
 from tests.support.trainer_double import EPISODES, by_arm
 
@@ -75,6 +78,43 @@ def test_a_confirmation_says_every_number_and_what_it_is_worth(session):
     assert f"{1 - 2 * plan.miss:.1%} interval" in found["reason"]
 
 
+def test_a_confirmation_tells_what_both_arms_learnt(session):
+    found = session.confirm("c3", WHY)
+    for name, arm in (("candidate", "c3"), ("control", "control")):
+        branch = [one for one in session.context.round.branches if (one.arm, one.purpose) == (arm, "confirm")][-1]
+        rows = [row for each in branch.segments for row in session.context.trainer.stored(each).updates]
+        told_of, last = found["training"][name], max(row["env_steps"] for row in rows)
+        assert told_of["env_steps"][-1] == last and set(told_of) == {"env_steps", *CURVES}
+        ends = [row["entropy"] for row in rows if row["env_steps"] == last]
+        assert len(ends) == found["n"] and told_of["entropy"][-1] == pytest.approx(sum(ends) / len(ends), rel=1e-2)
+    source = found["values"]["candidate"]["branch"]
+    summary = session.call("summarize_trajectories", source=source, parts=["against"])["summary"]
+    assert found["against"] == summary["against"] and found["against"]["seeds"] == [4, 4]
+    again = session.confirm("c3")
+    assert (again["training"], again["against"]) == (found["training"], found["against"])
+    assert "against" not in told(session)["verdicts"][0], "the Coordinator is told the verdict alone"
+
+
+def test_without_evidence_of_behaviour_a_confirmation_tells_curves_alone(tmp_path):
+    settings = SETTINGS.model_copy(update={"deliberation": DeliberationSettings(behaviour=False)})
+    with ScriptedSession(tmp_path, by_arm({"c1": 0.03}), settings=settings) as session:
+        session.propose(POTENTIALS[0])
+        found = session.confirm("c1")
+        assert "training" in found and "against" not in found
+
+
+def test_branches_are_launched_and_read_one_by_one_only_where_a_session_asks_for_it(tmp_path):
+    single = {"launch_branch", "read_branch"}
+    for asked in (False, True):
+        deliberation = DeliberationSettings(branch_tools=asked)
+        settings = SETTINGS.model_copy(update={"deliberation": deliberation})
+        folder = tmp_path / str(asked)
+        folder.mkdir()
+        with ScriptedSession(folder, by_arm({}), settings=settings) as session:
+            offered = {tool.name for tool in toolbox(session.context, "validator")}
+        assert single & offered == (single if asked else set()) and "confirm" in offered
+
+
 def test_pairs_have_one_smallest_p_and_the_interval_of_their_level(tmp_path):
     with ScriptedSession(tmp_path, by_arm({"c1": 0.03}), settings=PAIRED) as session:
         session.propose(POTENTIALS[0])
@@ -91,6 +131,7 @@ def test_a_confirmation_that_could_not_be_judged_has_no_smallest_p(tmp_path):
         found = session.confirm("c1")
         assert found["outcome"] == "fail" and found["p"] is None and "smallest_p" not in found
         assert found["values"]["candidate"]["progress"] == {"branches": [None], "mean": None}
+        assert "training" not in found and "against" not in found
 
 
 def test_the_coordinator_has_the_whole_record(session):
