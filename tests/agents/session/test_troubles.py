@@ -26,7 +26,7 @@ from tests.support.session_helpers import Recorder, tiny_settings
 from tests.support.session_helpers import resume_inline as resume
 from tests.support.session_helpers import run_inline as run
 from tests.support.synthetic_training import InlinePool
-from tests.support.weak_replies import CONFIRMS, LAUNCHES, PROMOTES, call, together
+from tests.support.weak_replies import CONFIRMS, PROMOTES, call, together
 
 LOOPING = text("Hm.")
 
@@ -123,6 +123,9 @@ def judged(settings) -> list[tuple]:
         return [(each.outcome, each.candidate_id.rpartition("/")[2], each.reason) for each in reader.verdicts()]
 
 
+LAUNCHES = tuple(("launch_branch", {"arm": arm, "purpose": "confirm"}) for arm in ("control", "c1"))
+
+
 @pytest.mark.parametrize(
     "script",
     [(LOOPING,), (together(*LAUNCHES), LOOPING), (together(CONFIRMS), LOOPING)],
@@ -133,7 +136,8 @@ def test_code_judges_as_without_a_choice(tmp_path, script):
     talk = DeliberationSettings(candidates=2, refinements=0, choice=False)
     by_rules = tiny_settings(tmp_path / "rules", deliberation=talk)
     run(by_rules)
-    _, by_code, _ = served(tiny_settings(tmp_path / "code"), "validator", *script)
+    talk = DeliberationSettings(candidates=2, refinements=0, branch_tools=True)
+    _, by_code, _ = served(tiny_settings(tmp_path / "code", deliberation=talk), "validator", *script)
     assert judged(by_code) == judged(by_rules) != []
     with Reader.open(by_code.ledger) as reader:
         (verdict,) = reader.verdicts()
