@@ -51,6 +51,8 @@ class QueryMetrics(Frozen):
     """Parts of the window."""
     by_seed: bool = False
     """A branch's seeds one by one."""
+    by_agent: bool = False
+    """Agents one by one: ``action_entropy``, ``action:NAME``, agent features, at the end of each segment."""
 
 
 class SummarizeTrajectories(Frozen):

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from learning_signal.marl.behaviour.by_agent import defined
 from learning_signal.marl.segments.metrics import METRICS
 from learning_signal.marl.segments.segment import SegmentResult
 from learning_signal.tools.base import Answer, Tool, ToolRefused, compact
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import QueryMetrics
+from learning_signal.tools.evidence.by_agent import agent_rows, columns, grouped
 from learning_signal.tools.evidence.sources import results
 
 EVALUATION_METRICS = {
@@ -49,18 +51,24 @@ def metric_tools(context: SessionContext) -> dict[str, Tool]:
     """The tool that reads metrics."""
 
     async def query_metrics(arguments: QueryMetrics) -> Answer:
-        definitions = logged_metrics(context)
+        own = defined(context.task) if context.settings.deliberation.behaviour else {}
+        definitions = own if arguments.by_agent else logged_metrics(context)
+        if not definitions:
+            raise ToolRefused("Found by_agent in a session without evidence of behaviour, expected it left out.")
         if not arguments.names:
             return Answer(compact({"metrics": definitions}))
         names = [name for name in dict.fromkeys(arguments.names) if name in definitions]
-        unknown = {name: _instead(name, definitions) for name in arguments.names if name not in definitions}
+        unknown = {name: _instead(name, definitions, own) for name in arguments.names if name not in definitions}
         if not names:
             hints = "; ".join(f"{name!r}: {instead}" for name, instead in unknown.items())
             raise ToolRefused(f"Found no metric that is logged ({hints}), expected some of {', '.join(definitions)}.")
-        rows = [metric_rows(result) for result in results(context, arguments.source)]
+        seeds = results(context, arguments.source)
+        rows = [agent_rows(context, each) if arguments.by_agent else metric_rows(each) for each in seeds]
         window = _window(rows, arguments.first_env_step, arguments.last_env_step)
         told: dict[str, Any] = {"source": arguments.source, "window": window}
-        told["points"] = curves(rows, names, window, arguments.points, by_seed=arguments.by_seed)
+        read = columns(context, names) if arguments.by_agent else names
+        points = curves(rows, read, window, arguments.points, by_seed=arguments.by_seed)
+        told["points"] = grouped(context, points, names) if arguments.by_agent else points
         return Answer(compact(told | ({"unknown": unknown} if unknown else {})))
 
     return {
@@ -140,8 +148,12 @@ def _mean(rows: Rows, name: str) -> float | None:
     return float(f"{np.mean(values):.3g}") if values else None
 
 
-def _instead(name: str, definitions: Mapping[str, str]) -> str:
-    """What to read in place of a metric that is not logged."""
+def _instead(name: str, definitions: Mapping[str, str], of_agents: Mapping[str, str]) -> str:
+    """What to read in place of a metric that is not among ``definitions``."""
+    if definitions is of_agents and name in METRICS | EVALUATION_METRICS:
+        return "not measured for single agents"
+    if definitions is not of_agents and name in of_agents:
+        return "read it with by_agent"
     if name in METRICS | EVALUATION_METRICS:
         return "not logged by this learner on this task"
     wanted = name.lower()

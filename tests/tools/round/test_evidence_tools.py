@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from learning_signal.ledger.write.clock import now
+from learning_signal.marl.behaviour.by_agent import measured
 from learning_signal.marl.segments.metrics import METRICS
 from learning_signal.tools.base import ToolRefused, compact
 from learning_signal.tools.briefs.brief import brief
 from learning_signal.tools.contracts import SummarizeTrajectories
 from learning_signal.tools.evidence.metrics import OF_VALUES
+from learning_signal.tools.evidence.sources import lineage
+from learning_signal.tools.plan.settings import DeliberationSettings
 from learning_signal.tools.state import SessionState
 from tests.support.scripted_session import PAIRED, SESSION, SETTINGS, ScriptedSession, draft
-from tests.support.trainer_double import by_arm
+from tests.support.trainer_double import by_arm, drifting_behaviour
 
 GOOD, OTHER, THIRD = "coverage_distance", "collisions", "worst_coverage_distance"
 
@@ -99,6 +104,48 @@ def test_a_branch_is_averaged_over_its_seeds(paired: ScriptedSession) -> None:
     apart = paired.call("query_metrics", source=branch, names=["evaluation_progress"], points=1, by_seed=True)["points"]
     assert apart["evaluation_progress"] == [[pytest.approx(value, rel=5e-3)] for value in values]
     assert values[0] != pytest.approx(values[1], rel=5e-3), "or nothing is told apart"
+
+
+def test_each_agent_is_told_apart_at_the_end_of_every_segment(session: ScriptedSession) -> None:
+    session.train_stage()
+    first, last = (each.id for each in lineage(session.context))
+    store, record = session.context.trainer.store, drifting_behaviour()
+    still = record.actions.copy()
+    still[:, :, 1] = 0
+    store.told = {last: replace(record, actions=still)}
+    idle = f"action:{session.context.task.action_names[0]}"
+    names = ["action_entropy", idle, "entropy", GOOD]
+    answer = session.call("query_metrics", names=names, by_agent=True, points=40)
+    entropies = [measured(store.behaviour(each), session.context.task)["action_entropy"] for each in (first, last)]
+    assert answer["points"]["env_steps"] == [200, 400]
+    assert answer["points"]["action_entropy"] == [
+        pytest.approx(list(each), rel=5e-3) for each in zip(*entropies, strict=True)
+    ]
+    assert entropies[1][1] == 0.0 and answer["points"][idle][1][1] == 1.0 and answer["points"][idle][0][1] < 0.5
+    assert answer["unknown"]["entropy"] == "not measured for single agents" and GOOD in answer["unknown"]
+    assert "distance" in " ".join(session.call("query_metrics", by_agent=True)["metrics"])
+    plain = session.call("query_metrics", names=["entropy", "action_entropy"])
+    assert plain["unknown"] == {"action_entropy": "read it with by_agent"}
+
+
+def test_agents_of_a_branch_are_told_seed_by_seed(paired: ScriptedSession) -> None:
+    paired.propose(GOOD, OTHER)
+    paired.screen()
+    branch = next(each for each in paired.context.round.branches if each.arm == "c1")
+    still = replace(drifting_behaviour(), actions=np.zeros_like(drifting_behaviour().actions))
+    paired.context.trainer.store.told = {branch.segments[1]: still}
+    call = {"source": branch.name, "names": ["action_entropy"], "by_agent": True}
+    (first, *_) = paired.call("query_metrics", **call, by_seed=True)["points"]["action_entropy"]
+    assert first[0][0] > 1.5 and first[1] == [0.0]
+    (pooled, *_) = paired.call("query_metrics", **call)["points"]["action_entropy"]
+    assert pooled == [pytest.approx(first[0][0] / 2, rel=1e-2)]
+
+
+def test_without_evidence_of_behaviour_no_agent_is_told_apart(tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"deliberation": DeliberationSettings(behaviour=False)})
+    with ScriptedSession(tmp_path, by_arm({}), settings=settings) as session:
+        with pytest.raises(ToolRefused, match="Found by_agent in a session without evidence of behaviour"):
+            session.call("query_metrics", names=["action_entropy"], by_agent=True)
 
 
 def test_without_names_every_metric_is_explained(session: ScriptedSession) -> None:
