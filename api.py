@@ -128,7 +128,7 @@ def run_session(
 
     Raises ``ValueError`` (or ``LedgerError``, ``ExecutorError``) with one sentence, before anything is written.
     """
-    from learning_signal.agents.model.specs import parse_spec, resolve_specs
+    from learning_signal.agents.model.specs import parse_chain, resolve_specs
     from learning_signal.agents.session.observer import SessionControl
     from learning_signal.agents.session.session import run_session as run_to_the_end
     from learning_signal.tools.plan.sources import SettingsError, refuse_wrong_run
@@ -152,8 +152,7 @@ def run_session(
         named = {"all": agents} if isinstance(agents, str) else dict(agents or {})
         backends = resolve_specs(named, {}, given.agents)
         settings = given.settings(
-            {role: each.spec.text for role, each in backends.items()},
-            {role: each.source for role, each in backends.items()},
+            {role: each.text for role, each in backends.items()}, {role: each.source for role, each in backends.items()}
         )
     else:
         _refuse_beside_settings({**options, "agents": agents, "config": config, "approve": None})
@@ -161,7 +160,7 @@ def run_session(
     if settings.approve == "human" and approve is None:
         raise SettingsError("Found approve = human and nobody to ask, expected a function: give approve=.")
     for spec in settings.agents.values():
-        parse_spec(spec)
+        parse_chain(spec)
     refuse_wrong_run(settings.run)
     control = SessionControl()
     told = _Told(on_event, approve)

@@ -23,18 +23,18 @@ from learning_signal.agents.nudges import append, nudge, steps_left, without_rep
 from learning_signal.agents.questions import answer_of
 from learning_signal.agents.repetition import REPLY, call_key, note_call
 from learning_signal.agents.roles import Agent, note_speaker
+from learning_signal.agents.speakers import Speakers
 from learning_signal.agents.workbench import ToolAgent
 from learning_signal.tools.briefs.brief import brief
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Decision
-from learning_signal.tools.roles import Role
+from learning_signal.tools.roles import ROLES, Role
 from learning_signal.tools.round.by_code import judge_by_code
 from learning_signal.tools.round.confirmations import confirmations_left
 from learning_signal.tools.round.decisions import allowed_actions, decide
 from learning_signal.tools.round.record import (
     record_diagnosis,
     record_end_of_round,
-    record_fallback,
     record_phase,
     record_round,
     record_verdict,
@@ -47,19 +47,10 @@ from learning_signal.tools.state import PhaseCalls, Regression, Trigger
 
 
 class Deliberation:
-    """The rounds of one session, over its context and its four agents.
+    """The rounds of one session, over its context and those who speak in it."""
 
-    ``fallbacks`` take over the phases of agents that give up, or whose backends fail, for the rest of the round.
-    """
-
-    def __init__(
-        self,
-        context: SessionContext,
-        agents: Mapping[Role, Agent],
-        call_context: CallContext,
-        fallbacks: Mapping[Role, Agent],
-    ) -> None:
-        self.context, self.agents, self.call_context, self.fallbacks = context, agents, call_context, fallbacks
+    def __init__(self, context: SessionContext, speakers: Speakers, call_context: CallContext) -> None:
+        self.context, self.speakers, self.call_context = context, speakers, call_context
         context.ask_agent = self.answer
 
     def open_round(self, stage: str, why_now: Trigger, regression: Regression | None = None) -> None:
@@ -88,7 +79,7 @@ class Deliberation:
             return
         prepare(self.context)
         role = state.speaker
-        agent = self._speaking(role)
+        agent = self.speakers.of(role)
         if state.ended_by is not None:  # interrupted between the submission and the commit: it counts once
             agent.workbench.finished = (state.ended_by, "")
         self.call_context.round, self.call_context.phase = state.round_number, role
@@ -128,19 +119,14 @@ class Deliberation:
         else:
             self._commit(agent, json.loads(json.dumps(await conversation.save_state())), text, fault)
 
-    def _speaking(self, role: Role) -> Agent:
-        """Who has the phases of ``role`` in the present round."""
-        return (self.fallbacks if role in self.context.round.fallbacks else self.agents)[role]
-
     def _cannot_go_on(self, role: Role, fault: BackendError) -> None:
-        """The backend of ``role`` fails for good: its fallback takes over, else the fault ends the step."""
+        """The backend of ``role`` fails for good: the next of its chain goes on where it stood, else the step ends."""
         with self.context.ledger.transaction("fault"):
-            if self._has_fallback(role):
-                self._hand_over(role, f"has no backend: {fault}")
-            else:
+            handed_over = self.speakers.hand_over(role, f"has no backend: {fault}")
+            if not handed_over:
                 self.context.event("error", str(fault), status="error", agent=role)
             self._save()
-        if role not in self.context.round.fallbacks:
+        if not handed_over:
             raise fault
 
     async def answer(self, role: Role, question: str) -> str:
@@ -148,7 +134,13 @@ class Deliberation:
         step = self.call_context.step
         self.call_context.step = f"{step}.question{self.context.round.questions}"
         try:
-            return await answer_of(self._speaking(role), self.context.round.records[role], question)
+            while True:
+                try:
+                    return await answer_of(self.speakers.of(role), self.context.round.records[role], question)
+                except BackendError as fault:
+                    with self.context.ledger.transaction("fault"):
+                        if not self.speakers.hand_over(role, f"cannot answer: {fault}"):
+                            return f"(The {role} cannot answer: {fault})"
         finally:
             self.call_context.step = step
 
@@ -242,8 +234,8 @@ class Deliberation:
         """
         context, state, role = self.context, self.context.state, self.context.state.speaker
         record_phase(context, role, transcript(agent_state))
-        if self._has_fallback(role):
-            self._hand_over(role, why)
+        if self.speakers.hand_over(role, why):
+            self._enter(role)
             return
         reason = f"The {role} {why}."
         if role == "critic":
@@ -265,18 +257,8 @@ class Deliberation:
 
     def _report(self, role: Role, why: str, consequence: str) -> None:
         """Write down that an agent gave up."""
-        spec = self._speaking(role).spec
+        spec = self.speakers.of(role).spec.text
         self.context.event("error", f"The {role} ({spec}) {why}: {consequence}.", status="error", agent=role)
-
-    def _has_fallback(self, role: Role) -> bool:
-        return role in self.fallbacks and role not in self.context.round.fallbacks
-
-    def _hand_over(self, role: Role, why: str) -> None:
-        """The fallback of ``role`` takes over its phases of this round, and begins the present one anew."""
-        spec, fallback = self.agents[role].spec, self.fallbacks[role].spec
-        title = f"The {role} ({spec}) {why.rstrip('.')}: {fallback} takes over its phases of this round."
-        record_fallback(self.context, role, title)
-        self._enter(role)
 
     async def _judge_by_code(self, why: str) -> None:
         """Do what is left of the Validator's phase: the verdict is computed in any case."""
@@ -294,8 +276,8 @@ class Deliberation:
         state = self.context.state
         state.phase, state.step, state.agent_state, state.nudge, state.ended_by = role, 0, None, None, None
         state.idle, state.calls, state.taken_over = False, PhaseCalls(), None
-        note_speaker(self.context, self._speaking(role))
-        self._speaking(role).workbench.begin_phase()
+        note_speaker(self.context, self.speakers.of(role))
+        self.speakers.of(role).workbench.begin_phase()
         owed = role == "critic" or (role == "validator" and owes_screen(self.context))
         state.brief = None if owed else self._task(role)
 
@@ -309,7 +291,7 @@ class Deliberation:
         """Before the Critic's phase: code reads what every Critic reads, so that its brief has it."""
         context, state = self.context, self.context.state
         self.call_context.round, self.call_context.phase, self.call_context.step = state.round_number, "critic", STEP
-        read = await first_look(context, self._speaking("critic"))
+        read = await first_look(context, self.speakers.of("critic"))
         with context.ledger.transaction("read for the Critic"):
             state.seen = state.evidence
             state.brief = self._task("critic", read)
@@ -338,7 +320,7 @@ class Deliberation:
 
     def _message(self, source: str, target: str | None, kind: str, text: str) -> None:
         context = self.context
-        speaks = source if source in self.agents else None
+        speaks = source if source in ROLES else None
         title = text.strip().splitlines()[0][:160] if text.strip() else "(empty)"
         seq = context.event("message", title, agent=speaks)
         context.ledger.add(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from autogen_core.models import LLMMessage, SystemMessage, UserMessage
 
-from learning_signal.agents.model.errors import BackendError
 from learning_signal.agents.roles import Agent
 
 ANSWER_LIMIT = 2000
@@ -12,7 +11,10 @@ ANSWER_LIMIT = 2000
 
 
 async def answer_of(agent: Agent, record: str, question: str) -> str:
-    """The answer of ``agent``, whose phase is told by ``record``; in brackets why there is none."""
+    """The answer of ``agent``, whose phase is told by ``record``; in brackets where it called a tool instead.
+
+    Raises ``BackendError`` where its backend gives none.
+    """
     messages: list[LLMMessage] = [
         SystemMessage(content=agent.prompt.text),
         UserMessage(
@@ -21,10 +23,7 @@ async def answer_of(agent: Agent, record: str, question: str) -> str:
             source="coordinator",
         ),
     ]
-    try:
-        reply = await agent.client.create(messages)
-    except BackendError as error:
-        return f"(The {agent.role} cannot answer: {error})"
+    reply = await agent.client.create(messages)
     if not isinstance(reply.content, str):
         return f"(The {agent.role} called a tool instead of answering.)"
     if len(reply.content) > ANSWER_LIMIT:

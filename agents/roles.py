@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from autogen_core.models import ChatCompletionClient
@@ -13,8 +13,9 @@ from learning_signal.agents.model.call import CallContext, Limits
 from learning_signal.agents.model.keys import read_secrets
 from learning_signal.agents.model.prices import price_of
 from learning_signal.agents.model.providers.registry import EMBEDDED
-from learning_signal.agents.model.specs import parse_spec
-from learning_signal.agents.model.stack.client import agent_client
+from learning_signal.agents.model.providers.spec import BackendSpec
+from learning_signal.agents.model.specs import parse_chain
+from learning_signal.agents.model.stack.client import AgentClient, agent_client
 from learning_signal.agents.prompts import ROLE_VARIABLES, Prompt, render
 from learning_signal.agents.workbench import ToolWorkbench
 from learning_signal.ledger.canonical import content_hash
@@ -54,7 +55,7 @@ _NO_BEHAVIOUR = "There are no summaries of behaviour in this session: metrics ar
 
 @dataclass(frozen=True)
 class Agent:
-    """One agent of a session."""
+    """One backend of one role in a session, with what all backends of the role share."""
 
     role: Role
     client: ChatCompletionClient
@@ -62,34 +63,25 @@ class Agent:
     workbench: ToolWorkbench
     ending_tools: tuple[str, ...]
     """The tools its phase ends with."""
-    spec: str
+    spec: BackendSpec
     """Its backend."""
+    stored: str
+    """What the log has for its backend: the whole chain as it was given, or the spec of one that takes over."""
     source: str
-    """Where the spec came from; ``FALLBACK`` where it takes over from another backend."""
-    embedded: bool
-    """Whether there is no model behind it."""
+    """Where that came from; ``FALLBACK`` where it takes over from another backend."""
+
+    @property
+    def embedded(self) -> bool:
+        """Whether there is no model behind it."""
+        return self.spec.provider in EMBEDDED
 
 
-def build_agents(context: SessionContext, call_context: CallContext) -> tuple[dict[Role, Agent], dict[Role, Agent]]:
-    """The four agents over one context, and the fallbacks of those whose backends have one.
+def build_chains(context: SessionContext, call_context: CallContext) -> dict[Role, tuple[Agent, ...]]:
+    """The agents of every role over one context, in the order of its chain.
 
-    Who they are is written to the ledger where it is new or has changed. Raises ``SpecError`` or ``PromptError`` with
-    one sentence if one cannot be built.
+    Raises ``SpecError`` or ``PromptError`` with one sentence if one cannot be built.
     """
-    settings = context.settings
-    agents = {
-        role: _agent(context, role, call_context, settings.agents[role], settings.agent_sources[role]) for role in ROLES
-    }
-    named = {role: parse_spec(settings.agents[role]).parameters.fallback for role in ROLES}
-    fallbacks = {
-        role: _agent(context, role, call_context, spec, FALLBACK) for role, spec in named.items() if spec is not None
-    }
-    now_fallback = () if context.state.round is None else context.state.round.fallbacks
-    with context.ledger.transaction("agents"):
-        for role, agent in agents.items():
-            if role not in now_fallback:
-                note_speaker(context, agent)
-    return agents, fallbacks
+    return {role: tuple(_chain(context, role, call_context)) for role in ROLES}
 
 
 def secrets_of(settings: SessionSettings, environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -97,31 +89,45 @@ def secrets_of(settings: SessionSettings, environment: Mapping[str, str] = os.en
 
     ``SpecError`` where one is missing, or where an address of the environment cannot be used.
     """
-    specs = [parse_spec(spec) for spec in settings.agents.values()]
+    specs = [spec for text in settings.agents.values() for spec in parse_chain(text)]
     for spec in specs:
         address_of(spec, environment)
     return [secret for spec in specs for secret in read_secrets(spec, environment)]
 
 
-def _agent(context: SessionContext, role: Role, call_context: CallContext, spec_text: str, source: str) -> Agent:
-    tools = toolbox(context, role)
-    limits = context.settings.deliberation
-    spec = parse_spec(spec_text)
+def _chain(context: SessionContext, role: Role, call_context: CallContext) -> Iterator[Agent]:
+    text, source = context.settings.agents[role], context.settings.agent_sources[role]
+    prompt, workbench = render(role, _variables(context, role)), _workbench(context, role, call_context)
+    for place, spec in enumerate(parse_chain(text)):
+        yield Agent(
+            role=role,
+            client=_client(context, role, call_context, spec),
+            prompt=prompt,
+            workbench=workbench,
+            ending_tools=tuple(tool.name for tool in workbench.tools if tool.ends_phase),
+            spec=spec,
+            stored=text if place == 0 else spec.text,
+            source=source if place == 0 else FALLBACK,
+        )
 
+
+def _client(context: SessionContext, role: Role, call_context: CallContext, spec: BackendSpec) -> AgentClient:
     def afford_call(tokens: int, usd: float) -> None:
         afford(context, f"the next call of the {role}", tokens=tokens, usd=usd)
 
-    client = agent_client(
+    return agent_client(
         spec,
         role,
         ledger=context.ledger,
         session_id=context.session,
         context=call_context,
-        limits=Limits(deadline=limits.deadline),
+        limits=Limits(deadline=context.settings.deliberation.deadline),
         price=price_of(spec, context.settings.prices),
         afford=None if context.state.budget == Budget() else afford_call,
     )
 
+
+def _workbench(context: SessionContext, role: Role, call_context: CallContext) -> ToolWorkbench:
     def next_evidence_id() -> str:
         context.state.evidence += 1
         return f"E{context.state.evidence}"
@@ -130,8 +136,8 @@ def _agent(context: SessionContext, role: Role, call_context: CallContext, spec_
         context.state.ended_by = ended_by or context.state.ended_by
         context.ledger.save_cursor(context.session, context.state.model_dump(mode="json"))
 
-    workbench = ToolWorkbench(
-        tools,
+    return ToolWorkbench(
+        toolbox(context, role),
         ledger=context.ledger,
         session_id=context.session,
         agent=role,
@@ -140,29 +146,19 @@ def _agent(context: SessionContext, role: Role, call_context: CallContext, spec_
         on_done=note_done,
         calls=lambda: context.state.calls,
     )
-    return Agent(
-        role=role,
-        client=client,
-        prompt=render(role, _variables(context, role)),
-        workbench=workbench,
-        ending_tools=tuple(tool.name for tool in tools if tool.ends_phase),
-        spec=spec_text,
-        source=source,
-        embedded=spec.provider in EMBEDDED,
-    )
 
 
 def note_speaker(context: SessionContext, agent: Agent) -> None:
     """Write down who speaks in a role from now on, where that is another than before. Belongs in a transaction."""
     known = context.ledger.find("agents", session_id=context.session, role=agent.role)
-    if known and (known[-1]["spec"], known[-1]["prompt"]) == (agent.spec, content_hash(agent.prompt.text)):
+    if known and (known[-1]["spec"], known[-1]["prompt"]) == (agent.stored, content_hash(agent.prompt.text)):
         return
     ours = is_ours(context.ledger.rows, context.session)
     context.ledger.add(
         "agents",
         session_id=context.session,
         role=agent.role,
-        spec=agent.spec,
+        spec=agent.stored,
         source=agent.source,
         prompt=agent.prompt.text,
         tools=agent.workbench.schemas,

@@ -83,7 +83,7 @@ class ToolWorkbench(Workbench):
         self._told_here: set[tuple[str, str]] = set()
         """(step, call) of the evidence that was told by this process."""
         self._timeout, self._longest_result = timeout, longest_result
-        self.schemas = [tool_schema(tool) for tool in tools]
+        self.tools, self.schemas = tuple(tools), [tool_schema(tool) for tool in tools]
         self._turn = asyncio.Lock()
         self.finished: tuple[str, str] | None = None
         """(tool name, result) of the submission that ended the phase, or None while it goes on."""

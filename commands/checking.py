@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from learning_signal.agents.model.call import Limits
 from learning_signal.agents.model.providers.registry import EMBEDDED
-from learning_signal.agents.model.providers.spec import SpecError
-from learning_signal.agents.model.specs import parse_spec
+from learning_signal.agents.model.providers.spec import BackendSpec, SpecError
+from learning_signal.agents.model.specs import parse_chain
 from learning_signal.agents.model.trial import CheckResult, check
 from learning_signal.viewer.cli.terminal import tell
 
 
 def refuse_unusable(agents: Mapping[str, str]) -> None:
-    """Ask every backend in ``agents`` (role -> spec) for one tiny tool call; embedded ones need none.
+    """Ask every backend in ``agents`` (role -> chain of specs) for one tiny tool call; embedded ones need none.
 
-    Raises ``SpecError`` with one sentence on the first that gives none.
+    Raises ``SpecError`` with one sentence where a whole chain gives none. A part of one that gives none is told.
     """
-    roles: dict[str, list[str]] = {}
-    for role, text in agents.items():
-        if parse_spec(text).provider not in EMBEDDED:
-            roles.setdefault(text, []).append(role)
-    for text, result in zip(roles, asyncio.run(_checked(list(roles))), strict=True):
-        whose = " and ".join(roles[text])
-        if not result.ok:
+    chains = {role: parse_chain(text) for role, text in agents.items()}
+    specs = {spec.text: spec for chain in chains.values() for spec in chain if spec.provider not in EMBEDDED}
+    results = dict(zip(specs, asyncio.run(_checked(list(specs.values()))), strict=True))
+    for text, result in results.items():
+        roles = [role for role, chain in chains.items() if text in [spec.text for spec in chain]]
+        if not result.ok and any(_all_failed(chains[role], results) for role in roles):
             raise SpecError(
-                f"The backend of the {whose} failed its check: {result.sentence.rstrip('.')}; choose another with "
-                f"'--agent {roles[text][0]}=SPEC', or leave the check out with --no-check."
+                f"The backend of the {' and '.join(roles)} failed its check: {result.sentence.rstrip('.')}; choose "
+                f"another with '--agent {roles[0]}=SPEC', or leave the check out with --no-check."
             )
-        tell([f"{whose}: {result.sentence}"])
+        beside = "" if result.ok else " Another of its chain answers."
+        tell([f"{' and '.join(roles)}: {result.sentence}{beside}"])
 
 
-async def _checked(specs: list[str]) -> list[CheckResult]:
+def _all_failed(chain: Sequence[BackendSpec], results: Mapping[str, CheckResult]) -> bool:
+    return all(spec.text in results and not results[spec.text].ok for spec in chain)
+
+
+async def _checked(specs: Sequence[BackendSpec]) -> list[CheckResult]:
     """All at once, each with the time that a first attempt of a session has: a server may load its model first."""
-    return await asyncio.gather(*(check(parse_spec(text), timeout=Limits().timeout) for text in specs))
+    return await asyncio.gather(*(check(spec, timeout=Limits().timeout) for spec in specs))

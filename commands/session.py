@@ -60,8 +60,7 @@ def session(
     given = gather({name: given_here[name] for name in OPTIONS}, os.environ, config)
     backends = resolve_specs(parse_assignments(agent or []), os.environ, given.agents)
     settings = given.settings(
-        {role: each.spec.text for role, each in backends.items()},
-        {role: each.source for role, each in backends.items()},
+        {role: each.text for role, each in backends.items()}, {role: each.source for role, each in backends.items()}
     )
     refuse_wrong_run(settings.run)
 
@@ -114,14 +113,14 @@ def resume(
     One that you did not begin on this machine contacts, executes and writes only what you confirm, by option or
     --trust.
     """
-    from learning_signal.agents.model.specs import ROLES, parse_assignments, parse_spec
+    from learning_signal.agents.model.specs import ROLES, parse_assignments, parse_chain
 
     assigned = parse_assignments(agent or [])
     agents: dict[str, str] = {
         role: assigned[role if role in assigned else "all"] for role in ROLES if {role, "all"} & set(assigned)
     }
     for spec in agents.values():
-        parse_spec(spec)
+        parse_chain(spec)
     from learning_signal.ledger.read.reader import Reader
     from learning_signal.tools.consent import Consent, admit
     from learning_signal.tools.plan.budget import parse_budget

@@ -61,7 +61,7 @@ def study(
         backends = resolve_specs(parse_assignments(agent or []), os.environ, given.agents)
         tasks.append(
             given.settings(
-                {role: each.spec.text for role, each in backends.items()},
+                {role: each.text for role, each in backends.items()},
                 {role: each.source for role, each in backends.items()},
             )
         )

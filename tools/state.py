@@ -249,7 +249,7 @@ class Round(RoundFacts):
     records: dict[str, str] = {}
     """Per role, the text of its phase, so that a question to it can be answered."""
     fallbacks: list[Role] = []
-    """The roles whose phases in this round are taken over by the fallback of their backend."""
+    """A role for every backend of its chain that failed or gave up in this round."""
 
 
 class SessionState(BaseModel):

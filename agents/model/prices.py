@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from learning_signal.agents.model.providers.registry import EMBEDDED
 from learning_signal.agents.model.providers.spec import BackendSpec, SpecError
-from learning_signal.agents.model.specs import parse_spec
+from learning_signal.agents.model.specs import parse_chain
 from learning_signal.agents.model.wire import WireNote, believable
 from learning_signal.agents.tokens import count_tokens
 from learning_signal.tools.plan.budget import Budget, Price
@@ -33,8 +33,7 @@ def refuse_unpriced(settings: SessionSettings, budget: Budget) -> None:
     """``SpecError`` where ``budget`` limits USD and the price of a backend is not known."""
     if budget.usd is None:
         return
-    for role, text in settings.agents.items():
-        spec = parse_spec(text)
+    for role, spec in ((role, spec) for role, text in settings.agents.items() for spec in parse_chain(text)):
         if price_of(spec, settings.prices) is None:
             name = f"{spec.provider}/{spec.model}"
             raise SpecError(

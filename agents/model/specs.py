@@ -23,11 +23,13 @@ _EXAMPLE = "ollama/qwen3:8b"
 
 
 class ResolvedSpec(BaseModel):
-    """The spec an agent got, and where it came from."""
+    """The chain of backends an agent got, and where it came from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    spec: BackendSpec
+    text: str
+    """The chain as it was given."""
+    chain: tuple[BackendSpec, ...]
     source: Literal["command line", "environment", "config file", "default"]
 
 
@@ -71,6 +73,28 @@ def parse_spec(text: str) -> BackendSpec:
         parameters=parameters,
         text=given,
     )
+
+
+def parse_chain(text: str) -> tuple[BackendSpec, ...]:
+    """The specs of a chain, written ``spec|spec|...``: where one fails for good or gives up, the next takes over.
+
+    ``spec?fallback=rules`` is another spelling of ``spec|rules``.
+
+    Raises:
+        SpecError: as ``parse_spec``; also a spec that stands twice, or behind one that cannot fail.
+    """
+    chain = [parse_spec(part) for part in text.split("|")]
+    fallbacks = [spec.parameters.fallback for spec in chain]
+    if fallbacks[-1] is not None:
+        chain.append(parse_spec(fallbacks[-1]))
+    if any(fallbacks[:-1]):
+        raise SpecError("A chain of backends names the next after '|': leave 'fallback' out of the specs before it.")
+    for place, spec in enumerate(chain[:-1]):
+        if entry_of(spec).embedded:
+            raise SpecError(f"The backend '{spec.text}' never fails, so it must be the last of its chain.")
+        if spec.text in [other.text for other in chain[place + 1 :]]:
+            raise SpecError(f"The backend '{_shown(spec.text)}' stands twice in its chain; name each once.")
+    return tuple(chain)
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, str]:
@@ -148,9 +172,11 @@ def _resolve(role: str, sources: Iterable[tuple[str, Mapping[str, str], str]]) -
         for key in (role, for_all):
             if key in specs:
                 try:
-                    spec = parse_spec(specs[key])
-                    refuse_role(spec, role)
-                    return ResolvedSpec(spec=spec, source=source)
+                    text = specs[key].strip()
+                    chain = parse_chain(text)
+                    for spec in chain:
+                        refuse_role(spec, role)
+                    return ResolvedSpec(text=text, chain=chain, source=source)
                 except SpecError as error:
                     raise SpecError(f"Backend of the {role} ({source}): {error}") from None
     raise AssertionError("the default gives every role a spec")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from learning_signal.agents.model.keys import key_variable
 from learning_signal.agents.model.providers.registry import EMBEDDED
 from learning_signal.agents.model.providers.spec import BackendSpec
-from learning_signal.agents.model.specs import parse_spec
+from learning_signal.agents.model.specs import parse_chain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.marl.paths import inside
 from learning_signal.tools.consent import Consent, Use, uses_of_executor, uses_of_store, uses_of_task
@@ -26,11 +26,12 @@ def uses_of_session(reader: Reader, session: str, settings: SessionSettings, con
 
 
 def _contact(role: str, text: str, consent: Consent) -> list[Use]:
-    spec = parse_spec(text)
-    if spec.provider in EMBEDDED:
-        return []
     option = None if role in consent.agents else f"--agent {role}=SPEC"
-    return [Use("contact", f"{_where(spec)} for the {role} ({spec.provider}/{spec.model}), {_key(spec)}", option)]
+    return [
+        Use("contact", f"{_where(spec)} for the {role} ({spec.provider}/{spec.model}), {_key(spec)}", option)
+        for spec in parse_chain(text)
+        if spec.provider not in EMBEDDED
+    ]
 
 
 def _where(spec: BackendSpec) -> str:

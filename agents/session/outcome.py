@@ -52,7 +52,8 @@ class SessionOutcome:
     forecasts: list[dict[str, Any]]
     """Each ``ledger.read.forecasts.ForecastRecord``: how well an agent on a backend has forecast."""
     troubles: list[dict[str, Any]]
-    """round, role and text of every time an agent gave up or its backend failed."""
+    """round, role, kind (error, or fallback where another backend took over) and text of every time an agent gave up or
+    its backend failed."""
     never_worked: list[dict[str, str]]
     """role and backend of those in trouble that never had a submission accepted."""
     budget_needed: str | None
@@ -117,7 +118,9 @@ def outcome_of(
         },
         budget={name: {"spent": spent[name], "limit": limit} for name, limit in state.budget.limits().items()},
         forecasts=[asdict(each) for each in forecasts],
-        troubles=[{"round": each.round, "role": each.agent, "text": each.title} for each in troubles],
+        troubles=[
+            {"round": each.round, "role": each.agent, "kind": each.kind, "text": each.title} for each in troubles
+        ],
         never_worked=[{"role": role, "backend": backend} for role, backend in failed],
         budget_needed=budget_needed,
         final_policy=_existing(folder / POLICY),

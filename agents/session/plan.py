@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
-from learning_signal.agents.model.keys import read_key
 from learning_signal.agents.model.prices import refuse_unpriced
-from learning_signal.agents.model.specs import parse_spec
+from learning_signal.agents.roles import secrets_of
 from learning_signal.marl.segments.segment import round_up
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools.plan.cost import round_cost, round_evaluation
@@ -23,8 +21,7 @@ def plan(settings: SessionSettings) -> dict[str, Any]:
     Raises ``SpecError`` where a backend's key is missing, or its price under a budget in USD, and ``Unsuitable`` where
     no session is possible on the task.
     """
-    for spec in settings.agents.values():
-        read_key(parse_spec(spec), os.environ)
+    secrets_of(settings)
     task = make_task(settings.run.task, 1).spec
     refuse_unsuitable(settings, task)
     refuse_unpriced(settings, settings.budget)

@@ -13,10 +13,11 @@ from pydantic import BaseModel, ValidationError
 from learning_signal.agents.deliberation import Deliberation
 from learning_signal.agents.model.call import CallContext
 from learning_signal.agents.model.errors import BackendError
-from learning_signal.agents.roles import build_agents
+from learning_signal.agents.roles import build_chains
 from learning_signal.agents.session.observer import FailSafeObserver, Observer, SessionControl, in_thread
 from learning_signal.agents.session.outcome import SessionOutcome, outcome_of, write_products
 from learning_signal.agents.session.stages import conclude_stage
+from learning_signal.agents.speakers import Speakers
 from learning_signal.agents.tokens import count_tokens
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.read.reader import Reader
@@ -142,8 +143,8 @@ class RunningSession:
                 ask_human=lambda question: in_thread(lambda: self.observer.ask_human(question)),
             )
             call_context = CallContext()
-            agents, fallbacks = build_agents(context, call_context)
-            deliberation = Deliberation(context, agents, call_context, fallbacks)
+            speakers = Speakers(context, build_chains(context, call_context))
+            deliberation = Deliberation(context, speakers, call_context)
             try:
                 yield context, deliberation
             finally:
@@ -154,7 +155,7 @@ class RunningSession:
                     pool.cancel_all()
                 with suppress(LedgerError):  # a full disk, or a take-over, must not hide its own message
                     self.trainer.count_cut_off()
-                for agent in (*agents.values(), *fallbacks.values()):
+                for agent in speakers:
                     await agent.client.close()
 
     async def _loop(self, context: SessionContext, deliberation: Deliberation) -> bool:

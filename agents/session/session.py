@@ -102,6 +102,8 @@ async def resume_session(
             state = standing(settings, ledger, row.id)
             state.budget = Budget(**state.budget.model_dump() | dict(budget or {}))
             state.prices |= prices or {}
+            if state.round is not None:  # a chain that is given anew begins with its first
+                state.round.fallbacks = [role for role in state.round.fallbacks if role not in (agents or {})]
             settings = settings.model_copy(update={"prices": settings.prices | state.prices})
             refuse_unpriced(settings, state.budget)
             changed = f" with a budget of {state.budget.describe()}" if budget else ""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.ledger.read.records import ComparisonRow
+from learning_signal.ledger.read.records import ComparisonRow, speaker
 
 BINS = ((0.0, 1 / 3), (1 / 3, 2 / 3), (2 / 3, 1.0))
 """The ranges of probability in which calibration is told; the upper end belongs to the next."""
@@ -114,7 +114,7 @@ def forecasts_of(reader: Reader, session: str) -> list[Forecast]:
             row["round"],
             row["name"],
             row["role"],
-            row["backend"],
+            row["backend"] and speaker(row["backend"]),
             row["forecast_metric"],
             row["forecast_change"],
             row["forecast_probability"],

@@ -52,12 +52,18 @@ class SessionRow:
     """How confirmations are judged; None where no configuration that can be read says so."""
 
 
+def speaker(spec: str) -> str:
+    """The backend that spoke where an agent's row holds ``spec``: the first of its chain."""
+    return spec.partition("|")[0].strip()
+
+
 @dataclass(frozen=True)
 class AgentRow:
     """Who spoke in a role from ``since`` on, and behind which backend."""
 
     role: str
     spec: str
+    """As it was given: the first of a chain spoke (``speaker``)."""
     source: str
     prompt: str
     tools: list[dict[str, Any]]

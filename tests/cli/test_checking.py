@@ -70,3 +70,20 @@ def test_a_backend_behind_two_agents_is_asked_once(capsys):
 def test_a_model_that_calls_no_tool_is_refused():
     with pytest.raises(SpecError, match="answers but called no tool; choose a model that supports tool calling"):
         checked(text("I am ready."))
+
+
+def test_a_chain_is_usable_if_one_of_its_backends_is(capsys):
+    async def main():
+        async with serving(call("report_status", '{"status": "ready"}')) as server:
+            working = f"openai-api/m@{server.address}?attempts=1"
+            await asyncio.to_thread(refuse_unusable, {"critic": f"{DOWN}|{working}"})
+
+    asyncio.run(main())
+    said = " ".join(capsys.readouterr().err.split())
+    assert "critic: Backend 'openai-api/m@http://127.0.0.1:9" in said and "Another of its chain answers." in said
+
+
+def test_a_chain_of_which_none_is_usable_is_refused(capsys):
+    with pytest.raises(SpecError, match="The backend of the critic failed its check"):
+        refuse_unusable({"critic": f"{DOWN}|{DOWN}&seed=1"})
+    refuse_unusable({"critic": f"{DOWN}|rules"})  # negative control

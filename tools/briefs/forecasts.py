@@ -6,6 +6,7 @@ from typing import Any
 
 from learning_signal.ledger.read.forecasts import UNINFORMED, forecasts_of, records_of
 from learning_signal.ledger.read.reader import Reader
+from learning_signal.ledger.read.records import speaker
 from learning_signal.tools.base import rounded
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.roles import Role
@@ -17,8 +18,9 @@ LAST_FORECASTS = 4
 def own_forecasts(context: SessionContext, role: Role) -> dict[str, Any] | None:
     """The record of a role on its present backend in this session; None before any of its forecasts is scored."""
     with Reader.open(context.ledger.path) as reader:
-        backend = next((each.spec for each in reversed(reader.agents(context.session)) if each.role == role), None)
+        agents = [each for each in reader.agents(context.session) if each.role == role]
         made = forecasts_of(reader, context.session)
+    backend = speaker(agents[-1].spec) if agents else None
     made = [each for each in made if (each.role, each.backend) == (role, backend)]
     scored = [each for each in made if each.difference is not None]
     if not scored:

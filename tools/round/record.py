@@ -159,7 +159,7 @@ def record_phase(context: SessionContext, role: Role, text: str) -> None:
 
 
 def record_fallback(context: SessionContext, role: Role, title: str) -> None:
-    """The fallback of ``role`` takes over its phases of this round."""
+    """The next backend of the chain of ``role`` takes over its phases of this round."""
     context.round.fallbacks.append(role)
     context.event("fallback", title, status="error", agent=role)
 

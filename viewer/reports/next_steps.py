@@ -26,9 +26,9 @@ def after_session(outcome: Mapping[str, Any], ledger: Path) -> list[tuple[str, s
     for each in (outcome.get("never_worked") or ())[:2]:
         spec, role = each["backend"], each["role"]
         commands.append((f"whether the {role}'s backend can call tools", command("backends", "--check", spec)))
-        if "fallback=" in spec:
+        if ("fallback", role) in [(trouble.get("kind"), trouble["role"]) for trouble in outcome["troubles"]]:
             continue
-        with_rules = f"{role}={spec}{'&' if '?' in spec else '?'}fallback=rules"
+        with_rules = f"{role}={spec}|rules"
         commands.append((f"rules in place of a {role} that gives up", command("session", "--agent", with_rules)))
     commands.append(("another model behind one agent", command("session", "--agent", "critic=ollama/qwen3:8b")))
     return commands

@@ -14,7 +14,7 @@ from learning_signal.agents import tokens
 from learning_signal.agents.model.keys import key_variable, read_key
 from learning_signal.agents.model.providers.registry import PROVIDERS
 from learning_signal.agents.model.providers.spec import SpecError
-from learning_signal.agents.model.specs import ROLES, parse_assignments, parse_spec, resolve_specs
+from learning_signal.agents.model.specs import ROLES, parse_assignments, parse_chain, parse_spec, resolve_specs
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,47 @@ def test_wrong_specs_are_refused_in_one_sentence(text, says):
 
 
 @pytest.mark.parametrize(
+    ("text", "chain"),
+    [
+        ("rules", ["rules"]),
+        ("gemini/a | ollama:qwen3:8b?temperature=0|rules", ["gemini/a", "ollama:qwen3:8b?temperature=0", "rules"]),
+        ("openai-api/m@http://h:1/v1|openai-api/m@http://h:2/v1", None),
+        ("openai/m?fallback=rules", ["openai/m?fallback=rules", "rules"]),
+        ("gemini/a|openai/m?fallback=rules", ["gemini/a", "openai/m?fallback=rules", "rules"]),
+    ],
+)
+def test_a_chain_is_specs_in_their_order(text, chain):
+    assert [spec.text for spec in parse_chain(text)] == (text.split("|") if chain is None else chain)
+    (resolved,) = {entry.text for entry in resolve_specs({"all": f" {text}\n"}, {}, {}).values()}
+    assert resolved == text
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("openai/a|", "is empty"),
+        ("|rules", "is empty"),
+        ("openai/a||rules", "is empty"),
+        ("rules|openai/a", "'rules' never fails, so it must be the last"),
+        ("openai/a|openai/a", "'openai/a' stands twice"),
+        ("openai/a?fallback=rules|openai/b", "leave 'fallback' out"),
+        ("openai/a|opnai/b", "did you mean 'openai'"),
+    ],
+)
+def test_a_wrong_chain_is_refused_in_one_sentence(text, says):
+    with pytest.raises(SpecError, match=says):
+        parse_chain(text)
+    with pytest.raises(SpecError, match="Backend of the critic"):
+        resolve_specs({"critic": text}, {}, {})
+
+
+def test_every_backend_of_a_chain_must_be_able_to_play_its_role():
+    assert resolve_specs({"generator": "openai/a|random"}, {}, {})["generator"].chain[1].provider == "random"
+    with pytest.raises(SpecError, match="for the generator alone and not for the critic"):
+        resolve_specs({"critic": "openai/a|random"}, {}, {})
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "openai-api/m@http://user:CANARY-123456@h/v1",
@@ -119,7 +160,7 @@ def test_precedence_command_line_environment_config_default():
         {"critic": "openai/d", "generator": "openai/e", "validator": "openai/f"},
     )
     assert list(resolved) == list(ROLES)
-    found = {role: (entry.spec.text, entry.source) for role, entry in resolved.items()}
+    found = {role: (entry.text, entry.source) for role, entry in resolved.items()}
     assert found == {
         "critic": ("openai/a", "command line"),
         "generator": ("openai/c", "environment"),
@@ -132,10 +173,10 @@ def test_an_entry_for_all_roles_yields_to_the_roles_own_but_not_to_a_lower_sourc
     resolved = resolve_specs(
         {"all": "openai/everyone", "validator": "rules"}, {"LEARNING_SIGNAL_AGENT_CRITIC": "openai/b"}, {}
     )
-    assert resolved["critic"].spec.text == "openai/everyone"
-    assert resolved["validator"].spec.text == "rules"
+    assert resolved["critic"].text == "openai/everyone"
+    assert resolved["validator"].text == "rules"
     defaults = resolve_specs({}, {"LEARNING_SIGNAL_AGENT_DEFAULT": "openai/b"}, {"default": "openai/c"})
-    assert {entry.spec.text for entry in defaults.values()} == {"openai/b"}
+    assert {entry.text for entry in defaults.values()} == {"openai/b"}
 
 
 @pytest.mark.parametrize(
@@ -155,7 +196,7 @@ def test_wrong_assignments_say_where_they_came_from(command_line, environment, c
 
 
 def test_a_wrong_spec_that_is_overridden_is_not_read():
-    assert resolve_specs({"all": "rules"}, {}, {"critic": "nonsense"})["critic"].spec.text == "rules"
+    assert resolve_specs({"all": "rules"}, {}, {"critic": "nonsense"})["critic"].text == "rules"
 
 
 def test_assignments_of_the_command_line():

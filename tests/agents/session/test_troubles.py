@@ -63,7 +63,7 @@ def test_the_report_says_what_happened_whose_backend_never_worked_and_what_to_ty
     report = shown(render_report(asdict(outcome), typed))
     assert trouble["text"] in report and "never had a submission of the critic accepted" in report
     assert any("backends --check" in each and "weak@" in each for _, each in typed)
-    assert any("fallback=rules" in each for _, each in typed)
+    assert any("|rules" in each for _, each in typed)
     narrow = Console(file=io.StringIO(), width=80)
     narrow.print(command_table(typed))
     assert "…" not in narrow.file.getvalue(), "a command that is cut cannot be typed"
