@@ -27,6 +27,8 @@ _LASTING = re.compile(
     r"--jinja|(?:chat|jinja) template|roles? must alternate|unexpected role|after role", re.IGNORECASE
 )
 """What a server says with status 500 that will not pass: its chat template refuses the conversation."""
+_NO_TOOLS = re.compile(r"not support (?:the use of )?(?:tool|function)", re.IGNORECASE)
+"""What a server says of a model that cannot call tools."""
 
 
 def classify(error: BaseException, spec: BackendSpec, secrets: Iterable[str] = ()) -> BackendError:
@@ -117,10 +119,7 @@ def _untrusted(error: BaseException) -> ssl.SSLCertVerificationError | None:
 
 def _wider(spec: BackendSpec, cut: CutPrompt) -> str:
     if spec.provider == "ollama":
-        return (
-            f"start it with 'OLLAMA_CONTEXT_LENGTH={cut.needed} ollama serve', or write 'PARAMETER num_ctx "
-            f"{cut.needed}' into the model's Modelfile"
-        )
+        return f"give it a larger one with '?context={cut.needed}'"
     return (
         f"give it a context of {cut.needed} tokens (llama.cpp: -c, vLLM: --max-model-len, Ollama: "
         "OLLAMA_CONTEXT_LENGTH or num_ctx)"
@@ -140,6 +139,8 @@ def _judge_status(
         return ("permanent", f"refused the key{where} (HTTP {status})", advice)
     if status == 404:
         advice = "check the model's name, and that the address is that of the API (it usually ends in /v1)"
+        if spec.provider == "ollama":
+            advice = f"fetch it with 'ollama pull {spec.model}', or check the address (http://host:11434)"
         return (
             "permanent",
             f"does not know the model or the path{where} (HTTP 404{': ' + message if message else ''})",
@@ -169,7 +170,7 @@ def _judge_status(
     return (
         "permanent",
         f"refused the request{where} (HTTP {status}){because}",
-        "correct the spec or choose another model",
+        "choose a model that calls tools" if _NO_TOOLS.search(message) else "correct the spec or choose another model",
     )
 
 

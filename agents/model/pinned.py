@@ -7,6 +7,7 @@ On an upgrade, check these and nothing else:
 * ``OpenAIChatCompletionClient._client``, ``AnthropicChatCompletionClient._client``: the SDK's client inside autogen's.
   autogen has no hook between its request and the SDK's, and none between the SDK's reply and its own reading of it,
   which raises AttributeError or IndexError on a reply of the wrong shape.
+* ``ollama.AsyncClient._request_raw`` (its SDK, 0.6): what its ``chat`` sends through and reads its reply from.
 * ``AssistantAgent._execute_tool_call``: overridden by ``agents.workbench.ToolAgent``;
   ``tests/agents/test_workbench.py`` fails where it is no longer called.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Awaitable, Callable, Mapping
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # slow to import, as in backends.py
@@ -47,6 +49,19 @@ def watch_openai(client: Any, amend: Amend, look: Look) -> None:
 def watch_anthropic(client: Any, amend: Amend, look: Look) -> None:
     """The same for autogen's Anthropic client."""
     _watch(client._client.messages, amend, look)
+
+
+def watch_ollama(sdk: Any, http: Any, read: Callable[[Any], dict[str, Any]]) -> None:
+    """Make Ollama's SDK ``sdk`` send every request through ``http`` and take what ``read`` makes of the response for
+    the JSON of its reply.
+    """
+
+    async def request(*arguments: Any, **options: Any) -> Any:
+        reply = read(await http.request(*arguments, **options))
+        return SimpleNamespace(json=lambda: reply)
+
+    http.base_url = sdk._client.base_url
+    sdk._request_raw = request
 
 
 def forget_environment(client: Any, headers: Mapping[str, str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What an OpenAI-compatible server really answered: checked before autogen reads it, noted for the ledger.
+"""What a server really answered: checked before its SDK or autogen reads it, noted for the ledger.
 
 autogen's client raises AttributeError, TypeError or IndexError on a reply of the wrong shape, hides that a
 reply was cut, and forgets which model answered. This looks at the raw reply first.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from learning_signal.agents.model.dialect.carried import Carried, carried_by
 from learning_signal.agents.model.dialect.error_body import read_error_body
@@ -30,6 +30,14 @@ class FaultInside(Exception):
     def __init__(self, status_code: int, body: Any):
         super().__init__(f"an error inside a successful reply ({status_code})")
         self.status_code, self.body = status_code, body
+
+
+class RefusedRequest(Exception):
+    """An answer with an error status: ``status_code``, its ``body`` as JSON or text, and the ``response`` itself."""
+
+    def __init__(self, response: Any, body: Any):
+        super().__init__(f"an error ({response.status_code})")
+        self.status_code, self.body, self.response = response.status_code, body, response
 
 
 class TruncatedReply(Exception):
@@ -133,6 +141,62 @@ def inspect_anthropic(reply: Any) -> None:
         raise RefusedAnswer("stop_reason: refusal")
 
 
+def inspect_ollama(response: Any) -> dict[str, Any]:
+    """The JSON of ``response``, an HTTP response of Ollama's: noted, and mended as ``inspect`` mends others.
+
+    Raises:
+        RefusedRequest: its status is that of an error.
+        UnreadableReply: no JSON, an error inside a 200, no message, a tool call without a function.
+    """
+    try:
+        reply = json.loads(response.content)
+    except (ValueError, RecursionError):
+        reply = response.text
+    if response.status_code >= 400:
+        raise RefusedRequest(response, reply)
+    if not isinstance(reply, dict):
+        raise UnreadableReply(_describe(reply) if isinstance(reply, str) else "JSON that is no object")
+    if reply.get("error"):
+        words = read_error_body(reply).words or str(reply["error"])
+        raise UnreadableReply(f"an error inside a successful reply: {one_line(words, 160)}")
+    message = reply.get("message")
+    if not isinstance(message, dict):
+        raise UnreadableReply("a reply without a message")
+    if reply.get("done") is False:
+        raise UnreadableReply("a reply that is not complete")
+    received, sent = reply.get("prompt_eval_count"), reply.get("eval_count")
+    usage = (received, sent) if believable(received) and believable(sent) else None
+    if usage is None:
+        reply |= {"prompt_eval_count": None, "eval_count": None}
+    if (note := NOTE.get()) is not None:
+        note.model_served, note.finish_reason = _text(reply.get("model")), _text(reply.get("done_reason"))
+        note.usage = usage
+        thinking = _text(message.get("thinking"))
+        note.carried = None if thinking is None else Carried(fields={"thinking": encodable(thinking)})
+    if not isinstance(message.get("content") or "", str):
+        raise UnreadableReply("a message whose content is no text")
+    calls = [_called(call) for call in message.get("tool_calls") or ()]
+    mended = {"role": "assistant", "content": encodable(message.get("content") or ""), "tool_calls": calls or None}
+    return {name: reply.get(name) for name in ("done_reason", "prompt_eval_count", "eval_count")} | {"message": mended}
+
+
+def _called(call: Any) -> dict[str, Any]:
+    """A call of Ollama's, its arguments as an object in any case: what is none stands in one, and is told the model."""
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise UnreadableReply("a tool call without a function name")
+    arguments = function.get("arguments")
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments or "{}")
+        except (ValueError, RecursionError):
+            pass
+    if not isinstance(arguments, dict):
+        arguments = {} if arguments is None else {"unreadable": arguments}
+    written = encodable(json.dumps(arguments, ensure_ascii=False))
+    return {"function": {"name": encodable(function["name"]), "arguments": json.loads(written)}}
+
+
 def _mend_usage(reply: Any) -> None:
     usage = getattr(reply, "usage", None)
     counts = [getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
@@ -140,7 +204,7 @@ def _mend_usage(reply: Any) -> None:
         reply.usage = None
 
 
-def believable(count: Any) -> bool:
+def believable(count: Any) -> TypeGuard[int]:
     """Whether ``count`` may be a number of tokens."""
     return isinstance(count, int) and not isinstance(count, bool) and 0 <= count <= MOST_TOKENS
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-REASONING = ("reasoning_content", "reasoning")
-"""Fields in which servers send reasoning as text (DeepSeek and llama.cpp; vLLM, OpenRouter and Ollama)."""
+REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Fields in which servers send reasoning as text (DeepSeek and llama.cpp; vLLM and OpenRouter; Ollama)."""
 PARTS = ("reasoning_details", "content")
 """Fields in which they send it in parts (OpenRouter; Mistral, whose content holds the text too)."""
 FIELDS = (*REASONING, "reasoning_details", "extra_content")

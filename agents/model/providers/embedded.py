@@ -32,6 +32,7 @@ RULES = ProviderEntry(
     model="none",
     address_in="none",
     parameters=frozenset(),
+    tool_choice=False,
 )
 RANDOM = ProviderEntry(
     name="random",
@@ -42,5 +43,6 @@ RANDOM = ProviderEntry(
     model="none",
     address_in="none",
     parameters=frozenset({"seed"}),
+    tool_choice=False,
     roles=("generator",),
 )

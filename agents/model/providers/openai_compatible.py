@@ -86,16 +86,6 @@ SERVER = ProviderEntry(
     key_of_model=True,
     address_in="needed",
 )
-# autogen's native Ollama client ignores timeouts and headers and gives parallel tool calls one id.
-OLLAMA = ProviderEntry(
-    name="ollama",
-    needs="the extra 'openai' and a running Ollama (its OpenAI-compatible endpoint)",
-    example="ollama/qwen3:8b",
-    build=_client_for(None),
-    extra="openai",
-    packages=_PACKAGES,
-    address="http://localhost:11434/v1",
-)
 
 
 def vendor(name: str, key: str, address: str, model: str) -> ProviderEntry:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from learning_signal.agents.model.providers.anthropic import ANTHROPIC
 from learning_signal.agents.model.providers.embedded import RANDOM, RULES
 from learning_signal.agents.model.providers.entry import ProviderEntry
-from learning_signal.agents.model.providers.openai_compatible import OLLAMA, OPENAI, SERVER, vendor
+from learning_signal.agents.model.providers.ollama import OLLAMA
+from learning_signal.agents.model.providers.openai_compatible import OPENAI, SERVER, vendor
 from learning_signal.agents.model.providers.replay import REPLAY
 from learning_signal.agents.model.providers.spec import BackendSpec
 

@@ -39,7 +39,7 @@ from learning_signal.agents.model.dialect.window import refuse_cut
 from learning_signal.agents.model.errors import RETRYABLE, BackendError
 from learning_signal.agents.model.faults import classify
 from learning_signal.agents.model.prices import request_tokens, tokens_of_failure, tokens_of_reply, with_cost
-from learning_signal.agents.model.providers.registry import EMBEDDED
+from learning_signal.agents.model.providers.registry import entry_of
 from learning_signal.agents.model.providers.spec import BackendSpec
 from learning_signal.agents.model.replies import repair_history
 from learning_signal.agents.model.text import summary
@@ -149,7 +149,7 @@ class Insistence:
 
     def __init__(self, below: Layer, caller: Caller):
         self._below, self._caller = below, caller
-        self._refused, self._failed = caller.spec.provider in EMBEDDED, ""
+        self._refused, self._failed = not entry_of(caller.spec).tool_choice, ""
 
     async def answer(self, call: Call) -> CreateResult:
         if not (self._caller.context.insist and call.tools) or self._refused or call.request == self._failed:

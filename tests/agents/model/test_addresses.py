@@ -142,7 +142,7 @@ def test_headers_that_a_vendor_s_variables_name_go_to_that_vendor_alone(monkeypa
         ("ANTHROPIC_CUSTOM_HEADERS", f"x-gateway: {KEY}"),
     ):
         monkeypatch.setenv(name, value)
-    for spec in ("openai-api/m@{root}", "ollama/m@{root}", "openai/m@{root}"):
+    for spec in ("openai-api/m@{root}", "openai/m@{root}"):
         headers = asked(spec, OPENAI_API_KEY=KEY).headers
         assert "x-gateway" not in headers and "openai-organization" not in headers
     headers = asked("openai/m", OPENAI_API_KEY=KEY, OPENAI_BASE_URL="{root}").headers  # negative control

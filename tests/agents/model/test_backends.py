@@ -580,7 +580,8 @@ def test_what_is_missing_is_said(ledger, monkeypatch):
     with pytest.raises(SpecError, match="not available in this version"):
         build_client(parse_spec("replay/s"), "critic", environment={})
     for spec, module, extra in [
-        ("ollama/m", "autogen_ext.models.openai", "openai"),
+        ("openai-api/m@http://127.0.0.1:9", "autogen_ext.models.openai", "openai"),
+        ("ollama/m", "ollama", "ollama"),
         ("anthropic/m", "autogen_ext.models.anthropic", "anthropic"),
     ]:
         monkeypatch.setitem(__import__("sys").modules, module, None)
@@ -597,8 +598,7 @@ def test_addresses_and_parameter_names_of_the_providers():
     assert address == "https://api.openai.com/v1/" and arguments["max_completion_tokens"] == 5 and retries == 0
     assert built("openai/gpt-4.1-mini", OPENAI_BASE_URL="http://p/v1")[0] == "http://p/v1/"
     assert built("openai/claude-x")[0] == "https://api.openai.com/v1/"
-    assert built("ollama/qwen3:8b")[0] == "http://localhost:11434/v1/"
-    assert built("ollama/qwen3:8b@http://box/v1?max_tokens=5")[:2] == (
+    assert built("openai-api/qwen3:8b@http://box/v1?max_tokens=5")[:2] == (
         "http://box/v1/",
         {"model": "qwen3:8b", "max_tokens": 5, "timeout": 120.0},
     )
