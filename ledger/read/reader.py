@@ -126,11 +126,18 @@ class Reader(Query):
         agent: str | None = None,
         round: int | None = None,
         kind: str | None = None,
+        status: str | None = None,
+        tool: str | None = None,
         after_seq: int = 0,
         limit: int | None = None,
     ) -> list[EventRow]:
-        """The events of a session in order; None for a filter leaves it out."""
-        where, values = event_filter(session_id=self.session_id(session), agent=agent, round=round, kind=kind)
+        """The events of a session in order; None for a filter leaves it out, ``tool`` keeps the calls of one."""
+        where, values = event_filter(
+            session_id=self.session_id(session), agent=agent, round=round, kind=kind, status=status
+        )
+        if tool is not None:
+            where += " AND EXISTS (SELECT 1 FROM tool_calls t WHERE t.event_seq = e.seq AND t.name = ?)"
+            values.append(tool)
         rows = self.rows(
             f"SELECT * FROM events e WHERE {where} AND e.seq > ? ORDER BY e.seq LIMIT ?",
             (*values, after_seq, -1 if limit is None else limit),

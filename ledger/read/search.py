@@ -39,9 +39,9 @@ def search(
     agent: str | None = None,
     round: int | None = None,
     kind: str | None = None,
-    limit: int = 50,
+    limit: int | None = 50,
 ) -> list[SearchHit]:
-    """Where these words occur in what was said, called or answered, the best ``limit`` matches first.
+    """Where these words occur in what was said, called or answered, the best ``limit`` matches first (None: all).
 
     None for ``session`` searches all sessions, None for another filter leaves it out.
 
@@ -67,13 +67,15 @@ def search(
     seen = {hit.event.seq for hit in hits}
     titles = reader.rows(
         f"SELECT * FROM events e WHERE {where} AND e.title LIKE ? ESCAPE '\\' ORDER BY e.seq DESC LIMIT ?",
-        (*values, pattern, limit),
+        (*values, pattern, -1 if limit is None else limit),
     )
     hits += [SearchHit(EventRow(**row), "title", _cut(row["title"], text)) for row in titles if row["seq"] not in seen]
     return hits[:limit]
 
 
-def _hits(reader: Query, query: str, argument: str, where: str, values: list[Any], limit: int) -> list[SearchHit]:
+def _hits(
+    reader: Query, query: str, argument: str, where: str, values: list[Any], limit: int | None
+) -> list[SearchHit]:
     found = reader.rows(query, (argument,))
     names = [field.name for field in fields(EventRow)]
     hits: list[SearchHit] = []
@@ -90,7 +92,7 @@ def _hits(reader: Query, query: str, argument: str, where: str, values: list[Any
         else:
             cut = _cut(reader.body(body["hash"]), argument.strip("%"))
         hits += [SearchHit(EventRow(**{name: row[name] for name in names}), row["place"], cut) for row in places]
-        if len(hits) >= limit:
+        if limit is not None and len(hits) >= limit:
             break
     return hits
 

@@ -26,7 +26,7 @@ from learning_signal.viewer.live.story import spoken, tone
 from learning_signal.viewer.live.view import LiveView, PlainView
 from learning_signal.viewer.reports.catalogue import render_backends, render_check, render_tasks
 from learning_signal.viewer.reports.explain import render_decision
-from learning_signal.viewer.reports.log import render_events, render_findings, render_hits, render_sessions
+from learning_signal.viewer.reports.log import render_findings, render_hits, render_sessions
 from learning_signal.viewer.reports.plan import render_plan
 from learning_signal.viewer.reports.session_end import render_report
 from learning_signal.viewer.text import (
@@ -40,6 +40,7 @@ from learning_signal.viewer.text import (
     shorten,
     sparkline,
 )
+from learning_signal.viewer.transcript.story import render_events, render_turns
 from tests.support.recorded_ledger import RECORDED_ID, recorded_ledger
 
 HOSTILE = "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x9b2J [bold]m[/bold] [/] \u202egnp.exe \x08\x00end\rover"
@@ -138,13 +139,13 @@ def test_only_a_session_whose_gate_tests_nothing_is_called_ungated(ledger):
 def test_events_are_one_line_each_and_bodies_come_on_request(ledger):
     with Reader.open(ledger) as reader:
         row, events = reader.session(), reader.events(round=1)
-        brief = shown(render_events(row, events, None))
+        brief = shown(render_events(row, events))
         full = shown(render_events(row, events, [reader.entry(each.seq) for each in events]))
     trained, played = row.env_steps_main + row.env_steps_branches, row.evaluation_env_steps
     assert f"{trained:,} env steps of training, {played:,} of evaluation" in " ".join(brief.split())
     assert "query_metrics" in brief and "promote c1" in brief and fits(brief) and fits(full)
-    assert '"evidence":"E1"' not in brief and '"evidence":"E1"' in full
-    assert "No event fits" in shown(render_events(row, [], None))
+    assert "source: main" not in brief and "source: main" in full and '{"evidence"' not in full
+    assert "No event fits" in shown(render_events(row, []))
 
 
 def test_search_hits_show_where_and_what(ledger):
@@ -270,6 +271,7 @@ def test_hostile_text_is_inert_everywhere(hostile_ledger):
         texts = [
             shown(render_sessions(reader.sessions())),
             shown(render_events(row, events, entries)),
+            shown(render_turns(row, entries)),
             shown(render_decision(explain(reader, "R1"))),
             shown(render_decision(explain(reader, "R2"))),
         ]
@@ -278,7 +280,7 @@ def test_hostile_text_is_inert_everywhere(hostile_ledger):
             texts.append("" if line is None else shown(line))
     for text in texts:
         assert all(character == "\n" or character.isprintable() for character in text)
-    assert "[bold]m[/bold]" in texts[1] and "[bold]m[/bold]" in texts[2]
+    assert all("[bold]m[/bold]" in text for text in texts[1:4])
 
 
 def test_the_check_for_hostile_text_has_teeth():

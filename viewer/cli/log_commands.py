@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from learning_signal.viewer.cli.options import LEDGER, AsJson, ByAgent, ByKind, ByRound, Ledger, Session, whole
+from learning_signal.viewer.cli.options import LEDGER, AsJson, ByAgent, ByKind, ByRound, Ledger, Place, Session, whole
 from learning_signal.viewer.cli.terminal import err, log_to, out, plain_data, show_json
 
 if TYPE_CHECKING:
@@ -44,27 +44,55 @@ def log_list(
 
 
 def log_show(
-    session: Session = "latest",
+    place: Place = "latest",
     agent: ByAgent = None,
     round: ByRound = None,
     kind: ByKind = None,
-    full: Annotated[bool, typer.Option("--full", "-v", help="Also show messages, arguments and results.")] = False,
+    tool: Annotated[str | None, typer.Option(help="Only calls of this tool.")] = None,
+    status: Annotated[str | None, typer.Option(help="Only events that are ok, pending, error, refused ...")] = None,
+    text: Annotated[str | None, typer.Option(help="Only events in which these words occur.")] = None,
+    full: Annotated[bool, typer.Option("--full", "-v", help="Open every event: words, arguments, results.")] = False,
+    as_stored: Annotated[bool, typer.Option("--raw", help="Open every event as it is stored.")] = False,
     ledger: Ledger = LEDGER,
     as_json: AsJson = False,
 ) -> int:
-    """Show what happened in a session, one line per event."""
+    """Show what happened in a session, one line per event; a round or an event is opened.
+
+    SESSION#286 shows one event, a model call as it was sent and answered; SESSION/R2 the turns of a round.
+    """
+    from learning_signal.ledger.read.places import find_place
     from learning_signal.ledger.read.reader import Reader
-    from learning_signal.viewer.reports.log import render_events
+    from learning_signal.ledger.read.search import search
+    from learning_signal.viewer.transcript.story import render_entry, render_events, render_raw, render_turns
 
     with Reader.open(ledger) as reader:
-        row = reader.session(session)
-        events = reader.events(row.id, agent=agent, round=round, kind=kind)
+        found = find_place(reader, place)
+        row = reader.session(found.session)
+        if found.event is not None:
+            entry = reader.entry(found.event)
+            if as_json:
+                return show_json(plain_data(entry))
+            out.print(render_entry(entry, as_stored=as_stored))
+            return 0
+        whole_round = found.round is not None
+        filters = {"agent": agent, "round": found.round if whole_round else round, "kind": kind, "status": status}
+        events = reader.events(row.id, **filters, tool=tool)
         if not events:
-            refuse_unknown(f"session {row.id}", reader.events(row.id), agent=agent, round=round, kind=kind)
-        entries = [reader.entry(event.seq) for event in events] if full else None
+            refuse_unknown(f"session {row.id}", reader.events(row.id), **filters)
+        if text is not None:
+            hits = search(reader, text, session=row.id, limit=None)
+            containing = {hit.event.seq for hit in hits}
+            events = [event for event in events if event.seq in containing]
+        opens = full or as_stored or whole_round
+        entries = [reader.entry(event.seq) for event in events] if opens else None
     if as_json:
-        return show_json(plain_data(entries if full else events))
-    out.print(render_events(row, events, entries))
+        return show_json(plain_data(events if entries is None else entries))
+    if entries is None or not events:
+        out.print(render_events(row, events))
+    elif as_stored:
+        out.print(render_raw(row, entries))
+    else:
+        out.print(render_turns(row, entries) if whole_round else render_events(row, events, entries))
     return 0
 
 

@@ -37,6 +37,7 @@ Version = Annotated[
 ]
 Ledger = Annotated[Path, typer.Option(envvar="LEARNING_SIGNAL_LEDGER", help="The SQLite log.")]
 Session = Annotated[str, typer.Argument(help="Session id, its beginning, or 'latest'.")]
+Place = Annotated[str, typer.Argument(help="SESSION, SESSION/R2 (a round) or SESSION#286 (an event).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Plain = Annotated[bool, typer.Option("--plain", help="One line per event instead of the live view.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Also show information and debug messages.")]

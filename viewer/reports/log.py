@@ -1,4 +1,4 @@
-"""The log on a terminal: sessions, the events of one, search hits and what a verification found."""
+"""The log on a terminal: sessions, search hits and what a verification found."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from learning_signal.ledger.read.records import Entry, EventRow, Finding, SearchHit, SessionRow
+from learning_signal.ledger.read.records import Finding, SearchHit, SessionRow
 from learning_signal.ledger.wording import command
-from learning_signal.viewer.events import tone
 from learning_signal.viewer.text import (
     MISSING,
     OUTCOME_STYLES,
@@ -23,13 +22,10 @@ from learning_signal.viewer.text import (
     evaluation_text,
     joined,
     limit_text,
-    number,
     outcome_text,
-    shorten,
     styled,
 )
 
-TITLE_LIMIT = 240
 TRAINING = "training"
 """The kind of a session that has one shaping and no agents: there is nothing to decide."""
 TESTED = ("sequential", "paired")
@@ -83,22 +79,6 @@ def _decisions(row: SessionRow) -> Text:
 def _ungated(row: SessionRow) -> list[Text]:
     """A word where promotions were not tested, so that they are not read as validated."""
     return [Text("ungated", "yellow")] if row.gate_mode not in (None, *TESTED) else []
-
-
-def render_events(row: SessionRow, events: Sequence[EventRow], entries: Sequence[Entry] | None) -> Group:
-    """The story of a session, one line per event; with ``entries`` (one per event) also every body."""
-    parts: list[RenderableType] = [session_line(row)]
-    if not events:
-        parts.append(Text("No event fits these filters.", "yellow"))
-    table = _event_table()
-    for index, event in enumerate(events):
-        table.add_row(*_event_cells(event))
-        details = _details(entries[index]) if entries is not None else []
-        if details:
-            parts += [table, *details]
-            table = _event_table()
-    parts.append(table)
-    return Group(*parts)
 
 
 def session_line(row: SessionRow) -> Text:
@@ -167,55 +147,6 @@ def _finding_lines(findings: Sequence[Finding]) -> list[Text]:
         Text.assemble("- ", (f"{clean(each.table)} {clean(each.row)}", "bold"), f": {clean(each.problem)}")
         for each in findings
     ]
-
-
-def _event_table() -> Table:
-    table = Table.grid(padding=(0, 1))
-    for width in (5, 8, 3, 11, 11):
-        table.add_column(width=width, no_wrap=True)
-    table.add_column(ratio=1)
-    return table
-
-
-def _event_cells(event: EventRow) -> tuple[Text, ...]:
-    title = Text(shorten(event.title, TITLE_LIMIT), tone(event.kind, event.status, event.title))
-    if event.status not in ("ok",):
-        title.append("  ").append_text(outcome_text(event.status))
-    return (
-        Text(str(event.seq), "dim"),
-        Text(clean(event.started_at)[11:19], "dim"),
-        Text(f"R{event.round}" if event.round else "", "dim"),
-        agent_text(event.agent),
-        styled(event.kind.replace("_", " "), "dim"),
-        title,
-    )
-
-
-def _details(entry: Entry) -> list[RenderableType]:
-    """The bodies of an event, indented below its line."""
-    blocks: list[Text] = []
-    for message in entry.messages:
-        way = f"{message['source']} to {message['target']}" if message["target"] else message["source"]
-        blocks.append(_block(f"{message['type']}, {way}", message["body"]))
-    for call in entry.llm_calls:
-        served = call["model_served"] or call["model_requested"]
-        facts = (
-            f"attempt {call['attempt']}, {served}, {number(call['latency_ms'], 4)} ms, tokens "
-            f"{count(call['tokens_in'])} in {count(call['tokens_out'])} out, {len(call['context'])} messages sent"
-        )
-        blocks.append(_block(facts, call["reply"] if call["error"] is None else call["error"]))
-    for call in entry.tool_calls:
-        cited = f" ({call['evidence_id']})" if call["evidence_id"] else ""
-        blocks.append(_block(f"{call['name']} called with", call["arguments"]))
-        blocks.append(_block(f"result{cited}", call["result"]))
-    if not blocks and entry.reference is not None:
-        about = "\n".join(f"{name}: {MISSING if value is None else value}" for name, value in entry.reference.items())
-        blocks.append(_block(str(entry.event.ref_table), about))
-    return [Padding(block, (0, 0, 0, 6), expand=False) for block in blocks]
-
-
-def _block(heading: str, body: str | None) -> Text:
-    return Text.assemble((f"{clean(heading)}: ", "dim"), styled(body, lines=True))
 
 
 def _short_duration(seconds: float) -> str:

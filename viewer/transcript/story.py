@@ -1,0 +1,112 @@
+"""The story of a session: one line per event, each opened on request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from learning_signal.ledger.read.records import Entry, EventRow, SessionRow
+from learning_signal.viewer.events import tone
+from learning_signal.viewer.reports.log import session_line
+from learning_signal.viewer.text import agent_text, clean, outcome_text, styled
+from learning_signal.viewer.transcript.opened import indented, opened, raw, result
+from learning_signal.viewer.transcript.turn import render_next_turn, render_turn
+
+WHOLE = ("error", "refused", "interrupted")
+"""Events with this status have their whole sentence, on as many lines as it takes."""
+
+
+def render_events(row: SessionRow, events: Sequence[EventRow], entries: Sequence[Entry] | None = None) -> Group:
+    """The story of a session, one line per event; with ``entries`` (one per event) also what lies behind each."""
+    parts: list[RenderableType] = [session_line(row)]
+    if not events:
+        parts.append(Text("No event fits these filters.", "yellow"))
+    return Group(*parts, *_lines(events, None if entries is None else [opened(each) for each in entries]))
+
+
+def render_turns(row: SessionRow, entries: Sequence[Entry]) -> Group:
+    """The events of a round, every model call as it was sent and answered; what two of them share is shown once."""
+    last: dict[tuple[str | None, str | None], Sequence[str]] = {}
+    details = []
+    for entry in entries:
+        parts: list[RenderableType] = []
+        for call in entry.llm_calls:
+            speaker = (entry.event.agent, entry.event.phase)
+            known = _common(last.get(speaker, ()), call["context"])
+            last[speaker] = call["context"]
+            parts.append(render_next_turn(call, known) if known > 1 else render_turn(call))
+        for made in entry.tool_calls:
+            parts += result(made)
+        if not entry.messages and not parts:
+            parts = opened(entry)
+        details.append(parts)
+    return Group(session_line(row), *_lines([each.event for each in entries], details))
+
+
+def render_entry(entry: Entry, *, as_stored: bool = False) -> Group:
+    """One event with everything behind it; a model call with all that was sent."""
+    parts = raw(entry) if as_stored else opened(entry, whole=True)
+    return Group(*_lines([entry.event], [parts]))
+
+
+def render_raw(row: SessionRow, entries: Sequence[Entry]) -> Group:
+    """The events of a session with their rows as they are stored."""
+    return Group(session_line(row), *_lines([each.event for each in entries], [raw(each) for each in entries]))
+
+
+def event_line(event: EventRow) -> Table:
+    """One event on a line of its own."""
+    table = _table()
+    table.add_row(*_cells(event))
+    return table
+
+
+def _common(before: Sequence[str], now: Sequence[str]) -> int:
+    """How many messages ``now`` begins with as ``before`` does."""
+    for index, (old, new) in enumerate(zip(before, now, strict=False)):
+        if old != new:
+            return index
+    return min(len(before), len(now))
+
+
+def _lines(events: Sequence[EventRow], details: Sequence[list[RenderableType]] | None) -> list[RenderableType]:
+    """The lines of events in tables that each end where something lies behind a line."""
+    parts: list[RenderableType] = []
+    table = _table()
+    for index, event in enumerate(events):
+        table.add_row(*_cells(event))
+        behind = indented(details[index]) if details is not None else []
+        if behind:
+            parts += [table, *behind]
+            table = _table()
+    return [*parts, table] if table.row_count else parts
+
+
+def _table() -> Table:
+    table = Table.grid(padding=(0, 1))
+    for width in (5, 8, 3, 11, 11):
+        table.add_column(width=width, no_wrap=True)
+    table.add_column(ratio=1)
+    return table
+
+
+def _cells(event: EventRow) -> tuple[Text, ...]:
+    title = Text(clean(event.title), tone(event.kind, event.status, event.title), overflow="ellipsis")
+    title.no_wrap = event.status not in WHOLE
+    if event.status != "ok":
+        title = (
+            Text.assemble(outcome_text(event.status), " ", title)
+            if title.no_wrap
+            else title.append("  ").append_text(outcome_text(event.status))
+        )
+    return (
+        Text(f"#{event.seq}", "dim"),
+        Text(clean(event.started_at)[11:19], "dim"),
+        Text(f"R{event.round}" if event.round else "", "dim"),
+        agent_text(event.agent),
+        styled(event.kind.replace("_", " "), "dim"),
+        title,
+    )
