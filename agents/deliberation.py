@@ -25,6 +25,7 @@ from learning_signal.agents.repetition import REPLY, call_key, note_call
 from learning_signal.agents.roles import Agent, note_speaker
 from learning_signal.agents.speakers import Speakers
 from learning_signal.agents.workbench import ToolAgent
+from learning_signal.ledger.wording import headline
 from learning_signal.tools.briefs.brief import brief
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Decision
@@ -321,8 +322,7 @@ class Deliberation:
     def _message(self, source: str, target: str | None, kind: str, text: str) -> None:
         context = self.context
         speaks = source if source in ROLES else None
-        title = text.strip().splitlines()[0][:160] if text.strip() else "(empty)"
-        seq = context.event("message", title, agent=speaks)
+        seq = context.event("message", headline(text), agent=speaks)
         context.ledger.add(
             "messages", event_seq=seq, session_id=context.session, source=source, target=target, type=kind, body=text
         )

@@ -47,6 +47,13 @@ def cut_off_text(env_steps: int, unknown: int) -> str:
     return f"cut off: {'; '.join(parts) or 'nothing'}"
 
 
+def headline(text: str, limit: int = 160) -> str:
+    """The first line of a message, with an ellipsis where it is cut; the title of its event."""
+    lines = text.strip().splitlines()
+    line = lines[0] if lines else "(empty)"
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
 def shaping_text(shaping: Mapping[str, Any]) -> str:
     """A shaping (its plain data) on one line, such as ``beta 1.0: -1.0*distance (team)``; its numbers are exact."""
     terms, beta = shaping.get("terms") or (), shaping.get("beta")

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from learning_signal.ledger.wording import headline
 from learning_signal.ledger.write.clock import now
 from learning_signal.marl.segments.segment import SegmentResult
 from learning_signal.marl.shaping import ShapingConfig
@@ -171,7 +172,7 @@ def record_question(
     context.round.questions += 1
     exchange = ("coordinator", role, "question", question), (role, "coordinator", "answer", answer)
     for source, target, kind, text in exchange:
-        seq = context.event("message", text[:160], agent=source)
+        seq = context.event("message", headline(text), agent=source)
         context.ledger.add(
             "messages", event_seq=seq, session_id=context.session, source=source, target=target, type=kind, body=text
         )
