@@ -10,7 +10,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from learning_signal.ledger.errors import LedgerError
-from learning_signal.ledger.read.places import Place, find_place
+from learning_signal.ledger.read.query import Place, find_place
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.run import app
 from learning_signal.viewer.transcript.story import render_entry, render_events, render_turns

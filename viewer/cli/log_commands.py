@@ -60,7 +60,7 @@ def log_show(
 
     SESSION#286 shows one event, a model call as it was sent and answered; SESSION/R2 the turns of a round.
     """
-    from learning_signal.ledger.read.places import find_place
+    from learning_signal.ledger.read.query import find_place
     from learning_signal.ledger.read.reader import Reader
     from learning_signal.ledger.read.search import search
     from learning_signal.viewer.transcript.story import render_entry, render_events, render_raw, render_turns
