@@ -112,6 +112,8 @@ def _chain(context: SessionContext, role: Role, call_context: CallContext) -> It
 
 
 def _client(context: SessionContext, role: Role, call_context: CallContext, spec: BackendSpec) -> AgentClient:
+    deadline = context.settings.deliberation.deadline
+
     def afford_call(tokens: int, usd: float) -> None:
         afford(context, f"the next call of the {role}", tokens=tokens, usd=usd)
 
@@ -121,7 +123,7 @@ def _client(context: SessionContext, role: Role, call_context: CallContext, spec
         ledger=context.ledger,
         session_id=context.session,
         context=call_context,
-        limits=Limits(deadline=context.settings.deliberation.deadline),
+        limits=Limits(first_timeout=deadline, deadline=deadline),
         price=price_of(spec, context.settings.prices),
         afford=None if context.state.budget == Budget() else afford_call,
     )

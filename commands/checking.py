@@ -10,6 +10,7 @@ from learning_signal.agents.model.providers.registry import EMBEDDED
 from learning_signal.agents.model.providers.spec import BackendSpec, SpecError
 from learning_signal.agents.model.specs import parse_chain
 from learning_signal.agents.model.trial import CheckResult, check
+from learning_signal.tools.plan.settings import DeliberationSettings
 from learning_signal.viewer.cli.terminal import tell
 
 
@@ -37,5 +38,8 @@ def _all_failed(chain: Sequence[BackendSpec], results: Mapping[str, CheckResult]
 
 
 async def _checked(specs: Sequence[BackendSpec]) -> list[CheckResult]:
-    """All at once, each with the time that a first attempt of a session has: a server may load its model first."""
-    return await asyncio.gather(*(check(spec, timeout=Limits().timeout) for spec in specs))
+    """All at once, each with the time that a first answer of a session has: a server may load its model first."""
+    first = DeliberationSettings().deadline
+    limits = [Limits(first_timeout=first, deadline=first).with_spec(spec) for spec in specs]
+    seconds = [limit.attempt(first=True)[1] for limit in limits]
+    return await asyncio.gather(*(check(spec, timeout=most) for spec, most in zip(specs, seconds, strict=True)))

@@ -52,6 +52,8 @@ class Limits:
     """Most attempts."""
     timeout: float = 120.0
     """Seconds one attempt may take."""
+    first_timeout: float | None = None
+    """The same until the server has answered once: it may load its model first. None: no other than ``timeout``."""
     deadline: float = 300.0
     """Seconds one answer may take, attempts and waits together."""
     backoff: float = 0.5
@@ -61,11 +63,26 @@ class Limits:
 
     def with_spec(self, spec: BackendSpec) -> Limits:
         """These limits, except where ``spec`` sets its own: a longer attempt that it allows has a deadline as long."""
-        chosen = {name: getattr(spec.parameters, name) for name in ("attempts", "timeout", "deadline")}
+        names = ("attempts", "timeout", "first_timeout", "deadline")
+        chosen = {name: getattr(spec.parameters, name) for name in names}
         limits = replace(self, **{name: value for name, value in chosen.items() if value is not None})
         if chosen["timeout"] is not None and chosen["deadline"] is None:
             limits = replace(limits, deadline=max(limits.deadline, limits.timeout))
+        if chosen["first_timeout"] is None and limits.first_timeout is not None:
+            # what a spec says of any attempt or answer holds for the first, too
+            first = None if chosen["timeout"] is not None else min(limits.first_timeout, limits.deadline)
+            limits = replace(limits, first_timeout=first)
         return limits
+
+    def attempt(self, first: bool) -> tuple[str, float]:
+        """Name and seconds of the limit of one attempt; ``first`` before the server has answered once."""
+        if first and self.first_timeout is not None:
+            return "first_timeout", self.first_timeout
+        return "timeout", self.timeout
+
+    def answer(self, first: bool) -> float:
+        """Seconds one answer may take: an attempt at the first one may fill them."""
+        return max(self.deadline, self.first_timeout or 0.0) if first else self.deadline
 
 
 @dataclass(frozen=True)

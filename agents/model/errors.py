@@ -26,3 +26,11 @@ class BackendError(Exception):
         super().__init__(sentence)
         self.kind: Kind = kind
         self.retry_after, self.status, self.words = retry_after, status, words
+
+
+class LateReply(TimeoutError):
+    """An attempt took longer than ``limit`` (``timeout`` or ``first_timeout``), which is ``seconds``."""
+
+    def __init__(self, limit: str, seconds: float):
+        super().__init__(f"its {limit} is {seconds:g} seconds")
+        self.limit, self.seconds = limit, seconds

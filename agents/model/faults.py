@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 
 from learning_signal.agents.model.dialect.error_body import ErrorBody, read_error_body
 from learning_signal.agents.model.dialect.window import CutPrompt
-from learning_signal.agents.model.errors import BackendError, Kind
+from learning_signal.agents.model.errors import BackendError, Kind, LateReply
 from learning_signal.agents.model.keys import key_variable
 from learning_signal.agents.model.providers.registry import EMBEDDED, entry_of
 from learning_signal.agents.model.providers.spec import BackendSpec
@@ -86,6 +86,9 @@ def _judge(error: BaseException, spec: BackendSpec, said: ErrorBody) -> tuple[Ki
     if isinstance(error, UnreadableReply):
         advice = "check that the address is that of the model's API (it usually ends in /v1)"
         return "protocol", f"answered{where} with {error}", advice
+    if isinstance(error, LateReply):
+        found = f"did not answer in time{where} ({error})"
+        return "transient", found, f"wait, or allow more with '?{error.limit}=SECONDS'"
     if isinstance(error, TimeoutError) or names & {"APITimeoutError", "TimeoutException"}:
         return "transient", f"did not answer in time{where}", "wait, or allow more with '?timeout=SECONDS'"
     if untrusted := _untrusted(error):

@@ -237,7 +237,12 @@ def _parse_parameters(text: str, entry: ProviderEntry) -> Parameters:
         name = str(first["loc"][0])
         found = "that value" if name == "api_key_env" else repr(values[name])
         raise SpecError(f"The backend parameter '{name}' cannot be {found}: {_lower(first['msg'])}.") from None
-    timeout, deadline = parameters.timeout, parameters.deadline
+    timeout, deadline, first = parameters.timeout, parameters.deadline, parameters.first_timeout
+    if first is not None and timeout is not None and first < timeout:
+        raise SpecError(
+            f"The backend parameter 'first_timeout' is {first:g}, expected at least the 'timeout' of {timeout:g} "
+            "that every later attempt has: raise it, or leave it out."
+        )
     if timeout is not None and deadline is not None and timeout > deadline:
         raise SpecError(
             f"The backend parameter 'timeout' is {timeout:g}, expected at most the 'deadline' of {deadline:g}, which "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autogen_core.models import UserMessage
 
@@ -16,7 +16,8 @@ from learning_signal.agents.model.faults import mask
 from learning_signal.agents.model.keys import read_secrets
 from learning_signal.agents.model.providers.registry import EMBEDDED
 from learning_signal.agents.model.providers.spec import BackendSpec, SpecError
-from learning_signal.agents.model.stack.layers import Guard, Provider
+from learning_signal.agents.model.stack.guard import Guard
+from learning_signal.agents.model.stack.layers import Provider
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,12 @@ async def check(spec: BackendSpec, environment: Mapping[str, str] = os.environ, 
         },
     }
     request = UserMessage(content="Call the tool report_status with status 'ready'.", source="user")
-    limits = Limits(attempts=1, timeout=timeout, deadline=spec.parameters.timeout or timeout)
+    limits = Limits(attempts=1, timeout=timeout, deadline=timeout).with_spec(spec)
+    limits = replace(limits, attempts=1, deadline=limits.attempt(first=True)[1])
     call = Call([request], tools=[tool])
     try:
         secrets = read_secrets(spec, environment)
-        client = build_client(spec, "critic", environment=environment, timeout=limits.deadline)
+        client = build_client(spec, "critic", environment=environment, timeout=limits.deadline + 1.0)
         guard = Guard(Provider(client), spec, limits=limits, secrets=secrets)
         started = time.perf_counter()
         try:

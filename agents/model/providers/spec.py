@@ -30,6 +30,9 @@ class Parameters(BaseModel):
     """How much a reasoning model may think, in its server's word (none, low, xhigh)."""
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Seconds one attempt may take."""
+    first_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Seconds one attempt at the first answer may take, for a server that loads its model first; the deadline of that
+    answer is at least as long."""
     deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Seconds one answer may take, all attempts and waits together."""
     attempts: Annotated[int, Field(ge=1, le=20)] | None = None

@@ -14,19 +14,14 @@ from learning_signal.agents.model.call import Call, CallContext, Caller, Limits,
 from learning_signal.agents.model.keys import read_secrets
 from learning_signal.agents.model.providers.spec import BackendSpec
 from learning_signal.agents.model.stack.dialect import Dialect
-from learning_signal.agents.model.stack.layers import (
-    Afford,
-    Guard,
-    Insistence,
-    Layer,
-    Memory,
-    Provider,
-    Recorder,
-    TimeLimit,
-)
+from learning_signal.agents.model.stack.guard import Guard, TimeLimit
+from learning_signal.agents.model.stack.layers import Afford, Insistence, Layer, Memory, Provider, Recorder
 from learning_signal.agents.tokens import count_tokens
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.tools.plan.budget import Price
+
+SLACK = 1.0
+"""Seconds the SDK's own timeout is longer than ours, so that it is ours that ends an attempt and is named."""
 
 
 def agent_client(
@@ -53,8 +48,9 @@ def agent_client(
     ledger.add_secrets(secrets)
     bounds = (limits or Limits()).with_spec(spec)
     caller = Caller(ledger, session_id, role, spec, context)
-    client = build_client(spec, role, environment=environment, timeout=bounds.timeout)
-    provider = TimeLimit(Provider(client), bounds.timeout)
+    longest = max(seconds for _, seconds in (bounds.attempt(True), bounds.attempt(False)))
+    client = build_client(spec, role, environment=environment, timeout=longest + SLACK)
+    provider = TimeLimit(Provider(client), bounds)
     recorder = Recorder(provider, caller, secrets=secrets, price=price, afford=afford)
     guard = Guard(Insistence(Dialect(recorder, caller), caller), spec, limits=bounds, secrets=secrets)
     return AgentClient(Memory(guard, caller), caller, client)

@@ -15,39 +15,34 @@
      v                                                                     |
     autogen's client of the backend (providers/), wire.py, transport.py    |  checks the raw reply, fills Call.note
 
-The SDKs' own retries are off; ``Guard`` is the only retry loop. Streaming is not used: it loses usage and calls.
-Layers communicate through the fields of ``Call``.
+The SDKs' own retries are off; ``Guard`` is the only retry loop (guard.py, with TimeLimit). Streaming is not used: it
+loses usage and calls. Layers communicate through the fields of ``Call``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from autogen_core.models import ChatCompletionClient, CreateResult, LLMMessage
+from autogen_core.models import ChatCompletionClient, CreateResult
 
 from learning_signal.agents.call_ids import with_own_ids
-from learning_signal.agents.model.call import Call, Caller, Limits
+from learning_signal.agents.model.call import Call, Caller
 from learning_signal.agents.model.dialect.outgoing import OUTGOING
 from learning_signal.agents.model.dialect.reasoning import understood
 from learning_signal.agents.model.dialect.window import refuse_cut
-from learning_signal.agents.model.errors import RETRYABLE, BackendError
+from learning_signal.agents.model.errors import BackendError
 from learning_signal.agents.model.faults import classify
 from learning_signal.agents.model.prices import request_tokens, tokens_of_failure, tokens_of_reply, with_cost
 from learning_signal.agents.model.providers.registry import entry_of
-from learning_signal.agents.model.providers.spec import BackendSpec
-from learning_signal.agents.model.replies import repair_history
 from learning_signal.agents.model.text import summary
 from learning_signal.agents.model.wire import NOTE, WireNote
 from learning_signal.ledger.canonical import BodyHash
-from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.write.recall import recall_reply
-from learning_signal.tools.base import CannotGoOn
 from learning_signal.tools.plan.budget import Price
 
 REFUSALS = (400, 404, 405, 422, 500, 501)
@@ -77,67 +72,6 @@ class Memory:
         recorded = recall_reply(self._caller.ledger, self._caller.session, call.request)
         reply = CreateResult.model_validate_json(recorded) if recorded is not None else await self._below.answer(call)
         return with_own_ids(reply, call.request)
-
-
-class Guard:
-    """Asks ``below`` until it gives a usable reply, at most ``limits.attempts`` times within ``limits.deadline``.
-
-    Raises:
-        BackendError: from ``answer``, once the error is permanent or the limits are used up.
-    """
-
-    def __init__(
-        self,
-        below: Layer,
-        spec: BackendSpec,
-        *,
-        limits: Limits,
-        secrets: Iterable[str] = (),
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ):
-        self._below, self._spec, self._limits = below, spec, limits.with_spec(spec)
-        self._secrets, self._sleep = tuple(secrets), sleep
-
-    async def answer(self, call: Call) -> CreateResult:
-        limits, clock = self._limits, asyncio.get_running_loop().time
-        end = clock() + limits.deadline
-        repaired = replace(call, messages=repair_history(call.messages))
-        attempt = 1
-        while True:
-            try:
-                async with asyncio.timeout(end - clock()) as whole:
-                    return await self._below.answer(repaired)
-            except (LedgerError, CannotGoOn):  # the recorder's and the budget's: no fault of the backend
-                raise
-            except Exception as failure:  # noqa: BLE001 - classify sorts every kind; cancellation is no Exception
-                # a chain to the SDK's exception would carry the request's headers, and with them the key
-                cut = whole.expired() and limits.deadline != limits.timeout
-                error = self._late() if cut else classify(failure, self._spec, self._secrets)
-            wait = self._wait(error, attempt, call.messages)
-            if error.kind not in RETRYABLE:
-                raise error from None
-            if attempt >= limits.attempts or clock() + wait >= end:
-                raise _given_up(error, attempt, limits.deadline) from None
-            pause = asyncio.ensure_future(self._sleep(wait))
-            if call.cancellation_token is not None:
-                call.cancellation_token.link_future(pause)
-            await pause
-            attempt += 1
-
-    def _late(self) -> BackendError:
-        found = f"did not answer within its deadline of {self._limits.deadline:g} seconds, attempts and waits together"
-        advice = (
-            "allow more with '?deadline=SECONDS', or with 'deadline' in [deliberation] of --config for every backend"
-        )
-        return BackendError("transient", f"Backend '{self._spec.text}' {found}; {advice}.")
-
-    def _wait(self, error: BackendError, attempt: int, messages: Sequence[LLMMessage]) -> float:
-        """Seconds before the next attempt: as the server asked, or exponential backoff with a deterministic jitter."""
-        if error.retry_after is not None:
-            return error.retry_after
-        seed = f"{attempt}|{messages[-1].model_dump_json() if messages else ''}"
-        share = int(hashlib.sha256(seed.encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
-        return min(self._limits.backoff * 2 ** (attempt - 1) * (0.75 + 0.5 * share), self._limits.longest_wait)
 
 
 class Insistence:
@@ -281,20 +215,6 @@ class Recorder:
             self._caller.ledger.complete_event(row.event, status, title, ref=("llm_calls", row.number))
 
 
-class TimeLimit:
-    """Limits one attempt to ``seconds`` in all: the SDKs' own timeout restarts with every byte that arrives.
-
-    It sits below the recorder, so that a timeout is recorded as one.
-    """
-
-    def __init__(self, below: Layer, seconds: float):
-        self._below, self._seconds = below, seconds
-
-    async def answer(self, call: Call) -> CreateResult:
-        async with asyncio.timeout(self._seconds):
-            return await self._below.answer(call)
-
-
 class Provider:
     """Bottom of the stack: asks autogen's client of the backend, and makes its reply safe to act on."""
 
@@ -318,13 +238,3 @@ class Provider:
         reply = understood(received, note.carried, call.schemas)
         note.carried, note.written, note.read_in = reply.carried, reply.written, reply.read_in
         return reply.result
-
-
-def _given_up(error: BackendError, attempts: int, deadline: float) -> BackendError:
-    notes = [f"given up after {attempts} attempts"] if attempts > 1 else []
-    if error.retry_after is not None and error.retry_after >= deadline / 2:
-        notes.append(
-            f"it asks to wait {error.retry_after:.0f} seconds; '?deadline=SECONDS' allows more than {deadline:.0f}"
-        )
-    said = f"{str(error).rstrip('.')} ({'; '.join(notes)})." if notes else str(error)
-    return BackendError(error.kind, said)

@@ -31,7 +31,8 @@ from learning_signal.agents.model.providers.spec import SpecError
 from learning_signal.agents.model.replies import EmptyReply, repair_history, sanitise, split_thinking
 from learning_signal.agents.model.specs import parse_spec
 from learning_signal.agents.model.stack.client import agent_client
-from learning_signal.agents.model.stack.layers import Guard, Provider, TimeLimit
+from learning_signal.agents.model.stack.guard import Guard, TimeLimit
+from learning_signal.agents.model.stack.layers import Provider
 from learning_signal.agents.model.trial import check
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.write.writer import Ledger
@@ -311,7 +312,7 @@ def test_the_deadline_bounds_all_attempts(timeout, deadline, attempts, asked, en
 
     async def main():
         with pytest.raises(BackendError, match=f"did not answer {says}"):
-            guard = Guard(TimeLimit(silent, timeout), parse_spec("openai-api/m@http://h/v1"), limits=limits)
+            guard = Guard(TimeLimit(silent, limits), parse_spec("openai-api/m@http://h/v1"), limits=limits)
             await guard.answer(Call(ASK))
         return asyncio.get_running_loop().time()
 
@@ -319,6 +320,51 @@ def test_the_deadline_bounds_all_attempts(timeout, deadline, attempts, asked, en
     assert len(silent.asked) == asked
     gaps = [later - earlier - timeout for earlier, later in itertools.pairwise(silent.asked)]
     assert all(0.75 * 0.5 * 2**n <= gap <= 1.25 * 0.5 * 2**n for n, gap in enumerate(gaps))
+
+
+class _Loads:
+    """Loads its model for ``seconds`` whenever it is asked and has not done so to the end; then answers at once."""
+
+    def __init__(self, seconds):
+        self.seconds, self.asked, self.loaded = seconds, 0, False
+
+    async def answer(self, call):
+        self.asked += 1
+        await asyncio.sleep(0.0 if self.loaded else self.seconds)
+        self.loaded = True
+        return reply("Here I am.")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "deadline", "says"),
+    [
+        ("", 180.0, None),  # what a session allows one answer may all go into the first attempt
+        ("", 100.0, "its first_timeout is 100 seconds.; wait, or allow more with '.first_timeout=SECONDS'"),
+        ("?first_timeout=600", 100.0, None),
+        ("?first_timeout=120", 100.0, "its first_timeout is 120 seconds."),
+        ("?timeout=30&attempts=2", 180.0, "its timeout is 30 seconds.; wait, or allow more with '.timeout="),
+        ("?deadline=60", 180.0, "its first_timeout is 60 seconds."),
+    ],
+)
+def test_a_model_may_load_before_its_first_answer(parameters, deadline, says):
+    """130 seconds, and anew whenever the client hangs up."""
+    spec = parse_spec(f"openai-api/m@http://h/v1{parameters}")
+    limits = Limits(first_timeout=deadline, deadline=deadline).with_spec(spec)
+    loads = _Loads(130.0)
+
+    async def main():
+        guard = Guard(TimeLimit(loads, limits), spec, limits=limits)
+        if says is not None:
+            with pytest.raises(BackendError, match=says):
+                await guard.answer(Call(ASK))
+            return
+        assert (await guard.answer(Call(ASK))).content == "Here I am." and loads.asked == 1
+        loads.loaded, before = False, asyncio.get_running_loop().time()
+        with pytest.raises(BackendError, match="in time at .* .its timeout is 120|within its deadline"):
+            await guard.answer(Call(ASK))  # negative control: a later answer has the usual limits
+        assert asyncio.get_running_loop().time() - before <= deadline + 1.0
+
+    run_in_virtual_time(main())
 
 
 def test_cancelling_stops_the_call_and_is_recorded(ledger):

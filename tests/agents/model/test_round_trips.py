@@ -23,7 +23,8 @@ from learning_signal.agents.model.call import Call, CallContext, Limits
 from learning_signal.agents.model.errors import BackendError
 from learning_signal.agents.model.specs import parse_spec
 from learning_signal.agents.model.stack.client import agent_client
-from learning_signal.agents.model.stack.layers import Guard, Provider
+from learning_signal.agents.model.stack.guard import Guard
+from learning_signal.agents.model.stack.layers import Provider
 from learning_signal.ledger.write.writer import Ledger
 from tests.support import scripted_server as wire
 from tests.support.ledger_helpers import SESSION

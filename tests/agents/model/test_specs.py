@@ -82,6 +82,7 @@ def test_every_example_parses(provider):
         ("openai/m?max_tokens=many", "cannot be 'many'"),
         ("openai/m?timeout=inf", "cannot be 'inf'"),
         ("openai/m?timeout=600&deadline=180", "'timeout' is 600, expected at most the 'deadline' of 180"),
+        ("openai/m?first_timeout=5&timeout=20", "'first_timeout' is 5, expected at least the 'timeout' of 20"),
         ("openai/m?fallback=ollama/x", "'fallback' cannot be 'ollama/x'"),
         ("rules?fallback=rules", "'fallback' is no parameter of the backend 'rules'"),
         ("openai/m?seed=1&seed=2", "given twice"),
