@@ -12,10 +12,10 @@ from typing import Any
 from learning_signal.ledger.wording import shaping_text
 from learning_signal.tools.base import compact, rounded
 from learning_signal.tools.briefs.cards import candidate_card, head_card, shaping_card
-from learning_signal.tools.briefs.claims import said
 from learning_signal.tools.briefs.earlier import earlier_attempts
 from learning_signal.tools.briefs.forecasts import own_forecasts
 from learning_signal.tools.briefs.record import given_up, questions_asked, screens_told, verdicts_told
+from learning_signal.tools.claims.keep import said
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.roles import Role
 from learning_signal.tools.round.branches import values_are
@@ -139,9 +139,15 @@ def _validator(context: SessionContext) -> dict[str, Any]:
         "screens": screens,
         "values_are": values_are(context),
         "confirmation": offer(context),
-        "coordinator_asks": None if order is None else {"candidate": order.candidate, "coordinator_says": order.reason},
+        "coordinator_asks": None if order is None else {"candidate": order.candidate} | _order(context, order.reason),
         "head": head_card(context, context.head),
     } | further_card(context)
+
+
+def _order(context: SessionContext, reason: str) -> dict[str, Any]:
+    """Why the Coordinator sent the round back, with its marks."""
+    events = context.ledger.find("events", session_id=context.session, round=context.round.number, kind="sent_back")
+    return said(context, "coordinator", reason, "events", str(events[-1]["seq"]))
 
 
 def _coordinator(context: SessionContext) -> dict[str, Any]:

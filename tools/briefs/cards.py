@@ -7,7 +7,7 @@ from typing import Any
 from learning_signal.ledger.wording import shaping_text
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.base import rounded
-from learning_signal.tools.briefs.claims import said
+from learning_signal.tools.claims.keep import said
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Candidate
 from learning_signal.tools.evidence.sources import lineage

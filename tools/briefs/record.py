@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from learning_signal.tools.briefs.claims import said
+from learning_signal.tools.claims.keep import said
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.round.comparisons import confirmation_card
 from learning_signal.tools.round.screens import screen_card
@@ -42,7 +42,10 @@ def _choice(context: SessionContext, record: VerdictRecord) -> dict[str, Any]:
     attempt = context.round.confirmations.index(record)
     own = ("confirm", attempt, record.candidate)
     branches = [each for each in context.round.branches if (each.purpose, each.attempt, each.arm) == own]
-    return {"choice": {"validator_says": branches[0].reason}} if branches and branches[0].reason else {}
+    if not branches or not branches[0].reason:
+        return {}
+    (row,) = context.ledger.find("branches", id=context.row_id(branches[0].name))
+    return {"choice": said(context, "validator", branches[0].reason, "events", str(row["event_seq"]))}
 
 
 def questions_asked(context: SessionContext) -> list[dict[str, Any]]:

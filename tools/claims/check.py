@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,8 +16,19 @@ from learning_signal.tools.claims.round import SAID, RoundRecord, marks_of_ratio
 from learning_signal.tools.claims.words import stated
 from learning_signal.tools.contracts import Diagnosis
 
-_OF_AGENTS = ("ask", "submit_diagnosis", "submit_proposal", "submit_validation", "promote", "keep", "roll_back")
+_OF_AGENTS = (
+    "ask",
+    "submit_diagnosis",
+    "submit_proposal",
+    "submit_validation",
+    "promote",
+    "keep",
+    "roll_back",
+    "send_back",
+)
 """Tools whose results hold words of agents, or nothing: no record."""
+_WITH_A_REASON = ("confirm", "launch_branch", "extend_screen")
+"""Tools whose calls hold a reason, which was given before there was their result."""
 END = 2**62
 """After every event."""
 
@@ -98,14 +110,24 @@ def _round_record(reader: Reader, claim: ClaimRow, evidence: Mapping[str, str | 
 
 
 def _results(reader: Reader, claim: ClaimRow) -> list[str | None]:
-    """What tools answered in the round before the claim."""
+    """What tools answered in the round before the claim: not the call that the claim is the reason of."""
     marks = ", ".join("?" for _ in _OF_AGENTS)
     rows = reader.rows(
-        "SELECT result FROM tool_calls WHERE session_id = ? AND event_seq < ? AND round = ? AND status = 'ok' "
-        f"AND name NOT IN ({marks})",
+        "SELECT name, arguments, result FROM tool_calls WHERE session_id = ? AND event_seq < ? AND round = ? "
+        f"AND status = 'ok' AND name NOT IN ({marks})",
         (claim.session_id, claim.event_seq, claim.round, *_OF_AGENTS),
     )
-    return [reader.body(row["result"]) for row in rows]
+    return [reader.body(row["result"]) for row in rows if not _is_reason_of(reader, claim, row)]
+
+
+def _is_reason_of(reader: Reader, claim: ClaimRow, call: Mapping[str, Any]) -> bool:
+    if claim.about != "events" or call["name"] not in _WITH_A_REASON:
+        return False
+    try:
+        arguments = json.loads(reader.body(call["arguments"]) or "")
+    except ValueError:
+        return False
+    return isinstance(arguments, dict) and arguments.get("reason") == claim.words.get("reason")
 
 
 def _in_sentence(sentence: str) -> list[Number]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from learning_signal.tools.claims.instructions import orders
 from learning_signal.tools.claims.mark import Known, Mark
@@ -14,6 +14,14 @@ from learning_signal.tools.contracts import Diagnosis
 
 _QUOTED = re.compile(r"`([^`]{1,200})`")
 _SNAKE = re.compile(r"(?<![A-Za-z0-9_.])[a-z][a-z0-9]*(?:_[a-z0-9]+)+(?![A-Za-z0-9_])")
+CLAUSE = re.compile(r"[.;:,!?\n](?=\s|$)|\bbut\b|\bwhile\b")
+"""Between two clauses of a text."""
+_PLANS = re.compile(
+    r"\b(?:weigh\w*|beta|gamma|scal\w+|strength|coefficient|anneal\w*|decay\w*|factor|aim\w*|give|gives|pay|pays|if|would|"
+    r"should|could|may|might|will|until|expect\w*|hope\w*|target\w*)\b",
+    re.I,
+)
+"""Words of a clause of the advice about what is to be done, not about what was measured."""
 FUNCTIONS = ("min", "max", "abs", "exp", "clip", "mean", "beta", "gamma", "phi", "null", "none", "true", "false")
 """What stands in potentials and results besides names."""
 
@@ -28,7 +36,10 @@ def marks_of_diagnosis(diagnosis: Diagnosis, evidence: Mapping[str, str | None],
     Every number in a failure must be in the evidence that the failure cites, within the rounding it is written with;
     one behind the name of a metric or feature must be a value of that name. What code told the agent besides (HEAD,
     bounds after *of* or *at most*) counts too, and so does a change written as one (``+0.03``, *by*, per cent, *times*)
-    that is the difference or the ratio of two other numbers of the same failure. Numbers of the advice are not checked.
+    that is the difference or the ratio of two other numbers of the same failure.
+
+    The advice cites nothing and plans: its numbers must be in any evidence so far, and only those are checked that have
+    decimals or a per cent sign, or stand behind a name, outside of clauses about weights, strengths and what should be.
     """
     marks: list[Mark] = []
     if known.stage is not None and diagnosis.stage != known.stage and not (diagnosis.stage_reason or "").strip():
@@ -51,6 +62,7 @@ def marks_of_diagnosis(diagnosis: Diagnosis, evidence: Mapping[str, str | None],
     if diagnosis.stage_reason:
         marks += _of_numbers("stage_reason", diagnosis.stage_reason, every, known)
         marks += orders("stage_reason", diagnosis.stage_reason)
+    marks += _of_advice(diagnosis.advice, evidence, known)
     marks += unknown_names("advice", diagnosis.advice, there, known.features)
     marks += orders("advice", diagnosis.advice)
     return tuple(marks)
@@ -68,20 +80,40 @@ def _of_numbers(field: str, text: str, cited: Mapping[str, str | None], known: K
     return unsupported(field, text, pool, known, _listed(cited))
 
 
-def unsupported(field: str, text: str, pool: Sequence[Number], known: Known, source: str) -> list[Mark]:
-    """A mark for every number of ``text`` that neither ``pool`` (the numbers of ``source``) nor ``known`` supports."""
+def _of_advice(text: str, evidence: Mapping[str, str | None], known: Known) -> list[Mark]:
+    def measured(number: Written, name: str | None) -> bool:
+        clause = CLAUSE.split(text[: number.start])[-1] + CLAUSE.split(text[number.end :])[0]
+        return (name is not None or number.percent or "." in number.text) and not _PLANS.search(clause)
+
+    pool = [number for result in evidence.values() for number in numbers_of(result)]
+    return unsupported("advice", text, pool, known, "any evidence", measured)
+
+
+def unsupported(
+    field: str,
+    text: str,
+    pool: Sequence[Number],
+    known: Known,
+    source: str,
+    is_checked: Callable[[Written, str | None], bool] = lambda number, name: True,
+) -> list[Mark]:
+    """A mark for every number of ``text`` that neither ``pool`` (the numbers of ``source``) nor ``known`` supports.
+
+    ``is_checked`` says by number, and the name that it is said to be of, whether it must be supported at all.
+    """
     numbers = written_numbers(text)
     pool = [*pool, *numbers_in(known.told)]
     bounds = [*known.bounds, *(each.value for each in pool if each.bound)]
     of_name = stated(text, numbers, spoken([*known.features, *known.metrics]))
+    held = [number for number in numbers if is_checked(number, of_name.get(number.start))]
     missing: list[Written] = []
-    for number in numbers:
+    for number in held:
         name = of_name.get(number.start)
         if name is None and is_bound(text, number) and any(number.fits(bound) for bound in bounds):
             continue
         if not any(number.fits(each.value) for each in _about(pool, name, known.features)):
             missing.append(number)
-    sure = [each.value for each in numbers if each not in missing]
+    sure = [each.value for each in held if each not in missing]
     return [
         _number_mark(field, number, of_name.get(number.start), pool, known.features, source)
         for number in missing

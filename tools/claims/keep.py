@@ -81,6 +81,15 @@ def unsupported(context: SessionContext, about: str, row_id: str, field: str = "
     return found
 
 
+def said(context: SessionContext, agent: str, words: Any, about: str, row_id: str, field: str = "") -> dict[str, Any]:
+    """``words`` of ``agent`` for the brief of another: as ``{agent}_says``, with the marks of the claim about a row.
+
+    They stand under ``unsupported``; ``field`` takes only those of one field, as of one candidate's rationale.
+    """
+    found = unsupported(context, about, row_id, field)
+    return {f"{agent}_says": words} | ({"unsupported": found} if found else {})
+
+
 def mark_title(agent: str, marks: Sequence[Mark]) -> str:
     """One line for a person: how many marks, and the first."""
     more = f" (and {len(marks) - 1} more)" if len(marks) > 1 else ""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from learning_signal.tools.claims.diagnosis import is_of, spoken, unsupported
+from learning_signal.tools.claims.diagnosis import CLAUSE, is_of, spoken, unsupported
 from learning_signal.tools.claims.instructions import orders
 from learning_signal.tools.claims.mark import Known, Mark
 from learning_signal.tools.claims.numbers import Written, written_numbers
@@ -27,7 +27,6 @@ _HEDGED = re.compile(
     re.I,
 )
 _PLANNED = re.compile(r"\b(?:if|would|should|could|may|might|will|until|expect\w*|hope\w*|target\w*)\b", re.I)
-_CLAUSE = re.compile(r"[.;:,!?\n](?=\s|$)|\bbut\b|\bwhile\b")
 _JUDGED = {"pass": "pass", "passed": "pass", "passes": "pass", "fail": "fail", "failed": "fail", "fails": "fail"}
 SAID = ("sparse_return", "progress", "p", "difference", "interval")
 """What a number may be said to be of in a reading or a reason."""
@@ -99,7 +98,7 @@ def _outcomes(name: str, text: str, record: RoundRecord, promotes: str | None) -
     every = frozenset(outcome for outcomes in record.outcomes.values() for outcome in outcomes)
     seen: set[str] = set()
     for match in _OUTCOME.finditer(text):
-        clause = _CLAUSE.split(text[: match.start()])[-1]
+        clause = CLAUSE.split(text[: match.start()])[-1]
         if _HEDGED.search(clause):
             continue
         candidate, word = match["candidate"] or match["of"], match["word"] or match["verdict"] or match["shout"].lower()
@@ -125,7 +124,7 @@ def _numbers(name: str, text: str, record: RoundRecord, known: Known, *, only_pr
     of_name = stated(text, numbers, spoken(SAID), only_present=only_present)
     for number in numbers:
         about = of_name.get(number.start)
-        clause = _CLAUSE.split(text[: number.start])[-1] + _CLAUSE.split(text[number.end :])[0]
+        clause = CLAUSE.split(text[: number.start])[-1] + CLAUSE.split(text[number.end :])[0]
         if about is None or _PLANNED.search(clause):
             continue
         values = [each.value for each in record.numbers if not each.bound and _is_about(each, about, number, text)]

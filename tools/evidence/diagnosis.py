@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 
 from learning_signal.tools.base import Answer, Tool, ToolRefused
-from learning_signal.tools.claims.keep import checked
+from learning_signal.tools.claims.objection import weighed
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Diagnosis
 from learning_signal.tools.round.record import record_diagnosis
-
-OBJECTION = "unsupported"
-"""The code of the refusal of a diagnosis that the record does not support."""
 
 
 def diagnosis_tools(context: SessionContext) -> dict[str, Tool]:
@@ -26,10 +23,8 @@ def diagnosis_tools(context: SessionContext) -> dict[str, Tool]:
                 "query_metrics and summarize_trajectories returned in an earlier step."
             )
 
-        claim = checked(context, "diagnoses", "critic", context.as_kept(arguments).model_dump(mode="json"))
-        wrong = [mark.problem for mark in claim.marks if mark.kind != "instruction"]  # a phrase may be found by mistake
-        if wrong and not _objected(context):
-            raise ToolRefused(_objection(wrong), code=OBJECTION, marks=len(wrong))
+        words = context.as_kept(arguments).model_dump(mode="json")
+        claim = weighed(context, "submit_diagnosis", "diagnoses", "critic", words)
         answer = {"accepted": True} | ({"marked": [mark.problem for mark in claim.marks]} if claim.marks else {})
         return Answer(json.dumps(answer), lambda: record_diagnosis(context, arguments, claim))
 
@@ -42,21 +37,3 @@ def diagnosis_tools(context: SessionContext) -> dict[str, Tool]:
             ends_phase=True,
         )
     }
-
-
-def _objection(problems: list[str]) -> str:
-    found = "; ".join(problems)
-    return (
-        f"Found words that the record does not support: {found}. Expected numbers as the evidence that is cited has "
-        "them, and names that exist: correct them, cite what has them, or leave them out. What you submit next is "
-        "accepted; what is then still unsupported is marked so for everyone who reads it."
-    )
-
-
-def _objected(context: SessionContext) -> bool:
-    """Whether a diagnosis of this round was refused for what the record does not support."""
-    refused = context.ledger.find(
-        "tool_calls", session_id=context.session, round=context.round.number, name="submit_diagnosis", status="refused"
-    )
-    results = (context.ledger.rows("SELECT body FROM bodies WHERE hash = ?", (row["result"],)) for row in refused)
-    return any(f'"code": "{OBJECTION}"' in body["body"] for rows in results for body in rows)

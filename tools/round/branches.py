@@ -12,6 +12,8 @@ from learning_signal.marl.randomness import derive
 from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.base import Answer, Tool, ToolRefused, compact, rounded
+from learning_signal.tools.claims.keep import Checked
+from learning_signal.tools.claims.objection import weighed
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import LaunchBranch, ReadBranch
 from learning_signal.tools.roles import Role
@@ -40,7 +42,8 @@ def branch_tools(context: SessionContext) -> dict[str, Tool]:
         _refuse_unknown(context, arguments.arm)
         _refuse_early(context, arguments)
         reason = choice(context, arguments.arm, arguments.reason) if arguments.purpose == "confirm" else ""
-        (branch,) = begin(context, [arguments.arm], arguments.purpose, reason, "validator")
+        claim = why_this_one(context, "launch_branch", arguments.reason) if reason else None
+        (branch,) = begin(context, [arguments.arm], arguments.purpose, reason, "validator", claim)
         return Answer(_launched(context, branch))
 
     async def read_branch(arguments: ReadBranch) -> Answer:
@@ -72,13 +75,18 @@ def branch_tools(context: SessionContext) -> dict[str, Tool]:
 
 
 def begin(
-    context: SessionContext, arms: Sequence[str], purpose: Purpose, reason: str = "", agent: Role | None = None
+    context: SessionContext,
+    arms: Sequence[str],
+    purpose: Purpose,
+    reason: str = "",
+    agent: Role | None = None,
+    claim: Checked | None = None,
 ) -> list[Branch]:
     """The branches of these arms in the present rung of the screen, or in the present confirmation, in flight.
 
     Those that are new are launched together and recorded at once, so that no stop forgets them; ``reason`` says why a
-    candidate is confirmed, ``agent`` who asked for it. Raises ``OutOfBudget``, before any is launched, where they do
-    not all fit.
+    candidate is confirmed (``claim``: as it was checked), ``agent`` who asked for it. Raises ``OutOfBudget``, before
+    any is launched, where they do not all fit.
     """
     rung = present_rung(context) if purpose == "screen" else 0
     known = {arm: find_arm(context, purpose, arm) for arm in arms}
@@ -116,7 +124,7 @@ def begin(
                 seeds = seeds_text(len(new[0].segments))
                 context.event("screen", f"screens {', '.join(arms)} on {seeds}, to {context.rungs[rung]:,} env steps")
             for branch in new:
-                record_branch(context, branch, agent)
+                record_branch(context, branch, agent, claim if branch.arm != CONTROL else None)
     begun = {branch.arm: branch for branch in [*present.values(), *new]}
     return [begun[arm] for arm in arms]
 
@@ -127,6 +135,11 @@ def choice(context: SessionContext, arm: str, reason: str) -> str:
         return ""
     expected = candidate_to_confirm(context)
     return "" if arm == expected else f"chosen over {expected}: {reason}"
+
+
+def why_this_one(context: SessionContext, tool: str, reason: str) -> Checked:
+    """The Validator's reason for a candidate that the ranking does not have first, as `weighed` checks it."""
+    return weighed(context, tool, "events", "validator", {"reason": reason})
 
 
 async def measures(

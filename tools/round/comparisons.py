@@ -12,7 +12,7 @@ from learning_signal.tools.base import Answer, Tool, ToolRefused, compact, round
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import Confirm
 from learning_signal.tools.roles import Role
-from learning_signal.tools.round.branches import begin, choice, measures, values_of
+from learning_signal.tools.round.branches import begin, choice, measures, values_of, why_this_one
 from learning_signal.tools.round.confirmations import (
     confirmable,
     judged,
@@ -67,7 +67,9 @@ async def confirmed(
     if candidate == CONTROL:
         raise ToolRefused(f"Found {CONTROL}, expected a candidate: the control is trained beside every candidate.")
     refuse_confirmation(context, candidate, reason)
-    branches = begin(context, (CONTROL, candidate), "confirm", choice(context, candidate, reason), agent)
+    chosen = choice(context, candidate, reason)
+    claim = why_this_one(context, "confirm", reason) if chosen else None
+    branches = begin(context, (CONTROL, candidate), "confirm", chosen, agent, claim)
     trial = await (_trial if context.settings.gate.judge.sequential else _pairs)(context, branches)
     return verdict_record(context, trial.verdict, candidate, context.next_comparison, values=_values(trial)), trial
 

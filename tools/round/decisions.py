@@ -7,6 +7,7 @@ from typing import Literal
 
 from learning_signal.tools.base import Answer, Tool, ToolRefused
 from learning_signal.tools.claims.keep import Checked, checked, unsupported
+from learning_signal.tools.claims.objection import weighed
 from learning_signal.tools.context import HumanAnswer, HumanQuestion, SessionContext
 from learning_signal.tools.contracts import Action, Ask, Decision, Keep, Promote, RollBack, SendBack
 from learning_signal.tools.roles import ROLES, Role
@@ -95,7 +96,7 @@ def decision_tools(context: SessionContext) -> dict[str, Tool]:
                 "and not confirmed yet: name one of them, or decide."
             )
         text = json.dumps({"sent_back_for": arguments.candidate} | offer(context))
-        claim = checked(context, "events", "coordinator", {"reason": arguments.reason})
+        claim = weighed(context, "send_back", "events", "coordinator", {"reason": arguments.reason})
         return Answer(text, lambda: record_sent_back(context, arguments, claim))
 
     return {

@@ -15,6 +15,7 @@ from learning_signal.marl.gate.recompute import WORDING
 from learning_signal.marl.gate.screening import ScreenResult
 from learning_signal.marl.gate.trial import Look
 from learning_signal.marl.segments.version import code_version
+from learning_signal.tools.claims.keep import Checked, keep_claim
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.roles import Role
 from learning_signal.tools.round.fates import size_of
@@ -34,8 +35,13 @@ class Trial:
     """What else the verdict rests on."""
 
 
-def record_branch(context: SessionContext, branch: Branch, agent: Role | None = None) -> None:
-    """A branch is launched, or (in a later rung of a screen) continued: by code, or as an ``agent`` asked for it."""
+def record_branch(
+    context: SessionContext, branch: Branch, agent: Role | None = None, claim: Checked | None = None
+) -> None:
+    """A branch is launched, or (in a later rung of a screen) continued: by code, or as an ``agent`` asked for it.
+
+    ``claim`` is the reason that the agent gave, as it was checked.
+    """
     identity = context.row_id(branch.name)
     rung = f", rung {branch.rung + 1} of {len(context.rungs)}" if branch.rung else ""
     seq = context.event(
@@ -45,6 +51,8 @@ def record_branch(context: SessionContext, branch: Branch, agent: Role | None = 
         agent=agent,
         ref=("branches", identity),
     )
+    if claim is not None:
+        keep_claim(context, claim, str(seq), seq)
     if branch.rung:
         context.round.branches = [branch if each.name == branch.name else each for each in context.round.branches]
     else:
@@ -82,16 +90,19 @@ def record_screen(
     arms: Mapping[str, list[dict[str, Any]]],
     result: ScreenResult,
     further: int = 0,
+    claim: Checked | None = None,
 ) -> None:
     """A rung of a screen is ranked; ``arms`` are the control's and candidates' measures with their sources, by seed.
 
-    ``further``: seeds it was given after it had been ranked first.
+    ``further``: seeds it was given after it had been ranked first; ``claim``: why, as it was checked.
     """
     screen = context.as_kept(screen)
     event = "comparison", f"{screen.comparison} screen: {result.reason}"
     inputs = _inputs(context, arms, rung=screen.rung)
     inputs |= {"further": further, "extended": screen.extended} if further else {}
-    _add_comparison(context, screen.comparison, "screen", None, inputs, result, event)
+    seq = _add_comparison(context, screen.comparison, "screen", None, inputs, result, event)
+    if claim is not None:
+        keep_claim(context, claim, str(seq), seq)
     context.round.screens.append(screen)
 
 
@@ -161,8 +172,8 @@ def _add_comparison(
     event: tuple[str, str],
     status: str = "ok",
     round_: int | None = None,
-) -> None:
-    """Write a comparison of the present round, unless another is given."""
+) -> int:
+    """Write a comparison of the present round, unless another is given; returns the number of its event."""
     identity = context.row_id(name)
     seq = context.event(*event, status=status, ref=("comparisons", identity))
     context.ledger.add(
@@ -180,3 +191,4 @@ def _add_comparison(
         code_version=code_version(),
     )
     context.state.comparisons += 1
+    return seq

@@ -8,6 +8,8 @@ from typing import Any
 from learning_signal.marl.gate.measure import Measure
 from learning_signal.marl.gate.screening import ScreenResult, rank_screen
 from learning_signal.tools.base import Answer, Tool, ToolRefused, compact, rounded
+from learning_signal.tools.claims.keep import said
+from learning_signal.tools.claims.objection import weighed
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import ExtendScreen
 from learning_signal.tools.plan.cost import further_screen_seeds
@@ -78,6 +80,7 @@ def screen_tools(context: SessionContext) -> dict[str, Tool]:
 async def _extend_screen(context: SessionContext, arguments: ExtendScreen) -> Answer:
     """Rank the control and the named candidates on one seed more than they have."""
     refuse_further_seed(context, arguments.candidates)
+    claim = weighed(context, "extend_screen", "events", "validator", {"reason": arguments.reason})
     arms = [_screened(context, arm) for arm in (CONTROL, *arguments.candidates)]
     seeds = max(len(branch.segments) for branch in arms if branch.arm != CONTROL)
     further = seeds + 1 - context.settings.gate.screen_seeds
@@ -99,7 +102,7 @@ async def _extend_screen(context: SessionContext, arguments: ExtendScreen) -> An
 
     def apply() -> None:
         record_longer(context, longer, arguments.reason)
-        record_screen(context, screen, _sources(measured), result, further)
+        record_screen(context, screen, _sources(measured), result, further, claim)
 
     return Answer(compact(screen_card(context, screen) | further_card(context, 1)), apply)
 
@@ -192,9 +195,15 @@ def screen_card(context: SessionContext, screen: Screen) -> dict[str, Any]:
         }
         | ({} if screen.order is None else {"ordered_by": screen.order.reason})
         | ({} if screen.confirmable is None else {"confirmable": screen.confirmable})
-        | ({"extended": {"validator_says": screen.extended}} if screen.extended else {})
+        | ({"extended": _extension(context, screen)} if screen.extended else {})
         | rungs
     )
+
+
+def _extension(context: SessionContext, screen: Screen) -> dict[str, Any]:
+    """Why a screen was given a further seed, with what the record does not support in it."""
+    (row,) = context.ledger.find("comparisons", id=context.row_id(screen.comparison)) or ({"event_seq": None},)
+    return said(context, "validator", screen.extended, "events", str(row["event_seq"]))
 
 
 def further_card(context: SessionContext, more: int = 0) -> dict[str, Any]:

@@ -113,10 +113,36 @@ def test_the_stage_and_its_reason_are_held_against_the_record():
     assert found.startswith("stage_reason says 0.5 of entropy")
 
 
-def test_names_in_the_advice_must_exist_and_its_numbers_need_not():
-    assert (
-        marks("No number.", advice="Shape `distance` with a weight of 0.37, then food_left; see `query_metrics`.") == []
-    )
+@pytest.mark.parametrize(
+    "advice",
+    [
+        "Shape `distance` with a weight of 0.37, then food_left; see `query_metrics`.",
+        "1. distance (lower is better; 4.58 at the start), 2. food_left (0.734 at the end, of 1).",
+        "Shape distance, so that it should fall to 0.5 within 12 steps; eating pays 0.067.",
+        "Scale by 2.6 and anneal over 900,000 env steps. Only 3 % of the episodes end early.",
+        "Entropy fell by 0.67, from 1.76 to 1.09: sharpen nothing yet.",
+    ],
+)
+def test_advice_may_plan_and_quote_any_evidence(advice):
+    assert marks("No number.", advice=advice) == []
+
+
+@pytest.mark.parametrize(
+    ("advice", "problem"),
+    [
+        ("Shape distance: it is 9.87 all the time.", "says 9.87 of distance, which is not in any evidence (nearest of"),
+        ("Use distance first, as distance stays at 12.", "says 12 of distance"),
+        ("Agents idle in 93 % of their steps.", "says 93 %"),
+        ("The worst third ends at 0.61, so weigh it by 2.", "says 0.61"),
+        ("Weigh distance by 0.5. Entropy is 0.01.", "says 0.01 of entropy"),
+    ],
+)
+def test_measured_numbers_of_the_advice_must_be_in_evidence(advice, problem):
+    (found,) = marks("No number.", advice=advice)
+    assert found.startswith("advice ") and problem in found
+
+
+def test_names_in_the_advice_must_exist():
     assert marks("No number.", advice="Use `exp(-distance / 2) - 1`.") == []
     (found,) = marks("No number.", advice="Use `exp(-velocity_x / 2)`.")
     assert found.startswith("advice names velocity_x")

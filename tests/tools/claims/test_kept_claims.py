@@ -98,6 +98,71 @@ def test_rationales_are_marked_each_by_its_name_in_every_brief(session):
     assert told(session, "coordinator")["proposals"][0][1] == second
 
 
+@pytest.fixture
+def screened(tmp_path: Path):
+    """Three candidates that help, screened: c1 is first."""
+    effects = {"c1": 0.05, "c2": 0.04, "c3": 0.03}
+    with ScriptedSession(tmp_path, by_arm(effects), settings=SETTINGS) as session:
+        session.propose("coverage_distance", "collisions", "worst_coverage_distance")
+        session.screen()
+        yield session
+
+
+def refused_once(session: ScriptedSession, name: str, **arguments) -> dict:
+    """The answer to a call that is refused for its reason and made again, unchanged and after a stop."""
+    with pytest.raises(ToolRefused, match="Found words that the record does not support: reason") as refusal:
+        session.call(name, **arguments)
+    assert refusal.value.fields == {"code": "unsupported", "marks": 1}
+    session.resume()
+    return session.call(name, **arguments)
+
+
+@pytest.mark.parametrize("tool", ["confirm", "launch_branch"])
+def test_a_false_reason_for_a_choice_is_refused_once_and_then_marked(screened, tool):
+    named = {"candidate": "c2"} if tool == "confirm" else {"arm": "c2", "purpose": "confirm"}
+    before = len(screened.rows("branches"))
+    with pytest.raises(ToolRefused, match="sparse return 24.9"):
+        screened.call(tool, **named, reason="Its sparse return was 24.9.")
+    assert len(screened.rows("branches")) == before, "nothing is trained for it"
+    screened.call(tool, **named, reason="Its sparse return was 24.9.")
+    screened.confirm("c2")
+    (verdict,) = told(screened, "coordinator")["verdicts"]
+    assert verdict["choice"]["validator_says"] == "chosen over c1: Its sparse return was 24.9."
+    (problem,) = verdict["choice"]["unsupported"]
+    assert problem.startswith("reason says sparse return 24.9, which nothing in this round has")
+    assert [each.problem for each in notes(screened)] == [f"validator: {problem}"] and screened.findings() == []
+
+
+def test_a_true_reason_for_a_choice_is_not_marked(screened):
+    """Negative control; a reason that is not needed is not kept, and so not checked."""
+    (second,) = [row for row in screened.screened()["ranking"] if row["candidate"] == "c2"]
+    screened.confirm("c2", f"Its progress rose by {second['progress_gain']:.3f}, and that in fewer terms.")
+    (verdict,) = told(screened, "coordinator")["verdicts"]
+    assert "unsupported" not in verdict["choice"] and notes(screened) == []
+    screened.open_round()
+    screened.propose("coverage_distance * 2")
+    assert screened.confirm("c1", "The sparse return was 24.9.")["outcome"]
+
+
+def test_a_false_reason_for_a_further_seed_is_refused_once_and_then_marked(screened):
+    refused_once(screened, "extend_screen", candidates=["c1", "c2"], reason="The difference is 17.3.")
+    for role, screens in (("validator", "screens"), ("coordinator", "screens")):
+        last = told(screened, role)[screens][-1]
+        assert last["extended"]["validator_says"] == "The difference is 17.3."
+        assert last["extended"]["unsupported"][0].startswith("reason says difference 17.3")
+    assert len(notes(screened)) == 1 and screened.findings() == []
+
+
+def test_a_false_reason_to_send_a_round_back_is_refused_once_and_the_validator_is_told(screened):
+    screened.validate("c1", screened.confirm("c1")["outcome"])
+    refused_once(screened, "send_back", candidate="c2", reason="C9 has it better.")
+    assert told(screened, "validator")["coordinator_asks"] == {
+        "candidate": "c2",
+        "coordinator_says": "C9 has it better.",
+        "unsupported": ["reason names C9, which does not exist"],
+    }
+
+
 def test_an_answer_is_marked_and_a_person_who_approves_is_told_of_every_mark(tmp_path):
     human = HumanAnswer(approved=True, reason="It passed.")
     settings = SETTINGS.model_copy(update={"approve": "human"})
