@@ -19,7 +19,16 @@ try:
     import typer
     from typer.exceptions import TyperException
 
-    from learning_signal.commands import backends, environments, policies, session, study, training, verification
+    from learning_signal.commands import (
+        backends,
+        environments,
+        policies,
+        replay,
+        session,
+        study,
+        training,
+        verification,
+    )
     from learning_signal.ledger.wording import program
     from learning_signal.viewer.cli import log_commands
     from learning_signal.viewer.cli.options import Version
@@ -56,6 +65,7 @@ app = typer.Typer(
 for command in (
     session.session,
     session.resume,
+    replay.replay,
     training.train,
     study.study,
     policies.export,

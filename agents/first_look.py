@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -40,6 +41,8 @@ async def first_look(context: SessionContext, critic: Agent) -> list[dict[str, A
         result = await critic.workbench.call(name, compact(arguments), None, call_id)
         if critic.workbench.failure is not None:
             raise critic.workbench.failure
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise asyncio.CancelledError  # the workbench has made a result of it, but the session is to stop
         if not result.is_error:
             found.append({"call": name, "arguments": arguments, "result": json.loads(result.to_text())} | beside)
     for key, made in context.state.calls.made.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from autogen_core.models import ChatCompletionClient
@@ -76,12 +76,18 @@ class Agent:
         return self.spec.provider in EMBEDDED
 
 
-def build_chains(context: SessionContext, call_context: CallContext) -> dict[Role, tuple[Agent, ...]]:
+MakeClient = Callable[..., AgentClient]
+"""Makes the client of an agent; called as ``agent_client`` is."""
+
+
+def build_chains(
+    context: SessionContext, call_context: CallContext, make_client: MakeClient = agent_client
+) -> dict[Role, tuple[Agent, ...]]:
     """The agents of every role over one context, in the order of its chain.
 
     Raises ``SpecError`` or ``PromptError`` with one sentence if one cannot be built.
     """
-    return {role: tuple(_chain(context, role, call_context)) for role in ROLES}
+    return {role: tuple(_chain(context, role, call_context, make_client)) for role in ROLES}
 
 
 def secrets_of(settings: SessionSettings, environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -95,13 +101,13 @@ def secrets_of(settings: SessionSettings, environment: Mapping[str, str] = os.en
     return [secret for spec in specs for secret in read_secrets(spec, environment)]
 
 
-def _chain(context: SessionContext, role: Role, call_context: CallContext) -> Iterator[Agent]:
+def _chain(context: SessionContext, role: Role, call_context: CallContext, make_client: MakeClient) -> Iterator[Agent]:
     text, source = context.settings.agents[role], context.settings.agent_sources[role]
     prompt, workbench = render(role, _variables(context, role)), _workbench(context, role, call_context)
     for place, spec in enumerate(parse_chain(text)):
         yield Agent(
             role=role,
-            client=_client(context, role, call_context, spec),
+            client=_client(context, role, call_context, spec, make_client),
             prompt=prompt,
             workbench=workbench,
             ending_tools=tuple(tool.name for tool in workbench.tools if tool.ends_phase),
@@ -111,13 +117,15 @@ def _chain(context: SessionContext, role: Role, call_context: CallContext) -> It
         )
 
 
-def _client(context: SessionContext, role: Role, call_context: CallContext, spec: BackendSpec) -> AgentClient:
+def _client(
+    context: SessionContext, role: Role, call_context: CallContext, spec: BackendSpec, make_client: MakeClient
+) -> AgentClient:
     deadline = context.settings.deliberation.deadline
 
     def afford_call(tokens: int, usd: float) -> None:
         afford(context, f"the next call of the {role}", tokens=tokens, usd=usd)
 
-    return agent_client(
+    return make_client(
         spec,
         role,
         ledger=context.ledger,

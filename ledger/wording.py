@@ -78,6 +78,11 @@ def program() -> str:
     return "learning-signal"
 
 
+def goes_on(session: str) -> str:
+    """How the event begins that a resume of the session writes."""
+    return f"session {session} goes on"
+
+
 def command(*words: str) -> str:
     """The command that runs this program with ``words``, quoted for a shell."""
     return f"{program()} {shlex.join(words)}"

@@ -115,6 +115,12 @@ def admit(reader: Reader, session: str, uses: Sequence[Use], consent: Consent) -
         remember(reader.rows, session)
 
 
+def admit_once(reader: Reader, session: str, uses: Sequence[Use], consent: Consent) -> None:
+    """As ``admit``, for something else than a resume: the session does not become this user's."""
+    if not is_ours(reader.rows, session):
+        refuse_unconfirmed(uses, consent, f"session {session}", NOT_OURS)
+
+
 def refuse_unconfirmed(uses: Sequence[Use], consent: Consent, of: str, why: str) -> None:
     """Raise ``NotTrusted`` if a use is neither confirmed nor trusted; ``why`` is the reason for asking."""
     unconfirmed = [use.option for use in uses if use.option is not None]

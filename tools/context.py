@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -46,6 +47,14 @@ class HumanAnswer:
     reason: str
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """A session of a log: the sessions that ended before it are those that agents are told of."""
+
+    ledger: Path
+    session: str
+
+
 @dataclass
 class SessionContext:
     """Everything a tool may touch. One per session; ``state`` is the only part that changes."""
@@ -60,6 +69,8 @@ class SessionContext:
     ask_agent: Callable[[Role, str], Awaitable[str]]
     """(role, question) -> answer, for the Coordinator's ``ask``."""
     ask_human: Callable[[HumanQuestion], Awaitable[HumanAnswer]]
+    earlier: Earlier | None = None
+    """Whose earlier sessions are told; this one's where it is None."""
 
     @property
     def round(self) -> Round:

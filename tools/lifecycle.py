@@ -41,10 +41,12 @@ def begin(
     kind: str = "run",
     gate_mode: str | None = None,
     budget: Mapping[str, float] | None = None,
+    ours: bool = True,
 ) -> str:
     """Add the row of a new session, inside the caller's transaction; returns its id.
 
-    ``gate_mode`` and ``budget`` (limits by name) are those of a session with agents.
+    ``gate_mode`` and ``budget`` (limits by name) are those of a session with agents. ``ours`` is False where the
+    settings come from a log, so that they do not become this user's by being played again.
     """
     return ledger.begin_session(
         kind=kind,
@@ -55,6 +57,7 @@ def begin(
         code_version=code_version(),
         gate_mode=gate_mode,
         budget=budget,
+        ours=ours,
     )
 
 

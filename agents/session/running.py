@@ -17,6 +17,7 @@ from learning_signal.agents.roles import build_chains
 from learning_signal.agents.session.observer import FailSafeObserver, Observer, SessionControl, in_thread
 from learning_signal.agents.session.outcome import SessionOutcome, outcome_of, write_products
 from learning_signal.agents.session.stages import conclude_stage
+from learning_signal.agents.session.surroundings import Surroundings
 from learning_signal.agents.speakers import Speakers
 from learning_signal.agents.tokens import count_tokens
 from learning_signal.ledger.errors import LedgerError
@@ -59,10 +60,10 @@ class RunningSession:
         identity: str,
         observer: Observer,
         control: SessionControl,
-        executor: Executor | None,
+        surroundings: Surroundings,
     ) -> None:
         self.settings, self.ledger, self.identity = settings, ledger, identity
-        self.observer, self.control, self.executor = FailSafeObserver(observer), control, executor
+        self.observer, self.control, self.surroundings = FailSafeObserver(observer), control, surroundings
         self.state = standing(settings, ledger, identity)
         self.ledger.on_commit = self._committed
 
@@ -104,7 +105,7 @@ class RunningSession:
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[tuple[SessionContext, Deliberation]]:
         """Workers and agents for as long as the session runs."""
-        loop, settings = asyncio.get_running_loop(), self.settings
+        loop, settings, given = asyncio.get_running_loop(), self.settings, self.surroundings.executor
 
         def progressed(status: TrainingStatus) -> None:
             loop.call_soon_threadsafe(self._progressed, status)
@@ -115,8 +116,8 @@ class RunningSession:
             )
 
         opened: AbstractContextManager[Executor]
-        if self.executor is not None:
-            opened = nullcontext(self.executor)
+        if given is not None:
+            opened = nullcontext(given)
         elif settings.executor.kind == "ray":
             opened = await in_thread(own)  # a cluster may take a minute to answer, and Ctrl-C must work meanwhile
         else:
@@ -141,15 +142,16 @@ class RunningSession:
                 count_tokens=count_tokens,
                 ask_agent=_nobody,
                 ask_human=lambda question: in_thread(lambda: self.observer.ask_human(question)),
+                earlier=self.surroundings.earlier,
             )
             call_context = CallContext()
-            speakers = Speakers(context, build_chains(context, call_context))
+            speakers = Speakers(context, build_chains(context, call_context, self.surroundings.make_client))
             deliberation = Deliberation(context, speakers, call_context)
             try:
                 yield context, deliberation
             finally:
                 self.trainer.stop()
-                if self.executor is None:
+                if given is None:
                     pool.close()
                 elif self.control.aborted:
                     pool.cancel_all()
@@ -202,11 +204,14 @@ class RunningSession:
             await finish(context)
         if self.settings.twin and not await self._twin(context):
             return
-        folder = inside(self.settings.ledger.parent, self.identity)
-        write_products(folder, self.trainer.store, context.head)
+        title = "final policy and shaping are not written"
+        if self.surroundings.leaves_products:
+            folder = inside(self.settings.ledger.parent, self.identity)
+            write_products(folder, self.trainer.store, context.head)
+            title = f"final policy and shaping are in {folder}"
         with self.ledger.transaction("report"):
             self.state.phase = "done"
-            context.event("session", f"final policy and shaping are in {folder}")
+            context.event("session", title)
             self.ledger.save_cursor(self.identity, self.state.model_dump(mode="json"))
 
     async def _twin(self, context: SessionContext) -> bool:

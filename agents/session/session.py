@@ -12,7 +12,9 @@ from learning_signal.agents.session.consent import uses_of_session
 from learning_signal.agents.session.observer import Observer, SessionControl
 from learning_signal.agents.session.outcome import SessionOutcome
 from learning_signal.agents.session.running import RunningSession, standing, stored
+from learning_signal.agents.session.surroundings import Surroundings
 from learning_signal.ledger.read.reader import Reader
+from learning_signal.ledger.wording import goes_on
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.executors.base import Executor
 from learning_signal.marl.executors.choice import refuse_unreachable
@@ -57,7 +59,9 @@ async def run_session(
             identity = lifecycle.begin(ledger, settings, gate_mode=settings.gate.mode, budget=settings.budget.limits())
             ledger.event(identity, "session", f"session {identity} on {settings.run.task} begins; {libraries()}")
             ledger.save_cursor(identity, SessionState(budget=settings.budget).model_dump(mode="json"))
-        session = RunningSession(settings, ledger, identity, observer, control or SessionControl(), executor)
+        session = RunningSession(
+            settings, ledger, identity, observer, control or SessionControl(), Surroundings(executor)
+        )
         session.say(remarks(settings, task))
         return await session.run()
 
@@ -107,10 +111,11 @@ async def resume_session(
             settings = settings.model_copy(update={"prices": settings.prices | state.prices})
             refuse_unpriced(settings, state.budget)
             changed = f" with a budget of {state.budget.describe()}" if budget else ""
-            ledger.event(row.id, "session", f"session {row.id} goes on{changed}; {libraries()}")
+            ledger.event(row.id, "session", f"{goes_on(row.id)}{changed}; {libraries()}")
             ledger.set_budget(row.id, state.budget.limits())
             ledger.save_cursor(row.id, state.model_dump(mode="json"))
-        return await RunningSession(settings, ledger, row.id, observer, control or SessionControl(), executor).run()
+        surroundings = Surroundings(executor)
+        return await RunningSession(settings, ledger, row.id, observer, control or SessionControl(), surroundings).run()
 
 
 def to_resume(reader: Reader, session: str, agents: Mapping[str, str], changes: Mapping[str, Any]) -> SessionSettings:

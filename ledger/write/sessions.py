@@ -32,12 +32,14 @@ class SessionWriter(RowWriter):
         gate_mode: str | None = None,
         budget: Mapping[str, float] | None = None,
         id: str | None = None,
+        ours: bool = True,
     ) -> str:
         """Add a running session of this process and return its id (a new one when ``id`` is None).
 
         ``gate_mode`` says how confirmations are judged, ``budget`` holds the limits of the session by name.
 
-        Outside of the ledger it is noted as this user's, see ``ledger.origin``.
+        Outside of the ledger it is noted as this user's, see ``ledger.origin``; unless ``ours`` is False, for one whose
+        configuration comes from a log.
         """
         session_id = new_session_id() if id is None else id
         refuse_strange_id(session_id, self.path)
@@ -64,7 +66,8 @@ class SessionWriter(RowWriter):
                 cut_off_unknown=0,
             )
             self.clock.start(session_id, 0.0, token)
-            remember(self.rows, session_id)
+            if ours:
+                remember(self.rows, session_id)
         return session_id
 
     def resume_session(self, session_id: str, code_version: str) -> bool:

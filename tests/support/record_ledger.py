@@ -171,9 +171,12 @@ def train_first_stage(settings: SessionSettings) -> None:
 def record(folder: Path) -> Path:
     """Run the session in ``folder``; the ledger as a kill in the Critic's last tool call would leave it."""
     settings, control, cut_off = settings_in(folder), SessionControl(), folder / "cut-off.db"
+    read_by_code = iter(("query_metrics", "summarize_trajectories"))
 
     def cut(row: Mapping[str, Any]) -> None:
-        if (row["kind"], row["status"], row["round"]) == ("tool_call", "pending", settings.rounds):
+        if (row["kind"], row["status"], row["round"]) != ("tool_call", "pending", settings.rounds):
+            return
+        if next(read_by_code, None) is None:
             with closing(sqlite3.connect(settings.ledger)) as ledger, closing(sqlite3.connect(cut_off)) as copy:
                 ledger.backup(copy)
             control.abort()

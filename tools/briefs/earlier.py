@@ -8,7 +8,7 @@ from learning_signal.ledger.read.fates import Attempt, attempts_of
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.wording import shaping_text
 from learning_signal.tools.base import rounded
-from learning_signal.tools.context import SessionContext
+from learning_signal.tools.context import Earlier, SessionContext
 
 MOST = 8
 """Attempts that are told: confirmed ones before screened ones, and of each those of the newest sessions."""
@@ -22,12 +22,13 @@ def earlier_attempts(context: SessionContext) -> dict[str, Any] | None:
     """
     if not context.settings.deliberation.earlier:
         return None
-    with Reader.open(context.ledger.path) as reader:
+    mine = context.earlier or Earlier(context.ledger.path, context.session)
+    with Reader.open(mine.ledger) as reader:
         rows = reader.rows(
             "SELECT other.id FROM sessions other JOIN sessions mine ON mine.id = ? WHERE other.task = mine.task "
             "AND other.algorithm = mine.algorithm AND other.kind = 'run' AND other.ended_at < mine.started_at "
             "ORDER BY other.started_at DESC, other.id DESC LIMIT ?",
-            (context.session, MOST),
+            (mine.session, MOST),
         )
         found = [each for row in rows for each in attempts_of(reader, row["id"])]
     chosen = sorted(found, key=lambda each: each.measured_by != "confirm")[:MOST]

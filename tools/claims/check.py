@@ -8,6 +8,7 @@ from typing import Any
 
 from learning_signal.ledger.read.claims import ClaimRow
 from learning_signal.ledger.read.reader import Reader
+from learning_signal.tools.base import compact
 from learning_signal.tools.claims.diagnosis import marks_of_diagnosis, spoken
 from learning_signal.tools.claims.mark import Known, Mark
 from learning_signal.tools.claims.numbers import written_numbers
@@ -89,7 +90,8 @@ def _round_record(reader: Reader, claim: ClaimRow, evidence: Mapping[str, str | 
     )
     numbers = numbers_in(known.told)
     for each in comparisons:
-        numbers += numbers_in({"result": each.result, "arms": each.inputs.get("arms"), "settings": each.settings})
+        told = {"result": each.result, "arms": each.inputs.get("arms"), "settings": each.settings}
+        numbers += numbers_of(compact(told))
         numbers += _in_sentence(str(each.result.get("reason") or ""))
     for verdict in verdicts:
         numbers += _in_sentence(verdict["reason"])

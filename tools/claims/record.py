@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from learning_signal.tools.claims.numbers import written_numbers
@@ -32,15 +33,16 @@ class Number:
     """Whether it stands in a sentence, which may say that it is of anything."""
 
 
-def numbers_of(text: str | None) -> list[Number]:
+@lru_cache(maxsize=128)  # every claim of a round is held against the same results
+def numbers_of(text: str | None) -> tuple[Number, ...]:
     """The numbers of a tool result; none of a list of metric definitions, which says nothing of any value."""
     if text is None:
-        return []
+        return ()
     try:
         found = json.loads(text)
     except ValueError:
-        return list(_in_text(text, frozenset()))
-    return list(_numbers(found, frozenset(), None))
+        return tuple(_in_text(text, frozenset()))
+    return tuple(_numbers(found, frozenset(), None))
 
 
 def numbers_in(value: Any) -> list[Number]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from learning_signal.tools.claims.diagnosis import CLAUSE, is_of, spoken, unsupported
 from learning_signal.tools.claims.instructions import orders
@@ -141,7 +142,12 @@ def _numbers(name: str, text: str, record: RoundRecord, known: Known, *, only_pr
 
 
 def _is_about(number: Number, about: str, said: Written, text: str) -> bool:
-    if any(is_of(each, about) for each in number.names):
+    if _named(number.names, (about,)):
         return True
     differs = about in ("difference", "interval") or (about in ("sparse_return", "progress") and is_change(text, said))
-    return differs and any(is_of(each, key) for each in number.names for key in _OF_DIFFERENCES)
+    return differs and _named(number.names, _OF_DIFFERENCES)
+
+
+@lru_cache(maxsize=4096)  # few names stand beside many numbers
+def _named(names: frozenset[str], keys: tuple[str, ...]) -> bool:
+    return any(is_of(each, key) for each in names for key in keys)

@@ -56,7 +56,7 @@ class Guard:
             except Exception as failure:  # noqa: BLE001 - classify sorts every kind; cancellation is no Exception
                 # a chain to the SDK's exception would carry the request's headers, and with them the key
                 if whole.expired() and deadline != limit[1]:
-                    error = self._late(deadline)
+                    error = late(self._spec, deadline)
                 else:
                     failed = LateReply(*limit) if whole.expired() else failure
                     error = classify(failed, self._spec, self._secrets)
@@ -64,19 +64,12 @@ class Guard:
             if error.kind not in RETRYABLE:
                 raise error from None
             if attempt >= limits.attempts or clock() + wait >= end:
-                raise _given_up(error, attempt, deadline) from None
+                raise given_up(error, attempt, deadline) from None
             pause = asyncio.ensure_future(self._sleep(wait))
             if call.cancellation_token is not None:
                 call.cancellation_token.link_future(pause)
             await pause
             attempt += 1
-
-    def _late(self, deadline: float) -> BackendError:
-        found = f"did not answer within its deadline of {deadline:g} seconds, attempts and waits together"
-        advice = (
-            "allow more with '?deadline=SECONDS', or with 'deadline' in [deliberation] of --config for every backend"
-        )
-        return BackendError("transient", f"Backend '{self._spec.text}' {found}; {advice}.")
 
     def _wait(self, error: BackendError, attempt: int, messages: Sequence[LLMMessage]) -> float:
         """Seconds before the next attempt: as the server asked, or exponential backoff with a deterministic jitter."""
@@ -110,7 +103,15 @@ class TimeLimit:
         return result
 
 
-def _given_up(error: BackendError, attempts: int, deadline: float) -> BackendError:
+def late(spec: BackendSpec, deadline: float) -> BackendError:
+    """What is said of a backend without an answer at its ``deadline``, in seconds."""
+    found = f"did not answer within its deadline of {deadline:g} seconds, attempts and waits together"
+    advice = "allow more with '?deadline=SECONDS', or with 'deadline' in [deliberation] of --config for every backend"
+    return BackendError("transient", f"Backend '{spec.text}' {found}; {advice}.")
+
+
+def given_up(error: BackendError, attempts: int, deadline: float) -> BackendError:
+    """``error`` after the last of so many ``attempts``, within a ``deadline`` in seconds."""
     notes = [f"given up after {attempts} attempts"] if attempts > 1 else []
     if error.retry_after is not None and error.retry_after >= deadline / 2:
         notes.append(

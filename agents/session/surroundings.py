@@ -1,0 +1,23 @@
+"""What a session meets besides its settings: workers, models, earlier sessions, a place for its products."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from learning_signal.agents.model.stack.client import agent_client
+from learning_signal.agents.roles import MakeClient
+from learning_signal.marl.executors.base import Executor
+from learning_signal.tools.context import Earlier
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Those of a live session by default; a replay brings others."""
+
+    executor: Executor | None = None
+    """The workers; the session opens its own, as its settings say, where this is None."""
+    make_client: MakeClient = agent_client
+    earlier: Earlier | None = None
+    """Whose earlier sessions the agents are told of; its own where this is None."""
+    leaves_products: bool = True
+    """Whether the final policy and shaping are written beside the log."""
