@@ -24,7 +24,7 @@ from typing import Any
 from unittest import mock
 
 from learning_signal.agents.session.observer import SessionControl
-from learning_signal.agents.session.session import run_session
+from learning_signal.agents.session.session import resume_session, run_session
 from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.randomness import derive
 from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, SegmentStore
@@ -170,24 +170,28 @@ def train_first_stage(settings: SessionSettings) -> None:
 
 def record(folder: Path) -> Path:
     """Run the session in ``folder``; the ledger as a kill in the Critic's last tool call would leave it."""
-    settings, control, cut_off = settings_in(folder), SessionControl(), folder / "cut-off.db"
-    read_by_code = iter(("query_metrics", "summarize_trajectories"))
+    settings, cut_off = settings_in(folder), folder / "cut-off.db"
+    stopped, cut, calls_begun = SessionControl(), SessionControl(), count(1)
 
-    def cut(row: Mapping[str, Any]) -> None:
+    def watch(row: Mapping[str, Any]) -> None:
+        """In the last round: stop in the first call, by which code reads; cut off in the Critic's own after that."""
         if (row["kind"], row["status"], row["round"]) != ("tool_call", "pending", settings.rounds):
             return
-        if next(read_by_code, None) is None:
-            with closing(sqlite3.connect(settings.ledger)) as ledger, closing(sqlite3.connect(cut_off)) as copy:
-                ledger.backup(copy)
-            control.abort()
+        match next(calls_begun):
+            case 1:
+                stopped.abort()
+            case 4:
+                with closing(sqlite3.connect(settings.ledger)) as ledger, closing(sqlite3.connect(cut_off)) as copy:
+                    ledger.backup(copy)
+                cut.abort()
 
     async def session() -> None:
         async with serving(*CRITIC_SAYS) as server:
             with mock.patch.dict(os.environ, OPENAI_BASE_URL=server.address, OPENAI_API_KEY="a-key-of-no-server"):
-                observer = Recorder(on_event=cut, answer=HumanAnswer(approved=True, reason="worth a try"))
-                await run_session(
-                    settings, observer=observer, control=control, executor=PartsPool(settings.store.resolve())
-                )
+                observer = Recorder(on_event=watch, answer=HumanAnswer(approved=True, reason="worth a try"))
+                pool = PartsPool(settings.store.resolve())
+                await run_session(settings, observer=observer, control=stopped, executor=pool)
+                await resume_session(settings.ledger, RECORDED_ID, observer=observer, control=cut, executor=pool)
 
     with (
         mock.patch("learning_signal.ledger.write.clock.datetime", steady_clock()),

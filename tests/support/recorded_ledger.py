@@ -2,7 +2,7 @@
 
 It was recorded by ``tests/support/record_ledger.py``. Round 1 promotes on progress after a screen in which a worker
 died, round 2 keeps after a fail and an inconclusive refinement, round 3 promotes what round 4 rolls back, and in
-round 5 the session was killed while the Critic's tool call ran.
+round 5 the session was stopped while code read for the Critic, resumed, and killed while the Critic's tool call ran.
 """
 
 from __future__ import annotations
