@@ -53,8 +53,8 @@ class OllamaClient(ChatCompletionClient):
 
         Ollama gives calls no ids: here they are numbered within the reply, as the other clients' are in their servers'.
         """
-        if options:
-            raise TypeError(f"Ollama takes no {', '.join(options)}")
+        if unknown := [name for name, value in options.items() if value]:
+            raise NotImplementedError(f"this client of Ollama takes no {', '.join(unknown)}")
         outgoing = OUTGOING.get() or Outgoing()
         reply = await self._sdk.chat(
             model=self._model,

@@ -87,7 +87,8 @@ class Phase:
                 try:
                     for turn in range(number):
                         context.step = str(turn)
-                        result = await client.create(self.messages, tools=TOOLS)
+                        # as autogen's agents call it
+                        result = await client.create(self.messages, tools=TOOLS, json_output=None)
                         self.messages.append(
                             AssistantMessage(content=result.content, thought=result.thought, source="critic")
                         )
