@@ -1,4 +1,4 @@
-"""What the seventh version of the ledger adds, as SQL, applied by ledger/migrations.py."""
+"""What the seventh and eighth version of the ledger add, as SQL, applied by ledger/migrations.py."""
 
 from __future__ import annotations
 
@@ -35,3 +35,13 @@ REASONS = {
 }
 """The columns of the seventh version, by table; None in rows of earlier ones, of which the event says it."""
 REASONS_SINCE = 7
+
+TOKENS = {
+    "llm_calls": {
+        "tokens_cached": "INTEGER",  # of tokens_in, read from the server's cache; None where it does not say
+        "tokens_cache_written": "INTEGER",  # of tokens_in, written to it at a price of its own
+        "tokens_reasoning": "INTEGER",  # of tokens_out
+    }
+}
+"""The columns of the eighth version, by table; None in rows of earlier ones, which did not keep them."""
+TOKENS_SINCE = 8

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from learning_signal.ledger.additions import REASONS, REASONS_SINCE
+from learning_signal.ledger.additions import REASONS, REASONS_SINCE, TOKENS, TOKENS_SINCE
 from learning_signal.ledger.errors import LedgerError, sentence
 from learning_signal.ledger.schema import APPLICATION_ID, COSTS, COSTS_SINCE, RECORDED_SINCE, SINCE_RECORDED, VERSION
 
@@ -106,12 +106,10 @@ def _show_as_newest(connection: sqlite3.Connection, version: int) -> None:
     lacking: dict[str, dict[str, str]] = {}
     if version < RECORDED_SINCE:
         lacking |= {table: dict(columns) for table, columns in SINCE_RECORDED.items()}
-    if version < COSTS_SINCE:
-        for table, columns in COSTS.items():
-            lacking.setdefault(table, {}).update(dict.fromkeys(columns, "NULL"))
-    if version < REASONS_SINCE:
-        for table, columns in REASONS.items():
-            lacking.setdefault(table, {}).update(dict.fromkeys(columns, "NULL"))
+    for since, added in ((COSTS_SINCE, COSTS), (REASONS_SINCE, REASONS), (TOKENS_SINCE, TOKENS)):
+        if version < since:
+            for table, columns in added.items():
+                lacking.setdefault(table, {}).update(dict.fromkeys(columns, "NULL"))
     for table, columns in lacking.items():
         more = ", ".join(f"{value} AS {name}" for name, value in columns.items())
         connection.execute(

@@ -10,7 +10,7 @@ from functools import cache
 
 from sqlite_utils import Database, Migrations
 
-from learning_signal.ledger.additions import CLAIMS, REASONS, REMARKS
+from learning_signal.ledger.additions import CLAIMS, REASONS, REMARKS, TOKENS
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.schema import APPLICATION_ID, COSTS, FATES, FIRST, RECORDED, SINCE_RECORDED, VERSION
 
@@ -98,21 +98,22 @@ FIRST_SEGMENT_CHANGES = (
     "trained",
     "ended_at",
 )
+FIRST_CALL_CHANGES = (
+    "model_served",
+    "reply",
+    "status",
+    "error_kind",
+    "error",
+    "finish_reason",
+    "latency_ms",
+    "tokens_in",
+    "tokens_out",
+    "tokens_source",
+    "cost_usd",
+)
 COMPLETED_LATER = {
     "events": ("status", "title", "ref_table", "ref_id", "ended_at"),
-    "llm_calls": (
-        "model_served",
-        "reply",
-        "status",
-        "error_kind",
-        "error",
-        "finish_reason",
-        "latency_ms",
-        "tokens_in",
-        "tokens_out",
-        "tokens_source",
-        "cost_usd",
-    ),
+    "llm_calls": (*FIRST_CALL_CHANGES, "tokens_cached", "tokens_cache_written", "tokens_reasoning"),
     "tool_calls": ("result", "status", "evidence_id", "latency_ms"),
     "segments": (*FIRST_SEGMENT_CHANGES, "evaluation_env_steps"),
 }
@@ -134,9 +135,17 @@ RECORDED_SESSION_CHANGES = (*FIRST_SESSION_CHANGES, "budget", "lost_main", "lost
 
 Changes = Mapping[str, tuple[str, ...]]
 """By table, the columns that may be set later."""
-OF_FIRST: Changes = COMPLETED_LATER | {"segments": FIRST_SEGMENT_CHANGES, "sessions": FIRST_SESSION_CHANGES}
+OF_FIRST: Changes = COMPLETED_LATER | {
+    "llm_calls": FIRST_CALL_CHANGES,
+    "segments": FIRST_SEGMENT_CHANGES,
+    "sessions": FIRST_SESSION_CHANGES,
+}
 OF_RECORDED: Changes = {**OF_FIRST, "sessions": RECORDED_SESSION_CHANGES}
-OF_COSTS: Changes = COMPLETED_LATER | {"sessions": (*RECORDED_SESSION_CHANGES, "cut_off", "cut_off_unknown")}
+OF_COSTS: Changes = COMPLETED_LATER | {
+    "llm_calls": FIRST_CALL_CHANGES,
+    "sessions": (*RECORDED_SESSION_CHANGES, "cut_off", "cut_off_unknown"),
+}
+OF_TOKENS: Changes = {**OF_COSTS, "llm_calls": COMPLETED_LATER["llm_calls"]}
 
 INDEXES = (
     "CREATE INDEX sessions_by_start ON sessions (started_at)",
@@ -229,6 +238,13 @@ def m007_additions(db: Database) -> None:
         db.execute(statement)
     for table, columns in REASONS.items():
         _add_columns(db, table, columns, OF_COSTS, OF_COSTS, {})
+
+
+@migrations()
+def m008_tokens(db: Database) -> None:
+    """Tokens from a cache and of reasoning are kept apart; older rows do not say."""
+    for table, columns in TOKENS.items():
+        _add_columns(db, table, columns, OF_COSTS, OF_TOKENS, {})
 
 
 def apply(db: Database) -> None:

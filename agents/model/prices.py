@@ -1,4 +1,4 @@
-"""What the calls of a session cost: tokens by the server's count or an estimate, and USD by the user's table."""
+"""What the calls of a session cost: tokens by the server's count or an estimate, and USD by a table of prices."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from learning_signal.agents.model.providers.registry import EMBEDDED
+from learning_signal.agents.model.backends import address_of
+from learning_signal.agents.model.dialect.usage import Usage
+from learning_signal.agents.model.providers.registry import EMBEDDED, entry_of
 from learning_signal.agents.model.providers.spec import BackendSpec, SpecError
 from learning_signal.agents.model.specs import parse_chain
-from learning_signal.agents.model.wire import WireNote, believable
+from learning_signal.agents.model.wire import WireNote
 from learning_signal.agents.tokens import count_tokens
 from learning_signal.tools.plan.budget import Budget, Price
+from learning_signal.tools.plan.prices import SHIPPED, price_named
 from learning_signal.tools.plan.settings import SessionSettings
 
 if TYPE_CHECKING:  # prices are also read where no agent is
@@ -23,10 +26,16 @@ FREE = Price(input=0.0, output=0.0)
 
 
 def price_of(spec: BackendSpec, prices: Mapping[str, Price]) -> Price | None:
-    """The price of ``spec``; None where the table (keys ``provider/model``) has none. Embedded backends are free."""
+    """The price of ``spec``: of the user's table ``prices`` (keys ``provider/model``), else of the shipped one, which
+    holds for the vendors' own addresses; None where neither has one. Embedded backends are free.
+    """
     if spec.provider in EMBEDDED:
         return FREE
-    return prices.get(f"{spec.provider}/{spec.model}")
+    name = f"{spec.provider}/{spec.model}"
+    known = price_named(name, prices)
+    if known is None and address_of(spec) == entry_of(spec).address:
+        known = price_named(name, SHIPPED)
+    return known
 
 
 def refuse_unpriced(settings: SessionSettings, budget: Budget) -> None:
@@ -52,10 +61,9 @@ def tokens_of_reply(spec: BackendSpec, call: Call, result: CreateResult) -> dict
     """Token columns of ``llm_calls`` for a usable reply: the server's own count where it is plausible (autogen says 0
     where the server gave none), else an estimate.
     """
-    usage = result.usage
-    counted = usage.prompt_tokens > 0 and believable(usage.prompt_tokens) and believable(usage.completion_tokens)
-    if counted and (spec.provider in EMBEDDED or usage.completion_tokens > 0):
-        return _columns(spec, usage.prompt_tokens, usage.completion_tokens)
+    usage = call.note.usage
+    if usage is not None and usage.received > 0 and (spec.provider in EMBEDDED or usage.sent > 0):
+        return _columns(spec, usage)
     text = json.dumps(result.model_dump(mode="json", exclude={"logprobs"}))
     return {"tokens_in": request_tokens(call), "tokens_out": count_tokens(text), "tokens_source": "estimate"}
 
@@ -63,18 +71,23 @@ def tokens_of_reply(spec: BackendSpec, call: Call, result: CreateResult) -> dict
 def tokens_of_failure(spec: BackendSpec, note: WireNote) -> dict[str, Any]:
     """Token columns of an unusable reply, which costs money too; none where the server gave no count."""
     usage = note.usage
-    if usage is None or usage[0] <= 0 or not all(map(believable, usage)):
-        return {}
-    return _columns(spec, *usage)
+    return {} if usage is None or usage.received <= 0 else _columns(spec, usage)
 
 
 def with_cost(columns: dict[str, Any], price: Price | None) -> dict[str, Any]:
     """Token columns with their USD, where both are known."""
     if price is None or not columns:
         return columns
-    return columns | {"cost_usd": price.of(columns["tokens_in"], columns["tokens_out"])}
+    cached, written = columns.get("tokens_cached") or 0, columns.get("tokens_cache_written") or 0
+    return columns | {"cost_usd": price.of(columns["tokens_in"], columns["tokens_out"], cached=cached, written=written)}
 
 
-def _columns(spec: BackendSpec, received: int, sent: int) -> dict[str, Any]:
-    source = "estimate" if spec.provider in EMBEDDED else "server"  # an embedded backend estimates its own
-    return {"tokens_in": received, "tokens_out": sent, "tokens_source": source}
+def _columns(spec: BackendSpec, usage: Usage) -> dict[str, Any]:
+    return {
+        "tokens_in": usage.received,
+        "tokens_out": usage.sent,
+        "tokens_cached": usage.cached,
+        "tokens_cache_written": usage.written,
+        "tokens_reasoning": usage.reasoning,
+        "tokens_source": "estimate" if spec.provider in EMBEDDED else "server",  # an embedded backend estimates its own
+    }

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 from learning_signal.agents.model.dialect.carried import Carried, carried_by
 from learning_signal.agents.model.dialect.error_body import read_error_body
+from learning_signal.agents.model.dialect.usage import Usage, believable, usage_of, usage_of_message
 from learning_signal.agents.model.text import encodable, one_line
 
 
@@ -50,7 +51,7 @@ class WireNote:
 
     model_served: str | None = None
     finish_reason: str | None = None
-    usage: tuple[int, int] | None = None
+    usage: Usage | None = None
     """Tokens received by the model and sent by it."""
     written: str | None = None
     """The text of a reply whose calls were written as text, and understood."""
@@ -59,9 +60,6 @@ class WireNote:
     carried: Carried | None = None
     """What goes back with the reply."""
 
-
-MOST_TOKENS = 10**9
-"""A count above this, or below 0, is discarded as implausible."""
 
 NOTE: ContextVar[WireNote | None] = ContextVar("NOTE", default=None)
 """The note of the attempt in flight, set by the lowest layer: autogen's client, in between, does not pass it on."""
@@ -94,8 +92,7 @@ def inspect(reply: Any) -> None:
     if note is not None:
         note.model_served = _text(getattr(reply, "model", None))
         note.finish_reason = _text(choices[0].finish_reason)
-        usage = getattr(reply, "usage", None)
-        note.usage = None if usage is None else (usage.prompt_tokens, usage.completion_tokens)
+        note.usage = usage_of(getattr(reply, "usage", None))
     if choices[0].finish_reason == "length":
         raise TruncatedReply()
     content = message.content
@@ -135,6 +132,7 @@ def inspect_anthropic(reply: Any) -> None:
     note, reason = NOTE.get(), _text(getattr(reply, "stop_reason", None))
     if note is not None:
         note.model_served, note.finish_reason = _text(getattr(reply, "model", None)), reason
+        note.usage = usage_of_message(getattr(reply, "usage", None))
         beside = "".join(each.text for each in blocks if each.type == "text")
         note.carried = Carried(text=beside or None, blocks=thinking) if thinking else None
     if reason == "refusal":
@@ -165,7 +163,7 @@ def inspect_ollama(response: Any) -> dict[str, Any]:
     if reply.get("done") is False:
         raise UnreadableReply("a reply that is not complete")
     received, sent = reply.get("prompt_eval_count"), reply.get("eval_count")
-    usage = (received, sent) if believable(received) and believable(sent) else None
+    usage = Usage(received, sent) if believable(received) and believable(sent) else None
     if usage is None:
         reply |= {"prompt_eval_count": None, "eval_count": None}
     if (note := NOTE.get()) is not None:
@@ -202,11 +200,6 @@ def _mend_usage(reply: Any) -> None:
     counts = [getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
     if usage is not None and not all(believable(count) for count in counts):
         reply.usage = None
-
-
-def believable(count: Any) -> TypeGuard[int]:
-    """Whether ``count`` may be a number of tokens."""
-    return isinstance(count, int) and not isinstance(count, bool) and 0 <= count <= MOST_TOKENS
 
 
 def _call_of(function: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from learning_signal.ledger.liveness import process_lives
 from learning_signal.ledger.read.query import Query
 
+TOKENS = ("tokens_in", "tokens_out", "tokens_cached", "tokens_reasoning")
 KINDS = ("main", "branches", "twin", "reused")
 
 
@@ -20,6 +21,10 @@ class AgentCosts:
     failed_calls: int
     tokens_in: int | None
     tokens_out: int | None
+    tokens_cached: int | None
+    """Of ``tokens_in``, read from a cache, as far as servers say it."""
+    tokens_reasoning: int | None
+    """Of ``tokens_out``, reasoning, likewise."""
     cost_usd: float | None
     known_usd: float
     """The cost of the calls whose price was known, also where that of others was not."""
@@ -53,6 +58,8 @@ class Costs:
     llm_calls: int
     tokens_in: int | None
     tokens_out: int | None
+    tokens_cached: int | None
+    tokens_reasoning: int | None
     cost_usd: float | None
     wall_seconds: float
     compute_seconds: float
@@ -95,14 +102,14 @@ def costs(reader: Query, session: str) -> Costs:
     """What a session has used so far."""
     rows = reader.rows(
         "SELECT agent, count(*) llm_calls, count(*) FILTER (WHERE status = 'error') failed_calls, "
-        f"{token_sum('tokens_in')} tokens_in, {token_sum('tokens_out')} tokens_out, "
-        "CASE WHEN count(*) FILTER (WHERE status = 'ok' AND cost_usd IS NULL) = 0 THEN sum(cost_usd) END cost_usd, "
+        + "".join(f"{token_sum(name)} {name}, " for name in TOKENS)
+        + "CASE WHEN count(*) FILTER (WHERE status = 'ok' AND cost_usd IS NULL) = 0 THEN sum(cost_usd) END cost_usd, "
         "total(cost_usd) known_usd "
         "FROM llm_calls WHERE session_id = ? AND status IN ('ok', 'error') GROUP BY agent ORDER BY agent",
         (session,),
     )
     for row in rows:
-        row |= {name: whole(row[name]) for name in ("tokens_in", "tokens_out")}
+        row |= {name: whole(row[name]) for name in TOKENS}
     agents = {row.pop("agent"): AgentCosts(**row) for row in rows}
     (time,) = reader.rows(
         "SELECT wall_seconds, (SELECT total(wall_seconds) FROM segments "
@@ -115,8 +122,7 @@ def costs(reader: Query, session: str) -> Costs:
         **_cut_off(reader, session),
         agents=agents,
         llm_calls=sum(each.llm_calls for each in agents.values()),
-        tokens_in=known_sum(each.tokens_in for each in agents.values()),
-        tokens_out=known_sum(each.tokens_out for each in agents.values()),
+        **{name: known_sum(getattr(each, name) for each in agents.values()) for name in TOKENS},
         cost_usd=None
         if any(each.cost_usd is None for each in agents.values())
         else known_sum(each.cost_usd for each in agents.values()),

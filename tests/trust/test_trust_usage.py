@@ -9,10 +9,10 @@ import pytest
 
 from learning_signal import run
 from learning_signal.agents.model.call import CallContext, Limits
+from learning_signal.agents.model.dialect.usage import MOST_TOKENS, believable
 from learning_signal.agents.model.errors import BackendError
 from learning_signal.agents.model.specs import parse_spec
 from learning_signal.agents.model.stack.client import agent_client
-from learning_signal.agents.model.wire import MOST_TOKENS, believable
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.write.writer import Ledger
 from tests.support import scripted_server as wire

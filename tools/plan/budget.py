@@ -70,7 +70,8 @@ class Budget(Frozen):
     time: Annotated[float | None, _read("time")] = None
     """Seconds in which the session runs; pauses do not count. Also written 30m or 1h30m."""
     usd: Annotated[float | None, _read("usd")] = None
-    """US dollars by the table ``[prices]``; every backend that is not embedded needs its price there."""
+    """US dollars by the table ``[prices]`` and the shipped one (``tools.plan.prices``); the price of every backend that
+    is not embedded must be known."""
 
     def limits(self) -> dict[str, float | int]:
         """The limits that are set, by name."""
@@ -87,11 +88,21 @@ class Price(Frozen):
     input: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     """USD per million tokens sent."""
     output: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    """USD per million tokens received."""
+    """USD per million tokens received, reasoning included."""
+    cached_input: Annotated[float | None, Field(ge=0, allow_inf_nan=False)] = None
+    """USD per million tokens sent that the server reads from its cache; None: as any other."""
+    cache_write: Annotated[float | None, Field(ge=0, allow_inf_nan=False)] = None
+    """USD per million tokens sent that the server writes to its cache; None: as any other."""
 
-    def of(self, tokens_in: int, tokens_out: int) -> float:
-        """USD for so many tokens."""
-        return (tokens_in * self.input + tokens_out * self.output) / 1e6
+    def of(self, tokens_in: int, tokens_out: int, *, cached: int = 0, written: int = 0) -> float:
+        """USD for so many tokens; of those sent, ``cached`` were read from a cache and ``written`` to one."""
+        plain = tokens_in - cached - written
+        sent = plain * self.input + cached * _either(self.cached_input, self.input)
+        return (sent + written * _either(self.cache_write, self.input) + tokens_out * self.output) / 1e6
+
+
+def _either(price: float | None, usual: float) -> float:
+    return usual if price is None else price
 
 
 def parse_budget(text: str) -> dict[str, float | int]:

@@ -105,7 +105,8 @@ class SessionSettings(Frozen):
     budget: Budget = Budget()
     """Limits of the whole session, resumes included."""
     prices: dict[str, Price] = Field(default_factory=dict)
-    """USD per million tokens by backend, such as ``[prices."openai/gpt-4.1"]``; embedded ones cost nothing."""
+    """USD per million tokens by backend, such as ``[prices."openai/gpt-4.1"]``, before those of ``tools.plan.prices``;
+    embedded ones cost nothing."""
 
     @model_validator(mode="before")
     @classmethod

@@ -138,7 +138,8 @@ def _costs(costs: Mapping[str, Any], budget: Mapping[str, Mapping[str, float]]) 
         shares = [f"{count(tokens_in)} + {count(tokens_out)}"]
     if shares:
         calls = f" in {count(costs['llm_calls'])} model calls" if costs.get("llm_calls") is not None else ""
-        price = f", {limit_text('usd', costs['cost_usd'])}" if costs.get("cost_usd") else ""
+        usd = costs.get("cost_usd", 0.0)
+        price = ", price ?" if usd is None else f", {limit_text('usd', usd)}" if usd else ""
         lines.append(Text.assemble(("Tokens (in + out): ", "bold"), ", ".join(shares) + calls + price))
     return Group(*lines, *_budget(budget))
 

@@ -59,13 +59,20 @@ def facts(call: Mapping[str, Any]) -> Text:
             Text("" if call["attempt"] == 1 else f"attempt {call['attempt']}"),
             outcome_text(call["status"]),
             Text(milliseconds(call["latency_ms"])),
-            Text(f"{count(call['tokens_in'])} tokens in, {count(call['tokens_out'])} out{estimated}"),
+            Text(f"{count(call['tokens_in'])} tokens in, {count(call['tokens_out'])} out{_parts(call)}{estimated}"),
             Text(f"price {price}"),
             Text(f"{len(call['context'])} messages, {_number_of(parsed(call['tools']))} tools"),
             styled(f"ended by {finish}") if finish else Text(),
         ],
         " · ",
     )
+
+
+def _parts(call: Mapping[str, Any]) -> str:
+    """What of the tokens was cached, and what was reasoning, where the server says so."""
+    named = [(call.get("tokens_cached"), "cached"), (call.get("tokens_reasoning"), "reasoning")]
+    parts = [f"{count(tokens)} {name}" for tokens, name in named if tokens]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def milliseconds(value: float | None) -> str:

@@ -34,6 +34,7 @@ from learning_signal.agents.call_ids import with_own_ids
 from learning_signal.agents.model.call import Call, Caller
 from learning_signal.agents.model.dialect.outgoing import OUTGOING
 from learning_signal.agents.model.dialect.reasoning import understood
+from learning_signal.agents.model.dialect.usage import usage_of
 from learning_signal.agents.model.dialect.window import refuse_cut
 from learning_signal.agents.model.errors import BackendError
 from learning_signal.agents.model.faults import classify
@@ -232,9 +233,9 @@ class Provider:
             NOTE.reset(token)
             OUTGOING.reset(outgoing)
         if note.usage is not None:
-            refuse_cut(call.messages, call.schemas, note.usage[0])
+            refuse_cut(call.messages, call.schemas, note.usage.received)
         else:
-            note.usage = (received.usage.prompt_tokens, received.usage.completion_tokens)
+            note.usage = usage_of(received.usage)
         reply = understood(received, note.carried, call.schemas)
         note.carried, note.written, note.read_in = reply.carried, reply.written, reply.read_in
         return reply.result

@@ -270,7 +270,7 @@ def test_time_stops_a_session(tmp_path):
 def test_a_price_is_found_by_provider_and_model():
     prices = {"openai/gpt-4.1": Price(input=2.0, output=8.0)}
     assert price_of(parse_spec("openai/gpt-4.1?temperature=0"), prices).of(1_000_000, 500_000) == 6.0
-    assert price_of(parse_spec("openai/gpt-4.1-mini"), prices) is None
+    assert price_of(parse_spec("openai/gpt-4.1-large"), prices) is None
     assert price_of(parse_spec("rules"), {}).of(10**6, 10**6) == 0.0
 
 
@@ -309,7 +309,9 @@ def test_a_resume_reads_the_prices_of_a_file_and_keeps_them(synthetic, tmp_path,
     assert kept.status == "paused"
     assert resume_inline(tiny_settings(tmp_path), control=control).status == "paused", "the next one needs no file"
     with Reader.open(tmp_path / "ledger.db") as reader:
-        assert reader.cursor(kept.session_id)["prices"] == {"ollama/x": {"input": 1.0, "output": 2.0}}
+        assert reader.cursor(kept.session_id)["prices"] == {
+            "ollama/x": {"input": 1.0, "output": 2.0, "cached_input": None, "cache_write": None}
+        }
         assert reader.session().budget == {"usd": 1.0}, "nothing else of the file was read"
 
 
@@ -326,7 +328,9 @@ def test_costs_are_recorded_by_the_table_and_stop_the_session(tmp_path, monkeypa
 def test_a_call_of_unknown_price_hides_no_known_one(tmp_path, monkeypatch):
     """The first call has no price, as before a resume with another backend; the rest must not be free for ever."""
     first = iter([None])
-    monkeypatch.setattr(Price, "of", lambda self, sent, received: next(first, sent / 1000) if received else sent / 1000)
+    monkeypatch.setattr(
+        Price, "of", lambda self, sent, received, **parts: next(first, sent / 1000) if received else sent / 1000
+    )
     monkeypatch.setattr("learning_signal.agents.roles.price_of", lambda spec, table: Price(input=1.0, output=0.0))
     outcome = run_inline(tiny_settings(tmp_path, budget=Budget(tokens=10**6)))
     assert outcome.status == "done" and outcome.costs["cost_usd"] is None
