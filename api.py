@@ -99,6 +99,7 @@ def run_session(
     config: Config | None = None,
     settings: SessionSettings | None = None,
     approve: Callable[[HumanQuestion], bool] | None = None,
+    check: bool = True,
     on_event: OnEvent | None = None,
 ) -> SessionOutcome:
     """Run a supervised session and return what came of it.
@@ -124,6 +125,7 @@ def run_session(
         settings: the complete settings instead of everything above.
         approve: is asked before every promotion, in another thread; False rejects it. Without it the verdict and the
             Coordinator decide.
+        check: whether every model backend is tried with a small tool call before anything is trained.
         on_event: is given every event as it is committed, in another thread.
 
     Raises ``ValueError`` (or ``LedgerError``, ``ExecutorError``) with one sentence, before anything is written.
@@ -131,6 +133,7 @@ def run_session(
     from learning_signal.agents.model.specs import parse_chain, resolve_specs
     from learning_signal.agents.session.observer import SessionControl
     from learning_signal.agents.session.session import run_session as run_to_the_end
+    from learning_signal.agents.session.usable import refuse_unusable
     from learning_signal.tools.plan.sources import SettingsError, refuse_wrong_run
 
     options = {
@@ -164,7 +167,13 @@ def run_session(
     refuse_wrong_run(settings.run)
     control = SessionControl()
     told = _Told(on_event, approve)
-    return _to_the_end(lambda: run_to_the_end(settings, observer=told, control=control), control.abort)
+
+    async def run() -> SessionOutcome:
+        if check:
+            await refuse_unusable([settings.agents], "name another with agents=, or leave the check out: check=False")
+        return await run_to_the_end(settings, observer=told, control=control)
+
+    return _to_the_end(run, control.abort)
 
 
 def open_log(path: str | Path = "runs/ledger.db") -> Reader:

@@ -33,6 +33,7 @@ def study(
     share: options.Share = None,
     store: options.Store = None,
     to: Annotated[Path, typer.Option(metavar="FOLDER", help="Where its log and its results go.")] = Path("runs/study"),
+    checked: options.Checked = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, and run nothing.")] = False,
     as_json: AsJson = False,
     plain: Plain = False,
@@ -41,7 +42,7 @@ def study(
     """Compare arms at equal total env steps. The same command resumes an interrupted study."""
     from learning_signal.agents.model.specs import parse_assignments, resolve_specs
     from learning_signal.tools.plan.sources import gather, refuse_wrong_run
-    from learning_signal.tools.study.study import plan, study_settings
+    from learning_signal.tools.study.study import SESSION_ARMS, plan, session_settings, study_settings
 
     common = {
         "seed": seed,
@@ -75,4 +76,9 @@ def study(
 
         out.print(render_plan(planned))
         return 0
+    if checked:
+        from learning_signal.commands.checking import refuse_unusable
+
+        sessions = [cell for cell in settings.cells if cell.arm in SESSION_ARMS]
+        refuse_unusable(*(session_settings(settings, cell).agents for cell in sessions))
     return compare(settings, planned, as_json=as_json, plain=plain, verbose=verbose)

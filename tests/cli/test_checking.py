@@ -1,12 +1,13 @@
-"""``session`` and ``resume`` try every model backend before anything is trained."""
+"""``session``, ``resume``, ``study`` and ``run_session`` try every model backend before anything is trained."""
 
 from __future__ import annotations
 
 import asyncio
+from unittest.mock import AsyncMock, patch
 
 import pytest
 
-from learning_signal import run
+from learning_signal import run, run_session
 from learning_signal.agents.model.providers.spec import SpecError
 from learning_signal.agents.session.observer import SessionControl
 from learning_signal.commands.checking import refuse_unusable
@@ -44,6 +45,36 @@ def test_a_resume_asks_too_and_changes_nothing(folder, capsys):
     assert run.run(resumes) == 2
     assert "The backend of the generator failed its check" in " ".join(capsys.readouterr().err.split())
     assert settings.ledger.read_bytes() == before
+
+
+def test_a_study_of_sessions_asks_too_unless_told_not_to(folder, capsys):
+    study = ["study", "--env-steps", "4M", "--seeds", "1", "--agent", f"critic={DOWN}", "--workers", "1"]
+    assert run.run([*study, "--arms", "supervised,twin"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "The backend of the critic failed its check" in said and "--no-check" in said
+    assert list(folder.iterdir()) == []
+    compared: list[tuple[str, ...]] = []
+
+    def compare(settings, planned, **options):
+        compared.append(settings.arms)
+        return 0
+
+    with patch("learning_signal.commands.study.compare", compare):
+        assert run.run([*study, "--arms", "supervised", "--no-check"]) == 0
+        assert run.run([*study, "--arms", "twin"]) == 0  # it has no agents
+        assert run.run([*study[:5], "--arms", "random", "--agent", f"generator={DOWN}"]) == 0  # its generator is random
+    assert compared == [("supervised",), ("twin",), ("random",)]
+
+
+def test_the_python_api_asks_too_unless_told_not_to(folder):
+    given = {"agents": {"generator": DOWN}, "ledger": folder / "ledger.db", "store": folder / "segments"}
+    with pytest.raises(SpecError, match="The backend of the generator failed its check.*leave the check out: check=F"):
+        run_session(**given)
+    assert list(folder.iterdir()) == []
+    unchecked = AsyncMock(return_value="done")
+    with patch("learning_signal.agents.session.session.run_session", unchecked):
+        assert run_session(**given, check=False) == "done"
+    unchecked.assert_awaited_once()
 
 
 def test_rules_are_not_asked():
