@@ -18,6 +18,8 @@ from learning_signal.tools.stage import StageLabel
 Action = Literal["promote", "keep", "roll_back"]
 Sentence = Annotated[str, Field(min_length=1, max_length=1000)]
 Text = Annotated[str, Field(min_length=1, max_length=4000)]
+Name = Annotated[str, Field(max_length=60)]
+"""What has to be the name of something known: a refusal quotes it."""
 EvidenceId = Annotated[str, Field(pattern=r"^E[0-9]{1,9}$")]
 MOST_ENV_STEPS = 10**12
 
@@ -39,9 +41,9 @@ Whole = Annotated[int, BeforeValidator(_numeral)]
 class QueryMetrics(Frozen):
     """Arguments of ``query_metrics``."""
 
-    names: tuple[str, ...] = ()
+    names: Annotated[tuple[Name, ...], Field(max_length=64)] = ()
     """Metrics."""
-    source: str = "main"
+    source: Name = "main"
     """``main``, or a branch (``B3``)."""
     first_env_step: Annotated[Whole, Field(ge=0, le=MOST_ENV_STEPS)] | None = None
     """Start of the window."""
@@ -58,7 +60,7 @@ class QueryMetrics(Frozen):
 class SummarizeTrajectories(Frozen):
     """Arguments of ``summarize_trajectories``."""
 
-    source: str = "main"
+    source: Name = "main"
     """``main`` (HEAD), a branch (``B3``), or a candidate of a round (``R1/c2``)."""
     parts: tuple[
         Literal[
@@ -80,7 +82,7 @@ class ShowEpisode(Frozen):
     """By sparse return, then progress; ``rewarded``: one with a reward."""
     episode: Annotated[Whole, Field(ge=0, le=10**6)] | None = None
     """Its number, in place of ``which``."""
-    source: str = "main"
+    source: Name = "main"
     """As of summaries."""
 
 
@@ -201,7 +203,7 @@ class Proposal(Frozen):
 class LaunchBranch(Frozen):
     """Arguments of ``launch_branch``: one arm on all seeds of its purpose."""
 
-    arm: str
+    arm: Name
     """``control``, or a candidate (``c1``)."""
     purpose: Purpose = "confirm"
     """``screen``: the branch that was screened."""
@@ -212,7 +214,7 @@ class LaunchBranch(Frozen):
 class ReadBranch(Frozen):
     """Arguments of ``read_branch``."""
 
-    branch: str
+    branch: Name
     """Its id (``B3``)."""
     wait: bool = True
     """Wait for its end."""
@@ -221,7 +223,7 @@ class ReadBranch(Frozen):
 class ExtendScreen(Frozen):
     """Arguments of ``extend_screen``: one more seed of the control and of candidates that are close."""
 
-    candidates: Annotated[tuple[str, ...], Field(min_length=1, max_length=16)]
+    candidates: Annotated[tuple[Name, ...], Field(min_length=1, max_length=16)]
     """Those that stay."""
     reason: Sentence
     """What the seed is to tell apart."""
@@ -230,7 +232,7 @@ class ExtendScreen(Frozen):
 class Confirm(Frozen):
     """Arguments of ``confirm``: have a candidate confirmed."""
 
-    candidate: str
+    candidate: Name
     """A confirmable one (``c1``)."""
     reason: Annotated[str, Field(max_length=1000)] = ""
     """Why this one; needed where the screen does not rank it first."""
@@ -239,7 +241,7 @@ class Confirm(Frozen):
 class Validation(Frozen):
     """Arguments of ``submit_validation``: the verdict as computed and the Validator's reading of it."""
 
-    candidate: str | None
+    candidate: Name | None
     """The candidate judged, or null."""
     outcome: Outcome
     """As computed."""
@@ -259,7 +261,7 @@ class Ask(Frozen):
 class Promote(Frozen):
     """Arguments of ``promote``."""
 
-    candidate: str
+    candidate: Name
     """One that passed (``c1``)."""
     reason: Text
     """With the numbers that it rests on."""
@@ -282,7 +284,7 @@ class RollBack(Frozen):
 class SendBack(Frozen):
     """Arguments of ``send_back``: have another screened candidate confirmed before the round is decided."""
 
-    candidate: str
+    candidate: Name
     """One that may still be confirmed."""
     reason: Text
     """Why this one should have been confirmed."""

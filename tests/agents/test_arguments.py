@@ -192,6 +192,29 @@ def _said(field: dict[str, Any]) -> bool:
     return bool(field.get("description", "").strip())
 
 
+def _texts(schema: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every schema of a text inside ``schema``, with its path."""
+    if isinstance(schema, list):
+        for item in schema:
+            yield from _texts(item, where)
+    elif isinstance(schema, dict):
+        if schema.get("type") == "string":
+            yield where, schema
+        for key, value in schema.items():
+            yield from _texts(value, f"{where}.{key}")
+
+
+def test_every_text_that_a_model_writes_is_bounded(tools):
+    """A refusal quotes what it found, and the log keeps it."""
+    unbounded = [
+        path
+        for tool in tools
+        for path, text in _texts(tool.arguments.model_json_schema(), tool.name)
+        if not {"enum", "const", "pattern", "maxLength"} & set(text)
+    ]
+    assert unbounded == []
+
+
 def test_an_undescribed_field_is_found():
     """Negative control: a field without a docstring."""
 

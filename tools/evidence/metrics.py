@@ -55,6 +55,7 @@ def metric_tools(context: SessionContext) -> dict[str, Tool]:
         definitions = own if arguments.by_agent else logged_metrics(context)
         if not definitions:
             raise ToolRefused("Found by_agent in a session without evidence of behaviour, expected it left out.")
+        seeds = results(context, arguments.source)
         if not arguments.names:
             return Answer(compact({"metrics": definitions}))
         names = [name for name in dict.fromkeys(arguments.names) if name in definitions]
@@ -62,7 +63,6 @@ def metric_tools(context: SessionContext) -> dict[str, Tool]:
         if not names:
             hints = "; ".join(f"{name!r}: {instead}" for name, instead in unknown.items())
             raise ToolRefused(f"Found no metric that is logged ({hints}), expected some of {', '.join(definitions)}.")
-        seeds = results(context, arguments.source)
         rows = [agent_rows(context, each) if arguments.by_agent else metric_rows(each) for each in seeds]
         window = _window(rows, arguments.first_env_step, arguments.last_env_step)
         told: dict[str, Any] = {"source": arguments.source, "window": window}

@@ -154,6 +154,11 @@ def test_without_names_every_metric_is_explained(session: ScriptedSession) -> No
     assert answer["evidence"] == "E1"
 
 
+def test_an_unknown_source_is_refused_also_without_names(session: ScriptedSession) -> None:
+    with pytest.raises(ToolRefused, match="Found branch 'B9', expected one launched in this round"):
+        session.call("query_metrics", source="B9")
+
+
 def test_names_that_are_known_are_answered_beside_those_that_are_not(session: ScriptedSession) -> None:
     names = ["kl", "entropy", "entropie", "td_loss", "weather"]
     answer = session.call("query_metrics", names=names, points=1)
