@@ -16,8 +16,8 @@ adapted, because tools have changed or an answer depends on what this session me
   the control, metrics and behaviour of the candidate) asked for what now stands in the answer of ``confirm``: skipped.
 * Coordinator: it asked for the screen's results of two candidates, because its brief had none. They now stand in it:
   skipped.
-* Windows, stage, candidate and outcome are those of this session. Numbers in failures, which code would look up in the
-  evidence of this session, are replaced by words.
+* Windows, stage, candidate and outcome are those of this session. Numbers in failures and advice, which code would look
+  up in the evidence of this session, are replaced by words.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def _critic(turn: int, messages: Sequence[Any], offered: set[str]) -> tuple[str 
         {"description": _NUMBER.sub(CITED, failure["description"]), "evidence": cited}
         for failure in arguments["failures"]
     ]
-    return recorded[0], [(name, arguments | {"stage": _brief(messages)["head"]["stage"], "failures": failures})]
+    said = {"failures": failures, "advice": _NUMBER.sub(CITED, arguments["advice"])}
+    return recorded[0], [(name, arguments | {"stage": _brief(messages)["head"]["stage"]} | said)]
 
 
 def _generator(turn: int, messages: Sequence[Any], offered: set[str]) -> tuple[str | None, list[Call]]:

@@ -162,7 +162,9 @@ def test_agents_are_told_why_now(tmp_path):
     with Reader.open(settings.ledger) as reader:
         messages = [reader.entry(event.seq).messages[0] for event in reader.events(kind="message")]
     briefs = [message["body"] for message in messages if message["type"] == "task"]
-    assert '"why_now":{"reason":"first"' in briefs[0]
+    critic, *_, coordinator = briefs
+    assert critic.startswith("Diagnose") and coordinator.startswith("Decide")
+    assert all('"why_now":{"reason":"first"' in each for each in (critic, coordinator))
 
 
 def test_a_resumed_session_needs_the_same_rounds(tmp_path):

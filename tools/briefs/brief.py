@@ -41,10 +41,13 @@ def brief(context: SessionContext, role: Role, read: Sequence[Mapping[str, Any]]
 
 
 def _stage_card(context: SessionContext) -> dict[str, Any]:
+    why = None if context.round.why_now is None else context.round.why_now.model_dump()
+    if why is not None and why["reason"] == "first":
+        why = {"reason": "first"}  # what a round costs is no evidence
     return {
         "round": context.round.number,
         "rounds_left": max(context.settings.rounds - context.round.number, 0),
-        "why_now": None if context.round.why_now is None else context.round.why_now.model_dump(),
+        "why_now": why,
         "stages_left": max(context.settings.most_stages - context.state.stages, 0),
         "head": head_card(context, context.head) | {"stage": context.round.stage},
         "history": [_past(context, row) for row in context.state.history],
@@ -68,10 +71,7 @@ def _diagnosis(context: SessionContext) -> dict[str, Any] | None:
 
 
 def _critic(context: SessionContext) -> dict[str, Any]:
-    card = _stage_card(context)
-    if (card["why_now"] or {}).get("reason") == "first":
-        card["why_now"] = {"reason": "first"}  # what a round costs is no evidence
-    return card | {"earlier_sessions": earlier_attempts(context)}
+    return _stage_card(context) | {"earlier_sessions": earlier_attempts(context)}
 
 
 def _generator(context: SessionContext) -> dict[str, Any]:
@@ -151,9 +151,8 @@ def _order(context: SessionContext, reason: str) -> dict[str, Any]:
 
 
 def _coordinator(context: SessionContext) -> dict[str, Any]:
-    card = {name: each for name, each in _stage_card(context).items() if name != "why_now"}  # what began the round
     regression = context.round.regression
-    return card | {
+    return _stage_card(context) | {
         "diagnosis": _diagnosis(context),
         "proposals": [
             [candidate_card(context, candidate) for candidate in proposal.candidates]

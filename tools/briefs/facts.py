@@ -22,7 +22,7 @@ OF_POLICIES = ("clip", "entropy", "epochs", "minibatches", "gae_lambda")
 """Settings of mappo and ippo alone that agents are told."""
 OF_THE_TASK: dict[Role, tuple[str, ...]] = {
     "validator": ("name", "max_return", "progress", "horizon"),
-    "coordinator": ("name", "sparse_reward", "max_return", "progress", "agents", "horizon"),
+    "coordinator": ("name", "description", "sparse_reward", "max_return", "progress", "agents", "horizon"),
 }
 """What is told of the task to those who read numbers of it, and shape nothing."""
 OF_VALUES = ("gradient_steps", "batch_size", "exploration_end", "exploration_env_steps")
