@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from rich.console import RenderableType
@@ -10,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from learning_signal.ledger.read.records import ComparisonRow, EventRow
+from learning_signal.viewer.claims import claim_text, record_text
 from learning_signal.viewer.events import verdict_text
 from learning_signal.viewer.text import MISSING, agent_text, clean, difference_bar, number, shorten, styled
 
@@ -42,8 +44,48 @@ def comparison_lines(comparison: ComparisonRow) -> list[RenderableType]:
     return [_pairs(comparison), _statistics(comparison)]
 
 
-def screen_lines(comparison: ComparisonRow) -> list[RenderableType]:
-    """The ranking. Where two measures order it, a table of the gains in both, and what the order rests on."""
+def screens_once(screens: Sequence[ComparisonRow]) -> list[tuple[ComparisonRow, list[ComparisonRow]]]:
+    """Every screen (or rung of one) as it ended, with what it was before each further seed, oldest first."""
+    found: list[tuple[ComparisonRow, list[ComparisonRow]]] = []
+    for each in screens:
+        if each.inputs.get("further") and found and found[-1][0].refinement == each.refinement:
+            last, before = found.pop()
+            found.append((each, [*before, last]))
+        else:
+            found.append((each, []))
+    return found
+
+
+def screen_lines(comparison: ComparisonRow, before: Sequence[ComparisonRow] = ()) -> list[RenderableType]:
+    """The ranking. Where two measures order it, a table of the gains in both, and what the order rests on.
+
+    ``before``: the same screen before each further seed; what those added is told after it.
+    """
+    return [*_screen(comparison), *_further([*before, comparison])]
+
+
+def _further(screens: Sequence[ComparisonRow]) -> list[RenderableType]:
+    """What each further seed was for, what it changed, and who was left out of it."""
+    lines: list[RenderableType] = []
+    for earlier, later in pairwise(screens):
+        measure = _measure(later)
+        was, now = (_differences(each) for each in (earlier, later))
+        changed = [f"{clean(name)} {number(was.get(name), sign=True)} → {number(now[name], sign=True)}" for name in now]
+        left_out = [
+            f"{clean(name)} stays at {number(was[name], sign=True)}, left out" for name in was if name not in now
+        ]
+        title = f"a further seed, difference of {clean(measure)}: {', '.join(changed + left_out)}"
+        lines.append(record_text(title))
+        lines.append(claim_text("validator", str(later.inputs.get("extended", MISSING))))
+    return lines
+
+
+def _differences(comparison: ComparisonRow) -> dict[str, float | None]:
+    """By candidate, its mean difference to the control in the measure of the screen."""
+    return {str(arm.get("name", MISSING)): arm.get("mean_difference") for arm in comparison.result.get("arms") or ()}
+
+
+def _screen(comparison: ComparisonRow) -> list[RenderableType]:
     result = comparison.result
     if result.get("order") is None:
         return [_ranking(comparison)]

@@ -28,6 +28,7 @@ from learning_signal.viewer.comparisons import (
     is_trial,
     probation_text,
     screen_lines,
+    screens_once,
     trial_line,
 )
 from learning_signal.viewer.events import call_arguments, diagnosis_text, parsed, verdict_text
@@ -60,7 +61,7 @@ def render_decision(chain: DecisionChain) -> Group:
     parts += _section("Diagnosis", _diagnosis(chain))
     parts += _section("Proposals", _candidates(chain.candidates, chain.claims))
     screens = [each for each in chain.comparisons if each.purpose == "screen"]
-    parts += _section("Screen", [part for each in screens for part in screen_lines(each)])
+    parts += _section("Screen", [part for each in screens_once(screens) for part in screen_lines(*each)])
     if any(is_trial(each) for each in chain.comparisons):
         parts += _section("Chosen to be confirmed", choice_lines(chain.choices, bool(screens)))
     about = chain.comparison and chain.comparison.id

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from learning_signal.ledger.read.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
 from learning_signal.marl.gate.recompute import recompute
 from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.tools.base import ToolRefused
+from learning_signal.viewer.reports.explain import render_decision
 from tests.support.scripted_session import SESSION, SETTINGS, ScriptedSession
 from tests.support.trainer_double import by_arm
 
@@ -64,6 +68,37 @@ def test_the_reason_is_in_the_log(session):
     extend(session, "c1", "c2")
     titles = [row["title"] for row in session.rows("events")]
     assert "a further seed of the screen for control, c1, c2: They are close." in titles
+
+
+def explained(session: ScriptedSession) -> str:
+    """The part of ``explain`` about the screen, after a keep."""
+    session.validate("c1", session.confirm("c1")["outcome"])
+    session.call("keep", reason="The test asks for it.")
+    console = Console(width=100, record=True, file=StringIO())
+    with Reader.open(session.ledger.path) as reader:
+        console.print(render_decision(explain(reader, f"{SESSION}/R1")))
+    return console.export_text().partition("\nScreen\n")[2].partition("\nChosen")[0]
+
+
+def test_explain_tells_an_extended_screen_once_with_what_the_further_seeds_added(session):
+    was = {row["candidate"]: row["difference"] for row in session.screened()["ranking"]}
+    for _ in range(2):
+        extend(session, "c1", "c2")
+    now = {row["candidate"]: row["difference"] for row in session.screened()["ranking"]}
+    told = explained(session)
+    plain = " ".join(told.split())
+    assert told.count("order: ") == 1 and told.count("may be confirmed") == 2 and told.count("→ c1 is first") == 1
+    assert plain.count("a further seed, difference of progress") == 2 and plain.count("“They are close.”") == 2
+    first, _, last = plain.partition("a further seed")[2].partition("a further seed")
+    assert f"c1 {was['c1']:+.3g} → " in first and f"c3 stays at {was['c3']:+.3g}, left out" in first
+    assert f"→ {now['c1']:+.3g}" in last and f"→ {now['c2']:+.3g}" in last and "c3" not in last
+    assert max(map(len, told.splitlines())) <= 100
+
+
+def test_explain_tells_a_screen_that_was_not_extended_as_it_is(session):
+    """Negative control."""
+    told = explained(session)
+    assert told.count("order: ") == 1 and told.count("may be confirmed") == 3 and "a further seed" not in told
 
 
 def test_there_are_so_many_further_seeds_and_no_more(session):
