@@ -10,6 +10,10 @@ Every design passes by order alone (a real decision also asks for more than delt
 *Real*: the same decisions on branches that ``bench.gate`` has stored, drawn without replacement in each run, by the
 gate's order of them; nothing is trained. *Nothing differs* draws both arms from the control's and its clones' branches.
 How alike two arms with one seed are is measured on the screens of the same trials.
+
+*Episodes*: what the same precision of an arm's mean costs in env steps, trained and played, where a branch plays this
+share of those it trains; 1 is the cheapest share of the row, episodes of a branch are in brackets. From the variances
+between the same branches and between their episodes. Where seeds differ least, a confirmation is simulated as well.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from rich.table import Table
 
 from bench.support.cases import CASES
 from bench.support.designs import Entry, entries
+from bench.support.episodes import scatter, tables
 from bench.support.readme import put
 from bench.support.stored_trials import Stored, correlation, stored, values
 from learning_signal.marl.segments.segment import SegmentStore
@@ -177,6 +182,7 @@ def main() -> None:
     kept = {task: parents for task, parents in kept.items() if parents}
     known = [each for each in designs if not each.variant]
     real = [row for task, parents in kept.items() for row in resample(task, parents, known, runs)]
+    of_episodes = tables([row for task, parents in kept.items() for row in scatter(CASES[task], parents)], runs)
     notes = [likeness(task, parents) for task, parents in kept.items()]
     if not kept:
         notes = [f"Found no trial in {arguments.store}: run python -m bench.gate first for the table on real branches."]
@@ -187,13 +193,18 @@ def main() -> None:
         command = " ".join(["python -m bench.gate_design", *sys.argv[1:]])
         lines = [f"`{command}`, {date.today().isoformat()}.", "", *markdown(HEADER, [cells(row) for row in simulated])]
         lines += ["", *[line for note in notes for line in (note, "")]]
-        put("\n".join(lines + (markdown(*real_cells(real)) if real else [])), "gate_design", README)
+        lines += markdown(*real_cells(real)) if real else []
+        put("\n".join(lines), "gate_design", README)
+        if of_episodes:
+            parts = [[f"{title}:", "", *markdown(header, rows), ""] for title, header, rows in of_episodes]
+            put("\n".join([f"`{command}`.", "", *sum(parts, [])]), "episodes", README)
     out = Console(width=None if sys.stdout.isatty() else 100)
     found, power = [cells(row) for row in simulated], 2 + len(EFFECTS)
     for title, header, rows in (
         ("simulated: power, and expected branches in brackets", list(HEADER[:power]), [row[:power] for row in found]),
         ("simulated: power per branch", [HEADER[0], *HEADER[power:]], [[row[0], *row[power:]] for row in found]),
         ("on stored branches", *(real_cells(real) if real else ([], []))),
+        *of_episodes,
     ):
         if rows:
             shown = Table(title=title, title_justify="left", box=None)

@@ -138,8 +138,8 @@ When = Literal["every", "later half", "last", "never"]
 class PlayedSets(Frozen):
     """When each set of episodes is played. Sessions and studies set it by what a segment is for."""
 
-    query: Literal["every", "later half", "last"] = "every"
-    """What agents look at: at the last point in any case, for the record of behaviour."""
+    query: When = "every"
+    """What agents look at; played at the last point, their behaviour is recorded."""
     screen: When = "every"
     """What screening compares."""
     confirm: When = "every"
@@ -153,6 +153,10 @@ class EvaluationSettings(Frozen):
 
     episodes: Annotated[int, Field(ge=2)] = 256
     """Episodes in each of the four disjoint evaluation sets (query, screen, confirm, report)."""
+    share: Positive | None = 0.1
+    """Env steps that a confirmation branch of a session plays on its own held-out episodes, as a share of those it
+    trains. They are at least 64, or ``episodes`` where these are fewer; a screening branch has as many. None: both have
+    ``episodes``, whatever they train."""
     points: Annotated[int, Field(ge=2)] = 4
     """Evaluations per segment, evenly spaced, the last at its end."""
     policy: Literal["sampled", "greedy"] = "sampled"

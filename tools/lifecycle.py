@@ -69,7 +69,7 @@ def resume(ledger: Ledger, session: str, store: SegmentStore) -> None:
     if not ledger.resume_session(session, code_version()):
         return
     pending = ledger.find("segments", session_id=session, status="pending")
-    lost = sum(not row["reused"] and not store.has(row["id"]) for row in pending)
+    lost = sum(bool(row["env_steps"]) and not row["reused"] and not store.has(row["id"]) for row in pending)
     if lost:
         ledger.add_cut_off(session, 0, lost)
         ledger.event(session, "session", cut_off_text(0, lost))

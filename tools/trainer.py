@@ -12,7 +12,7 @@ from learning_signal.ledger.write.clock import now
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.errors import SegmentFailed, SegmentImpossible
 from learning_signal.marl.executors.base import Executor
-from learning_signal.marl.gate.judge import Purpose as Branches
+from learning_signal.marl.segments.late import LATE, LateSet, behaviour_of, complete, late_evaluation
 from learning_signal.marl.segments.records import BehaviourRecord, Evaluation
 from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, SegmentStore
 from learning_signal.marl.settings import RunSettings
@@ -36,11 +36,11 @@ class Trainer:
         ledger: Ledger,
         session: str,
         run: RunSettings,
-        confirms_on: Branches = "confirm",
+        held_out: int | None = None,
     ) -> None:
-        """``confirms_on``: the branches that HEAD may move to, as ``marl.gate.judges.Judge`` says."""
+        """``held_out``: episodes of a branch's own set; None where there are no branches."""
         self.pool, self.store, self.ledger, self.session, self.run = pool, store, ledger, session, run
-        self._leads = confirms_on
+        self._held_out = held_out
         self._tasks: dict[str, asyncio.Task[SegmentResult]] = {}
         self._futures: dict[str, Future[SegmentResult]] = {}
         """The executor's, of every segment that was submitted here."""
@@ -52,7 +52,7 @@ class Trainer:
         self, parent: str | None, shaping: ShapingConfig, env_steps: int, seed: int, purpose: Purpose
     ) -> SegmentSpec:
         """The segment of this run with these inputs, evaluated on what its ``purpose`` needs."""
-        run = evaluated_for(self.run, purpose, seed, leads=purpose == self._leads)
+        run = evaluated_for(self.run, purpose, seed, self._held_out)
         return SegmentSpec(run=run, parent=parent, shaping=shaping, env_steps=env_steps, seed=seed)
 
     def launch(self, spec: SegmentSpec, purpose: str, arm: str, urgent: bool = True) -> str:
@@ -136,17 +136,32 @@ class Trainer:
         except SegmentImpossible as error:
             raise CannotGoOn(str(error)) from error
 
+    async def evaluate_late(self, segment: str, episode_set: LateSet, purpose: str | None = None) -> None:
+        """Play a set of episodes at the end of a finished segment of this session, unless it was.
+
+        ``purpose`` says what for, where it is not what the segment was trained for. Raises as ``result``.
+        """
+        if self._read(self.store.load_result, segment).evaluations_of(episode_set):
+            return
+        own = purpose or self.ledger.required_row("segments", (self.session, segment))["purpose"]
+        arm = self.purposes.get(segment, (own, own))[1] if purpose is None else own
+        await self.result(self.launch(late_evaluation(self.run, segment, episode_set), own, arm))
+
+    async def complete(self, segment: str) -> None:
+        """Play what is read of HEAD and was not played while it was a branch. Raises as ``result``."""
+        await asyncio.gather(*(self.evaluate_late(segment, name, "main") for name in LATE))
+
     def known(self, segment: str) -> bool:
         """Whether this process has launched the segment."""
         return segment in self._tasks
 
     def stored(self, segment: str) -> SegmentResult:
-        """The result of a finished segment. Raises ``CannotGoOn`` where it cannot be read."""
-        return self._read(self.store.load_result, segment)
+        """The result of a finished segment, late evaluations included. ``CannotGoOn`` where it cannot be read."""
+        return self._read(lambda one: complete(self.store, self.run, one), segment)
 
     def behaviour(self, segment: str) -> BehaviourRecord:
         """The query episodes at the end of a finished segment. Raises ``CannotGoOn`` where they cannot be read."""
-        return self._read(self.store.behaviour, segment)
+        return self._read(lambda one: behaviour_of(self.store, self.run, one), segment)
 
     @staticmethod
     def _read(load: Callable[[str], Stored], segment: str) -> Stored:
@@ -191,7 +206,7 @@ class Trainer:
             self.ledger.event(
                 self.session,
                 "segment",
-                f"{_piece(purpose, arm)}: {spec.env_steps:,} env steps started",
+                f"{_piece(purpose, arm)}: {_work(spec)} started",
                 phase=purpose,
                 ref=("segments", spec.id),
             )
@@ -269,7 +284,7 @@ class Trainer:
                 self.ledger.add(
                     "evaluations",
                     session_id=self.session,
-                    segment_id=spec.id,
+                    segment_id=spec.id if spec.env_steps else spec.parent,  # what is played late is its parent's
                     episode_set=evaluation.set,
                     env_steps=evaluation.env_steps,
                     episodes=len(evaluation.sparse_returns),
@@ -281,7 +296,8 @@ class Trainer:
             self.ledger.event(
                 self.session,
                 "segment",
-                f"{_piece(purpose, arm)}: done" + (" (reused)" if reused else ""),
+                f"{_piece(purpose, arm)}: {'' if spec.env_steps else _work(spec) + ' '}done"
+                + (" (reused)" if reused else ""),
                 phase=purpose,
                 ref=("segments", spec.id),
             )
@@ -290,6 +306,14 @@ class Trainer:
 def _piece(purpose: str, arm: str) -> str:
     """A segment in words: ``confirm c1``, or ``main``, which has one arm."""
     return purpose if purpose == arm else f"{purpose} {arm}"
+
+
+def _work(spec: SegmentSpec) -> str:
+    """What a segment does, in words."""
+    if spec.env_steps:
+        return f"{spec.env_steps:,} env steps"
+    played = spec.run.evaluation.played
+    return f"{' and '.join(name for name, when in played if when != 'never')} episodes at the end of {spec.parent}"
 
 
 async def _fail(reason: str) -> SegmentResult:

@@ -16,7 +16,9 @@ from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.wording import shaping_text
 from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.paths import inside
+from learning_signal.marl.segments.late import complete
 from learning_signal.marl.segments.segment import SegmentStore
+from learning_signal.marl.settings import RunSettings
 from learning_signal.tools.plan.settings import SessionSettings
 from learning_signal.tools.spending import spent_of
 from learning_signal.tools.state import Head, SessionState
@@ -38,7 +40,8 @@ class SessionOutcome:
     """The same of every candidate that was tested and not promoted, and of promotions that were rolled back."""
     before: dict[str, Any] | None
     """HEAD at the first deliberation: env_steps, sparse_return, progress, episodes, and episode_set: report, which
-    nothing selects by, or confirm in what an earlier version trained. None before the first stage."""
+    nothing selects by, or confirm in what an earlier version trained, or where a stop came before it was played. None
+    before the first stage."""
     after: dict[str, Any] | None
     """HEAD now, with total_env_steps: everything the session trained, branches included, and evaluation_env_steps: what
     evaluations played beside it, as far as known (None: nothing is).
@@ -84,7 +87,7 @@ def outcome_of(
         known_sum(each.evaluation_env_steps for each in segments if (each.purpose == "twin") == twin)
         for twin in (True, False)
     )
-    after, twin = _measured(store, state.head), _measured(store, state.twin)
+    after, twin = (_measured(store, settings.run, head) for head in (state.head, state.twin))
     taken = {decision.round: decision for decision in decisions}
     promoted, rejected = [], []
     for tried in state.tried:
@@ -108,7 +111,7 @@ def outcome_of(
         stop_reason=row.stop_reason,
         promoted=promoted,
         rejected=rejected,
-        before=_measured(store, state.before),
+        before=_measured(store, settings.run, state.before),
         after=after and after | {"total_env_steps": total, "evaluation_env_steps": played},
         twin=twin and twin | {"evaluation_env_steps": of_twin},
         costs={name: value for name, value in asdict(costs).items() if name != "agents"}
@@ -138,12 +141,14 @@ def write_products(folder: Path, store: SegmentStore, head: Head) -> None:
     inside(folder, SHAPING).write_text(head.shaping.to_toml(), encoding="utf-8")
 
 
-def _measured(store: SegmentStore, head: Head | None) -> dict[str, Any] | None:
-    """A head on the report episodes; on the confirm episodes where an earlier version trained it."""
+def _measured(store: SegmentStore, run: RunSettings, head: Head | None) -> dict[str, Any] | None:
+    """A head on the report episodes; on the confirm episodes where an earlier version trained it, or where the session
+    was stopped before they were played.
+    """
     if head is None:
         return None
     try:
-        evaluation = store.load_result(head.segment).reported
+        evaluation = complete(store, run, head.segment).reported
     except SegmentFailed:  # the store is gone: what it held is unknown, not 0
         return None
     return {

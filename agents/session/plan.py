@@ -9,8 +9,8 @@ from learning_signal.agents.model.prices import refuse_unpriced
 from learning_signal.agents.roles import secrets_of
 from learning_signal.marl.segments.segment import round_up
 from learning_signal.marl.tasks import make_task
-from learning_signal.tools.plan.cost import round_cost, round_evaluation
-from learning_signal.tools.plan.evaluation import evaluation_env_steps
+from learning_signal.tools.plan.cost import looks_at_branches, round_cost, round_evaluation
+from learning_signal.tools.plan.evaluation import branch_episodes, evaluation_env_steps
 from learning_signal.tools.plan.settings import SessionSettings
 from learning_signal.tools.plan.suitability import refuse_unsuitable, remarks
 
@@ -36,7 +36,8 @@ def plan(settings: SessionSettings) -> dict[str, Any]:
     played = round_evaluation(settings, task)
     of_stage = evaluation_env_steps(settings.run, "main", stage, task)
     of_main, of_branches = of_stage * settings.most_stages, played.limit * settings.rounds
-    of_twin = of_stage * math.ceil(twin / stage)
+    of_twin = evaluation_env_steps(settings.run, "twin", stage, task) * math.ceil(twin / stage)
+    of_looks = looks_at_branches(settings, task) * settings.rounds
     return {
         "task": task.name,
         "algorithm": settings.run.learner.algorithm,
@@ -45,6 +46,7 @@ def plan(settings: SessionSettings) -> dict[str, Any]:
         "stages": settings.most_stages,
         "candidates": talk.candidates,
         "refinements": talk.refinements,
+        "episodes_of_a_branch": branch_episodes(settings.run, settings.branch_steps, task),
         "env_steps": {
             "stage": stage,
             "screening_branch": screen,
@@ -67,7 +69,8 @@ def plan(settings: SessionSettings) -> dict[str, Any]:
             "main_run_at_most": of_main,
             "branches_at_most": of_branches,
             "sparse_twin_at_most": of_twin,
-            "total_at_most": of_main + of_branches + of_twin,
+            "agents_look_at_branches_at_most": of_looks,
+            "total_at_most": of_main + of_branches + of_twin + of_looks,
         },
         "a_round_begins": settings.trigger.model_dump(mode="json"),
         "budget": {"time_seconds" if name == "time" else name: each for name, each in settings.budget.limits().items()},

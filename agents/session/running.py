@@ -36,6 +36,7 @@ from learning_signal.tools import lifecycle
 from learning_signal.tools.base import CannotGoOn
 from learning_signal.tools.briefs.cards import head_card
 from learning_signal.tools.context import SessionContext
+from learning_signal.tools.plan.evaluation import branch_episodes
 from learning_signal.tools.plan.settings import SessionSettings
 from learning_signal.tools.recall import recalled
 from learning_signal.tools.round.speculation import finish
@@ -65,6 +66,8 @@ class RunningSession:
         self.settings, self.ledger, self.identity = settings, ledger, identity
         self.observer, self.control, self.surroundings = FailSafeObserver(observer), control, surroundings
         self.state = standing(settings, ledger, identity)
+        self._complete: str | None = None
+        """The segment of HEAD whose query and report episodes are known to be played."""
         self.ledger.on_commit = self._committed
 
     def say(self, remarks: list[str]) -> None:
@@ -124,18 +127,13 @@ class RunningSession:
             opened = own()
         with opened as pool:
             loop.run_in_executor(None, import_module, "scipy.stats")  # while the workers start; comparisons need it
-            self.trainer = Trainer(
-                pool,
-                SegmentStore(settings.store),
-                self.ledger,
-                self.identity,
-                settings.run,
-                settings.gate.judge.confirms_on,
-            )
+            task, store = make_task(settings.run.task, 1).spec, SegmentStore(settings.store)
+            held_out = branch_episodes(settings.run, settings.branch_steps, task)
+            self.trainer = Trainer(pool, store, self.ledger, self.identity, settings.run, held_out)
             context = SessionContext(
                 session=self.identity,
                 settings=settings,
-                task=make_task(settings.run.task, 1).spec,
+                task=task,
                 state=self.state,
                 trainer=self.trainer,
                 ledger=self.ledger,
@@ -162,6 +160,7 @@ class RunningSession:
 
     async def _loop(self, context: SessionContext, deliberation: Deliberation) -> bool:
         """Step by step until the session is done (True) or a pause was asked for (False)."""
+        await self._complete_head()
         self._show(context)
         while self.state.phase != "done":
             if self.control.pausing:
@@ -172,8 +171,17 @@ class RunningSession:
                 await self._report(context)
             else:
                 await deliberation.step()
+            await self._complete_head()
             self._show(context)
         return True
+
+    async def _complete_head(self) -> None:
+        """See that the query and the report episodes of HEAD are played, which may have been a branch until now."""
+        head = self.state.head
+        if head is not None and head.segment != self._complete:
+            with self._must_succeed("main"):
+                await self.trainer.complete(head.segment)
+            self._complete = head.segment
 
     async def _stage(self, context: SessionContext, deliberation: Deliberation) -> None:
         """Train the main run for one stage and decide what follows."""
@@ -192,8 +200,14 @@ class RunningSession:
 
     async def _main_segment(self, spec: SegmentSpec, purpose: Literal["main", "twin"] = "main") -> SegmentResult:
         self.trainer.launch(spec, purpose, purpose)
-        try:
+        with self._must_succeed(purpose):
             return await self.trainer.result(spec.id)
+
+    @contextmanager
+    def _must_succeed(self, purpose: Literal["main", "twin"]) -> Iterator[None]:
+        """Turns the failure of a segment that the session rests on into a ``SessionError``."""
+        try:
+            yield
         except SegmentFailed as failure:
             self.ledger.add_lost(self.identity, purpose, failure.env_steps)
             raise SessionError(f"The {purpose} run stopped: {failure}") from failure

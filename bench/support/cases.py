@@ -10,7 +10,8 @@ from learning_signal.marl.segments.segment import SegmentSpec, round_up
 from learning_signal.marl.settings import RunSettings
 from learning_signal.marl.shaping import ShapingConfig, Term
 from learning_signal.marl.tasks import make_task
-from learning_signal.tools.plan.evaluation import evaluated_for
+from learning_signal.marl.tasks.base import TaskSpec
+from learning_signal.tools.plan.evaluation import branch_episodes, evaluated_for
 from learning_signal.tools.plan.settings import SessionSettings
 
 
@@ -52,12 +53,17 @@ class Case:
         return SessionSettings(run=self.run).branch_steps if self.length is None else self.length
 
     @cached_property
+    def spec(self) -> TaskSpec:
+        return make_task(self.task, 1).spec
+
+    @property
     def max_return(self) -> float:
-        return make_task(self.task, 1).spec.max_return
+        return self.spec.max_return
 
     def trunk(self, parent: Parent) -> SegmentSpec:
         """The segment that trains ``parent``."""
-        run, steps = evaluated_for(self.run, "main", parent.seed), round_up(self.run, parent.env_steps)
+        steps = round_up(self.run, parent.env_steps)
+        run = evaluated_for(self.run, "main", parent.seed)
         return SegmentSpec(run=run, parent=None, shaping=parent.shaping, env_steps=steps, seed=parent.seed)
 
     def branch(
@@ -73,8 +79,9 @@ class Case:
 
         Its held-out episodes are its own, or those of the branch with the seed ``partner``.
         """
-        run = evaluated_for(self.run, purpose, seed if partner is None else partner)
         steps = round_up(self.run, int(self.branch_steps * share))
+        held_out = branch_episodes(self.run, self.branch_steps, self.spec)
+        run = evaluated_for(self.run, purpose, seed if partner is None else partner, held_out)
         return SegmentSpec(run=run, parent=self.trunk(parent).id, shaping=shaping, env_steps=steps, seed=seed)
 
 

@@ -12,9 +12,11 @@ import numpy as np
 from bench.gate import null_branch, offered_branch
 from bench.support.cases import Case
 from bench.support.trials import CLONE, CONTROL, GATE, GOOD
-from learning_signal.marl.gate.measure import Measure, later_half_mean
+from learning_signal.marl.gate.measure import Measure, MeasureName, later_half_mean
 from learning_signal.marl.gate.order import Order, order_of
-from learning_signal.marl.segments.segment import SegmentSpec, SegmentStore
+from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, SegmentStore
+
+Branches = Sequence[SegmentResult]
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,19 @@ class Stored:
     """Full branches of the good shaping; none where it was not offered."""
     pairs: tuple[tuple[Measure, Measure], ...]
     """Screen branches of control and good shaping with one seed."""
+    results: tuple[Branches, ...] = ()
+    """What the full branches of both arms were measured from."""
 
     @property
     def order(self) -> Order:
         """What makes one of its branches better than another."""
         arms = {"control": self.control, "good": self.good}
         return order_of(arms, all(each.progress is not None for each in self.control))
+
+    @property
+    def judged(self) -> MeasureName:
+        """The measure that its branches are judged in."""
+        return "progress" if self.order.step is None else "sparse_return"
 
 
 def stored(case: Case, store: SegmentStore) -> list[Stored]:
@@ -43,7 +52,7 @@ def stored(case: Case, store: SegmentStore) -> list[Stored]:
     """
     found = []
     for position, parent in enumerate(case.parents):
-        control: list[Measure] = []
+        control: list[SegmentResult] = []
         for trial in _trials(position, len(case.parents), store, lambda trial: null_branch(case, trial, CONTROL, 0)):
             for arm in (CONTROL, CLONE):
                 control += _arm(store, lambda index, trial=trial, arm=arm: null_branch(case, trial, arm, index))
@@ -53,11 +62,12 @@ def stored(case: Case, store: SegmentStore) -> list[Stored]:
             for trial in offers:
                 control += _arm(store, _offered(case, trial, "confirm", CONTROL))
                 good += _arm(store, _offered(case, trial, "confirm", GOOD))
-                pair = [_arm(store, _offered(case, trial, "screen", arm), "screen")[:1] for arm in (CONTROL, GOOD)]
+                pair = [_arm(store, _offered(case, trial, "screen", arm))[:1] for arm in (CONTROL, GOOD)]
                 if all(pair):
-                    pairs.append((pair[0][0], pair[1][0]))
+                    pairs.append((_measure(pair[0][0], "screen"), _measure(pair[1][0], "screen")))
         if control:
-            found.append(Stored(parent.name, tuple(control), tuple(good), tuple(pairs)))
+            arms = (tuple(_measure(each) for each in arm) for arm in (control, good))
+            found.append(Stored(parent.name, *arms, tuple(pairs), (control, good)))
     return found
 
 
@@ -70,11 +80,14 @@ def _trials(first: int, step: int, store: SegmentStore, spec: Callable[[int], Se
     return list(takewhile(lambda trial: store.has(spec(trial).id), count(first, step)))
 
 
-def _arm(store: SegmentStore, spec: Callable[[int], SegmentSpec], episodes: str = "confirm") -> list[Measure]:
+def _arm(store: SegmentStore, spec: Callable[[int], SegmentSpec]) -> list[SegmentResult]:
     """The branches of an arm of a trial that are stored; those that failed are not."""
     specs = takewhile(lambda each: store.has(each.id), (spec(index) for index in range(GATE.looks)))
-    results = [store.load_result(each.id) for each in specs]
-    return [later_half_mean(result.evaluations_of(episodes)) for result in results]
+    return [store.load_result(each.id) for each in specs]
+
+
+def _measure(branch: SegmentResult, episodes: str = "confirm") -> Measure:
+    return later_half_mean(branch.evaluations_of(episodes))
 
 
 def values(arms: Mapping[str, Sequence[Measure]], order: Order) -> dict[str, np.ndarray]:
@@ -92,8 +105,7 @@ def correlation(found: Sequence[Stored]) -> tuple[float, tuple[float, float], in
     centred, parents = [], 0
     for each in found:
         if len(each.pairs) > 1:
-            name = "progress" if each.order.step is None else "sparse_return"
-            table = np.array([[getattr(side, name) for side in pair] for pair in each.pairs], float)
+            table = np.array([[getattr(side, each.judged) for side in pair] for pair in each.pairs], float)
             centred.append(table - table.mean(axis=0))
             parents += 1
     pairs = np.concatenate(centred) if centred else np.empty((0, 2))

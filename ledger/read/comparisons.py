@@ -199,6 +199,7 @@ def _inputs(comparison: ComparisonRow, evaluations: dict[tuple[str, str, int], E
     if comparison.purpose == "probation":
         return []
     findings = []
+    numbers: set[int] = set()
     for arm, seeds in comparison.inputs["arms"].items():
         for index, seed in enumerate(seeds):
             rows = [evaluations.get((seed["segment"], seed["episode_set"], at)) for at in seed["evaluations"]]
@@ -209,6 +210,11 @@ def _inputs(comparison: ComparisonRow, evaluations: dict[tuple[str, str, int], E
                 if not same(seed[name], expected):
                     problem = f"{name} of {arm}, seed {index + 1}, is {seed[name]}, its evaluations give {expected}"
                     findings.append(Finding("comparisons", comparison.id, problem))
+            numbers |= {row.episodes for row in rows if row is not None}
+    if len(numbers) > 1:
+        few, many = min(numbers), max(numbers)
+        problem = f"has branches measured on {few} and on {many} episodes, so they are not exchangeable"
+        findings.append(Finding("comparisons", comparison.id, problem))
     return findings
 
 

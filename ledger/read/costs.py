@@ -75,7 +75,7 @@ def env_steps(reader: Query, session: str) -> dict[str, int | None]:
         "WITH used AS (SELECT CASE status WHEN 'ok' THEN env_steps ELSE coalesce(trained, 0) END env_steps, "
         "CASE WHEN status = 'error' AND trained = 0 THEN 0 ELSE evaluation_env_steps END evaluation, "
         "CASE WHEN reused THEN 'reused' "
-        "WHEN id IN (SELECT segment_id FROM main_run WHERE session_id = ?1) THEN 'main' "
+        "WHEN purpose = 'main' OR id IN (SELECT segment_id FROM main_run WHERE session_id = ?1) THEN 'main' "
         "WHEN purpose = 'twin' THEN 'twin' ELSE 'branches' END kind "
         "FROM segments WHERE session_id = ?1 AND status IN ('ok', 'error')) "
         "SELECT kind, sum(env_steps) trained, sum(evaluation) evaluation, count(*) - count(evaluation) unknown "
@@ -134,7 +134,7 @@ def _cut_off(reader: Query, session: str) -> dict[str, Any]:
     """The segments that were cut off; those that a killed process left pending are unknown."""
     (row,) = reader.rows(
         "SELECT cut_off, cut_off_unknown, status, host, pid, heartbeat_at, (SELECT count(*) FROM segments "
-        "WHERE session_id = ?1 AND status = 'pending' AND NOT coalesce(reused, 0)) pending "
+        "WHERE session_id = ?1 AND status = 'pending' AND env_steps > 0 AND NOT coalesce(reused, 0)) pending "
         "FROM sessions WHERE id = ?1",
         (session,),
     )

@@ -27,6 +27,7 @@ from learning_signal.marl.learners.policy import Inputs, Player, Policy, greedy,
 from learning_signal.marl.learners.recurrent import RecurrentNetwork
 from learning_signal.marl.paths import inside
 from learning_signal.marl.segments.checkpoint import load_checkpoint
+from learning_signal.marl.segments.late import complete
 from learning_signal.marl.segments.segment import SegmentStore
 from learning_signal.marl.segments.version import code_version
 from learning_signal.marl.settings import Count, Frozen, LearnerSettings, RunSettings
@@ -172,7 +173,7 @@ def export_segment(
     ``run`` and ``shaping`` are those it was trained with. Raises ``SegmentFailed`` where the store lacks the segment,
     ``CheckpointError`` where the checkpoint cannot be read.
     """
-    result = store.load_result(segment)
+    result = complete(store, run, segment)
     spec = make_task(run.task, 1).spec
     settings = run.learner.model_copy(update={"device": "cpu"})
     learner = make_learner(spec, settings, 0)

@@ -23,28 +23,37 @@ class NotFinite(RuntimeError):
     """An evaluation gave NaN or an infinite number; one sentence."""
 
 
-def evaluation_environments(run: RunSettings, sets: int = len(SETS)) -> int:
-    """How many environments an evaluation of ``run`` on so many sets steps at once.
+COPIES = 64
+"""A user's own environment may be large and is stepped one by one: more copies of it than that gain nothing."""
 
-    All sets together; one set for a user's own environments, which may be large and are stepped one by one.
+
+def evaluation_environments(run: RunSettings, sets: tuple[str, ...] = SETS) -> int:
+    """How many environments an evaluation of ``run`` on these sets steps at once.
+
+    All sets together. Of a user's own environments a set, which holds all of its episodes where they are recorded.
     """
-    return run.evaluation.episodes * (1 if ":" in run.task else sets)
+    episodes = run.evaluation.episodes
+    if ":" not in run.task:
+        return episodes * len(sets)
+    return episodes if "query" in sets or episodes % COPIES else COPIES
 
 
 class Evaluator:
-    """Plays sets of ``n`` episodes, all at once or one after the other, as many as the task holds."""
+    """Plays sets of ``n`` episodes, all at once or a part after the other, as many as the task holds."""
 
     def __init__(self, run: RunSettings, task: Task, sets: tuple[str, ...] = SETS) -> None:
-        """``task`` must have ``n = run.evaluation.episodes`` environments, or ``n`` for each of ``sets``.
+        """``task`` must have ``n = run.evaluation.episodes`` environments, ``n`` for each of ``sets``, or a part of
+        ``n``.
 
         ``sets`` are in the order of ``SETS``. Nothing else may step the task in the middle of an evaluation.
         """
         self.run, self.task, self.sets = run, task, sets
         self.episodes = run.evaluation.episodes
-        if task.environments not in (self.episodes, len(sets) * self.episodes):
+        if task.environments != len(sets) * self.episodes and self.episodes % task.environments:
             raise ValueError(
                 f"The evaluation task has {task.environments} environments, expected {len(sets)} sets of "
-                f"{self.episodes} episodes or one; make it with {len(sets) * self.episodes} or {self.episodes}."
+                f"{self.episodes} episodes, one or a part; make it with {len(sets) * self.episodes} or "
+                f"{self.episodes}."
             )
         self._seeds = self._set_seeds("evaluation episodes")
         self._action_seeds = self._set_seeds("evaluation actions")
@@ -67,10 +76,13 @@ class Evaluator:
         """Results of the sets at position ``env_steps``, and with ``record`` the behaviour in the query set.
 
         Raises ``NotFinite`` where the task gives NaN or infinity: such a number is no result, and once stored it
-        would come back as missing. ``ValueError`` where the query set is to be recorded and not played.
+        would come back as missing. ``ValueError`` where the query set is to be recorded and not played, or in parts.
         """
-        if record and self.sets[:1] != SETS[:1]:
-            raise ValueError(f"found the sets {', '.join(self.sets)}, expected query first: its behaviour is recorded")
+        if record and (self.sets[:1] != SETS[:1] or self.task.environments < self.episodes):
+            raise ValueError(
+                f"found the sets {', '.join(self.sets)} in {self.task.environments} environments, expected query first "
+                f"and all of its {self.episodes} episodes at once: its behaviour is recorded"
+            )
         spec, count = self.task.spec, len(self.sets) * self.episodes
         lengths, returns = np.zeros(count, np.int64), np.zeros(count)
         progress = None if spec.progress is None else np.zeros(count)
@@ -171,7 +183,7 @@ def evaluators(
     tasks: dict[int, Task] = {}
     made = {}
     for sets in dict.fromkeys(together):
-        size = evaluation_environments(run, len(sets))
+        size = evaluation_environments(run, sets)
         if size not in tasks:
             tasks[size] = make_task(run.task, size)
         made[sets] = Evaluator(run, tasks[size], sets)

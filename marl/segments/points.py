@@ -7,8 +7,11 @@ from learning_signal.marl.settings import EvaluationSettings, When
 
 
 def evaluated_after(updates: int, points: int) -> list[int]:
-    """The updates after which to evaluate: evenly spaced, the last at the end, fewer where updates are fewer."""
-    return sorted({round(updates * k / points) for k in range(1, points + 1)} - {0})
+    """The updates after which to evaluate: evenly spaced, the last at the end, fewer where updates are fewer.
+
+    A segment without updates is evaluated at once.
+    """
+    return sorted({round(updates * k / points) for k in range(1, points + 1)} - {0}) or [0]
 
 
 def sets_due(evaluation: EvaluationSettings, updates: int) -> dict[int, tuple[str, ...]]:

@@ -106,7 +106,7 @@ class RunningSegment:
             return
         try:
             results, self.behaviour = evaluators[sets].evaluate(
-                self.learner.policy, self.position.env_steps, record=done == self.updates
+                self.learner.policy, self.position.env_steps, record=done == self.updates and "query" in sets
             )
         except NotFinite as error:
             raise SegmentFailed(f"The segment gave no result: {error}.", env_steps=done * self.size) from error
@@ -120,15 +120,16 @@ class RunningSegment:
         return TrainingStatus(self.spec.id, done, self.spec.env_steps, latest["sparse_return"], latest["progress"])
 
     def store(self, store: SegmentStore, began: float, timings: Timings) -> SegmentResult:
-        """Write checkpoint, behaviour and result of a segment that has all its updates.
+        """Write checkpoint, behaviour (where the query episodes were played) and result of a segment at its end.
 
         ``began`` is the value of ``time.perf_counter`` at its start.
         """
         spec, end = self.spec, self.position
-        assert self.behaviour is not None, "the last update is evaluated and recorded"
         with store.writing(spec.id) as folder:
-            save_checkpoint(folder / "checkpoint.pt", self.learner, end)
-            self.behaviour.save(folder / "behaviour.npz")
+            if spec.env_steps:  # without any, its parent's checkpoint is its own
+                save_checkpoint(folder / "checkpoint.pt", self.learner, end)
+            if self.behaviour is not None:
+                self.behaviour.save(folder / "behaviour.npz")
             wall, seconds = time.perf_counter() - began, asdict(timings)
             result = SegmentResult(
                 id=spec.id,
@@ -179,6 +180,8 @@ def _refuse_length(spec: SegmentSpec, task: TaskSpec) -> None:
             f"starts new ones; set rollout_steps to at least {task.horizon}."
         )
     size = rollout_size(spec.run, task)
+    if spec.env_steps == 0 and spec.parent is not None:
+        return
     if spec.env_steps < 1 or spec.env_steps % size:
         nearest = max(round(spec.env_steps / size), 1) * size
         raise SegmentFailed(

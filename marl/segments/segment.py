@@ -38,7 +38,7 @@ class SegmentSpec(Frozen):
     """Id of the segment to continue from, or None for newly drawn weights."""
     shaping: ShapingConfig
     env_steps: int
-    """Env steps to train; a multiple of ``rollout_size``."""
+    """Env steps to train; a multiple of ``rollout_size``, or 0 of a late evaluation (``marl.segments.late``)."""
     seed: int
 
     @property
@@ -158,7 +158,7 @@ class SegmentStore:
             ) from error
 
     def behaviour(self, segment: str) -> BehaviourRecord:
-        """The query episodes of the segment's last evaluation; ``SegmentImpossible`` if they cannot be read."""
+        """The query episodes that the segment played at its end; ``SegmentImpossible`` if they cannot be read."""
         path = self.path(segment) / "behaviour.npz"
         try:
             return BehaviourRecord.load(path)

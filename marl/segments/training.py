@@ -72,6 +72,7 @@ def _train(
     running = RunningSegment.begin(spec, store, task.spec)
     collector = Collector(task, run.learner, running.potential, keep=running.learner.keeps)
     evaluations = evaluators(run, running.due.values(), make_task)
+    running.evaluate(evaluations, timings)  # due here where it trains nothing
     for update in range(running.updates):
         if stop is not None and stop():
             raise SegmentStopped(f"Segment {spec.id} was stopped after {update} of {running.updates} updates.")

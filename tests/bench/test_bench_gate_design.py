@@ -13,6 +13,7 @@ from bench import gate_design
 from bench.gate import null_branch, offered_branch
 from bench.support.cases import CASES
 from bench.support.designs import entries, once, ranked
+from bench.support.episodes import scatter, tables
 from bench.support.stored_trials import Stored, correlation, stored, values
 from bench.support.trials import CLONE, CONTROL, GOOD
 from learning_signal.marl.gate.measure import Measure
@@ -175,6 +176,32 @@ def test_a_good_shaping_is_found_in_stored_branches_and_nothing_where_nothing_di
         assert row.passed == 1.0 if row.scenario == "good shaping" else abs(row.passed - size) < 0.02
     few = gate_design.resample("spread", [Stored("parent", control[:8], (), ())], designs, 50)
     assert all(row.passed is None for row in few if row.scenario == "good shaping" or DESIGNS[row.name].most > 4)
+
+
+# --- episodes of a branch ---
+
+
+def test_variances_of_seeds_and_of_episodes_are_told_apart() -> None:
+    """Planted: seeds with a standard deviation of 0.3, episodes with one of 2, in two arms far from each other."""
+    rng, store = np.random.default_rng(2), _Store()
+    for trial in range(0, 120, 4):
+        for arm, base in ((CONTROL, 0.0), (CLONE, 0.0)):
+            spec = null_branch(CASE, trial, arm, 0)
+            values = base + 5 + 0.3 * rng.standard_normal() + 2 * rng.standard_normal(200)
+            store.add(spec, "confirm", 0.0)
+            one = store.results[spec.id].evaluations[0]
+            one = one.model_copy(update={"sparse_returns": tuple(values), "progress": (0.5,) * 200})
+            changed = {"evaluations": (one,), "env_steps": spec.env_steps}
+            store.results[spec.id] = store.results[spec.id].model_copy(update=changed)
+    (row,) = scatter(CASE, stored(CASE, store))
+    assert (row.branches, row.branch, row.episode, row.chosen) == (60, 128_000, 25, 256)
+    assert row.of_seeds == pytest.approx(0.09, rel=0.5) and row.of_episodes == pytest.approx(4.0, rel=0.05)
+    assert row.best_share == pytest.approx((4 / 0.09 * 25 / 128_000) ** 0.5, rel=0.4)
+    priced, decided_ = tables([row], 500)
+    assert priced[2][0][0] == "spread: unshaped, seed 1, 60 branches, sparse return"
+    assert [line[0] for line in decided_[2]] == ["0", "0.25", "0.5", "0.75", "1"] and tables([], 500) == []
+    power = [[float(cell.split()[0]) for cell in line[1:]] for line in decided_[2]]
+    assert max(power[0]) < 0.06 and power[2][-1] > power[2][0] + 0.1, "more episodes find more"
 
 
 # --- the command ---

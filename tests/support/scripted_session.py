@@ -25,6 +25,7 @@ from learning_signal.tools.base import ToolRefused
 from learning_signal.tools.briefs.brief import brief
 from learning_signal.tools.context import HumanAnswer, HumanQuestion, SessionContext
 from learning_signal.tools.contracts import Candidate
+from learning_signal.tools.plan.evaluation import branch_episodes
 from learning_signal.tools.plan.settings import DeliberationSettings, SessionSettings, session_rules
 from learning_signal.tools.recall import recalled
 from learning_signal.tools.round.record import record_round, record_stage
@@ -88,13 +89,14 @@ class ScriptedSession:
         self.ledger.close()
 
     def _seated(self, settings: SessionSettings, state: SessionState) -> SessionContext:
-        confirms_on = settings.gate.judge.confirms_on
-        trainer = Trainer(self.pool, ScriptedStore(self.pool), self.ledger, SESSION, settings.run, confirms_on)
+        task = make_task(settings.run.task, 1).spec
+        held_out = branch_episodes(settings.run, settings.branch_steps, task)
+        trainer = Trainer(self.pool, ScriptedStore(self.pool), self.ledger, SESSION, settings.run, held_out)
         self.pool.purposes = trainer.purposes
         return SessionContext(
             session=SESSION,
             settings=settings,
-            task=make_task(settings.run.task, 1).spec,
+            task=task,
             state=state,
             trainer=trainer,
             ledger=self.ledger,
@@ -118,6 +120,8 @@ class ScriptedSession:
         """The main run goes on for one stage from HEAD, as the session's loop does it."""
         state, trainer = self.context.state, self.context.trainer
         head = state.head or Head(segment="", env_steps=0, shaping=ShapingConfig.none())
+        if state.head is not None:
+            self._runner.run(trainer.complete(head.segment))
         spec = trainer.spec(head.segment or None, head.shaping, self.context.stage_steps, state.round_number, "main")
 
         async def train() -> SegmentResult:
@@ -128,7 +132,8 @@ class ScriptedSession:
             record_stage(self.context, result)
 
     def open_round(self, regression: Regression | None = None) -> None:
-        """Begin the next round."""
+        """Begin the next round; HEAD may have been a branch until now."""
+        self._runner.run(self.context.trainer.complete(self.context.head.segment))
         why = Trigger(reason="schedule", text="the test asks for it")
         with self.ledger.transaction("round"):
             record_round(self.context, "exploring", why, regression)

@@ -87,12 +87,12 @@ def train(spec, store, progress=None, gain: float | None = None) -> SegmentResul
     points, size = spec.run.evaluation.points, rollout_size(spec.run)
     noise = np.random.default_rng(spec.seed % 2**32).normal(0, 0.002)
     gain = (SHAPED if helps else PLAIN) if gain is None else gain
-    final = float(np.clip(skill + spec.env_steps * gain + noise, 0, 1))
+    final = float(np.clip(skill + spec.env_steps * gain + noise, 0, 1)) if spec.env_steps else skill
     if world == "regresses" and helps and spec.env_steps == STAGE_STEPS:
         final = 0.0
     evaluations = [
         _evaluation(spec, name, start + spec.env_steps * point // points, skill + (final - skill) * point / points)
-        for point, sets in sets_due(spec.run.evaluation, points).items()
+        for point, sets in sets_due(spec.run.evaluation, points if spec.env_steps else 0).items()
         for name in sets
     ]
     updates = tuple(
@@ -111,9 +111,11 @@ def train(spec, store, progress=None, gain: float | None = None) -> SegmentResul
         timings={},
     )
     with store.writing(spec.id) as folder:
-        (folder / "checkpoint.pt").write_text(json.dumps({"skill": final}))
+        if spec.env_steps:
+            (folder / "checkpoint.pt").write_text(json.dumps({"skill": final}))
         (folder / "result.json").write_text(result.model_dump_json())
-        _behaviour(spec, final).save(folder / "behaviour.npz")
+        if result.evaluations_of("query"):
+            _behaviour(spec, final).save(folder / "behaviour.npz")
     return result
 
 

@@ -67,7 +67,8 @@ class ScriptedPool:
         self.score = score
         self.holding = False
         self.computed: list[str] = []
-        """Ids of the segments that were really computed, failed ones included."""
+        """Ids of the segments that were really trained, failed ones included; not late evaluations."""
+        self._scores: dict[str, tuple[float, float | None]] = {}
         self.stored: dict[str, SegmentResult] = {}
         self.purposes: Mapping[str, tuple[str, str]] = {}
         self._held: list[tuple[SegmentSpec, Future]] = []
@@ -120,6 +121,11 @@ class ScriptedPool:
         self.close()
 
     def _compute(self, spec: SegmentSpec, future: Future[SegmentResult]) -> None:
+        if not spec.env_steps:
+            parent = self.stored[spec.parent]
+            self.stored[spec.id] = scored_segment(spec, parent.end_env_steps, *self._scores[spec.parent])
+            future.set_result(self.stored[spec.id])
+            return
         key = self.purposes.get(spec.id, ("main", "main"))
         position = self._positions[key] = self._positions.get(key, -1) + 1
         self.computed.append(spec.id)
@@ -128,6 +134,7 @@ class ScriptedPool:
             future.set_exception(SegmentFailed(score))
             return
         start = 0 if spec.parent is None else self.stored[spec.parent].end_env_steps
+        self._scores[spec.id] = score
         self.stored[spec.id] = scored_segment(spec, start, *score)
         future.set_result(self.stored[spec.id])
 
@@ -149,14 +156,16 @@ class ScriptedStore:
         return self._pool.stored[segment]
 
     def behaviour(self, segment: str) -> BehaviourRecord:
-        self.load_result(segment)
-        return self.told.get(segment) or drifting_behaviour()
+        """Of the query episodes, whether they were played with the segment or late."""
+        result = self.load_result(segment)
+        return self.told.get(segment if result.env_steps else result.parent) or drifting_behaviour()
 
 
 def scored_segment(spec: SegmentSpec, start: int, sparse_return: float, progress: float | None) -> SegmentResult:
     """A finished segment: four updates, and evaluations (0, then the score) halfway and at its end.
 
-    Update k of 1..4 has entropy 1.6 - 0.1 k; ``explained_variance`` exists only in the last.
+    Update k of 1..4 has entropy 1.6 - 0.1 k; ``explained_variance`` exists only in the last. A late evaluation has its
+    parent's score, and no updates.
     """
     end = start + spec.env_steps
     updates = tuple(
@@ -166,11 +175,11 @@ def scored_segment(spec: SegmentSpec, start: int, sparse_return: float, progress
             "sparse_return": sparse_return,
             "explained_variance": 0.5 if k == 4 else None,
         }
-        for k in (1, 2, 3, 4)
+        for k in ((1, 2, 3, 4) if spec.env_steps else ())
     )
     evaluations = []
-    due = sets_due(spec.run.evaluation.model_copy(update={"points": 2}), 2)
-    for point, env_steps, share in ((1, start + spec.env_steps // 2, 0.0), (2, end, 1.0)):
+    due = sets_due(spec.run.evaluation.model_copy(update={"points": 2}), 2 if spec.env_steps else 0)
+    for point, env_steps, share in ((0, end, 1.0), (1, start + spec.env_steps // 2, 0.0), (2, end, 1.0)):
         for name in due.get(point, ()):
             scale = share * (QUERY_SHARE if name == "query" else 1.0)
             evaluations.append(

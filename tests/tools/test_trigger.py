@@ -95,7 +95,7 @@ def test_the_price_of_a_round_by_hand():
     alone = paired.model_copy(update={"deliberation": DeliberationSettings(candidates=1, refinements=0)})
     assert round_cost(alone, SPREAD).first == round_cost(alone, SPREAD).most == 2 * 5 * 128_000
     said = price.describe(150_400, round_evaluation(paired, SPREAD))
-    assert "1.79 M env steps of training (3.46 M with every refinement), as much as 11.9 stages, and 409.6 k of" in said
+    assert "1.79 M env steps of training (3.46 M with every refinement), as much as 11.9 stages, and 243.2 k of" in said
 
 
 # sessions -----------------------------------------------------------------------------------------

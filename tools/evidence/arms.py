@@ -10,7 +10,7 @@ from learning_signal.marl.behaviour.words.against import against_body
 from learning_signal.marl.behaviour.words.rounding import rounded_body
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.evidence.metrics import curves, logged_metrics, metric_rows, whole_window
-from learning_signal.tools.evidence.sources import behaviours, done
+from learning_signal.tools.evidence.sources import behaviours, done, play_query
 from learning_signal.tools.state import Branch
 
 CURVES = ("sparse_return", "progress", "entropy")
@@ -19,11 +19,15 @@ POINTS = 4
 """Parts of a branch that a curve is averaged over."""
 
 
-def arms_told(context: SessionContext, arms: Mapping[str, Branch]) -> dict[str, Any]:
+WATCHED = 2
+"""Branches of each arm whose behaviour is told: two show the noise of training, and each costs a set of episodes."""
+
+
+async def arms_told(context: SessionContext, arms: Mapping[str, Branch]) -> dict[str, Any]:
     """Of the branches ``candidate`` and ``control``: their ``training``, and the candidate ``against`` the control.
 
-    Both over the seeds that are done; {} where an arm has none. ``against`` is left out where the session has no
-    evidence of behaviour.
+    The one over all seeds that are done, the other over the first `WATCHED`, whose query episodes are played for it
+    unless they were; {} where an arm has none. ``against`` is left out where the session has no evidence of behaviour.
     """
     segments = {name: done(context, branch) for name, branch in arms.items()}
     if not all(segments.values()):
@@ -35,5 +39,7 @@ def arms_told(context: SessionContext, arms: Mapping[str, Branch]) -> dict[str, 
     told: dict[str, Any] = {"training": {name: curves(seeds, names, window, POINTS) for name, seeds in rows.items()}}
     if not context.settings.deliberation.behaviour:
         return told
-    candidate, control = (behaviours(context, segments[name]) for name in ("candidate", "control"))
+    watched = {name: ids[:WATCHED] for name, ids in segments.items()}
+    await play_query(context, [each for ids in watched.values() for each in ids])
+    candidate, control = (behaviours(context, watched[name]) for name in ("candidate", "control"))
     return told | {"against": rounded_body(against_body(against(candidate, control, context.task)))}

@@ -15,7 +15,7 @@ from learning_signal.marl.behaviour.words.rounding import rounded_body
 from learning_signal.tools.base import Answer, Tool, ToolRefused, compact
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import SummarizeTrajectories
-from learning_signal.tools.evidence.sources import Recorded, behaviours, recorded
+from learning_signal.tools.evidence.sources import Recorded, behaviours, play_query, recorded
 from learning_signal.tools.round.record import record_summary
 
 AGAINST = "against"
@@ -31,6 +31,7 @@ def behaviour_tools(context: SessionContext) -> dict[str, Tool]:
         most = _most_tokens(context, arguments.most_tokens)
         found = recorded(context, arguments.source)
         parts = arguments.parts or (OF_A_BRANCH if found.control else ())
+        await play_query(context, (*found.segments, *found.control) if AGAINST in parts else found.segments[:1])
         summary = summarize(found.first(context), context.task)
         beside = _against(context, arguments.source, found) if AGAINST in parts else {}
         body = _body(context, summary, most, [part for part in parts if part != AGAINST], beside)
@@ -60,6 +61,7 @@ def behaviour_tools(context: SessionContext) -> dict[str, Tool]:
             SummarizeTrajectories,
             summarize_trajectories,
             evidence=True,
+            patient=True,
         )
     }
 

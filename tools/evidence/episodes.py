@@ -7,7 +7,7 @@ from learning_signal.marl.behaviour.words.episode import render_episode
 from learning_signal.tools.base import Answer, Tool, ToolRefused
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import ShowEpisode
-from learning_signal.tools.evidence.sources import recorded
+from learning_signal.tools.evidence.sources import play_query, recorded
 
 
 def episode_tools(context: SessionContext) -> dict[str, Tool]:
@@ -15,6 +15,7 @@ def episode_tools(context: SessionContext) -> dict[str, Tool]:
 
     async def show_episode(arguments: ShowEpisode) -> Answer:
         found = recorded(context, arguments.source)
+        await play_query(context, found.segments[:1])
         record = found.first(context)
         given = arguments.episode is not None
         beside = {"source": arguments.source, "of_episodes": len(record.lengths)}
@@ -35,5 +36,6 @@ def episode_tools(context: SessionContext) -> dict[str, Tool]:
             ShowEpisode,
             show_episode,
             evidence=True,
+            patient=True,
         )
     }

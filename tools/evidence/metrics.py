@@ -15,7 +15,7 @@ from learning_signal.tools.base import Answer, Tool, ToolRefused, compact
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import QueryMetrics
 from learning_signal.tools.evidence.by_agent import agent_rows, columns, grouped
-from learning_signal.tools.evidence.sources import results
+from learning_signal.tools.evidence.sources import play_query, results
 
 EVALUATION_METRICS = {
     "evaluation_sparse_return": "mean sparse return over the query episodes (unshaped evaluation)",
@@ -63,6 +63,9 @@ def metric_tools(context: SessionContext) -> dict[str, Tool]:
         if not names:
             hints = "; ".join(f"{name!r}: {instead}" for name, instead in unknown.items())
             raise ToolRefused(f"Found no metric that is logged ({hints}), expected some of {', '.join(definitions)}.")
+        if arguments.source != "main" and (arguments.by_agent or EVALUATION_METRICS.keys() & set(names)):
+            await play_query(context, [chain[-1].id for chain in seeds])
+            seeds = results(context, arguments.source)
         rows = [agent_rows(context, each) if arguments.by_agent else metric_rows(each) for each in seeds]
         window = _window(rows, arguments.first_env_step, arguments.last_env_step)
         told: dict[str, Any] = {"source": arguments.source, "window": window}
@@ -78,6 +81,7 @@ def metric_tools(context: SessionContext) -> dict[str, Tool]:
             QueryMetrics,
             query_metrics,
             evidence=True,
+            patient=True,
         )
     }
 

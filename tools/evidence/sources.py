@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from learning_signal.ledger.read.reader import Reader
+from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.segments.records import BehaviourRecord
 from learning_signal.marl.segments.segment import SegmentResult
 from learning_signal.tools.base import ToolRefused
@@ -104,6 +106,18 @@ def _sealed(name: str) -> str:
         f"Found {name}, a branch of a confirmation that is not judged yet, expected another source: its numbers "
         "are shown once confirm has judged it."
     )
+
+
+async def play_query(context: SessionContext, segments: Sequence[str]) -> None:
+    """See that the query episodes at the end of these finished segments are played; ``ToolRefused`` where they cannot
+    be.
+
+    A branch plays what the gate compares; what agents look at is played when they do.
+    """
+    try:
+        await asyncio.gather(*(context.trainer.evaluate_late(each, "query") for each in segments))
+    except SegmentFailed as failure:
+        raise ToolRefused(f"Found no query episodes of the branch ({failure}): name another source.") from failure
 
 
 def lineage(context: SessionContext) -> list[SegmentResult]:

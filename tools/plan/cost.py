@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from learning_signal.ledger.wording import short
+from learning_signal.marl.segments.late import LATE
 from learning_signal.marl.segments.segment import round_up
 from learning_signal.marl.tasks.base import TaskSpec
-from learning_signal.tools.plan.evaluation import evaluation_env_steps
+from learning_signal.tools.plan.evaluation import branch_episodes, evaluation_env_steps, late_env_steps
 from learning_signal.tools.plan.settings import SessionSettings
 
 
@@ -51,41 +53,39 @@ class RoundCost:
 
 def round_cost(settings: SessionSettings, task: TaskSpec) -> RoundCost:
     """The cost of a round under ``settings``; a single candidate is confirmed without a screen."""
-    gate, talk = settings.gate, settings.deliberation
-    control, candidates = screen_env_steps(settings, task)
-    further = further_screen_seeds(settings) * (control + candidates) // settings.gate.screen_seeds
-    runs = gate.judge.runs(gate, screened=candidates > 0)
-    expected = gate.judge.expected_runs(gate, settings.confirmations, screened=candidates > 0)
-    branch_steps = round_up(settings.run, settings.branch_steps, task)
-    return RoundCost(
-        first=control + candidates + runs * branch_steps,
-        refinement=candidates + runs * branch_steps,
-        refinements=talk.refinements,
-        undecided=control + candidates + round(expected * branch_steps),
-        further=further,
-    )
+    return _cost(settings, task, lambda piece: piece, round_up(settings.run, settings.branch_steps, task))
 
 
 def round_evaluation(settings: SessionSettings, task: TaskSpec) -> RoundCost:
-    """The env steps that the evaluations of a round play beside those of its cost, at most."""
-    gate, candidates, run = settings.gate, settings.deliberation.candidates, settings.run
-    leads = gate.judge.confirms_on == "screen"
-    control = screened = 0
-    if candidates > 1:
-        lengths, sizes = rung_lengths(settings, task), rung_sizes(candidates, gate.screen_halvings)
-        pieces = [length - before for length, before in zip(lengths, (0, *lengths), strict=False)]
-        played = [evaluation_env_steps(run, "screen", piece, task, leads=leads) for piece in pieces]
-        control = gate.screen_seeds * sum(played[: len(sizes)])
-        screened = gate.screen_seeds * sum(size * each for size, each in zip(sizes, played, strict=False))
-    branch = evaluation_env_steps(run, "confirm", round_up(run, settings.branch_steps, task), task, leads=not leads)
-    runs = gate.judge.runs(gate, screened=screened > 0)
-    expected = gate.judge.expected_runs(gate, settings.confirmations, screened=screened > 0)
+    """The env steps that the evaluations of a round play beside those of its cost, at most: what the gate compares, and
+    what is played of the branch that HEAD moves to.
+    """
+    run, branch_steps = settings.run, round_up(settings.run, settings.branch_steps, task)
+    held_out = branch_episodes(run, branch_steps, task)
+    branch = evaluation_env_steps(run, "confirm", branch_steps, task, held_out)
+    cost = _cost(settings, task, lambda piece: evaluation_env_steps(run, "screen", piece, task, held_out), branch)
+    moved = len(LATE) * late_env_steps(run, task)
+    return replace(cost, first=cost.first + moved, undecided=cost.undecided + moved)
+
+
+def looks_at_branches(settings: SessionSettings, task: TaskSpec) -> int:
+    """The env steps that are played besides where agents look at every branch of a round, at most."""
+    played = late_env_steps(settings.run, task)
+    return _cost(settings, task, lambda piece: played, played).limit
+
+
+def _cost(settings: SessionSettings, task: TaskSpec, screened: Callable[[int], int], confirmed: int) -> RoundCost:
+    """A round, from the cost of a piece of a screening branch by its env steps, and that of a confirmation branch."""
+    gate = settings.gate
+    control, candidates = screen_env_steps(settings, task, screened)
+    runs = gate.judge.runs(gate, screened=candidates > 0)
+    expected = gate.judge.expected_runs(gate, settings.confirmations, screened=candidates > 0)
     return RoundCost(
-        first=control + screened + runs * branch,
-        refinement=screened + runs * branch,
+        first=control + candidates + runs * confirmed,
+        refinement=candidates + runs * confirmed,
         refinements=settings.deliberation.refinements,
-        undecided=control + screened + round(expected * branch),
-        further=further_screen_seeds(settings) * (control + screened) // gate.screen_seeds,
+        undecided=control + candidates + round(expected * confirmed),
+        further=further_screen_seeds(settings) * (control + candidates) // gate.screen_seeds,
     )
 
 
@@ -114,12 +114,17 @@ def further_screen_seeds(settings: SessionSettings) -> int:
     return gate.screen_further if allowed else 0
 
 
-def screen_env_steps(settings: SessionSettings, task: TaskSpec | None = None) -> tuple[int, int]:
-    """Env steps of the control and of all candidates in a screen, on all seeds; 0 where one candidate needs none."""
+def screen_env_steps(
+    settings: SessionSettings, task: TaskSpec | None = None, cost: Callable[[int], int] = lambda piece: piece
+) -> tuple[int, int]:
+    """Env steps of the control and of all candidates in a screen, on all seeds; 0 where one candidate needs none.
+
+    ``cost`` is what is counted of a piece of a branch, by its env steps: these themselves, or what is played in it.
+    """
     gate, candidates = settings.gate, settings.deliberation.candidates
     if candidates == 1:
         return 0, 0
     lengths, sizes = rung_lengths(settings, task), rung_sizes(candidates, gate.screen_halvings)
-    pieces = [length - before for length, before in zip(lengths, (0, *lengths), strict=False)]
-    trained = sum(size * piece for size, piece in zip(sizes, pieces, strict=False))
-    return gate.screen_seeds * lengths[len(sizes) - 1], gate.screen_seeds * trained
+    pieces = [cost(length - before) for length, before in zip(lengths, (0, *lengths), strict=False)][: len(sizes)]
+    of_candidates = sum(size * piece for size, piece in zip(sizes, pieces, strict=True))
+    return gate.screen_seeds * sum(pieces), gate.screen_seeds * of_candidates

@@ -16,6 +16,7 @@ from learning_signal.tools.claims.keep import Checked
 from learning_signal.tools.claims.objection import weighed
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import LaunchBranch, ReadBranch
+from learning_signal.tools.plan.evaluation import branch_episodes
 from learning_signal.tools.roles import Role
 from learning_signal.tools.round.confirmations import (
     candidate_to_confirm,
@@ -182,9 +183,10 @@ def values_of(sources: Sequence[Mapping[str, Any]]) -> dict[MeasureName, list[fl
 def values_are(context: SessionContext) -> str:
     """What the values of screens and confirmations rest on, and why other evidence of them differs, in one sentence."""
     evaluation = context.settings.run.evaluation
+    episodes = branch_episodes(context.settings.run, context.branch_steps, context.task)
     later = evaluation.points - evaluation.points // 2
     return (
-        f"each value is one branch's mean over {evaluation.episodes} episodes held out for its seed, at the "
+        f"each value is one branch's mean over {episodes} episodes held out for its seed, at the "
         f"last {later} of its {evaluation.points} evaluations; evaluation metrics and behaviour are of query episodes "
         "at its end, so theirs differ"
     )
@@ -311,7 +313,8 @@ async def _reading(context: SessionContext, branch: Branch) -> dict[str, Any]:
         states.append(state)
         row: dict[str, Any] = {"status": state, "sparse_return": None, "progress": None}
         if state == "done" and not sealed:
-            evaluation = final_evaluation(await context.trainer.result(segment), "query")
+            await context.trainer.evaluate_late(segment, "query")
+            evaluation = final_evaluation(context.trainer.stored(segment), "query")
             row |= {"sparse_return": rounded(evaluation.sparse_return), "progress": rounded(evaluation.mean_progress)}
         elif state == "failed":
             row["reason"] = await _failure(context, segment)

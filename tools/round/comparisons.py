@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from learning_signal.marl.gate.confirmation import judge
@@ -26,24 +26,25 @@ from learning_signal.tools.round.record_branches import Trial, record_confirmati
 from learning_signal.tools.round.verdicts import verdict_record
 from learning_signal.tools.state import CONTROL, Branch, VerdictRecord
 
-Learnt = Callable[[SessionContext, Mapping[str, Branch]], dict[str, Any]]
+Learnt = Callable[[SessionContext, Mapping[str, Branch]], Awaitable[dict[str, Any]]]
 """What the branches ``candidate`` and ``control`` learnt, as data for an agent."""
 
 
 def comparison_tools(context: SessionContext, learnt: Learnt) -> dict[str, Tool]:
     """The tool that confirms a candidate; ``learnt`` gives what it tells of both arms besides."""
 
-    def told(record: VerdictRecord, branches: Sequence[Branch]) -> str:
+    async def told(record: VerdictRecord, branches: Sequence[Branch]) -> str:
         arms = {"control" if each.arm == CONTROL else "candidate": each for each in branches}
-        return compact(confirmation_card(context, record) | learnt(context, arms) | _after(context, record))
+        learned = await learnt(context, arms)
+        return compact(confirmation_card(context, record) | learned | _after(context, record))
 
     async def confirm(arguments: Confirm) -> Answer:
         candidate = arguments.candidate
         known = next((each for each in judged(context) if each.candidate == candidate), None)
         if known is not None:
-            return Answer(told(known, _branches(context, known)))
+            return Answer(await told(known, _branches(context, known)))
         found, trial = await confirmed(context, candidate, arguments.reason, "validator")
-        return Answer(told(found, trial.branches), lambda: record_confirmation(context, found, trial))
+        return Answer(await told(found, trial.branches), lambda: record_confirmation(context, found, trial))
 
     return {
         "confirm": Tool(

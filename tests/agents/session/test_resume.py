@@ -91,6 +91,22 @@ def test_killed_at_a_commit_and_resumed(whole, tmp_path):
         same_as(whole, folder / "ledger.db")
 
 
+def test_killed_while_head_is_looked_at_and_resumed(whole, tmp_path):
+    """A branch that HEAD moved to has its report episodes played then: once, and whatever kills it."""
+    starts, ends = (whole[1][f"segment-{name}"] for name in ("start", "end"))  # the last segment is a stage
+    for folder in killed(tmp_path, ("segment-start", starts - 1, "after"), ("segment-end", ends - 1, "before")):
+        with Reader.open(folder / "ledger.db") as reader:
+            assert [move.reason for move in reader.main_run()][-1] in ("promote", "keep"), "HEAD is a branch's end"
+        assert resume(tiny_settings(folder)).status == "done"
+        same_as(whole, folder / "ledger.db")
+        with Reader.open(folder / "ledger.db") as reader:
+            late = [each for each in reader.segments().values() if not each.env_steps]
+            (report,) = (each for each in late if each.purpose == "main")
+            sets = {each.episode_set for each in reader.evaluations("latest", report.parent)}
+            assert sets == {"confirm", "query", "report"}, "the query episodes were looked at before"
+            assert {each.status for each in late} == {"ok"} and reader.costs().cut_off_unknown == 0
+
+
 def test_killed_while_code_reads_for_the_critic_and_resumed(whole, tmp_path):
     """None of its calls is repeated or lost, and the Critic is told the same."""
     cases = [("tool call ok", 1, "after"), ("tool call ok", 2, "before"), ("read for the Critic", 1, "before")]

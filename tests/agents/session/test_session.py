@@ -21,6 +21,8 @@ from tests.support.session_helpers import RUN, Recorder, state_of, story, tiny_s
 from tests.support.session_helpers import run_inline as run
 from tests.support.synthetic_training import STAGE_STEPS
 
+SET = 8 * 25
+"""Env steps of a set of episodes."""
 EVERY_TABLE = (
     "sessions",
     "agents",
@@ -210,7 +212,60 @@ def test_stages_are_whole_rollouts_as_the_plan_says(tmp_path):
     )
     with Reader.open(settings.ledger) as reader:
         segments = reader.segments().values()
-    assert {each.evaluation_env_steps for each in segments if each.purpose == "main"} == {evaluation["stage"]}
-    branches = sum(each.evaluation_env_steps for each in segments if each.purpose != "main")
-    assert branches == evaluation["round_at_most"] == evaluation["branches_at_most"], "one round without a refinement"
-    assert evaluation["total_at_most"] == evaluation["main_run_at_most"] + branches
+    stages = [each for each in segments if each.purpose == "main" and each.env_steps]
+    assert {each.evaluation_env_steps for each in stages} == {evaluation["stage"]}
+    of_branches = sum(each.evaluation_env_steps for each in segments if each.env_steps and each not in stages)
+    moved = 2 * SET  # the query and the report episodes of the branch that HEAD moved to
+    assert of_branches + moved == evaluation["round_at_most"] == evaluation["branches_at_most"], "without a refinement"
+    looks = evaluation["agents_look_at_branches_at_most"]
+    assert 0 < sum(each.evaluation_env_steps for each in segments if not each.env_steps) <= moved + looks
+    assert evaluation["total_at_most"] == evaluation["main_run_at_most"] + of_branches + moved + looks
+
+
+@pytest.mark.parametrize("changes", [{}, {"deliberation": {"candidates": 3, "refinements": 1}, "twin": True}])
+def test_no_session_plays_more_than_the_plan_says(tmp_path, changes):
+    settings = tiny_settings(tmp_path, **changes)
+    outcome, most = run(settings), plan(settings)["evaluation_env_steps"]
+    with Reader.open(settings.ledger) as reader:
+        segments = list(reader.segments().values())
+
+    def played(purposes: tuple[str, ...], late: bool = False) -> int:
+        of = [each for each in segments if each.purpose in purposes and (not each.env_steps) == late]
+        return sum(each.evaluation_env_steps for each in of)
+
+    assert played(("main",)) % most["stage"] == 0 and played(("main",)) <= most["main_run_at_most"]
+    assert 0 < played(("screen", "confirm")) <= most["branches_at_most"] - 2 * SET
+    assert 0 < played(("main",), late=True) <= 2 * SET, "HEAD moved once"
+    assert 0 < played(("screen", "confirm"), late=True) <= most["agents_look_at_branches_at_most"]
+    assert played(("twin",)) <= most["sparse_twin_at_most"]
+    whole = outcome.after["evaluation_env_steps"] + (outcome.twin or {}).get("evaluation_env_steps", 0)
+    assert whole == sum(each.evaluation_env_steps for each in segments) <= most["total_at_most"]
+
+
+def test_a_control_plays_no_query_episodes_before_head_moves_to_it(tmp_path, monkeypatch):
+    """Its branches play what the gate compares; the end that HEAD moves to is looked at and reported then."""
+    monkeypatch.setenv("SYNTHETIC_WORLD", "nothing helps")
+    alone = {"candidates": 1, "refinements": 0, "behaviour": False}  # and nobody looks at a branch
+    settings, moved = tiny_settings(tmp_path, deliberation=alone), []
+
+    def watch(event):
+        if event["kind"] == "decision":
+            with Reader.open(settings.ledger) as reader:
+                head = reader.main_run()[-1].segment.id
+                moved.append({each.episode_set for each in reader.evaluations("latest", head)})
+
+    run(settings, Recorder(on_event=watch))
+    sound(settings.ledger)
+    with Reader.open(settings.ledger) as reader:
+        stage, kept, last = (move.segment for move in reader.main_run())
+        sets = {each.id: {e.episode_set for e in reader.evaluations("latest", each.id)} for each in (stage, kept, last)}
+        others = [
+            {e.episode_set for e in reader.evaluations("latest", each.id)}
+            for each in reader.segments().values()
+            if each.purpose in ("screen", "confirm") and each.id != kept.id
+        ]
+        late = [each for each in reader.segments().values() if each.parent == kept.id and not each.env_steps]
+    assert moved == [{"confirm"}], "when it was decided"
+    assert sets[kept.id] == {"confirm", "query", "report"} and sets[stage.id] == sets[last.id]
+    assert others and all(len(each) == 1 for each in others)
+    assert [(each.purpose, each.evaluation_env_steps) for each in late] == [("main", SET)] * 2

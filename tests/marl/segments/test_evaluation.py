@@ -167,10 +167,10 @@ def test_missing_progress_stays_missing(tmp_path):
 
 
 def test_a_task_of_another_size_is_refused():
-    words = "has 5 environments, expected 4 sets of 6 episodes or one; make it with 24 or 6"
+    words = "has 5 environments, expected 4 sets of 6 episodes, one or a part; make it with 24 or 6"
     with pytest.raises(ValueError, match=words):
         Evaluator(settings(), Cue(5))
-    with pytest.raises(ValueError, match="expected 2 sets of 6 episodes or one; make it with 12 or 6"):
+    with pytest.raises(ValueError, match="expected 2 sets of 6 episodes, one or a part; make it with 12 or 6"):
         Evaluator(settings(), Cue(18), ("query", "screen"))
 
 
@@ -194,7 +194,7 @@ def test_a_set_does_not_depend_on_which_others_play(sets):
 
 
 def test_what_is_recorded_is_played():
-    with pytest.raises(ValueError, match="found the sets screen, expected query first"):
+    with pytest.raises(ValueError, match="found the sets screen in 6 environments, expected query first"):
         Evaluator(settings(), Cue(N), ("screen",)).evaluate(decided(Cue(1)), 0, record=True)
 
 
@@ -235,7 +235,21 @@ def test_sets_that_play_together_share_a_task_with_others_of_their_size():
 
 def test_environments_of_somebody_else_play_one_set_at_a_time():
     assert evaluation_environments(RunSettings.model_validate({"task": "spread"})) == 4 * 256
-    assert evaluation_environments(RunSettings.model_validate({"task": "some.module:make"})) == 64
+    theirs = RunSettings.model_validate({"task": "some.module:make"})
+    assert evaluation_environments(theirs) == 64
+    many = theirs.model_copy(update={"evaluation": theirs.evaluation.model_copy(update={"episodes": 640})})
+    assert (evaluation_environments(many, ("confirm",)), evaluation_environments(many, ("query",))) == (64, 640)
+
+
+def test_a_set_played_in_parts_is_the_same_and_is_not_recorded():
+    task, whole = Cue(N // 2), Cue(N)
+    playing = decided(whole)
+    parts, once = (Evaluator(settings(), each, ("query",)) for each in (task, whole))
+    (found,), _ = parts.evaluate(playing, 0, record=False)
+    (expected,), _ = once.evaluate(playing, 0, record=False)
+    assert found == expected and len(found.sparse_returns) == N
+    with pytest.raises(ValueError, match="all of its .* episodes at once"):
+        parts.evaluate(playing, 0, record=True)
 
 
 # Memory, numbers, groups

@@ -40,6 +40,6 @@ def test_episodes_are_those_that_are_played():
     assert episodes_of(evaluation(query="last", screen="later half", confirm="never"), 1) == 2 * 10
 
 
-def test_the_query_set_is_always_played_at_the_end():
-    with pytest.raises(ValueError, match="'every', 'later half' or 'last'"):
-        PlayedSets(query="never")
+def test_a_segment_without_updates_is_evaluated_at_once():
+    assert sets_due(evaluation(query="last", screen="never", confirm="never"), 0) == {0: ("query",)}
+    assert sets_due(evaluation(query="never", screen="never", confirm="never"), 8) == {}

@@ -20,14 +20,17 @@ RUN = RunSettings(
 )
 
 
+SPREAD = make_task("spread", 1).spec
+
+
 @pytest.mark.parametrize("purpose", PLAYED)
 def test_the_plan_counts_what_is_played(purpose, tmp_path):
     """Episodes of `spread` have one length, so what is planned at most is what is played."""
     steps = 4 * rollout_size(RUN)
-    run = evaluated_for(RUN, purpose, 3, leads=True)
+    run = evaluated_for(RUN, purpose, 3, 4)
     spec = SegmentSpec(run=run, parent=None, shaping=ShapingConfig.none(), env_steps=steps, seed=3)
     result = run_segment(spec, SegmentStore(tmp_path))
-    planned = evaluation_env_steps(RUN, purpose, steps, make_task("spread", 1).spec, leads=True)
+    planned = evaluation_env_steps(RUN, purpose, steps, SPREAD, 4)
     assert result.evaluation_steps == planned > 0
     every = 3 * 4 * 6 * 25
     assert planned < every
@@ -48,9 +51,9 @@ def test_what_is_no_branch_is_measured_on_the_same_episodes_always(purpose):
 
 
 @pytest.mark.parametrize("purpose", ["screen", "confirm"])
-def test_a_branch_that_head_may_move_to_is_reported_at_its_end(purpose):
-    assert evaluated_for(RUN, purpose, 1).evaluation.played.report == "never"
-    assert evaluated_for(RUN, purpose, 1, leads=True).evaluation.played.report == "last"
+def test_a_branch_plays_what_the_gate_compares_and_nothing_else(purpose):
+    played = dict(evaluated_for(RUN, purpose, 1).evaluation.played)
+    assert played.pop(purpose) == "later half" and set(played.values()) == {"never"}
 
 
 @pytest.mark.parametrize("purpose", ["main", "twin", "search"])

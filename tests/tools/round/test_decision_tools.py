@@ -345,6 +345,17 @@ def test_a_tampered_evaluation_is_found(finished: ScriptedSession, column: str) 
     assert {"evaluations", "comparisons"} <= tables
 
 
+def test_a_comparison_of_unequal_numbers_of_episodes_is_found(finished: ScriptedSession) -> None:
+    """Means of more episodes vary less: ranks of such branches are not exchangeable, whatever they are worth."""
+    row = next(each for each in finished.rows("comparisons") if each["purpose"] == "confirm")
+    inputs = json.loads(finished.ledger.find("bodies", hash=row["inputs"])[0]["body"])
+    segment = inputs["arms"]["control"][0]["segment"]
+    with rewriting(finished) as connection:
+        connection.execute("UPDATE evaluations SET episodes = 4 WHERE segment_id = ?", (segment,))
+    problems = [each.problem for each in finished.findings() if each.row == row["id"]]
+    assert problems == ["has branches measured on 4 and on 8 episodes, so they are not exchangeable"]
+
+
 def tamper(session: ScriptedSession, purpose: str, path: tuple, value: float) -> None:
     """Exchange the result of a comparison for one whose body has a proper hash, as a careful forger would."""
     row = next(each for each in session.rows("comparisons") if each["purpose"] == purpose)

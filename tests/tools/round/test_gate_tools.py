@@ -185,7 +185,8 @@ def test_a_failed_branch_gives_its_reason(paired: Opening) -> None:
         assert reading["status"] == "failed"
         assert [(seed["status"], seed.get("reason")) for seed in reading["seeds"]] == [("done", None), ("failed", DIED)]
         assert reading["mean"]["progress"] is None
-        assert [row["status"] for row in session.rows("segments")] == ["ok", "ok", "error"]
+        trained = [row["status"] for row in session.rows("segments") if row["env_steps"]]
+        assert trained == ["ok", "ok", "error"]
 
 
 def test_an_unknown_branch_is_refused(opened: Opening) -> None:

@@ -87,9 +87,16 @@ def test_a_confirmation_tells_what_both_arms_learnt(session):
         assert told_of["env_steps"][-1] == last and set(told_of) == {"env_steps", *CURVES}
         ends = [row["entropy"] for row in rows if row["env_steps"] == last]
         assert len(ends) == found["n"] and told_of["entropy"][-1] == pytest.approx(sum(ends) / len(ends), rel=1e-2)
+    assert found["against"]["seeds"] == [2, 2] and found["n"] == 4, "two of each arm are looked at"
+    looked = {row["parent"]: row["evaluation_env_steps"] for row in session.rows("segments") if not row["env_steps"]}
+    arms = [one.segments for one in session.context.round.branches if (one.purpose, one.attempt) == ("confirm", 0)]
+    assert set(looked) == {each for segments in arms for each in segments[:2]}
     source = found["values"]["candidate"]["branch"]
     summary = session.call("summarize_trajectories", source=source, parts=["against"])["summary"]
-    assert found["against"] == summary["against"] and found["against"]["seeds"] == [4, 4]
+    assert (
+        summary["against"]["seeds"] == [4, 4]
+        and found["against"]["outcomes"].keys() == summary["against"]["outcomes"].keys()
+    )
     again = session.confirm("c3")
     assert (again["training"], again["against"]) == (found["training"], found["against"])
     assert "against" not in told(session)["verdicts"][0], "the Coordinator is told the verdict alone"
