@@ -132,7 +132,8 @@ def _evidence(row: EvidenceRow) -> Text:
     if row.tool is None:
         return line.append("was cited, but no tool result of this session has this id", "red")
     call = f"{clean(row.tool)}({call_arguments(parsed(row.arguments), 36)}): "
-    return line.append(shorten(call + (row.result or MISSING), LINE), "dim")
+    line.append(shorten(call + (row.result or MISSING), LINE), "dim")
+    return line if row.event_seq is None else line.append(f" #{row.event_seq}", "dim")
 
 
 def _candidates(candidates: Sequence[CandidateRow], claims: Sequence[ClaimRow]) -> list[RenderableType]:

@@ -25,7 +25,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class SessionCurve:
-    """The curve of one session; ``points`` are (total env steps, sparse return), in order."""
+    """The curve of one session; ``points`` are (total env steps, value of the measure), in order."""
 
     title: str
     points: tuple[tuple[float, float], ...]
@@ -35,10 +35,11 @@ class SessionCurve:
     total_env_steps: int
     episode_set: str = "report"
     """What it is measured on; confirm in a training run, and where an earlier version trained a part of it."""
+    measure: str = "sparse_return"
 
 
-def session_curve(reader: Reader, session: str) -> SessionCurve:
-    """The curve of HEAD on the report episodes, without the sparse twin.
+def session_curve(reader: Reader, session: str, measure: str = "sparse_return") -> SessionCurve:
+    """The curve of HEAD on the report episodes, without the sparse twin, in ``sparse_return`` or ``progress``.
 
     The segment of a promoted candidate is drawn at the end of its round, when HEAD moved to it.
     """
@@ -50,7 +51,7 @@ def session_curve(reader: Reader, session: str) -> SessionCurve:
     stages, reached = [], 0.0
     for move in moves:
         total = _spent(counted, move.at)
-        own = _own(reader, row.id, move, episode_set, reached, total)
+        own = _own(reader, row.id, move, episode_set, measure, reached, total)
         if points and move.reason != "roll_back":  # while branches are trained, HEAD stays where it is
             points.append((max(reached, total - move.segment.env_steps), points[-1][1]))
         points += own
@@ -62,7 +63,7 @@ def session_curve(reader: Reader, session: str) -> SessionCurve:
     if points and last > points[-1][0]:
         points.append((last, points[-1][1]))
     title = f"{row.task}, {row.algorithm}, seed {row.seed}: session {row.id}"
-    return SessionCurve(title, tuple(points), tuple(stages), decisions, int(last), episode_set)
+    return SessionCurve(title, tuple(points), tuple(stages), decisions, int(last), episode_set, measure)
 
 
 def _measured_on(reader: Reader, session: str, moves: Iterable[MainRunRow]) -> str:
@@ -77,11 +78,12 @@ def _spent(segments: Iterable[SegmentRow], at: str) -> float:
 
 
 def _own(
-    reader: Reader, session: str, move: MainRunRow, episode_set: str, reached: float, total: float
+    reader: Reader, session: str, move: MainRunRow, episode_set: str, measure: str, reached: float, total: float
 ) -> list[tuple[float, float]]:
     """The evaluations of the segment that HEAD moved to, which end at ``total``; a roll back has its last one alone."""
     segment = move.segment
-    found = [(each.env_steps, each.sparse_return) for each in reader.evaluations(session, segment.id, episode_set)]
+    played = reader.evaluations(session, segment.id, episode_set)
+    found = [(each.env_steps, value) for each in played if (value := getattr(each, measure)) is not None]
     if move.reason == "roll_back":
         return [(total, found[-1][1])] if found else []
     end = segment.end_env_steps or 0

@@ -1,4 +1,4 @@
-"""The plot of a session as SVG: HEAD's sparse return over total env steps of training, and what its rounds decided."""
+"""The plot of a session as SVG: HEAD's returns or progress over total env steps, and what its rounds decided."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from learning_signal.viewer.text import clean
 WIDTH, HEIGHT = 720, 260
 """Of the axes, in pixels."""
 LEFT, TOP, RIGHT, BOTTOM = 60, 92, 28, 52
+LABEL, RAISED = 150, 28
+"""Width of a label, and how much higher one stands that would lie on the one before it."""
 MARKS = {"promote": ("▲", "good"), "keep": ("●", "open"), "roll_back": ("▼", "bad")}
 """Shape and colour class of a decision."""
 STYLE = """
@@ -28,8 +30,11 @@ STYLE = """
 """Colours for light and dark pages; the picture brings its own background, so both can be read anywhere."""
 
 
-def draw(curve: SessionCurve) -> str:
-    """An SVG document; a session without an evaluation has axes and decisions, and no line."""
+def draw(curve: SessionCurve, *, links: bool = False) -> str:
+    """An SVG document; a session without an evaluation has axes and decisions, and no line.
+
+    With ``links`` the marks of decisions lead to ``#R1``, ``#R2`` ... of the page that the picture stands in.
+    """
     width, height = LEFT + WIDTH + RIGHT, TOP + HEIGHT + BOTTOM
     longest = max(curve.total_env_steps, 1)
     values = [0.0, *(value for _, value in curve.points)]
@@ -53,17 +58,21 @@ def draw(curve: SessionCurve) -> str:
             f'<rect class="round" x="{x(each.begin):.1f}" width="{x(each.end - each.begin):.1f}" height="{HEIGHT}"/>'
             for each in curve.decisions
         ),
-        *_axes(longest, bottom, top, rounds=bool(curve.decisions), measured_on=curve.episode_set),
+        *_axes(longest, bottom, top, rounds=bool(curve.decisions), name=_name(curve)),
     ]
     if line:
         parts.append(f'<polyline class="curve" points="{line}"/>')
     parts += [f'<circle class="stage" cx="{x(a):.1f}" cy="{y(b):.1f}" r="3"/>' for a, b in curve.stages]
+    before, raised = -LABEL, False
     for decision in curve.decisions:
-        parts += _mark(decision, x(decision.end), y(_value_at(curve, decision.end, bottom)))
+        raised = x(decision.end) - before < LABEL and not raised
+        before = x(decision.end)
+        mark = _mark(decision, before, y(_value_at(curve, decision.end, bottom)), RAISED if raised else 0)
+        parts += [f'<a href="#R{decision.round}">', *mark, "</a>"] if links else mark
     return "\n".join([*parts, "</g>", "</svg>", ""])
 
 
-def _axes(longest: int, bottom: float, top: float, rounds: bool, measured_on: str) -> list[str]:
+def _axes(longest: int, bottom: float, top: float, rounds: bool, name: str) -> list[str]:
     parts = []
     for quarter in range(5):
         y = HEIGHT * (1 - quarter / 4)
@@ -77,8 +86,13 @@ def _axes(longest: int, bottom: float, top: float, rounds: bool, measured_on: st
         text = "total env steps of training, branches included; shaded: a round and its branches; dots: ends of stages"
     parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT + 40}" text-anchor="middle">{text}</text>')
     turn = f'transform="translate(-44 {HEIGHT / 2}) rotate(-90)"'
-    name = "sparse return" if measured_on == "report" else f"sparse return ({escape(measured_on)} episodes)"
     return [*parts, f'<text {turn} text-anchor="middle">{name}</text>']
+
+
+def _name(curve: SessionCurve) -> str:
+    """What is drawn: the measure, and its episodes where they are not those of the report."""
+    measure = curve.measure.replace("_", " ")
+    return measure if curve.episode_set == "report" else f"{measure} ({escape(curve.episode_set)} episodes)"
 
 
 def _ticks(longest: int) -> list[float]:
@@ -95,17 +109,17 @@ def _steps(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _mark(decision: Decision, x: float, y: float) -> list[str]:
+def _mark(decision: Decision, x: float, y: float, raised: int) -> list[str]:
     """A stem from the curve to a label of two lines above the panel, which ends where the decision was taken."""
     shape, colour = MARKS[decision.action]
     action = decision.action.replace("_", " ")
     text = [f"{shape} R{decision.round} {action}", clean(decision.subject)]
-    anchor = "end" if x > 40 else "start"
+    label = f'class="{colour}" x="{x:.1f}" text-anchor="{"end" if x > 40 else "start"}"'
     return [
-        f'<line class="stem" x1="{x:.1f}" x2="{x:.1f}" y1="-8" y2="{y:.1f}"/>',
+        f'<line class="stem" x1="{x:.1f}" x2="{x:.1f}" y1="{-8 - raised}" y2="{y:.1f}"/>',
         f'<text class="{colour}" x="{x:.1f}" y="{y + 5:.1f}" text-anchor="middle" font-size="15">{shape}</text>',
-        f'<text class="{colour}" x="{x:.1f}" y="-30" text-anchor="{anchor}" font-weight="600">{escape(text[0])}</text>',
-        f'<text class="{colour}" x="{x:.1f}" y="-14" text-anchor="{anchor}">{escape(text[1])}</text>',
+        f'<text {label} y="{-30 - raised}" font-weight="600">{escape(text[0])}</text>',
+        f'<text {label} y="{-14 - raised}">{escape(text[1])}</text>',
     ]
 
 
@@ -117,4 +131,5 @@ def _value_at(curve: SessionCurve, env_steps: float, default: float) -> float:
 def _words(curve: SessionCurve) -> str:
     """The picture in words, for screen readers."""
     decided = ", ".join(f"round {each.round}: {each.action} {each.subject}".strip() for each in curve.decisions)
-    return clean(f"Sparse return over total env steps of training. {curve.title}. {decided or 'No round was decided.'}")
+    measure = curve.measure.replace("_", " ").capitalize()
+    return clean(f"{measure} over total env steps of training. {curve.title}. {decided or 'No round was decided.'}")

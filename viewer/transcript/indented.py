@@ -14,11 +14,11 @@ class Indented:
     """``inner`` with ``first`` in front of its first line, and as much space in front of the others."""
 
     def __init__(self, inner: RenderableType, first: str = "  "):
-        self._inner, self._first = inner, first
+        self.inner, self._first = inner, first
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = max(LEAST, options.max_width - len(self._first))
-        lines = console.render_lines(self._inner, options.update(width=width, height=None), pad=False)
+        lines = console.render_lines(self.inner, options.update(width=width, height=None), pad=False)
         for index, line in enumerate(lines):
             yield Segment(self._first if index == 0 else " " * len(self._first))
             yield from line

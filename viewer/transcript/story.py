@@ -29,21 +29,32 @@ def render_events(row: SessionRow, events: Sequence[EventRow], entries: Sequence
 
 def render_turns(row: SessionRow, entries: Sequence[Entry]) -> Group:
     """The events of a round, every model call as it was sent and answered; what two of them share is shown once."""
-    last: dict[tuple[str | None, str | None], Sequence[str]] = {}
+    return Group(session_line(row), *_lines([each.event for each in entries], turns(entries)))
+
+
+def turns(entries: Sequence[Entry]) -> list[list[RenderableType]]:
+    """What lies behind each event, where the requests of an agent show only what was new in them."""
+    last: dict[tuple[int | None, str | None, str | None], Sequence[str]] = {}
+    begun: dict[tuple[str, ...], int] = {}
     details = []
     for entry in entries:
         parts: list[RenderableType] = []
         for call in entry.llm_calls:
-            speaker = (entry.event.agent, entry.event.phase)
+            speaker = (entry.event.round, entry.event.agent, entry.event.phase)
             known = _common(last.get(speaker, ()), call["context"])
             last[speaker] = call["context"]
-            parts.append(render_next_turn(call, known) if known > 1 else render_turn(call))
+            if known > 1:
+                parts.append(render_next_turn(call, known))
+            else:
+                beginning = (call["tools"], *call["context"][:1])
+                parts.append(render_turn(call, begun.get(beginning)))
+                begun.setdefault(beginning, entry.event.seq)
         for made in entry.tool_calls:
             parts += result(made)
         if not entry.messages and not parts:
             parts = opened(entry)
         details.append(parts)
-    return Group(session_line(row), *_lines([each.event for each in entries], details))
+    return details
 
 
 def render_entry(entry: Entry, *, as_stored: bool = False) -> Group:

@@ -20,11 +20,18 @@ SPEAKERS = {"SystemMessage": "system prompt", "UserMessage": "told", "AssistantM
 """What the messages of a context are called; results of tools have a heading each."""
 
 
-def render_turn(call: Mapping[str, Any]) -> Group:
-    """A row of ``llm_calls`` with its bodies: all that was sent, and the reply."""
+def render_turn(call: Mapping[str, Any], begun_in: int | None = None) -> Group:
+    """A row of ``llm_calls`` with its bodies: all that was sent, and the reply.
+
+    ``begun_in`` is the number of an event that is shown too and began with the same tools and system prompt.
+    """
     context = call["context"]
-    parts: list[RenderableType] = [facts(call), *_block("tools", _tools(parsed(call["tools"])))]
-    for index, body in enumerate(context, 1):
+    parts: list[RenderableType] = [facts(call)]
+    if begun_in is None:
+        parts += _block("tools", _tools(parsed(call["tools"])))
+    else:
+        parts.append(Text(f"tools and system prompt as in #{begun_in}", "dim"))
+    for index, body in enumerate(context[0 if begun_in is None else 1 :], 1 if begun_in is None else 2):
         parts += _message(f"{index} of {len(context)}", parsed(body))
     return Group(*parts, *answer(call))
 
@@ -47,7 +54,7 @@ def render_next_turn(call: Mapping[str, Any], known: int) -> Group:
 def facts(call: Mapping[str, Any]) -> Text:
     """A call in one line: model, attempt, how it ended, time, tokens, price."""
     served = call["model_served"]
-    model = styled(call["spec"], "bold")
+    model = Text.assemble((clean(call["spec"]), "bold"))
     if served and served != call["model_requested"]:
         model.append(f" (served {clean(served)})")
     finish = call["finish_reason"]

@@ -1,0 +1,1 @@
+"""A session as one HTML file: what the terminal shows, linked together."""

@@ -1,0 +1,114 @@
+"""What the terminal shows, as HTML: the same renderables, so that nothing reads differently on a page.
+
+Text is cleaned and escaped here, whoever wrote it. Styles become classes; there is no style attribute, because the page
+allows none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+from rich.console import Group
+from rich.padding import Padding
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from learning_signal.viewer.text import clean
+from learning_signal.viewer.transcript.indented import Indented
+
+CLASSES = ("bold", "dim", "italic", "underline", "red", "green", "yellow", "cyan", "magenta", "blue")
+"""The words of a style that are a class of the page."""
+
+_EVENT = re.compile(r"(?<!\S)#([0-9]{1,9})\b")
+"""The number of an event, which leads to it."""
+
+
+def markup(shown: Any) -> str:
+    """A renderable of the viewer as HTML.
+
+    Raises:
+        TypeError: a kind of renderable that no view of the viewer uses.
+    """
+    if isinstance(shown, Text):
+        return f"<p>{line(shown)}</p>" if shown.plain.strip() else ""
+    if isinstance(shown, str):
+        return f"<p>{_words(shown)}</p>"
+    if isinstance(shown, Group):
+        return "".join(markup(each) for each in shown.renderables)
+    if isinstance(shown, Padding):
+        return f'<div class="in">{markup(shown.renderable)}</div>'
+    if isinstance(shown, Indented):
+        return f'<div class="in">{markup(shown.inner)}</div>'
+    if isinstance(shown, Table):
+        return _table(shown)
+    raise TypeError(f"no HTML for {type(shown).__name__}")
+
+
+def line(text: Text) -> str:
+    """A text with its styles, without a paragraph around it."""
+    marks = sorted({0, len(text.plain), *(edge for span in text.spans for edge in (span.start, span.end))})
+    parts = []
+    for begin, end in zip(marks, marks[1:], strict=False):
+        styles = [text.style, *(span.style for span in text.spans if span.start <= begin and end <= span.end)]
+        parts.append(_span(text.plain[begin:end], classes(styles)))
+    return "".join(parts)
+
+
+def classes(styles: Iterable[str | Style]) -> list[str]:
+    """The classes of some styles, the later ones over the earlier; "not dim" takes "dim" away."""
+    found: dict[str, None] = {}
+    for style in styles:
+        words = str(style).split()
+        for before, word in zip(["", *words], words, strict=False):
+            if word in CLASSES and before == "not":
+                found.pop(word, None)
+            elif word in CLASSES:
+                found[word] = None
+    return list(found)
+
+
+def _span(words: str, names: list[str]) -> str:
+    shown = _words(words)
+    return f'<span class="{" ".join(names)}">{shown}</span>' if names and shown else shown
+
+
+def _words(words: str) -> str:
+    """Untrusted words; their line ends are kept by the page's style, and one space where spans meet."""
+    return _EVENT.sub(r'<a href="#e\1">#\1</a>', escape("\n".join(_cleaned(each) for each in words.split("\n"))))
+
+
+def _cleaned(words: str) -> str:
+    shown = clean(words)
+    if not shown:
+        return " " if words else ""
+    return (" " if words[0].isspace() else "") + shown + (" " if words[-1].isspace() else "")
+
+
+def _table(table: Table) -> str:
+    """A table; the columns of numbers are aligned right."""
+    columns = table.columns
+    heads = "".join(f'<th scope="col"{_class(column)}>{_cell(column.header)}</th>' for column in columns)
+    head = f"<thead><tr>{heads}</tr></thead>" if table.show_header and any(str(each.header) for each in columns) else ""
+    rows = zip(*(list(column.cells) for column in columns), strict=True)
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td{_class(column)}>{_cell(cell)}</td>" for column, cell in zip(columns, row, strict=True))
+        + "</tr>"
+        for row in rows
+    )
+    return f'<div class="wide"><table>{head}<tbody>{body}</tbody></table></div>'
+
+
+def _class(column: Any) -> str:
+    names = (["right"] if column.justify == "right" else []) + (["whole"] if column.no_wrap else [])
+    return f' class="{" ".join(names)}"' if names else ""
+
+
+def _cell(cell: Any) -> str:
+    if isinstance(cell, Text):
+        return line(cell)
+    return _words(cell) if isinstance(cell, str) else markup(cell)

@@ -1,0 +1,153 @@
+"""The report of a session: one HTML file that needs no network, no server and, but for the transcript, no script.
+
+The transcript is stored compressed, a part for each round and each stage between them, and unpacked by the page's own
+script when it is opened. The page allows that script and its own styles, by their hashes, and nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from importlib.resources import files
+from itertools import groupby
+
+from learning_signal.ledger.read.explain import explain
+from learning_signal.ledger.read.reader import Reader
+from learning_signal.ledger.read.records import DecisionChain, Entry, EventRow
+from learning_signal.viewer.comparisons import is_trial
+from learning_signal.viewer.events import tone
+from learning_signal.viewer.page.markup import classes, line, markup
+from learning_signal.viewer.page.plots import arms_plot
+from learning_signal.viewer.reports.explain import render_decision
+from learning_signal.viewer.reports.log import session_line
+from learning_signal.viewer.reports.session_curve import session_curve
+from learning_signal.viewer.reports.session_plot import STYLE as PLOT_STYLE
+from learning_signal.viewer.reports.session_plot import draw
+from learning_signal.viewer.text import agent_text, clean, outcome_text
+from learning_signal.viewer.transcript.story import turns
+from learning_signal.viewer.transcript.values import readable
+
+MEASURES = ("sparse_return", "progress")
+
+
+@dataclass(frozen=True)
+class DecisionPart:
+    """A decision on the page."""
+
+    round: int
+    title: str
+    body: str
+    plots: tuple[str, ...]
+    links: tuple[tuple[str, int], ...]
+    """What can be read in the transcript about it: its name, and the number of its event."""
+
+
+@dataclass(frozen=True)
+class TranscriptPart:
+    """The events of a round, or of what lies between two rounds."""
+
+    title: str
+    first: int
+    last: int
+    packed: str
+    """Its HTML, gzip in base64."""
+
+
+def session_page(reader: Reader, session: str = "latest") -> str:
+    """The report of a session as an HTML document."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    row = reader.session(session)
+    here = files("learning_signal.viewer.page")
+    style, script = ((here / "static" / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    entries = [reader.entry(each.seq) for each in reader.events(row.id)]
+    curves = [session_curve(reader, row.id, measure) for measure in MEASURES]
+    environment = Environment(
+        loader=PackageLoader("learning_signal.viewer.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    environment.filters["markup"] = lambda shown: Markup(markup(shown))  # noqa: S704 - markup escapes all it is given
+    return environment.get_template("report.html").render(
+        row=row,
+        line=session_line(row),
+        style=Markup(style),  # noqa: S704 - a file of ours
+        script=Markup(script),  # noqa: S704
+        hashes={"style": [_hash(style), _hash(PLOT_STYLE)], "script": [_hash(script)]},
+        curves=[Markup(draw(each, links=True)) for each in curves if each.points],  # noqa: S704
+        decisions=[_decision(explain(reader, each.id)) for each in reader.decisions(row.id)],
+        agents=[
+            {"role": each.role, "spec": clean(each.spec), "source": clean(each.source)}
+            for each in reader.agents(row.id)
+        ],
+        costs=readable(asdict(reader.costs(row.id))),
+        configuration=readable(reader.config(row.id)),
+        parts=_transcript(entries),
+        kinds=sorted({each.event.kind for each in entries}),
+        speakers=sorted({each.event.agent for each in entries} - {None}),
+    )
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _decision(chain: DecisionChain) -> DecisionPart:
+    from markupsafe import Markup
+
+    decision = chain.decision
+    links = [("diagnosis", chain.diagnosis.event_seq)] if chain.diagnosis else []
+    links += [(f"{each.purpose} {clean(each.id.rpartition('/')[2])}", each.event_seq) for each in chain.comparisons]
+    links += [("verdict", each.event_seq) for each in chain.verdicts]
+    links.append(("decision", decision.event_seq))
+    trials = [each for each in chain.comparisons if is_trial(each) or each.purpose == "screen"]
+    return DecisionPart(
+        decision.round,
+        clean(f"Round {decision.round}: {decision.action.replace('_', ' ')}"),
+        Markup(markup(render_decision(chain))),  # noqa: S704 - markup escapes all it is given
+        tuple(Markup(plot) for each in trials if (plot := arms_plot(each))),  # noqa: S704
+        tuple(links),
+    )
+
+
+def _transcript(entries: Sequence[Entry]) -> list[TranscriptPart]:
+    rounds: dict[int, list[int]] = {}
+    for entry in entries:
+        if entry.event.round is not None:
+            rounds.setdefault(entry.event.round, []).append(entry.event.seq)
+
+    def where(pair: tuple[Entry, object]) -> str:
+        """The round in which an event lies, also where it is not of one: a segment that a branch is made of."""
+        seq = pair[0].event.seq
+        inside = [each for each, numbers in rounds.items() if numbers[0] <= seq <= numbers[-1]]
+        return f"Round {inside[-1]}" if inside else "Training"
+
+    parts = []
+    for title, group in groupby(zip(entries, turns(entries), strict=True), key=where):
+        some = list(group)
+        page = "".join(_event(entry.event, "".join(map(markup, behind))) for entry, behind in some)
+        packed = base64.b64encode(gzip.compress(page.encode(), 9, mtime=0)).decode()
+        parts.append(TranscriptPart(title, some[0][0].event.seq, some[-1][0].event.seq, packed))
+    return parts
+
+
+def _event(event: EventRow, behind: str) -> str:
+    """An event: a line, and what lies behind it below."""
+    kind, style = event.kind.replace("_", " "), " ".join(classes([tone(event.kind, event.status, event.title)]))
+    status = "" if event.status == "ok" else f" {line(outcome_text(event.status))}"
+    time, agent = escape(clean(event.started_at)[11:19]), escape(clean(event.agent or "session"))
+    summary = (
+        f'<a class="number" href="#e{event.seq}">#{event.seq}</a> <time>{time}</time> '
+        f"{line(agent_text(event.agent))} <i>{escape(clean(kind))}</i> "
+        f'<span class="{style}">{escape(clean(event.title))}</span>{status}'
+    )
+    facts = f'id="e{event.seq}" data-agent="{agent}" data-kind="{escape(clean(event.kind))}"'
+    if not behind:
+        return f'<div class="event" {facts}>{summary}</div>'
+    return f'<details class="event" {facts}><summary>{summary}</summary><div class="behind">{behind}</div></details>'

@@ -1,0 +1,74 @@
+"use strict";
+// The transcript: parts are unpacked when they are opened; filters unpack all.
+const parts = [...document.querySelectorAll("details.part")];
+const byId = (name) => document.getElementById(name);
+
+async function unpack(part) {
+  const stored = part.querySelector("script");
+  if (!stored) return part.unpacked;
+  const bytes = Uint8Array.from(atob(stored.textContent), (c) => c.charCodeAt(0));
+  stored.remove();
+  part.unpacked = (async () => {
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    part.querySelector(".events").innerHTML = await new Response(stream).text();
+  })();
+  return part.unpacked;
+}
+
+async function follow() {
+  const found = /^#e(\d+)$/.exec(location.hash);
+  if (!found) return;
+  const number = Number(found[1]);
+  const part = parts.find((each) => Number(each.dataset.first) <= number && number <= Number(each.dataset.last));
+  if (!part) return;
+  await unpack(part);
+  part.open = true;
+  const event = byId("e" + number);
+  if (!event) return;
+  document.querySelector(".here")?.classList.remove("here");
+  event.classList.add("here");
+  event.hidden = false;
+  if (event.tagName === "DETAILS") event.open = true;
+  event.scrollIntoView();
+}
+
+let latest = 0;
+async function filter() {
+  const mine = ++latest;
+  const text = byId("wanted").value.trim().toLowerCase();
+  const agent = byId("agent").value, kind = byId("kind").value;
+  const any = Boolean(text || agent || kind);
+  if (any) await Promise.all(parts.map(unpack));
+  if (mine !== latest) return;
+  let all = 0;
+  for (const part of parts) {
+    let here = 0;
+    for (const event of part.querySelectorAll(".event")) {
+      const fits = (!agent || event.dataset.agent === agent) && (!kind || event.dataset.kind === kind)
+        && (!text || event.textContent.toLowerCase().includes(text));
+      event.hidden = !fits;
+      here += fits;
+    }
+    part.hidden = any && !here;
+    if (any && here) part.open = true;
+    all += here;
+  }
+  byId("found").textContent = any ? `${all} event${all === 1 ? "" : "s"}` : "";
+}
+
+async function openAll(open) {
+  await Promise.all(parts.map(unpack));
+  for (const part of parts) {
+    part.open = open;
+    for (const event of part.querySelectorAll("details.event")) event.open = open;
+  }
+}
+
+for (const part of parts) part.addEventListener("toggle", () => part.open && unpack(part));
+byId("wanted").addEventListener("input", filter);
+byId("agent").addEventListener("change", filter);
+byId("kind").addEventListener("change", filter);
+byId("open").addEventListener("click", () => openAll(true));
+byId("close").addEventListener("click", () => openAll(false));
+window.addEventListener("hashchange", follow);
+follow();
