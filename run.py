@@ -74,10 +74,11 @@ for command in (
     environments.tasks,
     backends.backends,
     log_commands.explain,
+    log_commands.compare,
 ):
     app.command()(command)
 
-READING = {"tasks", "backends", "explain", "log"}
+READING = {"tasks", "backends", "explain", "compare", "log"}
 """Commands that start at once: they log nothing, or see to it themselves."""
 
 

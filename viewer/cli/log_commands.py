@@ -1,4 +1,4 @@
-"""The commands that read a log: list, show, search, plot, forecasts, and explain."""
+"""The commands that read a log: list, show, search, plot, forecasts, and explain; compare two sessions."""
 
 from __future__ import annotations
 
@@ -197,4 +197,23 @@ def explain(
     if as_json:
         return show_json(plain_data(chain))
     out.print(render_decision(chain))
+    return 0
+
+
+def compare(
+    first: Annotated[str, typer.Argument(help="Session id, its beginning, or 'latest'.")],
+    second: Annotated[str, typer.Argument(help="Another session of the same log.")],
+    ledger: Ledger = LEDGER,
+    as_json: AsJson = False,
+) -> int:
+    """Two sessions side by side: backends, rounds, results and costs, and their candidates branch by branch."""
+    from learning_signal.ledger.read.across.compare import compare_sessions
+    from learning_signal.ledger.read.reader import Reader
+    from learning_signal.viewer.side_by_side import render_comparison
+
+    with Reader.open(ledger) as reader:
+        found = compare_sessions(reader, first, second)
+    if as_json:
+        return show_json(plain_data(found))
+    out.print(render_comparison(found))
     return 0
