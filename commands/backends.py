@@ -1,21 +1,27 @@
-"""``backends``: which language models can be used from here."""
+"""``backends``: which language models can be used from here, and how those of a log have done."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from learning_signal.viewer.cli.options import AsJson
+from learning_signal.viewer.cli.options import LEDGER, AsJson, Ledger
 from learning_signal.viewer.cli.terminal import err, log_to, out, plain_data, show_json
 
 
 def backends(
     check: Annotated[str | None, typer.Option(metavar="SPEC", help="Ask this backend for one tiny tool call.")] = None,
+    record: Annotated[bool, typer.Option("--record", help="How every backend of the log has done.")] = False,
+    session: Annotated[str | None, typer.Option(help="With --record: only this session. [all of the log]")] = None,
+    ledger: Ledger = LEDGER,
     as_json: AsJson = False,
 ) -> int:
-    """List the LLM backends, what each needs, and whether it is there; --check tries one."""
+    """List the LLM backends, what each needs, and whether it is there; --check tries one; --record: how they did."""
+    if record:
+        return _record(session, ledger, as_json)
     from learning_signal.agents.model.backends import backend_table
     from learning_signal.viewer.reports.catalogue import render_backends, render_check
 
@@ -36,4 +42,19 @@ def backends(
     if as_json:
         return show_json(rows)
     out.print(render_backends(rows))
+    return 0
+
+
+def _record(session: str | None, ledger: Path, as_json: bool) -> int:
+    """How every backend has done over the sessions of a log, or in one of them."""
+    from learning_signal.ledger.read.across.backends import backend_records
+    from learning_signal.ledger.read.reader import Reader
+    from learning_signal.viewer.backends import render_records
+
+    with Reader.open(ledger) as reader:
+        records = backend_records(reader, session)
+        sessions = 1 if session else len(reader.sessions(limit=None))
+    if as_json:
+        return show_json(plain_data(records))
+    out.print(render_records(records, sessions))
     return 0

@@ -91,9 +91,15 @@ def _record(role: str, backend: str | None, forecasts: Sequence[Forecast]) -> Fo
         if inside:
             means = (math.fsum(values) / len(inside) for values in zip(*inside, strict=True))
             bins.append(Bin(low, high, len(inside), *means))
-    squares = [(probability - outcome) ** 2 for probability, outcome in scored]
-    brier = math.fsum(squares) / len(squares) if squares else None
-    return ForecastRecord(role, backend, len(scored), len(forecasts) - len(scored), brier, tuple(bins))
+    unscored = len(forecasts) - len(scored)
+    return ForecastRecord(role, backend, len(scored), unscored, brier_of(forecasts), tuple(bins))
+
+
+def brier_of(forecasts: Sequence[Forecast]) -> float | None:
+    """The mean squared difference of probability and outcome, of the forecasts that are scored; None without any."""
+    scored = [each for each in forecasts if each.came_true is not None]
+    squares = [(each.probability - float(each.came_true or False)) ** 2 for each in scored]
+    return math.fsum(squares) / len(squares) if squares else None
 
 
 def forecasts_of(reader: Reader, session: str) -> list[Forecast]:
