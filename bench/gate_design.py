@@ -14,6 +14,9 @@ How alike two arms with one seed are is measured on the screens of the same tria
 *Episodes*: what the same precision of an arm's mean costs in env steps, trained and played, where a branch plays this
 share of those it trains; 1 is the cheapest share of the row, episodes of a branch are in brackets. From the variances
 between the same branches and between their episodes. Where seeds differ least, a confirmation is simulated as well.
+
+*Where nothing differs*: how often a confirmation passes if all branches of an arm play one set of held-out episodes, or
+each its own; and a whole default session.
 """
 
 from __future__ import annotations
@@ -32,9 +35,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from bench.support import promises
 from bench.support.cases import CASES
 from bench.support.designs import Entry, entries
 from bench.support.episodes import scatter, tables
+from bench.support.promises import episodes_shared_or_own
 from bench.support.readme import put
 from bench.support.stored_trials import Stored, correlation, stored, values
 from learning_signal.marl.segments.segment import SegmentStore
@@ -184,6 +189,8 @@ def main() -> None:
     real = [row for task, parents in kept.items() for row in resample(task, parents, known, runs)]
     of_episodes = tables([row for task, parents in kept.items() for row in scatter(CASES[task], parents)], runs)
     notes = [likeness(task, parents) for task, parents in kept.items()]
+    promised = promises.in_words()
+    shared = ("passes at level 0.05 where nothing differs", list(promises.HEADER), episodes_shared_or_own(runs))
     if not kept:
         notes = [f"Found no trial in {arguments.store}: run python -m bench.gate first for the table on real branches."]
     if arguments.json:
@@ -195,6 +202,8 @@ def main() -> None:
         lines += ["", *[line for note in notes for line in (note, "")]]
         lines += markdown(*real_cells(real)) if real else []
         put("\n".join(lines), "gate_design", README)
+        title, header, rows = shared
+        put("\n".join([f"`{command}`: {title}.", "", *markdown(header, rows), "", promised]), "promises", README)
         if of_episodes:
             parts = [[f"{title}:", "", *markdown(header, rows), ""] for title, header, rows in of_episodes]
             put("\n".join([f"`{command}`.", "", *sum(parts, [])]), "episodes", README)
@@ -204,6 +213,7 @@ def main() -> None:
         ("simulated: power, and expected branches in brackets", list(HEADER[:power]), [row[:power] for row in found]),
         ("simulated: power per branch", [HEADER[0], *HEADER[power:]], [[row[0], *row[power:]] for row in found]),
         ("on stored branches", *(real_cells(real) if real else ([], []))),
+        shared,
         *of_episodes,
     ):
         if rows:
@@ -213,7 +223,7 @@ def main() -> None:
             for row in rows:
                 shown.add_row(*row)
             out.print(shown)
-    for note in notes:
+    for note in (promised, *notes):
         out.print(note)
 
 

@@ -39,7 +39,7 @@ def study(
     plain: Plain = False,
     verbose: Verbose = False,
 ) -> int:
-    """Compare arms at equal total env steps. The same command resumes an interrupted study."""
+    """Compare arms at equal total env steps of training. The same command resumes an interrupted study."""
     from learning_signal.agents.model.specs import parse_assignments, resolve_specs
     from learning_signal.tools.plan.sources import gather, refuse_wrong_run
     from learning_signal.tools.study.study import SESSION_ARMS, plan, session_settings, study_settings

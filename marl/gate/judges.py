@@ -79,7 +79,9 @@ class Sequential:
                 f"by {order}. Pass: the candidate wins enough pairs of branches for an exact test at its level",
                 f"({family}), and the mean difference exceeds delta ({gate.delta * max_return:g} of sparse return,",
                 f"{gate.delta_progress:g} of progress). It ends without a pass once the candidate wins no more than",
-                "two thirds of the pairs: fail where the difference is at most delta, inconclusive otherwise.",
+                "two thirds of the pairs: fail where the difference is at most delta, inconclusive otherwise. Tested",
+                "is that branches of both arms are exchangeable: a candidate that usually helps a little and collapses",
+                "in one of twenty seeds may pass, and probation is what catches it.",
             ]
         )
 

@@ -11,6 +11,7 @@ import pytest
 
 from bench import gate_design
 from bench.gate import null_branch, offered_branch
+from bench.support import promises
 from bench.support.cases import CASES
 from bench.support.designs import entries, once, ranked
 from bench.support.episodes import scatter, tables
@@ -202,6 +203,22 @@ def test_variances_of_seeds_and_of_episodes_are_told_apart() -> None:
     assert [line[0] for line in decided_[2]] == ["0", "0.25", "0.5", "0.75", "1"] and tables([], 500) == []
     power = [[float(cell.split()[0]) for cell in line[1:]] for line in decided_[2]]
     assert max(power[0]) < 0.06 and power[2][-1] > power[2][0] + 0.1, "more episodes find more"
+
+
+# --- where nothing differs ---
+
+
+def test_one_set_of_episodes_for_all_breaks_the_level_and_own_ones_do_not() -> None:
+    size = design(0.05, 6).size
+    for ratio, pairs, shared, own in promises.episodes_shared_or_own(20_000):
+        pairs, shared, own = (float(each.rstrip("%")) / 100 for each in (pairs, shared, own))
+        assert abs(own - size) < 4 * (size / 20_000) ** 0.5, ratio
+        assert (pairs > 0.05 and shared > 0.06) == (float(ratio) > 0), ratio
+
+
+def test_a_session_keeps_its_promise_and_one_of_before_did_not() -> None:
+    now, before = promises.session_promotes()
+    assert 0.03 < now <= 0.05 and before == pytest.approx(0.173, abs=0.001)
 
 
 # --- the command ---

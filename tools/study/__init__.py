@@ -1,1 +1,1 @@
-"""A study: arms, cells, and results compared at equal total env steps."""
+"""A study: arms, cells, and results compared at equal total env steps of training."""
