@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
+from learning_signal.agents.rules import checks
 from learning_signal.agents.rules.chains import chained, find_chain
 from learning_signal.agents.rules.evidence import View, behaviour, views
 from learning_signal.agents.rules.ideas import (
@@ -68,12 +70,12 @@ def step(conversation: Conversation) -> Answer:
     kept, banned = _after_refusals(refusals)
     limits = _limits(brief)
     avoid = [*_tried(brief), from_shaping(fields(brief, "head", "shaping")), *banned]
+    if not attempts and checks.may_look(conversation):
+        looked_at = list(islice(_unlike(_stream(conversation, limits), avoid), max(count, checks.LOOKED_AT)))
+        if looked_at:
+            return Answer("I look at what my ideas pay for on recorded episodes.", (checks.preview(looked_at),))
     chosen = kept[:count]
-    for idea in _stream(conversation, limits):
-        if len(chosen) >= count:
-            break
-        if not any(alike(idea, other) for other in [*avoid, *chosen]):
-            chosen.append(idea)
+    chosen += islice(_unlike(_sound(conversation, limits), [*avoid, *chosen]), count - len(chosen))
     if not chosen:
         return Answer("The brief declares no feature I can shape with, so I have no candidate to propose.")
     drafts = [_draft(idea, brief, place) for place, idea in enumerate(chosen)]
@@ -103,6 +105,27 @@ def _stream(conversation: Conversation, limits: Limits) -> Iterator[Idea]:
             fitted = _fit(scaled(idea, factor), limits)
             if fitted:
                 yield fitted
+
+
+def _unlike(ideas: Iterable[Idea], avoid: Sequence[Idea]) -> Iterator[Idea]:
+    """Those that are nearly none of ``avoid``, and not nearly one another."""
+    known = list(avoid)
+    for idea in ideas:
+        if not any(alike(idea, other) for other in known):
+            known.append(idea)
+            yield idea
+
+
+def _sound(conversation: Conversation, limits: Limits) -> Iterator[Idea]:
+    """The ideas that a preview does not speak against, mended where it does and that is possible."""
+    brief = conversation.brief
+    features = views(brief, brief.get("evidence"))
+    earned = number(fields(behaviour(brief.get("evidence")), "successes", "reward"))
+    for idea in _stream(conversation, limits):
+        mended = checks.checked(idea, conversation, features, earned)
+        fitted = mended if mended is None or mended is idea else _fit(mended, limits)
+        if fitted is not None:
+            yield fitted
 
 
 def _ideas(conversation: Conversation) -> Iterator[Idea]:

@@ -104,23 +104,23 @@ def counted(chosen: Sequence[View], features: Sequence[View], beta: float) -> Id
     None where the evidence shows no fall, or no other feature that improves: a distance to the next target jumps up
     when one is reached, and without a term that counts those reached the shaping punishes success.
     """
-    fall = -sum(_change(view) / view.span for view in chosen)
-    others = [view for view in features if view not in chosen and _change(view) > 0]
+    fall = -sum(change_at_success(view) / view.span for view in chosen)
+    others = [view for view in features if view not in chosen and change_at_success(view) > 0]
     if fall <= 0 or not others:
         return None
-    counter = max(others, key=lambda view: _change(view) / view.unit)
+    counter = max(others, key=lambda view: change_at_success(view) / view.unit)
     base = total(chosen, beta) if len(chosen) > 1 else single(chosen[0], beta)
-    weight = round_to(counter.sign * PAID_BACK * fall / _change(counter))
+    weight = round_to(counter.sign * PAID_BACK * fall / change_at_success(counter))
     return replace(
         base,
         terms=(*base.terms, (counter.potential, weight, counter.scope)),
         rationale=f"{base.rationale} A success takes {shown(fall)} of this back, and {counter.name} gives more than "
-        f"that: it improves by {shown(_change(counter))} there.",
+        f"that: it improves by {shown(change_at_success(counter))} there.",
     )
 
 
-def _change(view: View) -> float:
-    """Improvement at a success in the declared direction; 0 where unknown."""
+def change_at_success(view: View) -> float:
+    """Improvement of a feature at a success in the declared direction; 0 where unknown."""
     before, after = view.around_success or (0.0, 0.0)
     return view.sign * (after - before)
 

@@ -20,7 +20,7 @@ from learning_signal.tools.contracts import Diagnosis, ProposalDraft
 
 TOOLS = {
     "critic": ("query_metrics", "summarize_trajectories", "preview_shaping", "submit_diagnosis"),
-    "generator": ("query_metrics", "preview_shaping", "submit_proposal"),
+    "generator": ("query_metrics", "submit_proposal"),
     "validator": ("confirm", "extend_screen", "launch_branch", "read_branch", "query_metrics", "submit_validation"),
     "coordinator": ("query_metrics", "ask", "promote", "keep", "roll_back"),
 }
