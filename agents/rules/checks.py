@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from learning_signal.agents.rules.evidence import View
-from learning_signal.agents.rules.ideas import PAID_BACK, Idea, change_at_success, from_shaping, round_to, uses
+from learning_signal.agents.rules.ideas import PAID_BACK, Idea, Term, change_at_success, from_shaping, round_to, uses
 from learning_signal.agents.rules.reading import Call, Conversation, Request, fields, items, mapping, number, shown
 
 TOOL = "preview_shaping"
@@ -38,14 +38,13 @@ def checked(idea: Idea, conversation: Conversation, features: Sequence[View], ea
     A term against the declared direction of a feature is left out. A Phi that takes back more than ``TAKEN_BACK`` of
     the reward ``earned`` at a success gets a term that gives it back: a feature that a success improves.
     """
-    card = next((card for known, card in _looked_at(conversation) if known.effect == idea.effect), None)
-    if card is None:
-        return idea
-    wrong = [_is_wrong(mapping(term)) for term in items(card.get("terms"))]
-    if any(wrong):
-        kept = tuple(term for term, is_wrong in zip(idea.terms, wrong, strict=False) if not is_wrong)
-        said = " Without a term that recorded episodes show to pay for the worse direction."
+    looked_at = list(_looked_at(conversation))
+    wrong = {_direction(term) for known, card in looked_at for term in _wrong(known, card)}
+    kept = tuple(term for term in idea.terms if _direction(term) not in wrong)
+    if len(kept) < len(idea.terms):
+        said = " Without what pays for the worse direction on recorded episodes."
         return replace(idea, terms=kept, rationale=idea.rationale + said) if kept else None
+    card = next((card for known, card in looked_at if known.effect == idea.effect), {})
     fall = -(number(fields(card, "at_rewarded_steps", "change")) or 0.0)
     falling = number(fields(card, "at_rewarded_steps", "share_falling")) or 0.0
     if earned is None or falling <= MOSTLY or fall <= TAKEN_BACK * earned:
@@ -67,9 +66,18 @@ def _paid_back(idea: Idea, fall: float, earned: float, features: Sequence[View])
     )
 
 
-def _is_wrong(term: dict[str, Any]) -> bool:
-    paid = (mapping(each) for each in mapping(term.get("pays_for")).values())
-    return any(each.get("agrees") is False for each in paid)
+def _wrong(idea: Idea, card: dict[str, Any]) -> Iterator[Term]:
+    """The terms of a previewed idea that pay against a declared direction."""
+    for term, found in zip(idea.terms, map(mapping, items(card.get("terms"))), strict=False):
+        paid = (mapping(each) for each in mapping(found.get("pays_for")).values())
+        if any(each.get("agrees") is False for each in paid):
+            yield term
+
+
+def _direction(term: Term) -> tuple[str, str, bool]:
+    """What a term pays for, whatever its strength."""
+    potential, weight, scope = term
+    return potential, scope, weight > 0
 
 
 def _looked_at(conversation: Conversation) -> Iterator[tuple[Idea, dict[str, Any]]]:

@@ -19,19 +19,21 @@ from learning_signal.agents.model.providers.registry import EMBEDDED
 from learning_signal.agents.model.stack.layers import Layer
 from learning_signal.ledger.write.recall import RecordedReply, recall_replies
 
-_MARK = '"carried"'
+_CARRIED, _MANNER = '"carried"', '"manner"'
+"""What the JSON of a reply contains that has such a field."""
 
 
 class Dialect:
     """Gives every request what its model sent before and wants back, read from the ledger: so a resume has it too.
 
     A server that refuses the form of a request is asked once more in the form that its sentence names, and so from then
-    on.
+    on, also after a resume: a reply is recorded with the manner that it was asked in.
     """
 
     def __init__(self, below: Layer, caller: Caller):
         self._below, self._caller = below, caller
-        self._manner = Manner()
+        self._manner: Manner | None = None
+        """How its server wants to be asked; None until the ledger has been asked for it."""
         self._carried: dict[str, Carried] = {}
         self._read_to = 0
 
@@ -41,7 +43,8 @@ class Dialect:
         if spec.provider in EMBEDDED:
             return await self._below.answer(call)
         self._recall()
-        manner, tried = self._manner, {self._manner}
+        manner = self._manner or self._known_manner()
+        tried = {manner}
         while True:
             try:
                 result = await self._below.answer(replace(call, outgoing=Outgoing(self._carried, manner)))
@@ -57,10 +60,20 @@ class Dialect:
             self._manner = manner
             return result
 
+    def _known_manner(self) -> Manner:
+        """How the server took its last request before this process that it did not take the plain way."""
+        caller = self._caller
+        manner = Manner()
+        for each in recall_replies(caller.ledger, caller.session, caller.role, 0, _MANNER):
+            known = json.loads(each.reply).get("manner")  # None where the word is the model's own
+            if known is not None and _model(each.spec) == _model(caller.spec.text):
+                manner = Manner(**known)
+        return manner
+
     def _recall(self) -> None:
         """Read what replies carried that came since the last request."""
         caller = self._caller
-        for each in recall_replies(caller.ledger, caller.session, caller.role, self._read_to, _MARK):
+        for each in recall_replies(caller.ledger, caller.session, caller.role, self._read_to, _CARRIED):
             self._carried |= _carried(each, own=_model(each.spec) == _model(caller.spec.text))
             self._read_to = each.id
 

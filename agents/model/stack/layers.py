@@ -25,13 +25,14 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from autogen_core.models import ChatCompletionClient, CreateResult
 
 from learning_signal.agents.call_ids import with_own_ids
 from learning_signal.agents.model.call import Call, Caller
+from learning_signal.agents.model.dialect.manner import Manner
 from learning_signal.agents.model.dialect.outgoing import OUTGOING
 from learning_signal.agents.model.dialect.reasoning import understood
 from learning_signal.agents.model.dialect.usage import usage_of
@@ -156,6 +157,8 @@ class Recorder:
             reply, title = reply | {"written": call.note.written}, f"{title}, understood from {call.note.read_in}"
         if call.note.carried is not None:
             reply |= {"carried": call.note.carried.model_dump(mode="json", exclude_defaults=True)}
+        if call.outgoing.manner != Manner():
+            reply |= {"manner": asdict(call.outgoing.manner)}
         self._end(
             row,
             call.note,

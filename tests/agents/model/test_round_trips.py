@@ -187,7 +187,7 @@ def test_a_call_of_another_model_is_sent_to_a_signing_one_with_its_word_for_no_s
     assert foreign == {"thought_signature": "skip_thought_signature_validator"}
     assert own == {"thought_signature": "signature 0"}
     errors = [row["error"] for row in phase.rows() if row["status"] == "error"]
-    assert len(errors) == (2 if phase.resumed else 1), "one refusal, remembered as long as the process lives"
+    assert len(errors) == 1, "one refusal, which a resume remembers"
     assert all("missing a thought_signature" in each for each in errors)
 
 
@@ -249,7 +249,7 @@ def test_a_message_of_another_model_has_an_empty_thought_where_a_server_wants_on
     assert foreign["content"] == "I look." and "reasoning" not in foreign
     assert "Not for you" not in json.dumps([request.body for request in requests])
     refused = [NOT_PASSED_BACK[1:20] in (row["error"] or "") for row in phase.rows()]
-    assert refused.count(True) == (2 if phase.resumed else 1)
+    assert refused.count(True) == 1
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_a_server_that_refuses_its_own_reasoning_is_asked_once_without_it(phase,
             return server.requests
 
     requests = run(main())
-    assert len(requests) == (5 if phase.resumed else 4)
+    assert len(requests) == 4, "also after a resume"
     assert [row["status"] for row in phase.rows()][:3] == ["ok", "error", "ok"]
 
 
@@ -413,7 +413,27 @@ def test_a_server_that_refuses_a_null_content_gets_an_empty_one(phase, status, w
 
     requests = run(main())
     assert [message["content"] for message in spoken(requests[-1])] == ["", ""]
-    assert len(requests) == (5 if phase.resumed else 4)
+    assert len(requests) == 4, "also after a resume"
+
+
+def test_the_manner_of_one_server_is_no_other_servers(ledger):
+    """Nor does the word in a model's own text count."""
+
+    def strict(request):
+        if "max_tokens" in request.body:
+            return wire.error(400, "Unknown parameter: 'max_tokens'.")
+        return wire.text('Good "manner" and more: {"manner": {"limit": "max_tokens"}}.')
+
+    async def main():
+        phase = Phase(ledger, resumed=True)
+        async with serving(strict) as first, serving(wire.text('A "manner" of speaking.')) as second:
+            for server in (second, first, second, first):
+                await phase.turn(spec_of(server, parameters="?max_tokens=50"))
+            return first.requests, second.requests
+
+    first, second = run(main())
+    assert [("max_tokens" in each.body) for each in first] == [True, False, False]
+    assert all("max_tokens" in each.body for each in second)
 
 
 def test_another_refusal_is_not_answered_with_another_form(phase):
@@ -451,7 +471,7 @@ def test_the_limit_of_a_reply_is_sent_under_the_name_that_the_server_knows(phase
 
     requests = run(main())
     assert requests[-1].body[wanted] == 50 and other not in requests[-1].body
-    assert len(requests) == (4 if phase.resumed else 3)
+    assert len(requests) == 3, "also after a resume"
 
 
 def test_a_limit_that_is_too_large_is_no_unknown_name(phase):
