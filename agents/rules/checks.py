@@ -18,7 +18,7 @@ LOOKED_AT = 6
 """Ideas that are previewed: those proposed, and some to take the places of what is dropped."""
 MOSTLY = 0.5
 """Phi falls at successes where it falls in more than this share of the rewarded steps."""
-TAKEN_BACK = 0.5
+TAKEN_BACK = 0.75
 """A fall of more than this share of what a success earns makes agents put the success off."""
 
 

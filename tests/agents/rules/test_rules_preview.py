@@ -80,7 +80,7 @@ def test_what_a_success_takes_back_is_given_back_by_a_feature_that_it_improves()
     assert first["beta"] * weight * 0.2 == pytest.approx(1.25 * 0.8, rel=0.05), "it gives a quarter more than was lost"
 
 
-@pytest.mark.parametrize("found", [{"change": -0.3}, {"change": 0.4}, {"change": -0.8, "falling": 0.4}])
+@pytest.mark.parametrize("found", [{"change": -0.7}, {"change": 0.4}, {"change": -0.8, "falling": 0.4}])
 def test_a_small_or_rare_fall_at_successes_changes_nothing(found):
     """Negative control."""
     drafts, candidates = proposed(**found)
