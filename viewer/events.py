@@ -60,7 +60,7 @@ def parsed(text: str | None) -> Any:
     """JSON text as data, or the text itself where it is none."""
     try:
         return None if text is None else json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # an agent's arguments may be nested more deeply than can be read
         return text
 
 

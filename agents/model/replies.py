@@ -24,6 +24,8 @@ LONGEST_TEXT = 40_000
 """Characters of a reply's text that are kept."""
 LONGEST_ARGUMENTS = 100_000
 """Characters of one call's arguments that are accepted."""
+DEEPEST = 50
+"""Levels of an object that is sent back to a server: SDKs and servers fail at some hundred, we need six."""
 MOST_CALLS = 16
 """Tool calls of one reply that are carried out."""
 
@@ -159,9 +161,10 @@ def _cut(text: str | None) -> str | None:
 
 
 def _as_object(arguments: str) -> str:
-    """The arguments as a JSON object, where they hold one in any form that is understood."""
+    """The arguments as a JSON object, where they hold one in any form that is understood and can be sent."""
     try:
-        if isinstance(json.loads(arguments), dict):
+        value = json.loads(arguments)
+        if isinstance(value, dict) and not _deeper(value, DEEPEST):
             return arguments
     except (ValueError, RecursionError):
         pass
@@ -170,7 +173,16 @@ def _as_object(arguments: str) -> str:
         value = read_json(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
         value = None
-    return json.dumps(value if isinstance(value, dict) else {"unreadable": arguments[:2000]})
+    sound = isinstance(value, dict) and not _deeper(value, DEEPEST)
+    return json.dumps(value if sound else {"unreadable": arguments[:2000]})
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether JSON is nested by more than that many levels."""
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_deeper(each, levels - 1) for each in inner)
 
 
 def _unanswered(call: FunctionCall) -> FunctionExecutionResult:

@@ -7,6 +7,7 @@ reply was cut, and forgets which model answered. This looks at the raw reply fir
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -106,37 +107,56 @@ def inspect(reply: Any) -> None:
         raise RefusedAnswer(one_line(refusal, 160))
     if getattr(message, "function_call", None) is not None:  # the retired form, which small servers still send
         message.tool_calls, message.function_call = [_call_of(message.function_call)], None
-    ids: set[str] = set()
-    for place, call in enumerate(message.tool_calls or ()):
+    for call in message.tool_calls or ():
         _mend_call(call)
-        if not isinstance(call.id, str) or call.id in ids:
-            call.id = f"call {place}"
-        ids.add(call.id)
+    _give_ids(message.tool_calls or ())
     if note is not None:
         note.carried = carried_by(message, content)
 
 
 def inspect_anthropic(reply: Any) -> None:
-    """Note who answered, keep the thinking that goes back with its calls, and repair half characters.
+    """Note who answered, keep the thinking that goes back with its calls, and mend as ``inspect`` mends others.
 
     Raises:
+        UnreadableReply: no content, an error inside a 200, a text that is none, a tool call without a name.
         RefusedAnswer: the model declines to answer.
+        TruncatedReply: the server says that it cut the reply.
     """
-    blocks = list(getattr(reply, "content", None) or ())
+    blocks = getattr(reply, "content", None)
+    if not isinstance(blocks, list) or not all(isinstance(getattr(each, "type", None), str) for each in blocks):
+        raise UnreadableReply(_describe(reply, "a reply without content"))
+    calls = [each for each in blocks if each.type == "tool_use"]
     for block in blocks:
         if block.type == "text":
+            if not isinstance(block.text, str):
+                raise UnreadableReply("a message whose content is no text")
             block.text = encodable(block.text)
-        elif block.type == "tool_use":
-            block.input = json.loads(encodable(json.dumps(block.input, ensure_ascii=False)))
+    for call in calls:
+        if not isinstance(getattr(call, "name", None), str):
+            raise UnreadableReply("a tool call without a function name")
+        call.name, call.input = encodable(call.name), _as_object(getattr(call, "input", None))
+    _give_ids(calls)
+    counted = _mend_anthropic_usage(reply)
     thinking = [each.model_dump(exclude_none=True) for each in blocks if each.type in ("thinking", "redacted_thinking")]
     note, reason = NOTE.get(), _text(getattr(reply, "stop_reason", None))
     if note is not None:
-        note.model_served, note.finish_reason = _text(getattr(reply, "model", None)), reason
-        note.usage = usage_of_message(getattr(reply, "usage", None))
+        note.model_served, note.finish_reason, note.usage = _text(getattr(reply, "model", None)), reason, counted
         beside = "".join(each.text for each in blocks if each.type == "text")
         note.carried = Carried(text=beside or None, blocks=thinking) if thinking else None
     if reason == "refusal":
         raise RefusedAnswer("stop_reason: refusal")
+    if reason == "max_tokens":
+        raise TruncatedReply()
+
+
+def _mend_anthropic_usage(reply: Any) -> Usage | None:
+    """What the server counted; where that cannot be, 0 stands in the reply, which autogen reads."""
+    counted = usage_of_message(getattr(reply, "usage", None))
+    if counted is None:
+        from anthropic.types import Usage as OfAnthropic
+
+        reply.usage = OfAnthropic(input_tokens=0, output_tokens=0)
+    return counted
 
 
 def inspect_ollama(response: Any) -> dict[str, Any]:
@@ -179,11 +199,15 @@ def inspect_ollama(response: Any) -> dict[str, Any]:
 
 
 def _called(call: Any) -> dict[str, Any]:
-    """A call of Ollama's, its arguments as an object in any case: what is none stands in one, and is told the model."""
+    """A call of Ollama's with its arguments as an object."""
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise UnreadableReply("a tool call without a function name")
-    arguments = function.get("arguments")
+    return {"function": {"name": encodable(function["name"]), "arguments": _as_object(function.get("arguments"))}}
+
+
+def _as_object(arguments: Any) -> dict[str, Any]:
+    """Arguments as the object that they should be; what is none stands in one, and the model is told."""
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments or "{}")
@@ -191,8 +215,16 @@ def _called(call: Any) -> dict[str, Any]:
             pass
     if not isinstance(arguments, dict):
         arguments = {} if arguments is None else {"unreadable": arguments}
-    written = encodable(json.dumps(arguments, ensure_ascii=False))
-    return {"function": {"name": encodable(function["name"]), "arguments": json.loads(written)}}
+    return json.loads(encodable(json.dumps(arguments, ensure_ascii=False)))
+
+
+def _give_ids(calls: Sequence[Any]) -> None:
+    """An id of its own for each call that has none."""
+    ids: set[str] = set()
+    for place, call in enumerate(calls):
+        if not isinstance(getattr(call, "id", None), str) or call.id in ids:
+            call.id = f"call {place}"
+        ids.add(call.id)
 
 
 def _mend_usage(reply: Any) -> None:
@@ -229,12 +261,15 @@ def _refuse_error(part: Any) -> None:
         raise FaultInside(status, error)
 
 
-def _describe(part: Any) -> str:
+def _describe(part: Any, otherwise: str | None = None) -> str:
+    """What ``part`` is in place of a reply or of a choice, ``otherwise`` where that cannot be told."""
     if isinstance(part, str):
         return f"text that is no JSON, beginning {one_line(part, 80)!r}"
     error = (getattr(part, "model_extra", None) or {}).get("error")
     if error is not None:
         return f"an error inside a successful reply: {one_line(read_error_body(error).words or str(error), 160)}"
+    if otherwise is not None:
+        return otherwise
     return "a reply without choices" if not hasattr(part, "finish_reason") else "a reply that ends with an error"
 
 

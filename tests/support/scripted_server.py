@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,12 @@ class Reply:
     drip: float | None = None
     """Seconds between single bytes of the answer."""
     drop: bool = False
+    message: bytes | None = None
+    """The whole answer, its head included, in place of one made of the fields above."""
+    most: int | None = None
+    """Bytes of the answer that are sent before ``then``; None sends all."""
+    then: Literal["closes", "resets", "hangs"] | None = None
+    """What the connection does after them; None leaves it open for the next request."""
 
 
 def text(
@@ -123,7 +131,10 @@ class ScriptedServer:
                 if reply.drop:
                     break
                 await _write(writer, reply)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                if reply.then is not None:
+                    await _end(writer, reply.then)
+                    break
+        except (ConnectionError, ValueError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             writer.transport.abort()
@@ -157,12 +168,25 @@ async def _write(writer: asyncio.StreamWriter, reply: Reply) -> None:
     body = reply.raw if reply.raw is not None else json.dumps(reply.body).encode()
     headers = {"content-type": reply.content_type, "content-length": str(len(body)), **reply.headers}
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    writer.write(f"HTTP/1.1 {reply.status} X\r\n{lines}\r\n".encode())
+    head = f"HTTP/1.1 {reply.status} X\r\n{lines}\r\n".encode()
     if reply.drip is None:
-        writer.write(body)
+        writer.write((reply.message or head + body)[: reply.most])
     else:
+        writer.write(head)
         for index in range(len(body)):
             writer.write(body[index : index + 1])
             await writer.drain()
             await asyncio.sleep(reply.drip)
     await writer.drain()
+
+
+async def _end(writer: asyncio.StreamWriter, how: str) -> None:
+    """Close, reset or hold a connection after an answer or a part of one."""
+    if how == "hangs":
+        await asyncio.sleep(10**6)
+    if how == "resets":
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    else:
+        writer.close()
+        await writer.wait_closed()
