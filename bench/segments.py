@@ -1,6 +1,7 @@
-"""Segments: what saving, loading, evaluating and everything besides training cost.
+"""Segments: what saving, loading, evaluating and everything besides training cost, and where a GPU pays.
 
 python -m bench.segments [--env-steps 150000] [--repeats 20] [--json]
+python -m bench.segments --devices [--task spread] [--quick] [--json]
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
+from rich.console import Console
+
+from bench.support import devices
 from learning_signal.marl.learners import make_learner
 from learning_signal.marl.segments.checkpoint import Position, load_checkpoint, save_checkpoint
 from learning_signal.marl.segments.segment import SegmentSpec, SegmentStore, round_up
@@ -59,12 +64,29 @@ def measure(env_steps: int, repeats: int) -> dict[str, float]:
     return times | result.timings | {"env_steps": steps, "wall": result.wall_seconds, "reused": reused}
 
 
+def show_devices(task: str, quick: bool, as_json: bool) -> None:
+    """Print how fast a segment is on the CPU, with one thread, and on a GPU."""
+    torch.set_num_threads(1)
+    rows = devices.measured(task, devices.QUICK if quick else devices.SIZES)
+    if as_json:
+        print(json.dumps(rows))
+        return
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    Console(width=100).print(f"torch {torch.__version__}, {name}", devices.table(rows), sep="\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--env-steps", type=int, default=150_000)
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--devices", action="store_true", help="the same segments on the CPU and on a GPU instead")
+    parser.add_argument("--task", default="spread", help="their task (default spread)")
+    parser.add_argument("--quick", action="store_true", help="one row of tiny ones")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
+    if arguments.devices:
+        show_devices(arguments.task, arguments.quick, arguments.json)
+        return
     result = measure(arguments.env_steps, arguments.repeats)
     if arguments.json:
         print(json.dumps(result))

@@ -13,8 +13,9 @@ from xml.dom import minidom
 import pytest
 import torch
 
-from bench import devices, learning, memory, reference_loop, replies, tasks, tokens
+from bench import faults, learning, memory, reference_loop, replies, segments, tasks, tokens
 from bench.learning import Row, Sizes
+from bench.support import devices
 from bench.support.plot import Curve, Point, draw
 from bench.support.readme import put
 from learning_signal.marl.segments.records import Evaluation
@@ -238,16 +239,28 @@ def test_the_plot_is_svg_with_a_panel_per_task_and_a_line_per_learner() -> None:
     assert len(lines) == 3
 
 
-# --- bench.devices ---
+# --- bench.segments ---
 
 
 def test_devices_leaves_the_column_of_a_missing_gpu_empty(monkeypatch, capsys) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    (row,) = json.loads(output_of(devices, ["--quick", "--json"], monkeypatch, capsys))
+    (row,) = json.loads(output_of(segments, ["--devices", "--quick", "--json"], monkeypatch, capsys))
     assert row["cpu"] > 0 and row["cuda"] is None and row["environments"] == 8
     cells = [list(column.cells)[0] for column in devices.table([row]).columns]
     assert cells[:2] == ["8 x 8", "8"] and cells[3:] == ["-", "-"]
     assert list(devices.table([row | {"cpu": 10.0, "cuda": 25.0}]).columns[-1].cells) == ["2.5"]
+
+
+# --- bench.faults ---
+
+
+def test_a_fault_that_does_not_hold_is_named_and_counted() -> None:
+    row = faults.Row("401", "openai", "critic", "pauses", "pauses", 1.0, 1, 90.0, ())
+    wrong = faults.Row("401", "ollama", "critic", "pauses", "recovers", 7.0, 1, 99.0, ("it took 7 s",))
+    assert list(faults.lines([row, wrong])) == [
+        ("401", "pauses", "-", "recovers", "1 of 2 | ollama, critic: it took 7 s")
+    ]
+    assert faults.counts([row, wrong]).startswith("1 of 2 cells hold: 1 faults, 3 protocols; the longest took 7 s")
 
 
 # --- bench.replies ---

@@ -1,15 +1,11 @@
 """Where a GPU pays: env steps per second of a segment on the CPU (one thread) and on a GPU, by the networks' size.
 
-    python -m bench.devices [--task spread] [--quick] [--json]
-
 Two segments per row, of MAPPO with the task's settings but for the sizes shown; the faster one counts. Environments are
 stepped on the CPU on both sides. Without a GPU that torch can use, that column is empty.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -17,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from learning_signal.marl.segments.segment import SegmentSpec, SegmentStore, round_up
@@ -72,22 +67,3 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
         hidden = " x ".join(map(str, row["hidden"]))
         shown.add_row(hidden, str(row["environments"]), f"{cpu:,.0f}", "-" if gpu is None else f"{gpu:,.0f}", faster)
     return shown
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--task", default="spread", help="the task (default spread)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--quick", action="store_true", help="one row of tiny segments")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    rows = measured(arguments.task, QUICK if arguments.quick else SIZES)
-    if arguments.json:
-        print(json.dumps(rows))
-        return
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    Console(width=100).print(f"torch {torch.__version__}, {name}", table(rows), sep="\n")
-
-
-if __name__ == "__main__":
-    main()
