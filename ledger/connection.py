@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from learning_signal.ledger.additions import REASONS, REASONS_SINCE, TOKENS, TOKENS_SINCE
+from learning_signal.ledger.additions import PACKED_SINCE, REASONS, REASONS_SINCE, TOKENS, TOKENS_SINCE, UNPACKED
 from learning_signal.ledger.errors import LedgerError, sentence
+from learning_signal.ledger.packing import add_functions
 from learning_signal.ledger.schema import APPLICATION_ID, COSTS, COSTS_SINCE, RECORDED_SINCE, SINCE_RECORDED, VERSION
 
 if TYPE_CHECKING:  # it loads numpy if installed, which would delay readers
@@ -52,6 +53,7 @@ def open_to_write(path: Path) -> Database:
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
         version = refuse_strangers(connection, path, empty_is_fine=True)
         use_wal(connection, path)
+        add_functions(connection)
         connection.execute("PRAGMA foreign_keys = ON")
         db = Database(connection)
         if version < VERSION:
@@ -88,6 +90,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
                 f"The ledger {path} has version {version}, this program reads versions {OLDEST_READABLE} to "
                 f"{VERSION}; start or resume a session on it once, which brings it up to date."
             )
+        add_functions(connection)
         _show_as_newest(connection, version)
         connection.execute("PRAGMA query_only = ON")
         return connection
@@ -110,6 +113,9 @@ def _show_as_newest(connection: sqlite3.Connection, version: int) -> None:
         if version < since:
             for table, columns in added.items():
                 lacking.setdefault(table, {}).update(dict.fromkeys(columns, "NULL"))
+    if version < PACKED_SINCE:
+        for table, columns in UNPACKED.items():
+            lacking.setdefault(table, {}).update(columns)
     for table, columns in lacking.items():
         more = ", ".join(f"{value} AS {name}" for name, value in columns.items())
         connection.execute(

@@ -1,6 +1,7 @@
 """The numbered migrations of the ledger: tables, indexes, append-only triggers, full-text search.
 
-A migration that has shipped is never edited; the next change is a new function below the last.
+A migration that has shipped is never edited; the next change is a new function below the last. From the tenth on it
+leaves the rows that are there as they are, and new columns are NULL in them: a chain covers these rows.
 """
 
 from __future__ import annotations
@@ -10,8 +11,21 @@ from functools import cache
 
 from sqlite_utils import Database, Migrations
 
-from learning_signal.ledger.additions import CLAIMS, REASONS, REMARKS, TOKENS
+from learning_signal.ledger.additions import CLAIMS, LINKS, PACKED_EVALUATIONS, PACKED_METRICS, REASONS, REMARKS, TOKENS
+from learning_signal.ledger.chain.links import everything, write_links
+from learning_signal.ledger.chain.places import places
+from learning_signal.ledger.changes import (
+    APPEND_ONLY,
+    APPEND_ONLY_SINCE,
+    COMPLETED_LATER,
+    OF_COSTS,
+    OF_FIRST,
+    OF_RECORDED,
+    OF_TOKENS,
+    Changes,
+)
 from learning_signal.ledger.errors import LedgerError
+from learning_signal.ledger.packing import add_functions
 from learning_signal.ledger.schema import APPLICATION_ID, COSTS, FATES, FIRST, RECORDED, SINCE_RECORDED, VERSION
 
 CONFIRMATIONS = """
@@ -67,85 +81,6 @@ DROP TABLE evaluations;
 ALTER TABLE new_evaluations RENAME TO evaluations;
 """
 """Makes the table anew for the sixth version: until then no set of episodes was for reporting alone."""
-
-APPEND_ONLY = (
-    "bodies",
-    "searchable_bodies",
-    "agents",
-    "messages",
-    "main_run",
-    "metrics",
-    "evaluations",
-    "diagnoses",
-    "proposals",
-    "candidates",
-    "branches",
-    "branch_segments",
-    "comparisons",
-    "verdicts",
-    "decisions",
-)
-APPEND_ONLY_SINCE = ("fates", "claims", "remarks")
-"""The same of tables that later versions added."""
-
-FIRST_SEGMENT_CHANGES = (
-    "start_env_steps",
-    "end_env_steps",
-    "status",
-    "reason",
-    "reused",
-    "wall_seconds",
-    "trained",
-    "ended_at",
-)
-FIRST_CALL_CHANGES = (
-    "model_served",
-    "reply",
-    "status",
-    "error_kind",
-    "error",
-    "finish_reason",
-    "latency_ms",
-    "tokens_in",
-    "tokens_out",
-    "tokens_source",
-    "cost_usd",
-)
-COMPLETED_LATER = {
-    "events": ("status", "title", "ref_table", "ref_id", "ended_at"),
-    "llm_calls": (*FIRST_CALL_CHANGES, "tokens_cached", "tokens_cache_written", "tokens_reasoning"),
-    "tool_calls": ("result", "status", "evidence_id", "latency_ms"),
-    "segments": (*FIRST_SEGMENT_CHANGES, "evaluation_env_steps"),
-}
-"""Tables whose rows are written pending and completed once, with the columns that completion may set."""
-
-FIRST_SESSION_CHANGES = (
-    "status",
-    "stop_reason",
-    "code_version",
-    "host",
-    "pid",
-    "run_token",
-    "heartbeat_at",
-    "ended_at",
-    "wall_seconds",
-)
-RECORDED_SESSION_CHANGES = (*FIRST_SESSION_CHANGES, "budget", "lost_main", "lost_twin")
-"""Columns of a session that may change until it is done, in the first and in the second version."""
-
-Changes = Mapping[str, tuple[str, ...]]
-"""By table, the columns that may be set later."""
-OF_FIRST: Changes = COMPLETED_LATER | {
-    "llm_calls": FIRST_CALL_CHANGES,
-    "segments": FIRST_SEGMENT_CHANGES,
-    "sessions": FIRST_SESSION_CHANGES,
-}
-OF_RECORDED: Changes = {**OF_FIRST, "sessions": RECORDED_SESSION_CHANGES}
-OF_COSTS: Changes = COMPLETED_LATER | {
-    "llm_calls": FIRST_CALL_CHANGES,
-    "sessions": (*RECORDED_SESSION_CHANGES, "cut_off", "cut_off_unknown"),
-}
-OF_TOKENS: Changes = {**OF_COSTS, "llm_calls": COMPLETED_LATER["llm_calls"]}
 
 INDEXES = (
     "CREATE INDEX sessions_by_start ON sessions (started_at)",
@@ -247,6 +182,23 @@ def m008_tokens(db: Database) -> None:
         _add_columns(db, table, columns, OF_COSTS, OF_TOKENS, {})
 
 
+@migrations()
+def m009_chains(db: Database) -> None:
+    """Metrics and episodes are packed, and every session has a chain over its rows, which begins with those it has."""
+    add_functions(db.conn)
+    _drop_guards(db, "bodies", OF_TOKENS)
+    _drop_guards(db, "evaluations", OF_TOKENS)
+    _drop_guards(db, "metrics", OF_TOKENS)
+    for statement in _statements(PACKED_EVALUATIONS + PACKED_METRICS + LINKS):
+        db.execute(statement)
+    for table in ("bodies", "evaluations", "packed_metrics", "links"):
+        for statement in _guards(db, table, OF_TOKENS).values():
+            db.execute(statement)
+    places_now = places({table.name: table.columns_dict for table in db.tables})
+    # Rows without a session go into the first chain; with no session there are none.
+    write_links(db.execute, places_now, everything(db.execute, places_now), first=[["version", 8]])
+
+
 def apply(db: Database) -> None:
     """Bring ``db`` to the newest version, in one transaction; nothing happens when it is there already."""
     # BEGIN IMMEDIATE: of two processes that create the same ledger, the second waits and then finds it done.
@@ -320,6 +272,15 @@ def _guards(db: Database, table: str, changes: Changes) -> dict[str, str]:
         name: f"CREATE TRIGGER {name} BEFORE {event} ON {table} {when}BEGIN SELECT RAISE(ABORT, '{message}'); END"
         for name, (event, when, message) in conditions.items()
     }
+
+
+def expected_migrations(schema_version: int) -> list[str]:
+    """The names of the migrations that a ledger of this version has had, in their order."""
+    db = Database(memory=True)
+    try:
+        return [migration.name for migration in migrations.pending(db)][:schema_version]
+    finally:
+        db.close()
 
 
 @cache

@@ -291,7 +291,7 @@ class Trainer:
                     sparse_return=evaluation.sparse_return,
                     progress=evaluation.mean_progress,
                     points=evaluation.points,
-                    detail={"sparse_returns": evaluation.sparse_returns, "progress": evaluation.progress},
+                    packed={"sparse_returns": evaluation.sparse_returns, "progress": evaluation.progress},
                 )
             self.ledger.event(
                 self.session,

@@ -6,6 +6,7 @@ import json
 from dataclasses import fields
 from typing import Any
 
+from learning_signal.ledger.packing import unpacked_json
 from learning_signal.ledger.read.query import Query
 from learning_signal.ledger.read.records import EvaluationRow, MainRunRow, SegmentRow
 
@@ -41,7 +42,7 @@ def lineage(reader: Query, session: str) -> list[SegmentRow]:
 def evaluations(reader: Query, session: str, segment: str | None, episode_set: str | None) -> list[EvaluationRow]:
     """Evaluations, in order of segment and env steps; None for a filter leaves it out."""
     rows = reader.rows(
-        "SELECT v.*, b.body FROM evaluations v JOIN bodies b ON b.hash = v.detail WHERE session_id = ?1 "
+        "SELECT * FROM evaluations WHERE session_id = ?1 "
         "AND (?2 IS NULL OR segment_id = ?2) AND (?3 IS NULL OR episode_set = ?3) "
         "ORDER BY segment_id, episode_set, env_steps",
         (session, segment, episode_set),
@@ -49,7 +50,7 @@ def evaluations(reader: Query, session: str, segment: str | None, episode_set: s
     names = ("id", "segment_id", "episode_set", "env_steps", "episodes", "sparse_return", "progress", "points")
     found = []
     for row in rows:
-        detail = json.loads(row["body"])
+        detail = unpacked_json(row)
         found.append(
             EvaluationRow(
                 **{name: row[name] for name in names},

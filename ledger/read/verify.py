@@ -7,9 +7,10 @@ from typing import Any
 
 from learning_signal.ledger.canonical import content_hash
 from learning_signal.ledger.errors import LedgerError
-from learning_signal.ledger.migrations import expected_triggers
+from learning_signal.ledger.migrations import expected_migrations, expected_triggers
+from learning_signal.ledger.read.checks.chains import check_chains
+from learning_signal.ledger.read.checks.comparisons import Recompute, SessionRules, average, check_comparisons, same
 from learning_signal.ledger.read.claims import ClaimRow, claims
-from learning_signal.ledger.read.comparisons import Recompute, SessionRules, average, check_comparisons, same
 from learning_signal.ledger.read.fates import check_fates
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import Finding
@@ -30,6 +31,7 @@ def verify(reader: Reader, recompute: Recompute | None = None, rules: SessionRul
     """
     findings = _database(reader) + _guards(reader) + _bodies(reader) + _ids(reader) + _tasks(reader)
     for check in (
+        lambda each: check_chains(each)[1],
         _decisions,
         _verdicts,
         check_fates,
@@ -90,11 +92,16 @@ def _guards(reader: Reader) -> list[Finding]:
     found = {
         row["name"]: row["sql"] for row in reader.rows("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
     }
-    return [
+    findings = [
         Finding("trigger", name, "is missing or changed: rows could have been rewritten")
         for name, sql in expected_triggers(version).items()
         if found.get(name) != sql
     ]
+    applied = reader.rows("SELECT migration_set, name FROM _sqlite_migrations ORDER BY id")
+    if [tuple(row.values()) for row in applied] != [("ledger", name) for name in expected_migrations(version)]:
+        problem = f"does not list the migrations of version {version}"
+        findings.append(Finding("_sqlite_migrations", str(reader.path), problem))
+    return findings
 
 
 def _ids(reader: Reader) -> list[Finding]:

@@ -14,9 +14,12 @@ from typing import Any
 from sqlite_utils import Database
 
 from learning_signal.ledger.canonical import BodyHash, canonical_json, content_hash, plain, storable
+from learning_signal.ledger.chain.links import Written, write_links
+from learning_signal.ledger.chain.places import only_rewritten, places
+from learning_signal.ledger.changes import COMPLETED_LATER
 from learning_signal.ledger.connection import bound
 from learning_signal.ledger.errors import LedgerError, SessionTaken, sentence
-from learning_signal.ledger.migrations import COMPLETED_LATER
+from learning_signal.ledger.packing import packed_json
 from learning_signal.ledger.write.clock import SessionClock, now
 from learning_signal.ledger.write.redaction import Redactor
 
@@ -47,8 +50,10 @@ class RowWriter:
         self._lock = threading.RLock()
         self._owner: object = None
         self._open = False
-        self._touched: list[int] = []
+        self._written: list[Written] = []
+        """By the transaction that is open."""
         self._columns = {table.name: [column.name for column in table.columns] for table in db.tables}
+        self._places = places(self._columns)
         self._keys = {table.name: table.pks for table in db.tables}
         self._bodies = {
             table: {key.column for key in db.table(table).foreign_keys if key.other_table == "bodies"}
@@ -90,11 +95,12 @@ class RowWriter:
                 return
             # not atomic(): it begins deferred, and two sessions that read first would collide
             self._execute("BEGIN IMMEDIATE")
-            self._open, self._owner, self._touched = True, _running_task(), []
+            self._open, self._owner, self._written = True, _running_task(), []
             runs = self.clock.runs()
             try:
                 self._refuse_if_taken()
                 yield
+                write_links(self._execute, self._places, self._written)
                 self._execute("COMMIT")
             except BaseException:
                 self._db.rollback()
@@ -103,7 +109,7 @@ class RowWriter:
             finally:
                 self._open, self._owner = False, None
             if self.on_commit is not None:
-                self.on_commit(label, self._events(self._touched))
+                self.on_commit(label, self._events([row.rowid for row in self._written if row.table == "events"]))
 
     def _refuse_if_taken(self) -> None:
         """Raise ``SessionTaken`` when another process has resumed a session of this ledger.
@@ -122,12 +128,12 @@ class RowWriter:
             raise LedgerError(
                 f"'{label}' was to be written inside another task's transaction; do not await inside one."
             )
-        touched, runs = len(self._touched), self.clock.runs()
+        written, runs = len(self._written), self.clock.runs()
         try:
             with self._db.atomic():  # a savepoint: a failure the caller catches takes back only this part
                 yield
         except BaseException:
-            del self._touched[touched:]
+            del self._written[written:]
             self.clock.restore(runs)
             raise
 
@@ -139,11 +145,9 @@ class RowWriter:
             with self.transaction(label):
                 yield
 
-    def _execute(self, sql: str, parameters: Iterable[Any] = (), *, many: bool = False) -> sqlite3.Cursor:
+    def _execute(self, sql: str, parameters: Iterable[Any] = ()) -> sqlite3.Cursor:
         connection = self._db.conn
         try:
-            if many:
-                return connection.executemany(sql, parameters)
             return connection.execute(sql, bound(sql, parameters))
         except sqlite3.Error as error:
             raise LedgerError(sentence(error, self.path)) from error
@@ -168,12 +172,21 @@ class RowWriter:
     def _keep(self, text: str, searchable: bool) -> BodyHash:
         with self._writing("body"):
             address = BodyHash(content_hash(text))
-            self._execute("INSERT INTO bodies (hash, body) VALUES (?, ?) ON CONFLICT DO NOTHING", (address, text))
+            self._insert(
+                "bodies", "INSERT INTO bodies (hash, body) VALUES (?, ?) ON CONFLICT DO NOTHING", (address, text)
+            )
             if searchable:
-                self._execute(
-                    "INSERT OR IGNORE INTO searchable_bodies SELECT id FROM bodies WHERE hash = ?", (address,)
-                )
+                insert = "INSERT OR IGNORE INTO searchable_bodies SELECT id FROM bodies WHERE hash = ?"
+                self._insert("searchable_bodies", insert, (address,))
             return address
+
+    def _insert(self, table: str, sql: str, values: Iterable[Any]) -> int:
+        """Insert a row, unless it is there already, and note it for the chain; its number."""
+        cursor = self._execute(sql, values)
+        number = int(cursor.lastrowid or 0)
+        if cursor.rowcount == 1:
+            self._written.append(Written(table, number))
+        return number
 
     def json_body(self, value: Any, *, searchable: bool = False) -> BodyHash:
         """Store ``value`` as canonical JSON (NaN and infinity become null) and return its hash."""
@@ -198,7 +211,7 @@ class RowWriter:
 
         A row that has a time of its own (started_at, at, since) gets the present one unless it is given.
         Text is redacted; NaN and infinity become NULL. In a column that holds a body's hash, text, dicts and
-        lists are stored as a body; a ``BodyHash`` is taken as it is.
+        lists are stored as a body; a ``BodyHash`` is taken as it is. A ``packed`` column takes a dict of numbers.
 
         Raises:
             ValueError: no such table or column.
@@ -212,12 +225,10 @@ class RowWriter:
                 stored.setdefault("ended_at", stored["started_at"])
             names = ", ".join(stored)
             marks = ", ".join("?" * len(stored))
-            cursor = self._execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", stored.values())
-            if table == "events":
-                self._touched.append(int(cursor.lastrowid or 0))
+            number = self._insert(table, f"INSERT INTO {table} ({names}) VALUES ({marks})", stored.values())
             keys = self._keys[table]
             if keys == ["id"] or keys == ["seq"]:
-                return stored.get(keys[0], cursor.lastrowid)
+                return stored.get(keys[0], number)
             return tuple(stored[key] for key in keys) if len(keys) > 1 else stored[keys[0]]
 
     def complete(self, table: str, key: Any, **row: Any) -> None:
@@ -237,13 +248,13 @@ class RowWriter:
             values = key if isinstance(key, tuple) else (key,)
             changes = ", ".join(f"{name} = ?" for name in stored)
             where = " AND ".join(f"{name} = ?" for name in self._keys[table])
-            cursor = self._execute(f"UPDATE {table} SET {changes} WHERE {where}", (*stored.values(), *values))
-            if cursor.rowcount != 1:
+            update = f"UPDATE {table} SET {changes} WHERE {where} RETURNING rowid"
+            found = self._execute(update, (*stored.values(), *values)).fetchall()
+            if len(found) != 1:
                 raise LedgerError(
                     f"The ledger {self.path} has no row {key!r} in {table}; complete only what was added."
                 )
-            if table == "events":
-                self._touched.append(values[0])
+            self._written.append(Written(table, found[0][0], only_rewritten(table, stored)))
 
     def row(self, table: str, key: Any) -> dict[str, Any] | None:
         """Return the row with this primary key, uncommitted writes included, or None."""
@@ -283,11 +294,15 @@ class RowWriter:
 
     def _storable(self, table: str, row: dict[str, Any]) -> dict[str, Any]:
         self._refuse_unknown(table, row)
-        bodies = self._bodies[table]
-        return {
-            name: self._stored_body(table, name, value) if name in bodies else self._scalar(table, name, value)
-            for name, value in row.items()
-        }
+        bodies, stored = self._bodies[table], dict[str, Any]()
+        for name, value in row.items():
+            if name == "packed":
+                stored |= packed_json(canonical_json(self._redactor.value(plain(value))))
+            elif name in bodies:
+                stored[name] = self._stored_body(table, name, value)
+            else:
+                stored[name] = self._scalar(table, name, value)
+        return stored
 
     def _stored_body(self, table: str, name: str, value: Any) -> str | None:
         if value is None or isinstance(value, BodyHash):

@@ -104,15 +104,12 @@ class Ledger(SessionWriter):
         Args:
             rows: one dict per update: ``env_steps`` and metric name -> value, None where there is none.
         """
-        flat = []
-        for row in rows:
-            for name, value in row.items():
-                if name != "env_steps":
-                    value = self._scalar("metrics", "value", value)
-                    flat.append((session_id, segment_id, row["env_steps"], name, value))
-        with self._writing("add metrics"):
-            self._execute("INSERT INTO metrics VALUES (?, ?, ?, ?, ?)", flat, many=True)
-        return len(flat)
+        given = [dict(row) | {"env_steps": int(row["env_steps"])} for row in rows]
+        names = list(dict.fromkeys(name for row in given for name in row))
+        if given:
+            packed = {name: [row.get(name) for row in given] for name in names}
+            self.add("packed_metrics", session_id=session_id, segment_id=segment_id, packed=packed)
+        return sum(len(row) - 1 for row in given)
 
     def add_decision(self, session_id: str, **row: Any) -> str:
         """Add the next decision of a session, chained to the one before, and return its id."""

@@ -19,6 +19,7 @@ from sqlite_utils import Database
 
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.migrations import migrations
+from learning_signal.ledger.read.checks.chains import check_chains
 from learning_signal.ledger.read.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.search import search
@@ -27,6 +28,7 @@ from learning_signal.ledger.schema import VERSION
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.gate.recompute import recompute
 from learning_signal.tools.plan.settings import session_rules
+from tests.support.ledger_helpers import tamper
 
 STORED = Path(__file__).parent / "data" / "version-1.db.gz"
 
@@ -173,17 +175,35 @@ def test_what_an_old_ledger_did_not_count_is_unknown(old):
 
 def test_a_migrated_ledger_takes_what_is_measured_for_the_report(old):
     """Until the sixth version no evaluation could be one for the report; the old rows have none."""
-    insert = (
-        "INSERT INTO evaluations (session_id, segment_id, episode_set, env_steps, episodes, sparse_return, detail) "
-        "SELECT session_id, segment_id, ?, env_steps, episodes, sparse_return, detail FROM evaluations LIMIT 1"
-    )
+
+    def insert(episode_set: str, detail: str) -> None:
+        columns = f"env_steps, episodes, sparse_return, {detail}"
+        with closing(sqlite3.connect(old)) as raw:
+            raw.execute(
+                f"INSERT INTO evaluations (session_id, segment_id, episode_set, {columns}) "
+                f"SELECT session_id, segment_id, ?, {columns} FROM evaluations LIMIT 1",
+                (episode_set,),
+            )
+
     migrated_to(old, 5)
-    with closing(sqlite3.connect(old)) as raw, pytest.raises(sqlite3.IntegrityError, match="CHECK"):
-        raw.execute(insert, ("report",))
-    Ledger.open(old).close()
-    raw = sqlite3.connect(old)
-    raw.execute(insert, ("report",))
     with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
-        raw.execute(insert, ("train",))
+        insert("report", "detail")
+    Ledger.open(old).close()
+    insert("report", "packed, size")
+    with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
+        insert("train", "packed, size")
     with Reader.open(old) as reader:
         assert reader.evaluations(episode_set="report") == []
+
+
+def test_the_chain_of_an_old_ledger_begins_at_its_migration(old):
+    with Reader.open(old) as reader:
+        assert check_chains(reader) == ([], [])
+    Ledger.open(old).close()
+    with Reader.open(old) as reader:
+        ((chain,), findings) = check_chains(reader)
+        rows = reader.rows("SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM evaluations) n")[0]["n"]
+    assert (chain.links, chain.unsealed, findings) == (1, 8, []) and chain.rows > rows > 100
+    tamper(old, "UPDATE messages SET source = 'human' WHERE id = 3", chained_anew=False)
+    with Reader.open(old) as reader:
+        assert [each.table for each in verify(reader)] == ["links"]

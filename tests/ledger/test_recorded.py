@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from learning_signal.ledger.packing import add_functions
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
 from learning_signal.marl.gate.recompute import recompute
@@ -21,12 +22,14 @@ from tests.support.recorded_ledger import recorded_ledger
 
 ANEW = "record it anew: .venv/bin/python -m tests.support.record_ledger"
 VERSIONS = re.compile(r"torch \S+, NumPy \S+")
+METRICS = "replace(CAST(sqlar_uncompress(packed, size) AS TEXT), 'sparse_return', 'return')"
 NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?")
 
 
 def form(path: Path) -> dict[str, Any]:
     """What a ledger holds, without what differs from machine to machine and numbers that training gives."""
     database = sqlite3.connect(path)
+    add_functions(database)
     tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1")]
     found: dict[str, Any] = {}
     for table in (name for name in tables if not name.startswith(("bodies", "searchable", "sqlite"))):
@@ -95,7 +98,7 @@ def test_the_program_writes_the_recorded_session_today(recorded: Path, tmp_path:
         ("ALTER TABLE segments ADD COLUMN more TEXT", "segments: columns"),
         ("UPDATE segments SET trained = NULL", "segments.trained: rows with a value"),
         ("DELETE FROM fates", "fates: rows"),
-        ("UPDATE metrics SET name = 'return' WHERE name = 'sparse_return'", "metrics: names"),
+        (f"UPDATE packed_metrics SET packed = CAST({METRICS} AS BLOB), size = length({METRICS})", "metrics: names"),
     ],
 )
 def test_what_the_program_would_not_write_is_found(recorded: Path, tmp_path: Path, change: str, where: str) -> None:

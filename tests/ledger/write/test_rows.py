@@ -8,8 +8,8 @@ import sqlite3
 import numpy as np
 import pytest
 
-from learning_signal.ledger import migrations
 from learning_signal.ledger.canonical import BodyHash, canonical_json, content_hash
+from learning_signal.ledger.changes import COMPLETED_LATER, FINAL
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.write.writer import Ledger
@@ -95,23 +95,32 @@ def test_has_and_row_see_uncommitted_writes(ledger: Ledger, session: str) -> Non
 # append-only
 
 
+def with_a_remark(ledger: Ledger) -> Ledger:
+    """The recorded session has none."""
+    (candidate,) = ledger.rows("SELECT id, session_id FROM candidates LIMIT 1")
+    ledger.add("remarks", candidate_id=candidate["id"], session_id=candidate["session_id"], remarks="[]")
+    return ledger
+
+
 def test_no_row_is_ever_deleted(written: Ledger) -> None:
+    with_a_remark(written)
     raw = sqlite3.connect(written.path)
-    for table in [*migrations.APPEND_ONLY, *migrations.COMPLETED_LATER, "sessions", "cursors"]:
+    for table in [*FINAL, *COMPLETED_LATER, "sessions", "cursors"]:
         assert raw.execute(f"SELECT count(*) FROM {table}").fetchone()[0] > 0
         with pytest.raises(sqlite3.IntegrityError, match="never deleted"):
             raw.execute(f"DELETE FROM {table}")
 
 
 def test_final_rows_are_not_updated(written: Ledger) -> None:
+    with_a_remark(written)
     raw = sqlite3.connect(written.path)
-    for table in migrations.APPEND_ONLY:
+    for table in FINAL:
         column = list(written.rows(f"SELECT * FROM {table} LIMIT 1")[0])[-1]
         with pytest.raises(sqlite3.IntegrityError, match="rows are final"):
             raw.execute(f"UPDATE {table} SET {column} = {column}")
 
 
-@pytest.mark.parametrize("table", migrations.COMPLETED_LATER)
+@pytest.mark.parametrize("table", COMPLETED_LATER)
 def test_pending_rows_are_completed_once_and_keep_their_identity(written: Ledger, table: str) -> None:
     raw = sqlite3.connect(written.path)
     with pytest.raises(sqlite3.IntegrityError, match="is final"):

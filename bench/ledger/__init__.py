@@ -1,0 +1,1 @@
+"""Measures the ledger: ``python -m bench.ledger``."""

@@ -1,0 +1,1 @@
+"""What `log verify` computes again, beside its own short checks."""
