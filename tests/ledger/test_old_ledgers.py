@@ -151,7 +151,7 @@ def migrated_to(path: Path, wanted: int) -> None:
     db.close()
 
 
-@pytest.mark.parametrize("wanted", [2, 3, 4, 5, 6, 7])
+@pytest.mark.parametrize("wanted", [2, 3, 4, 5, 6, 7, 8])
 def test_a_ledger_between_reads_as_before_and_gets_what_it_lacks_from_a_writer(old, wanted):
     """The second version stored no fates, the third did not count evaluation."""
     before = everything(old)
