@@ -20,6 +20,7 @@ try:
     from typer.exceptions import TyperException
 
     from learning_signal.commands import (
+        answering,
         backends,
         environments,
         policies,
@@ -66,6 +67,9 @@ for command in (
     session.session,
     session.resume,
     replay.replay,
+    answering.approve,
+    answering.reject,
+    answering.say,
     training.train,
     study.study,
     policies.export,
@@ -78,7 +82,7 @@ for command in (
 ):
     app.command()(command)
 
-READING = {"tasks", "backends", "explain", "compare", "log"}
+READING = {"tasks", "backends", "explain", "compare", "log", "approve", "reject", "say"}
 """Commands that start at once: they log nothing, or see to it themselves."""
 
 

@@ -285,6 +285,7 @@ class Deliberation:
     def _task(self, role: Role, read: Sequence[dict[str, Any]] = ()) -> str:
         """The message that a phase begins with, told to its agent."""
         text = brief(self.context, role, read)
+        self.context.state.said = []
         self._message("session", role, "task", text)
         return text
 

@@ -62,7 +62,8 @@ CREATE TABLE events (                          -- the one ordered story of a ses
     agent TEXT,                                -- role that acted, 'human', or None (code)
     kind TEXT NOT NULL,                        -- session, stage, message, llm_call, tool_call, segment,
                                                -- branch, diagnosis, proposal, comparison, verdict,
-                                               -- decision, approval, probation, need, speculation, error
+                                               -- decision, question, approval, probation, need,
+                                               -- speculation, error
     status TEXT NOT NULL CHECK (status IN ('pending', 'ok', 'error', 'refused', 'interrupted')),
     title TEXT NOT NULL,                       -- one line for a person
     ref_table TEXT,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +38,12 @@ class HumanQuestion:
     """The Coordinator's reason."""
     unsupported: tuple[str, ...] = ()
     """What the record does not support in rationale, reading and reason."""
+    id: str = ""
+    """As ``approve`` and ``reject`` take it."""
+    asked: str = ""
+    """When it was asked: an answer from another shell names it."""
+    withdrawn: threading.Event = field(default_factory=threading.Event, compare=False)
+    """Set once nobody has to answer here any more: the answer came from elsewhere, or the session pauses."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,10 @@ class HumanAnswer:
 
     approved: bool
     reason: str
+    by: str = "a person"
+    """Who gave it, and from where."""
+    inbox: int | None = None
+    """Up to where the inbox is read with it; None for an answer that came otherwise."""
 
 
 @dataclass(frozen=True)

@@ -252,6 +252,14 @@ class Round(RoundFacts):
     """A role for every backend of its chain that failed or gave up in this round."""
 
 
+class Saying(Frozen):
+    """A sentence of a person, for the brief of the next phase."""
+
+    at: str
+    """When it was sent."""
+    text: str
+
+
 class SessionState(BaseModel):
     """The session's cursor, and beside it what the rows hold."""
 
@@ -303,6 +311,10 @@ class SessionState(BaseModel):
     comparisons: InRows[int] = 0
     level_spent: InRows[float] = 0.0
     """Sum of the sizes of the session's confirmations whose candidates were not promoted."""
+    inbox: int = 0
+    """Up to where the inbox is read, in bytes."""
+    said: list[Saying] = []
+    """What a person has said since the last brief."""
     evidence: int = 0
     seen: int = 0
     """Evidence the agents have read: a diagnosis cannot rest on what comes back in the same step."""

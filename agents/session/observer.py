@@ -25,8 +25,11 @@ class Observer(Protocol):
     def stage(self, info: dict[str, Any]) -> None:
         """Where the session stands, after every step."""
 
-    def ask_human(self, question: HumanQuestion) -> HumanAnswer:
-        """Approve or reject a promotion; may block."""
+    def ask_human(self, question: HumanQuestion) -> HumanAnswer | None:
+        """Approve or reject a promotion; may block, until ``question.withdrawn`` is set.
+
+        None where nobody answers here: then the answer comes from another shell.
+        """
 
 
 class SessionControl:
@@ -76,7 +79,7 @@ class FailSafeObserver:
         """Pass on where the session stands."""
         self._tell(self._observer.stage, info)
 
-    def ask_human(self, question: HumanQuestion) -> HumanAnswer:
+    def ask_human(self, question: HumanQuestion) -> HumanAnswer | None:
         """Pass a question on."""
         return self._observer.ask_human(question)
 

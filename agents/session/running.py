@@ -14,6 +14,7 @@ from learning_signal.agents.deliberation import Deliberation
 from learning_signal.agents.model.call import CallContext
 from learning_signal.agents.model.errors import BackendError
 from learning_signal.agents.roles import build_chains
+from learning_signal.agents.session.hearing import Hearing
 from learning_signal.agents.session.observer import FailSafeObserver, Observer, SessionControl, in_thread
 from learning_signal.agents.session.outcome import SessionOutcome, outcome_of, write_products
 from learning_signal.agents.session.stages import conclude_stage
@@ -35,7 +36,7 @@ from learning_signal.marl.tasks import make_task
 from learning_signal.tools import lifecycle
 from learning_signal.tools.base import CannotGoOn
 from learning_signal.tools.briefs.cards import head_card
-from learning_signal.tools.context import SessionContext
+from learning_signal.tools.context import HumanAnswer, HumanQuestion, SessionContext
 from learning_signal.tools.plan.evaluation import branch_episodes
 from learning_signal.tools.plan.settings import SessionSettings
 from learning_signal.tools.recall import recalled
@@ -139,9 +140,10 @@ class RunningSession:
                 ledger=self.ledger,
                 count_tokens=count_tokens,
                 ask_agent=_nobody,
-                ask_human=lambda question: in_thread(lambda: self.observer.ask_human(question)),
+                ask_human=_nobody_here,
                 earlier=self.surroundings.earlier,
             )
+            self.hearing = Hearing(context, self.observer, self.control)
             call_context = CallContext()
             speakers = Speakers(context, build_chains(context, call_context, self.surroundings.make_client))
             deliberation = Deliberation(context, speakers, call_context)
@@ -165,6 +167,7 @@ class RunningSession:
         while self.state.phase != "done":
             if self.control.pausing:
                 return False
+            self.hearing.hear()
             if self.state.phase == "stage":
                 await self._stage(context, deliberation)
             elif self.state.phase == "report":
@@ -307,3 +310,7 @@ def _readable(session: str) -> Iterator[None]:
 
 async def _nobody(role: str, question: str) -> str:
     raise RuntimeError(f"no agents were there to answer {question!r}")
+
+
+async def _nobody_here(question: HumanQuestion) -> HumanAnswer:
+    raise RuntimeError(f"nobody was there to be asked {question.id}")

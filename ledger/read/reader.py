@@ -9,6 +9,7 @@ from typing import Any
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.ids import ID_IN_SQL, is_session_id, refuse_strange_id
 from learning_signal.ledger.liveness import process_lives
+from learning_signal.ledger.questions import open_question
 from learning_signal.ledger.read import costs, training
 from learning_signal.ledger.read.costs import Costs
 from learning_signal.ledger.read.query import Query, event_filter
@@ -71,7 +72,7 @@ class Reader(Query):
         if isinstance(more["task"], str):  # what a resume would train, whatever the column beside it says
             stored["task"] = more["task"]
         counted: dict[str, Any] = costs.env_steps(self, session_id)
-        evaluation = costs.evaluation_of(counted)
+        evaluation, asked = costs.evaluation_of(counted), open_question(self.rows, session_id)
         return SessionRow(
             **stored | {"status": _true_status(row), "budget": self._limits(row)},
             **{name: value for name, value in counted.items() if name.startswith("env_steps")},
@@ -82,6 +83,7 @@ class Reader(Query):
             rolled_back=actions.get("roll_back", 0),
             tokens_in=costs.whole(more["tokens_in"]),
             tokens_out=costs.whole(more["tokens_out"]),
+            asks=None if asked is None or row["status"] == "done" else asked.id,
         )
 
     def _limits(self, session: dict[str, Any]) -> dict[str, float]:

@@ -50,6 +50,8 @@ class SessionRow:
     """The limits in force (env_steps, tokens, time in seconds, usd); empty where nothing is limited."""
     gate_mode: str | None
     """How confirmations are judged; None where no configuration that can be read says so."""
+    asks: str | None
+    """The id of the promotion that waits for a person's answer; None where none does."""
 
 
 def speaker(spec: str) -> str:

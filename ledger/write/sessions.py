@@ -13,6 +13,7 @@ from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.ids import new_session_id, refuse_strange_id
 from learning_signal.ledger.liveness import process_lives
 from learning_signal.ledger.origin import remember
+from learning_signal.ledger.questions import QUESTION
 from learning_signal.ledger.write.clock import now
 from learning_signal.ledger.write.rows import RowWriter
 
@@ -142,12 +143,14 @@ class SessionWriter(RowWriter):
     def interrupt_pending(self, session_id: str) -> int:
         """Mark what a killed process left pending as interrupted; return how many rows.
 
-        Segments stay pending: they are computed again.
+        Segments stay pending, as they are computed again, and questions to a person, who may still answer.
         """
         count = 0
         with self.transaction("interrupt pending"):
             for table, key in (("llm_calls", "id"), ("tool_calls", "id"), ("events", "seq")):
                 for row in self.find(table, session_id=session_id, status="pending"):
+                    if row.get("kind") == QUESTION:
+                        continue
                     self.complete(table, row[key], status="interrupted")
                     count += 1
         return count

@@ -404,40 +404,6 @@ def test_an_event_whose_details_cannot_be_read_is_shown_by_its_title(tmp_path):
     assert "the title" in view.console.file.getvalue()
 
 
-# a person decides ---------------------------------------------------------------------------------------------
-
-
-def question() -> SimpleNamespace:
-    term = {"potential": "distance", "weight": -1.0, "scope": "team"}
-    shaping = SimpleNamespace(canonical=lambda: {"beta": 1.0, "terms": [term]})
-    remarks = [SimpleNamespace(text="term 1 pays for higher distance")]
-    return SimpleNamespace(
-        round=2,
-        reason="it passed",
-        candidate=SimpleNamespace(name="c1", shaping=shaping, rationale=HOSTILE, remarks=remarks, answer=HOSTILE),
-        verdict=SimpleNamespace(outcome="pass", reason="pass on progress", reading="small"),
-        unsupported=("reading says p 0.5, which nothing in this round has",),
-    )
-
-
-@pytest.mark.parametrize(
-    ("typed", "answer"),
-    [
-        ("a\nlooks right\n", (True, "looks right")),
-        ("maybe\nreject\n\n", (False, "no reason given")),
-        ("", (False, "no answer: the input ended")),
-    ],
-)
-def test_a_person_approves_or_rejects_with_a_reason(monkeypatch, typed, answer):
-    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
-    view = plain(None)
-    assert view.ask_human(question()) == answer
-    text = view.console.file.getvalue()
-    assert "asks to promote c1" in text and "pass on progress" in text and "\x1b" not in text
-    assert "remark of code: term 1 pays for higher distance" in text and "answer of the Generator: " in text
-    assert ("expected a (approve) or r (reject)" in text) == typed.startswith("maybe")
-
-
 # the end, the plan, the catalogue -----------------------------------------------------------------------------
 
 OUTCOME = {

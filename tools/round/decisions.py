@@ -8,9 +8,10 @@ from typing import Literal
 from learning_signal.tools.base import Answer, Tool, ToolRefused
 from learning_signal.tools.claims.keep import Checked, checked, unsupported
 from learning_signal.tools.claims.objection import weighed
-from learning_signal.tools.context import HumanAnswer, HumanQuestion, SessionContext
+from learning_signal.tools.context import HumanAnswer, SessionContext
 from learning_signal.tools.contracts import Action, Ask, Decision, Keep, Promote, RollBack, SendBack
 from learning_signal.tools.roles import ROLES, Role
+from learning_signal.tools.round.approval import answer_of_person, record_answer, withdraw_question
 from learning_signal.tools.round.confirmations import confirmable, confirmations_left, in_progress, offer
 from learning_signal.tools.round.record import record_decision, record_question, record_sent_back
 from learning_signal.tools.state import CONTROL, Branch, Head, VerdictRecord
@@ -55,25 +56,17 @@ def decision_tools(context: SessionContext) -> dict[str, Tool]:
         if context.settings.approve != "human":
             return _decided(context, decision, claim)
         verdict = [each for each in context.round.verdicts if each.candidate == arguments.candidate][-1]
-        reply = await context.ask_human(
-            HumanQuestion(
-                session=context.session,
-                round=context.round.number,
-                candidate=context.round.candidate(arguments.candidate),
-                verdict=verdict,
-                reason=arguments.reason,
-                unsupported=(*_said_of(context, verdict), *claim.problems),
-            )
-        )
+        unsupported_words = (*_said_of(context, verdict), *claim.problems)
+        reply = await answer_of_person(context, arguments.candidate, verdict, arguments.reason, unsupported_words)
         if reply.approved:
-            reason = f"{arguments.reason} (Approved by a person: {reply.reason})"
+            reason = f"{arguments.reason} (Approved by {reply.by}: {reply.reason})"
             decision = decision.model_copy(update={"reason": reason, "decided_by": "human"})
         else:
             decision = Decision(
                 action="keep",
                 candidate=None,
                 decided_by="human",
-                reason=f"The promotion of {arguments.candidate} was rejected by a person: {reply.reason}",
+                reason=f"The promotion of {arguments.candidate} was rejected by {reply.by}: {reply.reason}",
             )
         return _decided(context, decision, claim, reply)
 
@@ -167,8 +160,10 @@ def still_confirmable(context: SessionContext) -> tuple[str, ...]:
 def decide(context: SessionContext, decision: Decision, claim: Checked | None = None) -> None:
     """Take a decision: write it and move HEAD accordingly. Nothing else moves HEAD inside a round.
 
-    ``claim`` is the reason as it was checked, where an agent gave it.
+    ``claim`` is the reason as it was checked, where an agent gave it. A question to a person that is still open,
+    because it was asked before a resume, is settled by it.
     """
+    withdraw_question(context)
     record_decision(context, decision, _head_after(context, decision), claim)
 
 
@@ -188,8 +183,7 @@ def _decided(context: SessionContext, decision: Decision, claim: Checked, reply:
 
     def apply() -> None:
         if reply is not None:
-            title = f"{'approved' if reply.approved else 'rejected'} by a person: {reply.reason}"
-            context.event("approval", title, agent="human", status="ok" if reply.approved else "refused")
+            record_answer(context, reply)
         decide(context, decision, claim)
 
     return Answer(json.dumps({"decided": decision.action, "decided_by": decision.decided_by}), apply)

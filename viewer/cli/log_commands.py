@@ -39,7 +39,7 @@ def log_list(
     if as_json:
         return show_json(plain_data(rows))
     if rows or not strange:
-        out.print(render_sessions(rows))
+        out.print(render_sessions(rows, ledger))
     return 0
 
 

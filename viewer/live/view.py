@@ -77,7 +77,7 @@ class SessionView(View):
         super().__init__(console, heading, every=every)
         self.board = Board()
         self._lock = threading.Lock()
-        self._approver = Approver(console, answer)
+        self._approver = Approver(console, ledger, answer)
         self._details = Details(ledger)
 
     @property
@@ -111,7 +111,7 @@ class SessionView(View):
             self.board.stand(info)
 
     def ask_human(self, question: Any) -> Any:
-        """Put a promotion to the person at standard input; blocks until there is an answer."""
+        """Put a promotion to the person at the terminal; blocks until there is an answer, None for none from here."""
         return self._approver.ask(question)
 
 

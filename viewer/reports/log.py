@@ -10,8 +10,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from learning_signal.ledger.questions import how_to_answer
 from learning_signal.ledger.read.records import Finding, SearchHit, SessionRow
-from learning_signal.ledger.wording import command
+from learning_signal.ledger.wording import LEDGER, command
 from learning_signal.viewer.text import (
     MISSING,
     OUTCOME_STYLES,
@@ -32,8 +33,8 @@ TESTED = ("sequential", "paired")
 """The modes of the gate that test before they promote; the others are controls of a study."""
 
 
-def render_sessions(rows: Sequence[SessionRow]) -> RenderableType:
-    """A table of sessions, newest first."""
+def render_sessions(rows: Sequence[SessionRow], ledger: Path = LEDGER) -> RenderableType:
+    """A table of sessions, newest first, and below it which of them wait for a person's answer."""
     if not rows:
         return Text(f"The log has no session yet; start one with: {command('session')}")
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -58,7 +59,11 @@ def render_sessions(rows: Sequence[SessionRow]) -> RenderableType:
             Text(_env_steps(row)),
             Text(_short_duration(row.wall_seconds)),
         )
-    return table
+    return Group(table, *(_asks(row.asks, ledger) for row in rows if row.asks))
+
+
+def _asks(question: str, ledger: Path) -> Text:
+    return Text(f"{clean(question)} waits for an answer: {how_to_answer(question, ledger)}", "bold yellow")
 
 
 def _env_steps(row: SessionRow) -> str:

@@ -1,0 +1,97 @@
+"""What a person tells a running session from other shells: heard between steps, and while a promotion waits."""
+
+from __future__ import annotations
+
+import asyncio
+
+from learning_signal.agents.session.observer import Observer, SessionControl, in_thread
+from learning_signal.ledger.inbox import Letter, letters
+from learning_signal.ledger.questions import how_to_answer, open_question
+from learning_signal.tools.base import CannotGoOn
+from learning_signal.tools.context import HumanAnswer, HumanQuestion, SessionContext
+from learning_signal.tools.state import Saying
+
+EVERY_SECONDS = 0.25
+"""Between two looks at the inbox while a promotion waits."""
+
+
+class Hearing:
+    """Takes in the letters of a session's inbox, and has its questions answered by whoever is first."""
+
+    def __init__(self, context: SessionContext, observer: Observer, control: SessionControl) -> None:
+        self._context, self._observer, self._control = context, observer, control
+        context.ask_human = self.answer
+
+    def hear(self, question: HumanQuestion | None = None) -> HumanAnswer | None:
+        """Record what was sent since the last time; the answer to ``question``, if one is among it.
+
+        The answer itself is recorded with the decision, so that neither is ever there without the other. One to the
+        question that a resume will ask again is left for then.
+        """
+        context = self._context
+        state = context.state
+        new = letters(context.ledger.path, context.session, state.inbox)
+        if not new:
+            return None
+        open_ = open_question(context.ledger.rows, context.session)
+        with context.ledger.transaction("heard"):
+            answer = None
+            for letter, end in new:
+                if open_ is not None and letter.asked == open_.asked and letter.kind != "say":
+                    if question is None:
+                        break
+                    reason = context.ledger.redacted(letter.text).strip() or "no reason given"
+                    by = f"{letter.by}, from another shell, {_time(letter)}"
+                    answer = HumanAnswer(letter.kind == "approve", reason, by, end)
+                    break
+                self._take(letter)
+                state.inbox = end
+            context.ledger.save_cursor(context.session, state.model_dump(mode="json"))
+        return answer
+
+    async def answer(self, question: HumanQuestion) -> HumanAnswer:
+        """The first answer, from the terminal or from another shell.
+
+        Raises ``CannotGoOn`` where a pause is asked for meanwhile.
+        """
+        here = asyncio.ensure_future(in_thread(lambda: self._observer.ask_human(question)))
+        waiting = {here}
+        try:
+            while True:
+                if (found := self.hear(question)) is not None:
+                    return found
+                if self._control.pausing:
+                    how = how_to_answer(question.id, self._context.ledger.path)
+                    raise CannotGoOn(
+                        f"Paused on request while the promotion of {question.candidate.name} waits for an answer, "
+                        f"which may still be given ({how}) and is read by the resume."
+                    )
+                if not waiting:
+                    await asyncio.sleep(EVERY_SECONDS)
+                    continue
+                done, waiting = await asyncio.wait(waiting, timeout=EVERY_SECONDS)
+                if done and (reply := here.result()) is not None:
+                    return reply
+        finally:
+            question.withdrawn.set()
+            if waiting:
+                await asyncio.wait(waiting, timeout=0.5)  # the view takes its question back
+
+    def _take(self, letter: Letter) -> None:
+        """Record a letter that answers no open question."""
+        context = self._context
+        if letter.kind != "say":
+            word = "an approval" if letter.kind == "approve" else "a rejection"
+            title = f"{word} by {letter.by} ({_time(letter)}) answers no open question and was not used"
+            context.event("approval", title, agent="human", status="refused")
+            return
+        text = context.ledger.redacted(letter.text).strip()
+        seq = context.event("message", f"{letter.by} says: {text[:160]}", agent="human")
+        context.ledger.add(
+            "messages", event_seq=seq, session_id=context.session, source="human", target=None, type="text", body=text
+        )
+        context.state.said.append(Saying(at=letter.at, text=text))
+
+
+def _time(letter: Letter) -> str:
+    return f"{letter.at[:19].replace('T', ' ')} UTC"
