@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,11 +15,15 @@ from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.wording import goes_on
 from learning_signal.tools.context import HumanAnswer
 from learning_signal.tools.roles import ROLES, Role
+from learning_signal.tools.state import Saying
 
 _CALLS = (
     "SELECT llm_calls.*, e.round, e.phase FROM llm_calls JOIN events e ON e.seq = llm_calls.event_seq "
     "WHERE llm_calls.session_id = ? ORDER BY llm_calls.id"
 )
+
+_ANSWER = re.compile(r"(?:approved|rejected) by (?P<by>.+?): (?P<reason>.*)", re.DOTALL)
+"""The title of the event of a person's answer."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,8 @@ class Script:
     """By role: the backends, or chains of them, that it was begun and resumed with, oldest first."""
     approvals: Mapping[int, tuple[HumanAnswer, ...]]
     """By round: a person's answers to the promotions that were put to them."""
+    said: Mapping[int, list[Saying]]
+    """What a person had said, by the number of the brief (from 0) that tells it."""
     model_seconds: float
     """Time that the models took, failed attempts included."""
 
@@ -84,16 +92,33 @@ def read_script(reader: Reader, session: str) -> Script:
     found = [_asked(reader, group, following, resumes) for group, following in zip(groups, after, strict=True)]
     approvals: dict[int, tuple[HumanAnswer, ...]] = {}
     for event in reader.events(session, kind="approval"):
-        reason = event.title.partition(" by a person: ")[2]
-        answer = HumanAnswer(approved=event.status == "ok", reason=reason)
+        if (found_answer := _ANSWER.match(event.title)) is None:  # it answered no open question
+            continue
+        answer = HumanAnswer(event.status == "ok", found_answer["reason"], found_answer["by"])
         approvals[event.round or 0] = (*approvals.get(event.round or 0, ()), answer)
     given = [agent for agent in reader.agents(session) if agent.source != FALLBACK]
     return Script(
         requests=tuple(each for each in found if each.attempts or each.late),
         chains={role: tuple(agent.spec for agent in given if agent.role == role) for role in ROLES},
         approvals=approvals,
+        said=_said(reader, session),
         model_seconds=sum(row["latency_ms"] or 0.0 for row in rows) / 1000,
     )
+
+
+def _said(reader: Reader, session: str) -> dict[int, list[Saying]]:
+    """The words of persons in the briefs, which is where the agents read them."""
+    briefs = reader.rows(
+        "SELECT bodies.body FROM messages JOIN bodies ON bodies.hash = messages.body "
+        "WHERE session_id = ? AND type = 'task' ORDER BY messages.id",
+        (session,),
+    )
+    cards = {number: json.loads(row["body"].partition("\n")[2]) for number, row in enumerate(briefs)}
+    return {
+        number: [Saying(**each) for each in card["person_says"]["said"]]
+        for number, card in cards.items()
+        if "person_says" in card
+    }
 
 
 def _asked(reader: Reader, rows: list[dict[str, Any]], following: int | None, resumes: list[int]) -> Asked:

@@ -125,6 +125,7 @@ async def _played(
         executor=executor,
         make_client=playback.client,
         earlier=Earlier(original.path, original.row.id),
+        said=original.script.said,
         leaves_products=False,
     )
     while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from learning_signal.agents.session.observer import Observer, SessionControl, in_thread
 from learning_signal.ledger.inbox import Letter, letters
@@ -16,10 +17,19 @@ EVERY_SECONDS = 0.25
 
 
 class Hearing:
-    """Takes in the letters of a session's inbox, and has its questions answered by whoever is first."""
+    """Takes in the letters of a session's inbox, and has its questions answered by whoever is first.
 
-    def __init__(self, context: SessionContext, observer: Observer, control: SessionControl) -> None:
-        self._context, self._observer, self._control = context, observer, control
+    With ``said`` (by the number of the brief that tells it), as in a replay, there is no inbox.
+    """
+
+    def __init__(
+        self,
+        context: SessionContext,
+        observer: Observer,
+        control: SessionControl,
+        said: Mapping[int, list[Saying]] | None = None,
+    ) -> None:
+        self._context, self._observer, self._control, self._said = context, observer, control, said
         context.ask_human = self.answer
 
     def hear(self, question: HumanQuestion | None = None) -> HumanAnswer | None:
@@ -30,6 +40,10 @@ class Hearing:
         """
         context = self._context
         state = context.state
+        if self._said is not None:
+            briefs = len(context.ledger.find("messages", session_id=context.session, type="task"))
+            state.said = list(self._said.get(briefs, ()))
+            return None
         new = letters(context.ledger.path, context.session, state.inbox)
         if not new:
             return None

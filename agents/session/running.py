@@ -143,7 +143,7 @@ class RunningSession:
                 ask_human=_nobody_here,
                 earlier=self.surroundings.earlier,
             )
-            self.hearing = Hearing(context, self.observer, self.control)
+            self.hearing = Hearing(context, self.observer, self.control, self.surroundings.said)
             call_context = CallContext()
             speakers = Speakers(context, build_chains(context, call_context, self.surroundings.make_client))
             deliberation = Deliberation(context, speakers, call_context)

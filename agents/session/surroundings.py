@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from learning_signal.agents.model.stack.client import agent_client
 from learning_signal.agents.roles import MakeClient
 from learning_signal.marl.executors.base import Executor
 from learning_signal.tools.context import Earlier
+from learning_signal.tools.state import Saying
 
 
 @dataclass(frozen=True)
@@ -19,5 +21,7 @@ class Surroundings:
     make_client: MakeClient = agent_client
     earlier: Earlier | None = None
     """Whose earlier sessions the agents are told of; its own where this is None."""
+    said: Mapping[int, list[Saying]] | None = None
+    """What a person says, by the number of the brief that tells it; what is in the inbox where this is None."""
     leaves_products: bool = True
     """Whether the final policy and shaping are written beside the log."""

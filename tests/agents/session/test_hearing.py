@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from learning_signal import run as program
+from learning_signal.agents.replay.original import Original
+from learning_signal.agents.replay.session import replay_session
 from learning_signal.agents.session.observer import SessionControl
 from learning_signal.ledger import origin
 from learning_signal.ledger.errors import LedgerError
@@ -173,6 +175,26 @@ def test_without_a_question_nothing_is_answered(tmp_path, capsys):
     assert shell("approve", ledger=settings.ledger) == 2
     assert f"{outcome.session_id} has no open question, and none was asked" in " ".join(capsys.readouterr().err.split())
     assert letters(settings.ledger, outcome.session_id, 0) == []
+
+
+@pytest.mark.parametrize("fate", ["approve", "reject"])
+def test_a_replay_hears_what_the_session_heard(tmp_path, fate):
+    settings = tiny_settings(tmp_path, approve="human")
+    said = []
+
+    def on_event(row) -> None:
+        if row["kind"] == "stage" and not said:
+            said.append(send(settings.ledger, row["session_id"], "say", "Watch the beta."))
+
+    def act(question) -> None:
+        send(settings.ledger, question.session, fate, "before", asked="another time")
+        send(settings.ledger, question.session, fate, "seen: it is odd", asked=question.asked)
+
+    assert run_inline(settings, Elsewhere(act, on_event)).status == "done" and said
+    replayed = asyncio.run(replay_session(Original(settings.ledger, "latest"), tmp_path / "replay.db"))
+    assert (replayed.divergence, replayed.requests) == (None, replayed.of_requests)
+    with Reader.open(settings.ledger) as before, Reader.open(tmp_path / "replay.db") as after:
+        assert before.decisions()[0].reason == after.decisions()[0].reason
 
 
 # words ------------------------------------------------------------------------------------------------------------
