@@ -1,6 +1,7 @@
 """Which design of a confirmation buys the most power for its env steps: simulated, and on the branches of real trials.
 
-    python -m bench.gate_design [--runs 20000] [--correlation 0] [--store FOLDER] [--write] [--quick] [--json]
+    python -m bench.gate_design [--runs 20000] [--correlation 0] [--store FOLDER] [--episodes N]
+        [--write] [--quick] [--json]
 
 *Simulated*: normal values; the candidate is better by an effect in standard deviations of one arm. Size is exact, power
 and branches (in brackets, both arms together) are means over the runs. The last columns divide power by branches: all
@@ -168,12 +169,15 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20_000, help="simulated confirmations (default 20,000)")
     parser.add_argument("--correlation", type=float, default=0.0, help="of the two arms of a pair (default 0)")
     parser.add_argument("--store", type=Path, default=Path("runs/gate"), help="where bench.gate keeps its branches")
+    parser.add_argument("--episodes", type=int, help="of each stored branch only the first so many")
     parser.add_argument("--write", action="store_true", help="write the tables into bench/README.md")
     parser.add_argument("--quick", action="store_true", help="200 runs, of designs with at most 5 looks")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
     arguments = parser.parse_args()
     if arguments.quick and arguments.write:
         parser.error("--quick measures nothing worth writing: leave --write or --quick out.")
+    if arguments.episodes is not None and arguments.episodes < 2:
+        parser.error(f"Found --episodes {arguments.episodes}, expected at least 2: raise it or leave it out.")
     if arguments.runs < 1 or not 0 <= arguments.correlation < 1:
         parser.error(
             f"Found --runs {arguments.runs} and --correlation {arguments.correlation:g}, expected at least 1 run and a "
@@ -183,7 +187,8 @@ def main() -> None:
     if arguments.quick:
         designs, runs = entries((5,), (Fraction(3, 4),)), min(runs, 200)
     simulated = simulate(designs, runs, arguments.correlation)
-    kept = {case.task: stored(case, SegmentStore(arguments.store)) for case in CASES.values()}
+    branches = SegmentStore(arguments.store)
+    kept = {case.task: stored(case, branches, arguments.episodes) for case in CASES.values()}
     kept = {task: parents for task, parents in kept.items() if parents}
     known = [each for each in designs if not each.variant]
     real = [row for task, parents in kept.items() for row in resample(task, parents, known, runs)]

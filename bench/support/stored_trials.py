@@ -45,24 +45,32 @@ class Stored:
         return "progress" if self.order.step is None else "sparse_return"
 
 
-def stored(case: Case, store: SegmentStore) -> list[Stored]:
-    """The branches of each parent that are in ``store``; parents without any are left out.
+def stored(case: Case, store: SegmentStore, episodes: int | None = None) -> list[Stored]:
+    """The branches of each parent that are in ``store``, with the first ``episodes`` of each (None: all).
+
+    Parents without any are left out.
 
     Which branches of a trial there are depends on those before them, never on themselves, so each is a fair draw.
     """
+
+    def arm_of(spec: Callable[[int], SegmentSpec]) -> list[SegmentResult]:
+        """The branches of an arm of a trial that are stored; those that failed are not."""
+        specs = takewhile(lambda each: store.has(each.id), (spec(index) for index in range(GATE.looks)))
+        return [_with_first(store.load_result(each.id), episodes) for each in specs]
+
     found = []
     for position, parent in enumerate(case.parents):
         control: list[SegmentResult] = []
         for trial in _trials(position, len(case.parents), store, lambda trial: null_branch(case, trial, CONTROL, 0)):
             for arm in (CONTROL, CLONE):
-                control += _arm(store, lambda index, trial=trial, arm=arm: null_branch(case, trial, arm, index))
+                control += arm_of(lambda index, trial=trial, arm=arm: null_branch(case, trial, arm, index))
         good, pairs = [], []
         if position < case.offered:
             offers = _trials(position, case.offered, store, lambda trial: _offered(case, trial, "screen", CONTROL)(0))
             for trial in offers:
-                control += _arm(store, _offered(case, trial, "confirm", CONTROL))
-                good += _arm(store, _offered(case, trial, "confirm", GOOD))
-                pair = [_arm(store, _offered(case, trial, "screen", arm))[:1] for arm in (CONTROL, GOOD)]
+                control += arm_of(_offered(case, trial, "confirm", CONTROL))
+                good += arm_of(_offered(case, trial, "confirm", GOOD))
+                pair = [arm_of(_offered(case, trial, "screen", arm))[:1] for arm in (CONTROL, GOOD)]
                 if all(pair):
                     pairs.append((_measure(pair[0][0], "screen"), _measure(pair[1][0], "screen")))
         if control:
@@ -80,10 +88,19 @@ def _trials(first: int, step: int, store: SegmentStore, spec: Callable[[int], Se
     return list(takewhile(lambda trial: store.has(spec(trial).id), count(first, step)))
 
 
-def _arm(store: SegmentStore, spec: Callable[[int], SegmentSpec]) -> list[SegmentResult]:
-    """The branches of an arm of a trial that are stored; those that failed are not."""
-    specs = takewhile(lambda each: store.has(each.id), (spec(index) for index in range(GATE.looks)))
-    return [store.load_result(each.id) for each in specs]
+def _with_first(branch: SegmentResult, episodes: int | None) -> SegmentResult:
+    """The branch as if it had been measured on so many episodes."""
+    cut = slice(episodes)
+    shorter = [
+        each.model_copy(
+            update={
+                "sparse_returns": each.sparse_returns[cut],
+                "progress": None if each.progress is None else each.progress[cut],
+            }
+        )
+        for each in branch.evaluations
+    ]
+    return branch.model_copy(update={"evaluations": tuple(shorter)})
 
 
 def _measure(branch: SegmentResult, episodes: str = "confirm") -> Measure:

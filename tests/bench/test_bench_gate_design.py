@@ -140,6 +140,8 @@ def test_stored_branches_are_found_by_parent_and_arm() -> None:
     assert [each.sparse_return - 0.5 for each in first.control] == [0, 10, 4, 20, 14, 30]
     assert [each.sparse_return - 0.5 for each in first.good] == [35] and len(first.pairs) == 1
     assert [each.sparse_return - 0.5 for each in second.control] == [1, 11] and not second.good and not second.pairs
+    with_one, _ = stored(CASE, store, 1)
+    assert [each.sparse_return for each in with_one.control] == [0, 10, 4, 20, 14, 30], "the first of two episodes"
 
 
 def test_a_branch_is_placed_by_the_order_of_its_parent() -> None:
@@ -238,6 +240,7 @@ def test_the_command_prints_both_tables(monkeypatch, capsys, tmp_path) -> None:
     ("arguments", "said"),
     [
         (["--quick", "--write"], "measures nothing worth writing"),
+        (["--episodes", "1"], "expected at least 2"),
         (["--correlation", "1"], "expected at least 1 run and a correlation from 0 to below 1"),
     ],
 )
