@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from urllib.parse import unquote
 
 from learning_signal.agents.model.providers.registry import entry_of
 from learning_signal.agents.model.providers.spec import BackendSpec, SpecError
@@ -105,13 +107,26 @@ def read_key(spec: BackendSpec, environment: Mapping[str, str]) -> str | None:
 
 
 def read_secrets(spec: BackendSpec, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """The key of ``spec`` as what must never be written; none where it has no key or only a placeholder for one.
+    """What must never be written of a backend: its key, unless it is only a placeholder for one, and the passwords of
+    the proxies that it may be reached through.
 
     Raises:
         SpecError: as ``read_key``.
     """
     key = read_key(spec, environment)
-    return () if key is None or is_placeholder(key) else (key,)
+    keys = () if key is None or is_placeholder(key) else (key,)
+    return keys if entry_of(spec).embedded else (*keys, *_of_proxies(environment))
+
+
+def _of_proxies(environment: Mapping[str, str]) -> Iterator[str]:
+    """The passwords in the variables of proxies, as they are written, as they are meant, and as they are sent."""
+    for name, address in environment.items():
+        if name.lower() not in ("http_proxy", "https_proxy", "all_proxy") or "@" not in address:
+            continue
+        user, colon, password = address.partition("://")[2].rpartition("@")[0].partition(":")
+        if colon:
+            sent = f"{unquote(user)}:{unquote(password)}".encode()
+            yield from {password, unquote(password), b64encode(sent).decode()}
 
 
 def _named_after(model: str) -> str:

@@ -97,8 +97,13 @@ def texts() -> Iterator[Fault]:
     refused = lambda turn: turn.says(Said(end="refused"))  # noqa: E731
     yield Fault("a refusal", refused, "pauses", "declines to answer", protocols=("openai", "anthropic"))
     yield Fault("a filter", _filtered, "recovers", protocols=("openai",))
-    for form in ("<tool_call>\n{}\n</tool_call>", "```json\n{}\n```", "<think>So?</think>{}"):
-        yield Fault(f"the call as text: {form[:11].strip()}", _as_text(form), "recovers", times=None, meant=True)
+    forms = {
+        "in tags": "<tool_call>\n{}\n</tool_call>",
+        "in a fence": "```json\n{}\n```",
+        "after thinking": "<think>So?</think>{}",
+    }
+    for name, form in forms.items():
+        yield Fault(f"the call as text, {name}", _as_text(form), "recovers", times=None, meant=True)
 
 
 def insistent() -> Iterator[Fault]:
