@@ -29,6 +29,7 @@ try:
         study,
         training,
         verification,
+        whatif,
     )
     from learning_signal.ledger.wording import program
     from learning_signal.viewer.cli import export_commands, log_commands
@@ -70,6 +71,8 @@ for command in (
     answering.approve,
     answering.reject,
     answering.say,
+    whatif.counterfactual,
+    whatif.ab,
     training.train,
     study.study,
     policies.export,

@@ -26,11 +26,13 @@ class Original:
         store: Path | None = None,
         consent: Consent = NO_CONSENT,
         *,
+        plays: bool = True,
         trains: bool = False,
     ) -> None:
         """Read a session of the log at ``path``; ``store`` is where its segments are now, if elsewhere.
 
-        ``trains`` is whether segments will be written to that store. Raises ``LedgerError``, ``SessionError`` where it
+        ``plays`` is whether it is to be played, which makes its task, and ``trains`` whether segments will be written
+        to that store. Raises ``LedgerError``, ``SessionError`` where it
         is no session with agents or this version cannot read it, and ``NotTrusted`` where the session is not this
         user's and ``consent`` does not cover the code and the store that it names.
         """
@@ -39,7 +41,7 @@ class Original:
             if self.row.kind != "run":
                 raise SessionError(f"Session {self.row.id} is a training run and has no agents: choose a session.")
             settings = stored(SessionSettings, as_made(reader.config(self.row.id)), self.row.id)
-            uses = uses_of_task(settings.run.task, consent, f"session {self.row.id}")
+            uses = uses_of_task(settings.run.task, consent, f"session {self.row.id}") if plays else []
             if trains:
                 confirmed = replace(consent, store=settings.store if store is not None else consent.store)
                 uses += uses_of_store(settings.store, confirmed, f"session {self.row.id}")

@@ -64,6 +64,11 @@ class Playback:
         """Whether every recorded request was answered."""
         return self.position == len(self.script.requests)
 
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to be played."""
+        return self.at_its_end
+
     def client(
         self,
         spec: BackendSpec,

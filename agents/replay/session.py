@@ -57,6 +57,8 @@ class Watcher:
 
     def __init__(self, playback: Playback) -> None:
         self._playback = playback
+        self.control = SessionControl()
+        """Of the session that is watched now."""
 
     def event(self, row: dict[str, Any]) -> None:
         """Nothing is shown."""
@@ -84,8 +86,8 @@ async def replay_session(original: Original, to: Path) -> Replayed:
     executor = RecordedSegments(SegmentStore(original.settings.store), original.segments)
     began = time.perf_counter()
     with no_network(), Ledger.open(to) as ledger:
-        identity = begin(original, ledger)
-        status, stopped = await _played(original, ledger, identity, playback, executor)
+        identity = begin(original, ledger, f"plays session {original.row.id} of {original.path} again")
+        status, stopped = await play(original, ledger, identity, playback, executor, Watcher(playback))
     seconds = time.perf_counter() - began
     divergence = _divergence(original, to, identity, playback, executor, status, stopped)
     with Reader.open(original.path) as reader, Reader.open(to) as replay:
@@ -105,19 +107,21 @@ async def replay_session(original: Original, to: Path) -> Replayed:
     )
 
 
-def begin(original: Original, ledger: Ledger) -> str:
-    """A session in the log of a replay, with the settings of ``original``; it is nobody's to be resumed."""
+def begin(original: Original, ledger: Ledger, title: str) -> str:
+    """A session in the log of a replay, with the settings of ``original``; it is nobody's to be resumed.
+
+    ``title`` follows its id in its first event.
+    """
     settings = original.settings
     with ledger.transaction("replay-start"):
         identity = lifecycle.begin(ledger, settings, gate_mode=settings.gate.mode, ours=False)
-        title = f"session {identity} plays session {original.row.id} of {original.path} again; {libraries()}"
-        ledger.event(identity, "session", title)
+        ledger.event(identity, "session", f"session {identity} {title}; {libraries()}")
         ledger.save_cursor(identity, SessionState().model_dump(mode="json"))
     return identity
 
 
-async def _played(
-    original: Original, ledger: Ledger, identity: str, playback: Playback, executor: RecordedSegments
+async def play(
+    original: Original, ledger: Ledger, identity: str, playback: Playback, executor: RecordedSegments, watcher: Watcher
 ) -> tuple[str, str | None]:
     """Play until the script or the session ends: (status, why it is not done). Pauses are gone over as they were."""
     settings = original.settings.model_copy(update={"ledger": ledger.path})
@@ -131,9 +135,10 @@ async def _played(
     while True:
         before, playback.changed = playback.position, False
         settings = settings.model_copy(update={"agents": dict(playback.agents)})
-        session = RunningSession(settings, ledger, identity, Watcher(playback), SessionControl(), surroundings)
+        watcher.control = SessionControl()
+        session = RunningSession(settings, ledger, identity, watcher, watcher.control, surroundings)
         outcome = await session.run()
-        goes_on = playback.changed or (playback.position > before and not playback.at_its_end)
+        goes_on = playback.changed or (playback.position > before and not playback.over)
         if outcome.status != "paused" or playback.divergence is not None or not goes_on:
             return outcome.status, outcome.stop_reason
         with ledger.transaction("session-resume"):

@@ -265,7 +265,7 @@ def test_a_replay_cannot_reach_a_server(tmp_path, monkeypatch):
     async def curious(*given):
         socket.create_connection(("127.0.0.1", 9))
 
-    monkeypatch.setattr(session, "_played", curious)
+    monkeypatch.setattr(session, "play", curious)
     with pytest.raises(NoNetwork):
         replayed(settings)
 

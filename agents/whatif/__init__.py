@@ -1,0 +1,1 @@
+"""What another backend would have said to a recorded request."""
