@@ -67,6 +67,6 @@ def backend_table(environment: Mapping[str, str] = os.environ) -> list[BackendRo
 
 
 def _row(entry: ProviderEntry, environment: Mapping[str, str]) -> BackendRow:
-    installed = entry.available and all(importlib.util.find_spec(package) is not None for package in entry.packages)
+    installed = all(importlib.util.find_spec(package) is not None for package in entry.packages)
     key = "not needed" if entry.key is None else "set" if environment.get(entry.key, "").strip() else "not set"
     return BackendRow(entry.name, entry.needs, installed, key, entry.example)

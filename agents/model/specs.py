@@ -90,7 +90,7 @@ def parse_chain(text: str) -> tuple[BackendSpec, ...]:
     if any(fallbacks[:-1]):
         raise SpecError("A chain of backends names the next after '|': leave 'fallback' out of the specs before it.")
     for place, spec in enumerate(chain[:-1]):
-        if entry_of(spec).embedded:
+        if entry_of(spec).embedded and not entry_of(spec).fails:
             raise SpecError(f"The backend '{spec.text}' never fails, so it must be the last of its chain.")
         if spec.text in [other.text for other in chain[place + 1 :]]:
             raise SpecError(f"The backend '{_shown(spec.text)}' stands twice in its chain; name each once.")

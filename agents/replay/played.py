@@ -12,6 +12,7 @@ from autogen_core.models import CreateResult
 from learning_signal.agents.call_ids import with_own_ids
 from learning_signal.agents.model.call import Call, CallContext, Caller, Limits
 from learning_signal.agents.model.errors import RETRYABLE, BackendError
+from learning_signal.agents.model.providers.no_model import NoModel
 from learning_signal.agents.model.providers.spec import BackendSpec
 from learning_signal.agents.model.replies import repair_history
 from learning_signal.agents.model.specs import parse_chain
@@ -19,7 +20,6 @@ from learning_signal.agents.model.stack.client import AgentClient
 from learning_signal.agents.model.stack.guard import given_up, late
 from learning_signal.agents.model.stack.layers import Recorder
 from learning_signal.agents.replay.differences import Divergence, Request, request_difference
-from learning_signal.agents.replay.no_model import NoModel
 from learning_signal.agents.replay.script import Asked, Attempt, Script
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.write.writer import Ledger

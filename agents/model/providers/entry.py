@@ -46,8 +46,8 @@ class ProviderEntry:
     build: Build
     embedded: bool = False
     """Whether there is no model behind it: nothing to reach, nothing to pay."""
-    available: bool = True
-    """Whether this version has it."""
+    fails: bool = False
+    """Whether it may have no answer, although there is no model behind it."""
     extra: str | None = None
     """The optional dependencies of this project that it needs, as ``pip install '.[EXTRA]'`` takes them."""
     packages: tuple[str, ...] = ()

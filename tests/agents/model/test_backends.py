@@ -621,9 +621,10 @@ def test_a_fault_of_the_rules_is_not_retried():
 
 
 def test_what_is_missing_is_said(ledger, monkeypatch):
+    monkeypatch.setenv("LEARNING_SIGNAL_LEDGER", "nowhere.db")
     with pytest.raises(SpecError, match="OPENAI_API_KEY"):
         build_client(parse_spec("openai/gpt-4.1-mini"), "critic", environment={})
-    with pytest.raises(SpecError, match="not available in this version"):
+    with pytest.raises(SpecError, match="finds no session: There is no ledger at nowhere.db"):
         build_client(parse_spec("replay/s"), "critic", environment={})
     for spec, module, extra in [
         ("openai-api/m@http://127.0.0.1:9", "autogen_ext.models.openai", "openai"),
@@ -654,7 +655,7 @@ def test_the_table_tells_what_is_there_and_never_a_key():
     table = {row.provider: row for row in backend_table({"OPENAI_API_KEY": CANARY})}
     assert (table["rules"].installed, table["rules"].key) == (True, "not needed")
     assert (table["openai"].key, table["anthropic"].key) == ("set", "not set")
-    assert not table["replay"].installed
+    assert (table["replay"].installed, table["replay"].key) == (True, "not needed")
     assert CANARY not in str(table)
 
 
