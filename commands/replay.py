@@ -32,7 +32,7 @@ def replay(
     from learning_signal.agents.replay.restoring import restore
     from learning_signal.agents.replay.session import replay_session
     from learning_signal.tools.consent import Consent
-    from learning_signal.viewer.reports.replay import render_replay
+    from learning_signal.viewer.replays.replay import render_replay
 
     original = Original(ledger, session, store, Consent(env=env, trust=trust, tell=tell), trains=retrain)
     if retrain and (missing := len(original.missing())):

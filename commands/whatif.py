@@ -41,7 +41,7 @@ def counterfactual(
     from learning_signal.agents.whatif.turns import ask_turns
     from learning_signal.ledger.read.reader import Reader
     from learning_signal.tools.consent import Consent
-    from learning_signal.viewer.reports.whatif import render_counterfactual
+    from learning_signal.viewer.replays.whatif import render_counterfactual
 
     if turn and train or times < 1:
         wrong = "--turn with --train, expected one of them" if turn else f"-n {times}, expected at least 1"
@@ -91,7 +91,7 @@ def ab(
     from learning_signal.agents.replay.original import Original
     from learning_signal.agents.whatif.ab import ask_agent_turns
     from learning_signal.tools.roles import ROLES
-    from learning_signal.viewer.reports.whatif import render_turns
+    from learning_signal.viewer.replays.whatif import render_turns
 
     role = next((each for each in ROLES if each == agent), None)
     if role is None:

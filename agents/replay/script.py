@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from learning_signal.agents.model.dialect.usage import Usage
 from learning_signal.agents.model.errors import Kind
 from learning_signal.agents.roles import FALLBACK
 from learning_signal.ledger.read.reader import Reader
@@ -37,8 +38,8 @@ class Attempt:
     error: str | None
     model_served: str | None
     finish_reason: str | None
-    usage: tuple[int, int] | None
-    """Tokens in and out, where they are known of both."""
+    usage: Usage | None
+    """The server's count; None where it gave none."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ def _asked(reader: Reader, rows: list[dict[str, Any]], following: int | None, re
 
 
 def _attempt(reader: Reader, row: dict[str, Any]) -> Attempt:
-    tokens = row["tokens_in"], row["tokens_out"]
+    counted = row["tokens_in"] is not None and row["tokens_out"] is not None
+    parts = {name: row[f"tokens_{name}"] for name in ("cached", "reasoning")} | {"written": row["tokens_cache_written"]}
     return Attempt(
         number=row["attempt"],
         reply=reader.body(row["reply"]),
@@ -149,5 +151,5 @@ def _attempt(reader: Reader, row: dict[str, Any]) -> Attempt:
         error=row["error"],
         model_served=row["model_served"],
         finish_reason=row["finish_reason"],
-        usage=None if None in tokens else tokens,
+        usage=Usage(row["tokens_in"], row["tokens_out"], **parts) if counted else None,
     )

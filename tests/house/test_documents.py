@@ -119,7 +119,7 @@ def refused(line: str) -> str | None:
         name, values = parsed(words)
     except Exception as error:  # noqa: BLE001 - whatever it raises is its refusal
         return f"{type(error).__name__}: {error}"
-    for text in parse_assignments(values.get("agent") or []).values() if name != "show" else ():
+    for text in parse_assignments(values.get("agent") or []).values() if name not in ("show", "ab") else ():
         parse_spec(text)
     if values.get("check"):
         parse_spec(values["check"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from autogen_core.models import ChatCompletionClient, CreateResult, LLMMessage, ModelInfo, RequestUsage
 
@@ -15,7 +15,7 @@ _NONE = RequestUsage(prompt_tokens=0, completion_tokens=0)
 class NoModel(ChatCompletionClient):
     """The client of no model: it has abilities, and answers nothing."""
 
-    async def create(self, messages: Sequence[LLMMessage], **options: Any) -> NoReturn:
+    async def create(self, messages: Sequence[LLMMessage], **options: Any) -> CreateResult:
         raise RuntimeError("there is no model to be asked")
 
     async def create_stream(

@@ -40,10 +40,16 @@ def render_replay(replay: Mapping[str, Any], kept: str | None) -> Group:
 
 def difference(lines: Sequence[str]) -> list[Text]:
     """The lines of a difference, at most ``MOST_LINES``."""
-    shown = [Text(clean(line), _STYLES.get(line[:1], ""), overflow="fold") for line in lines[:MOST_LINES]]
+    shown = [Text(_indented(line), _STYLES.get(line[:1], ""), overflow="fold") for line in lines[:MOST_LINES]]
     if len(lines) > MOST_LINES:
         shown.append(Text(f"… {len(lines) - MOST_LINES} more lines; --json has them all", "dim"))
     return shown
+
+
+def _indented(line: str) -> str:
+    """A line made safe, but as far to the right as it stood."""
+    mark, rest = line[:1], line[1:]
+    return f"{clean(mark)}{' ' * (len(rest) - len(rest.lstrip(' ')))}{clean(rest)}"
 
 
 def _of(replay: Mapping[str, Any], what: str, one: str, many: str | None = None) -> str:

@@ -95,8 +95,10 @@ def _says(stance: Mapping[str, Any] | None) -> str:
 
 
 def _marked(answer: Mapping[str, Any], width: int) -> Text:
-    text = MISSING if answer["stance"] is None else shorten(clean(answer["stance"]["text"]), width)
-    return Text(text, "" if answer["agrees"] is None else "green" if answer["agrees"] else "yellow")
+    if answer["stance"] is None:
+        return Text(MISSING)
+    mark, style = ("=", "green") if answer["agrees"] else ("≠", "yellow")
+    return Text(f"{mark} {shorten(clean(answer['stance']['text']), width - 2)}", style)
 
 
 def _shapings(was: Mapping[str, Any] | None, answers: Sequence[Mapping[str, Any]]) -> list[RenderableType]:

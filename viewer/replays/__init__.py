@@ -1,0 +1,1 @@
+"""Reports of a session that was played again, and of what other backends would have said in it."""
