@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import cast
 
 from learning_signal.agents.replay.original import Original
@@ -11,9 +11,11 @@ from learning_signal.agents.session.running import SessionError
 from learning_signal.ledger.read.records import SegmentRow
 from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.executors.choice import open_executor
+from learning_signal.marl.segments.late import LATE, late_evaluation
 from learning_signal.marl.segments.segment import SegmentSpec, SegmentStore, TrainingStatus
 from learning_signal.marl.shaping import ShapingConfig
-from learning_signal.tools.plan.evaluation import Purpose, evaluated_for
+from learning_signal.marl.tasks import make_task
+from learning_signal.tools.plan.evaluation import Purpose, branch_episodes, evaluated_for
 
 
 async def restore(original: Original, on_progress: Callable[[TrainingStatus], None] | None = None) -> int:
@@ -41,19 +43,24 @@ async def restore(original: Original, on_progress: Callable[[TrainingStatus], No
 
 
 def _spec(original: Original, row: SegmentRow) -> SegmentSpec:
-    settings = original.settings
-    if row.purpose not in ("main", "screen", "confirm"):
-        raise SessionError(
-            f"Found no purpose of the segment {row.id} in the log, expected one: it is too old for that."
-        )
-    run = evaluated_for(
-        settings.run, cast(Purpose, row.purpose), row.seed, leads=row.purpose == settings.gate.judge.confirms_on
+    for spec in _possible(original, row):
+        if spec.id == row.id:
+            return spec
+    raise SessionError(
+        f"Found the segment {row.id} of session {original.row.id}, expected one that this version would train by the "
+        "same name: another version of the training code, torch or NumPy trained it, so replay it with that version."
     )
+
+
+def _possible(original: Original, row: SegmentRow) -> Iterator[SegmentSpec]:
+    """What the segment of a row may be, by what the log says of it."""
+    settings, run = original.settings, original.settings.run
+    if row.env_steps == 0 and row.parent is not None:
+        yield from (late_evaluation(run, row.parent, episode_set) for episode_set in LATE)
+        return
+    if row.purpose not in ("main", "screen", "confirm"):
+        return
+    held_out = branch_episodes(run, settings.branch_steps, make_task(run.task, 1).spec)
     shaping = ShapingConfig.model_validate(row.shaping)
-    spec = SegmentSpec(run=run, parent=row.parent, shaping=shaping, env_steps=row.env_steps, seed=row.seed)
-    if spec.id != row.id:
-        raise SessionError(
-            f"Found the id {spec.id} for the segment {row.id} of session {original.row.id}, which another version of "
-            "the training code, torch or NumPy trained: replay it with that version."
-        )
-    return spec
+    evaluated = evaluated_for(run, cast(Purpose, row.purpose), row.seed, held_out)
+    yield SegmentSpec(run=evaluated, parent=row.parent, shaping=shaping, env_steps=row.env_steps, seed=row.seed)

@@ -45,9 +45,10 @@ class ForkedSegments(RecordedSegments):
 
     def _refuse_untrainable(self, spec: SegmentSpec) -> None:
         if self._pool is None:
-            raise SegmentImpossible(
-                f"This takes a segment of {spec.env_steps:,} env steps that nobody has trained; --train trains it."
+            work = (
+                f"{spec.env_steps:,} env steps that nobody has trained" if spec.env_steps else "episodes nobody played"
             )
+            raise SegmentImpossible(f"This takes {work}; --train does that.")
         if spec.parent is not None and not self._store.checkpoint_path(spec.parent).exists():
             raise SegmentImpossible(
                 f"The checkpoint of the parent {spec.parent} is gone from {self._store.root}, so nothing can be "

@@ -60,5 +60,5 @@ def _of(replay: Mapping[str, Any], what: str, one: str, many: str | None = None)
 
 def _times(replay: Mapping[str, Any]) -> str:
     model, own = replay["model_seconds"], replay["seconds"]
-    share = "" if model == 0 else f", {own / model:.1%} of it"
+    share = f", {own / model:.1%} of it" if own < model else ""  # embedded backends take no time
     return f"the models took {duration(model)}, the replay {own:.1f} s{share}"

@@ -20,7 +20,7 @@ def render_counterfactual(asked: Mapping[str, Any]) -> Group:
     was, answers = asked["was"], asked["answers"]
     head = Text.assemble("Event ", (str(asked["event"]), "bold"), f" of session {clean(asked['session'])}: the ")
     head.append_text(agent_text(asked["role"]))
-    head.append(f" in round {asked['round']}, then {clean(asked['spec'])}")
+    head.append(f" in round {asked['round']}\nsession: {clean(asked['spec'])}, answers: {clean(answers[0]['spec'])}")
     table = _table("answer", "same", "says")
     table.add_row("session", "", _says(was), *[""] * 5)
     for place, answer in enumerate(answers, start=1):

@@ -148,7 +148,7 @@ def test_what_would_have_to_be_trained_is_not(session):
     found, _ = ask_server(settings, "validator", to, rules_serving("validator", another))
     (answer,) = found.answers
     assert answer.stance is None and answer.agrees is None
-    assert "nobody has trained; --train trains it" in answer.stopped
+    assert "env steps that nobody has trained; --train does that" in answer.stopped
 
 
 def test_a_proposal_is_trained_from_the_same_parent_with_the_same_seeds(recorded, tmp_path, monkeypatch):
