@@ -45,9 +45,8 @@ class ForkedSegments(RecordedSegments):
 
     def _refuse_untrainable(self, spec: SegmentSpec) -> None:
         if self._pool is None:
-            work = (
-                f"{spec.env_steps:,} env steps that nobody has trained" if spec.env_steps else "episodes nobody played"
-            )
+            steps = spec.env_steps
+            work = f"{steps:,} env steps that nobody has trained" if steps else "episodes that nobody has played"
             raise SegmentImpossible(f"This takes {work}; --train does that.")
         if spec.parent is not None and not self._store.checkpoint_path(spec.parent).exists():
             raise SegmentImpossible(
