@@ -64,7 +64,7 @@ def test_a_promotion_by_a_trial_is_told_whole(sent_back):
         "candidate gain in sparse return gain in progress",
         "c1 +0 +0.02 may be confirmed c3 +0 +0.015 may be confirmed c2 +0 +0.01 may be confirmed",
         "order: at most 0.0% of an arm's episodes succeed, so progress decides → c1 is first",
-        f"validator confirmed c3, chosen over c1: {WHY}",
+        f"validator confirmed c3, chosen over c1: “{WHY}”",
         "coordinator sent the round back for c2: “It was better than the control too.”",
         "validator confirmed c2, as it was asked to",
         "c3: fail on progress: 0 of 1 pairs won (one branch of each arm)",
@@ -87,7 +87,7 @@ def test_a_choice_is_told_while_the_session_runs(sent_back):
         lines = [spoken(dataclasses.asdict(each), None) for each in reader.events(kind="branch")]
         back = [spoken(dataclasses.asdict(each), None) for each in reader.events(kind="sent_back")]
     told = [line.plain for line in lines if line is not None]
-    assert len(told) == 1 and told[0].endswith(f"confirm c3 on 1 seed, chosen over c1: {WHY}")
+    assert len(told) == 1 and told[0].endswith(f"confirm c3 on 1 seed, chosen over c1: “{WHY}”")
     assert "sent back: confirm c2: “It was better than the control too.”" in back[0].plain
 
 

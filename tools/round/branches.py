@@ -135,7 +135,7 @@ def choice(context: SessionContext, arm: str, reason: str) -> str:
     if arm == CONTROL:
         return ""
     expected = candidate_to_confirm(context)
-    return "" if arm == expected else f"chosen over {expected}: {reason}"
+    return "" if arm == expected else f"chosen over {expected}: “{reason}”"
 
 
 def why_this_one(context: SessionContext, tool: str, reason: str) -> Checked:

@@ -79,7 +79,7 @@ def record_branch(
 def record_longer(context: SessionContext, branches: Sequence[Branch], reason: str) -> None:
     """Branches of a screen are given a further seed, for this reason."""
     names = ", ".join(branch.arm for branch in branches)
-    context.event("branch", f"a further seed of the screen for {names}: {reason}", agent="validator")
+    context.event("branch", f"a further seed of the screen for {names}: “{reason}”", agent="validator")
     for branch in branches:
         _add_looks(context, branch)
 

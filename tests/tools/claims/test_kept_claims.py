@@ -127,7 +127,7 @@ def test_a_false_reason_for_a_choice_is_refused_once_and_then_marked(screened, t
     screened.call(tool, **named, reason="Its sparse return was 24.9.")
     screened.confirm("c2")
     (verdict,) = told(screened, "coordinator")["verdicts"]
-    assert verdict["choice"]["validator_says"] == "chosen over c1: Its sparse return was 24.9."
+    assert verdict["choice"]["validator_says"] == "chosen over c1: “Its sparse return was 24.9.”"
     (problem,) = verdict["choice"]["unsupported"]
     assert problem.startswith("reason says sparse return 24.9, which nothing in this round has")
     assert [each.problem for each in notes(screened)] == [f"validator: {problem}"] and screened.findings() == []

@@ -131,7 +131,7 @@ def test_another_candidate_than_the_first_is_confirmed_with_a_reason_that_the_le
         found = confirm(session, "c3", reason)
         assert (found["candidate"], found["outcome"]) == ("c3", "pass")
         control, candidate = launches(session)
-        assert candidate.endswith(f"confirm c3 on 1 seed, chosen over c1: {reason}") and "chosen" not in control
+        assert candidate.endswith(f"confirm c3 on 1 seed, chosen over c1: “{reason}”") and "chosen" not in control
         report(session, found)
         assert session.context.round.verdicts[-1].candidate == "c3"
         assert {one.candidate: one.outcome for one in session.context.state.tried} == {

@@ -67,7 +67,7 @@ def test_a_resume_reads_the_further_seeds_back(session):
 def test_the_reason_is_in_the_log(session):
     extend(session, "c1", "c2")
     titles = [row["title"] for row in session.rows("events")]
-    assert "a further seed of the screen for control, c1, c2: They are close." in titles
+    assert "a further seed of the screen for control, c1, c2: “They are close.”" in titles
 
 
 def explained(session: ScriptedSession) -> str:

@@ -167,7 +167,7 @@ def _again(session: ScriptedSession) -> dict[str, Any]:
 def test_a_choice_over_the_ranking_is_told_with_its_reason_and_also_what_was_not_reported(session):
     session.confirm("c3", WHY)
     (verdict,) = told(session)["verdicts"]
-    assert verdict["choice"] == {"validator_says": f"chosen over c1: {WHY}"} and "validator_says" not in verdict
+    assert verdict["choice"] == {"validator_says": f"chosen over c1: “{WHY}”"} and "validator_says" not in verdict
     assert _again(session)["verdicts"] == [verdict]
 
 
