@@ -89,7 +89,7 @@ def attempts_of(reader: Reader, session: str) -> list[Attempt]:
 
 def check_fates(reader: Reader) -> list[Finding]:
     """Whether every stored fate follows from the verdicts and decisions, and whether one is missing."""
-    return [finding for session in reader.sessions(limit=None) for finding in _of_session(reader, session.id)]
+    return [finding for session in reader.session_ids() for finding in _of_session(reader, session)]
 
 
 def _of_session(reader: Reader, session: str) -> Iterator[Finding]:

@@ -85,6 +85,8 @@ class Query:
         Raises:
             LedgerError: no session, or more than one, fits; the sentence names the nearest.
         """
+        if is_session_id(id_or_prefix) and self.rows("SELECT 1 FROM sessions WHERE id = ?", (id_or_prefix,)):
+            return id_or_prefix
         known = self._session_ids()
         if not known:
             raise LedgerError(f"The ledger {self.path} has no session yet; start one first.")

@@ -41,6 +41,10 @@ class Reader(Query):
         )
         return [self._session(row["id"]) for row in ids]
 
+    def session_ids(self) -> list[str]:
+        """The ids of all sessions but strange ones, the newest first."""
+        return [each for each in self._session_ids() if is_session_id(each)]
+
     def strange_sessions(self) -> list[str]:
         """The ids that this program does not write; reading one of these sessions is refused."""
         return [each for each in self._session_ids() if not is_session_id(each)]

@@ -9,7 +9,7 @@ from learning_signal.ledger.canonical import content_hash
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.migrations import expected_migrations, expected_triggers
 from learning_signal.ledger.read.checks.chains import check_chains
-from learning_signal.ledger.read.checks.comparisons import Recompute, SessionRules, average, check_comparisons, same
+from learning_signal.ledger.read.checks.comparisons import Recompute, SessionRules, check_comparisons
 from learning_signal.ledger.read.claims import ClaimRow, claims
 from learning_signal.ledger.read.fates import check_fates
 from learning_signal.ledger.read.reader import Reader
@@ -36,7 +36,6 @@ def verify(reader: Reader, recompute: Recompute | None = None, rules: SessionRul
         _verdicts,
         check_fates,
         check_remarks,
-        _evaluations,
         lambda each: check_comparisons(each, recompute, rules),
     ):
         try:
@@ -53,8 +52,8 @@ def notices(reader: Reader, recheck: Recheck) -> list[Finding]:
     """
     return [
         finding
-        for session in reader.sessions(limit=None)
-        for claim in claims(reader, session.id)
+        for session in reader.session_ids()
+        for claim in claims(reader, session)
         for finding in _of_claim(reader, claim, recheck)
     ]
 
@@ -174,18 +173,4 @@ def _verdicts(reader: Reader) -> list[Finding]:
             findings.append(
                 Finding("decisions", row["id"], f"promotes on the verdict {row['outcome'] or 'none'}, not on a pass")
             )
-    return findings
-
-
-def _evaluations(reader: Reader) -> list[Finding]:
-    findings = []
-    for session in reader.sessions(limit=None):
-        for row in reader.evaluations(session.id):
-            for name, mean, values in (
-                ("sparse_return", row.sparse_return, row.sparse_returns),
-                ("progress", row.progress, row.progresses),
-            ):
-                if not same(mean, None if values is None else average(values)):
-                    problem = f"{name} is {mean}, but not the mean of its episodes"
-                    findings.append(Finding("evaluations", str(row.id), problem))
     return findings

@@ -30,6 +30,10 @@ class SessionClock:
         """Count on from ``seconds_before``; ``token`` is what the session's row holds while it is ours."""
         self._runs[session_id] = _Run(token, time.monotonic(), seconds_before)
 
+    def stop(self, session_id: str) -> None:
+        """The session has ended: it is not in hand any more."""
+        self._runs.pop(session_id, None)
+
     def seconds(self, session_id: str) -> float | None:
         """Seconds the session has run in all, None when this process does not run it."""
         run = self._runs.get(session_id)

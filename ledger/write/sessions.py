@@ -162,15 +162,17 @@ class SessionWriter(RowWriter):
     def end_session(self, session_id: str, status: str, reason: str | None = None) -> None:
         """Stop a session: status paused, interrupted, failed or done, with one sentence why."""
         at = now()
-        self.complete(
-            "sessions",
-            session_id,
-            status=status,
-            stop_reason=reason,
-            heartbeat_at=at,
-            ended_at=at,
-            **self._wall(session_id),
-        )
+        with self.transaction("end session"):
+            self.complete(
+                "sessions",
+                session_id,
+                status=status,
+                stop_reason=reason,
+                heartbeat_at=at,
+                ended_at=at,
+                **self._wall(session_id),
+            )
+            self.clock.stop(session_id)
 
     def _wall(self, session_id: str) -> dict[str, float]:
         seconds = self.clock.seconds(session_id)

@@ -17,8 +17,8 @@ from learning_signal.ledger.write.sessions import SessionWriter
 class Ledger(SessionWriter):
     """The writing side of the log; every method raises ``LedgerError`` when SQLite fails.
 
-    Once another process has resumed a session that this ledger began or resumed, every transaction raises
-    ``SessionTaken``: two processes never write one session.
+    Once another process has resumed a session that this ledger began or resumed, and has not ended, every transaction
+    raises ``SessionTaken``: two processes never write one session.
     """
 
     @classmethod

@@ -22,7 +22,7 @@ class _Row(NamedTuple):
     whole: str
     """Its digest."""
     fixed: str
-    """The digest of what could never change; "" where it is final from the beginning."""
+    """The digest of what could never change; "" where it was final from the beginning."""
     state: dict[str, Any] | None
     """What may still change; None where it is final."""
 
@@ -49,11 +49,13 @@ def check_chains(reader: Query) -> tuple[list[Chain], list[Finding]]:
     """The chain of every session, and what does not agree with it. Each row is read once."""
     if not has_chains(reader):
         return [], []
-    walk = _Walk(reader)
     sessions = [row["id"] for row in reader.rows("SELECT id FROM sessions ORDER BY started_at, rowid")]
     links: dict[str, list[dict[str, Any]]] = {session: [] for session in sessions}
     for link in reader.rows("SELECT session_id, number, entries, hash FROM links ORDER BY session_id, number"):
-        links.setdefault(link["session_id"], []).append(link)
+        links.setdefault(link["session_id"], []).append(link | {"listed": _entries(link["entries"])})
+    walk = _Walk(
+        reader, {(entry[0], entry[1]) for each in links.values() for link in each for entry in _open(link["listed"])}
+    )
     chains = [walk.chain(session, of_session) for session, of_session in links.items()]
     walk.compare_open_rows()
     walk.find_strangers()
@@ -63,11 +65,14 @@ def check_chains(reader: Query) -> tuple[list[Chain], list[Finding]]:
 class _Walk:
     """Goes along the chains and keeps what they said of every row."""
 
-    def __init__(self, reader: Query) -> None:
+    def __init__(self, reader: Query, opened: set[Key]) -> None:
+        """``opened``: the rows that a link lists as such that may still change."""
         tables = [row["name"] for row in reader.rows("SELECT name FROM main.sqlite_master WHERE type = 'table'")]
         columns = {name: [row["name"] for row in reader.rows(f"PRAGMA main.table_info({name})")] for name in tables}
         self._reader, self._places = reader, places(columns)
-        self._now = {(each.table, number): row for each in self._places.values() for number, row in _rows(reader, each)}
+        self._now = {
+            (each.table, number): row for each in self._places.values() for number, row in _rows(reader, each, opened)
+        }
         self._final: set[Key] = set()
         self._open: dict[Key, dict[str, Any]] = {}
         """What the last link said of rows that could still change."""
@@ -85,12 +90,12 @@ class _Walk:
             if link["number"] != number:
                 self.findings.append(Finding("links", place, f"is where link {number} was expected: one is missing"))
                 break
+            entries = link["listed"]
             try:
-                entries = json.loads(link["entries"])
                 if entries[0][0] == "version":
                     unsealed = entries.pop(0)[1]
                 digests = self._digests(place, entries)
-            except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+            except (ValueError, TypeError, IndexError):
                 self.findings.append(Finding("links", place, "does not list rows: it was changed"))
                 break
             expected = link_hash(session, number, previous, link["entries"], [each or "" for each in digests])
@@ -152,12 +157,29 @@ class _Walk:
         return str(self._reader.rows(f"SELECT id FROM main.{table} WHERE rowid = ?", (number,))[0]["id"])
 
 
-def _rows(reader: Query, place: Place) -> Iterator[tuple[int, _Row]]:
+def _entries(text: str) -> list[Any]:
+    """What a link lists; nothing where that cannot be read."""
+    try:
+        entries = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    return entries if isinstance(entries, list) else []
+
+
+def _open(entries: list[Any]) -> Iterator[list[Any]]:
+    """The entries of rows that may still change."""
+    for entry in entries:
+        match entry:
+            case [str(), int(), dict()]:
+                yield entry
+
+
+def _rows(reader: Query, place: Place, opened: set[Key]) -> Iterator[tuple[int, _Row]]:
     """The rows of a table, by number."""
     columns = ", ".join(place.columns)
     for row in reader.rows(f"SELECT rowid AS row_number, {columns} FROM main.{place.table}"):
         number = row.pop("row_number")
-        fixed = digest(place.fixed(row)) if place.open else ""
+        fixed = digest(place.fixed(row)) if (place.table, number) in opened else ""
         yield number, _Row(digest(row), fixed, place.state(row))
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
+from learning_signal.ledger.read.checks.evaluations import check_means
+from learning_signal.ledger.read.checks.numbers import average, same
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import ComparisonRow, DecisionRow, EvaluationRow, Finding, SegmentRow
 
@@ -24,21 +25,18 @@ the level of a confirmation from what was spent before it, its round and its pla
 ``confirmations_per_round``, the most a round may make; ``choice``: whether another candidate may be confirmed than the
 first of the ranking."""
 
-RELATIVE, ABSOLUTE = 1e-9, 1e-12
-"""Numbers that differ by less are equal: another machine may sum in another order."""
-
 
 def check_comparisons(reader: Reader, recompute: Recompute | None, rules: SessionRules | None) -> list[Finding]:
-    """What is wrong with the comparisons of all sessions; see ``verify`` for the arguments."""
+    """What is wrong with the comparisons and evaluations of all sessions; see ``verify`` for the arguments."""
     findings = []
-    for session in reader.sessions(limit=None):
-        evaluations = {
-            (each.segment_id, each.episode_set, each.env_steps): each for each in reader.evaluations(session.id)
-        }
-        segments, expected = reader.segments(session.id), rules(reader.config(session.id)) if rules else {}
-        comparisons = reader.comparisons(session.id)
+    for session in reader.session_ids():
+        measured = reader.evaluations(session)
+        findings += check_means(measured)
+        evaluations = {(each.segment_id, each.episode_set, each.env_steps): each for each in measured}
+        segments, expected = reader.segments(session), rules(reader.config(session)) if rules else {}
+        comparisons = reader.comparisons(session)
         if level := expected.get("level"):
-            findings += _levels(comparisons, reader.decisions(session.id), level, expected["confirmations_per_round"])
+            findings += _levels(comparisons, reader.decisions(session), level, expected["confirmations_per_round"])
         findings += _orders(comparisons, segments) + _choices(comparisons, expected.get("choice", True))
         for comparison in comparisons:
             findings += _configured(comparison, expected)
@@ -257,15 +255,3 @@ def _differences(where: str, found: Any, expected: Any) -> list[tuple[str, Any, 
     else:
         return [] if same(found, expected) else [(where, found, expected)]
     return [difference for part in parts for difference in _differences(*part)]
-
-
-def same(found: Any, expected: Any) -> bool:
-    """Whether two values agree, numbers up to the order of their sum."""
-    numbers = all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in (found, expected))
-    if numbers:
-        return math.isclose(found, expected, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
-    return bool(found == expected)
-
-
-def average(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
