@@ -14,7 +14,7 @@ from learning_signal.agents.model.keys import read_secrets
 from learning_signal.agents.model.prices import price_of
 from learning_signal.agents.model.providers.registry import EMBEDDED
 from learning_signal.agents.model.providers.spec import BackendSpec
-from learning_signal.agents.model.specs import parse_chain
+from learning_signal.agents.model.specs import parse_chain, parse_spec
 from learning_signal.agents.model.stack.client import AgentClient, agent_client
 from learning_signal.agents.prompts import ROLE_VARIABLES, Prompt, render
 from learning_signal.agents.workbench import ToolWorkbench
@@ -95,7 +95,8 @@ def secrets_of(settings: SessionSettings, environment: Mapping[str, str] = os.en
 
     ``SpecError`` where one is missing, or where an address of the environment cannot be used.
     """
-    specs = [spec for text in settings.agents.values() for spec in parse_chain(text)]
+    every = [*settings.agents.values(), *settings.shadows.values()]
+    specs = [spec for text in every for spec in parse_chain(text)]
     for spec in specs:
         address_of(spec, environment)
     return [secret for spec in specs for secret in read_secrets(spec, environment)]
@@ -121,6 +122,8 @@ def _client(
     context: SessionContext, role: Role, call_context: CallContext, spec: BackendSpec, make_client: MakeClient
 ) -> AgentClient:
     deadline = context.settings.deliberation.deadline
+    beside = context.settings.shadows.get(role)
+    shadow = None if beside is None else parse_spec(beside)
 
     def afford_call(tokens: int, usd: float) -> None:
         afford(context, f"the next call of the {role}", tokens=tokens, usd=usd)
@@ -134,6 +137,8 @@ def _client(
         limits=Limits(first_timeout=deadline, deadline=deadline),
         price=price_of(spec, context.settings.prices),
         afford=None if context.state.budget == Budget() else afford_call,
+        shadow=shadow,
+        shadow_price=None if shadow is None else price_of(shadow, context.settings.prices),
     )
 
 

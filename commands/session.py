@@ -18,6 +18,7 @@ def session(
     env: options.Environment = None,
     algorithm: options.Algorithm = None,
     agent: options.Agents = None,
+    shadow: options.Shadows = None,
     config: options.Config = None,
     seed: options.Seed = None,
     rounds: Annotated[str | None, option("Most deliberations. [3]")] = None,
@@ -53,7 +54,7 @@ def session(
     verbose: Verbose = False,
 ) -> int:
     """Run a supervised session. Settings: command line > environment (LEARNING_SIGNAL_...) > --config > default."""
-    from learning_signal.agents.model.specs import parse_assignments, resolve_specs
+    from learning_signal.agents.model.specs import parse_assignments, parse_shadows, resolve_specs
     from learning_signal.tools.plan.sources import OPTIONS, gather, one_task, refuse_wrong_run
 
     given_here = {**locals(), "task": one_task(task, env)}
@@ -62,6 +63,7 @@ def session(
     settings = given.settings(
         {role: each.text for role, each in backends.items()}, {role: each.source for role, each in backends.items()}
     )
+    settings = settings.model_copy(update={"shadows": parse_shadows(shadow or [])})
     refuse_wrong_run(settings.run)
 
     if dry_run:
@@ -77,7 +79,7 @@ def session(
     if checked:
         from learning_signal.commands.checking import refuse_unusable
 
-        refuse_unusable(settings.agents)
+        refuse_unusable(settings.agents, settings.shadows)
     from learning_signal.agents.session.session import run_session
 
     heading = f"{settings.run.task}, {settings.run.learner.algorithm}, seed {settings.seed}"
@@ -94,6 +96,7 @@ def session(
 def resume(
     session: options.Session,
     agent: options.Agents = None,
+    shadow: options.Shadows = None,
     budget: options.Budget = None,
     config: options.Prices = None,
     executor: options.Executor = None,
@@ -113,8 +116,9 @@ def resume(
     One that you did not begin on this machine contacts, executes and writes only what you confirm, by option or
     --trust.
     """
-    from learning_signal.agents.model.specs import ROLES, parse_assignments, parse_chain
+    from learning_signal.agents.model.specs import ROLES, parse_assignments, parse_chain, parse_shadows
 
+    shadows = parse_shadows(shadow or [])
     assigned = parse_assignments(agent or [])
     agents: dict[str, str] = {
         role: assigned[role if role in assigned else "all"] for role in ROLES if {role, "all"} & set(assigned)
@@ -132,17 +136,19 @@ def resume(
 
     with Reader.open(ledger) as reader:
         row = reader.session(session)
-        changes = {"executor": changed_executor(reader.config(row.id), kind=executor, address=address, share=share)}
+        changed = changed_executor(reader.config(row.id), kind=executor, address=address, share=share)
+        changes = {"executor": changed, "shadows": shadows}
         if row.kind == "training":
             from learning_signal.tools.training.settings import TrainingError, stored_settings
 
-            if agents:
-                raise TrainingError(f"Session {row.id} is a training run and has no agents: leave --agent out.")
+            if agents or shadows:
+                option = "--agent" if agents else "--shadow"
+                raise TrainingError(f"Session {row.id} is a training run and has no agents: leave {option} out.")
             if limits:
                 raise TrainingError(f"Session {row.id} is a training run and has no budget: leave --budget out.")
             if prices:
                 raise TrainingError(f"Session {row.id} is a training run and calls no model: leave --config out.")
-            settings = stored_settings(reader, row.id, changes["executor"], consent)
+            settings = stored_settings(reader, row.id, changed, consent)
             return train_chain(settings, row.id, as_json=as_json, plain=plain, verbose=verbose)
         from learning_signal.agents.session.consent import uses_of_session
         from learning_signal.agents.session.session import resume_session, to_resume
@@ -153,7 +159,7 @@ def resume(
     if checked:
         from learning_signal.commands.checking import refuse_unusable
 
-        refuse_unusable(stored.agents)
+        refuse_unusable(stored.agents, stored.shadows)
 
     return supervise(
         lambda observer, control: resume_session(

@@ -39,6 +39,11 @@ def short(value: float) -> str:
     return f"{value:g}"
 
 
+def shadow_of(role: str) -> str:
+    """Who the calls of a backend are counted for that is asked beside the agent of ``role`` (``--shadow``)."""
+    return f"{role}'s shadow"
+
+
 def cut_off_text(env_steps: int, unknown: int) -> str:
     """What was cut off: env steps that were trained in vain, and segments of which that is unknown."""
     segments = f"{unknown} segment{'s' if unknown > 1 else ''}"

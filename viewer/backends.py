@@ -13,6 +13,7 @@ from learning_signal.ledger.read.forecasts import UNINFORMED
 from learning_signal.viewer.text import MISSING, count, duration, limit_text, number, styled
 
 _COLUMNS = ("phases", "given up", "replies", "text", "calls", "refused", "Brier", "tokens", "price", "latency")
+_SHADOW = "as shadow"
 
 
 def render_records(records: Sequence[BackendRecord], sessions: int) -> RenderableType:
@@ -21,7 +22,8 @@ def render_records(records: Sequence[BackendRecord], sessions: int) -> Renderabl
         return Text("The log has no model call yet.")
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
     table.add_column("backend", overflow="fold", ratio=1)
-    for name in _COLUMNS:
+    shadows = any(each.shadow_replies for each in records)
+    for name in (*_COLUMNS, *([_SHADOW] if shadows else [])):
         table.add_column(name, justify="right", no_wrap=True)
     for each in records:
         table.add_row(
@@ -36,6 +38,7 @@ def render_records(records: Sequence[BackendRecord], sessions: int) -> Renderabl
             _tokens(each.tokens_per_promotion),
             MISSING if each.usd_per_promotion is None else limit_text("usd", each.usd_per_promotion),
             _latency(each.median_latency_ms),
+            *([f"{each.shadow_agreed} of {each.shadow_replies}"] if shadows else []),
         )
     told = (
         f"{sessions} session{'s' if sessions != 1 else ''}. Phases: rounds in which it spoke for a role. Text: replies "
@@ -43,6 +46,8 @@ def render_records(records: Sequence[BackendRecord], sessions: int) -> Renderabl
         f"error of forecasts, {UNINFORMED} for always saying 0.5. Tokens and price: in all, for each promotion of a "
         "round in which it spoke. Latency: median of a reply. --json has the rest."
     )
+    if shadows:
+        told += " As shadow: answers equal to those of the agent beside which it was asked."
     return Group(table, Text(told, "dim"))
 
 

@@ -32,7 +32,7 @@ def tone(kind: str, status: str, title: str, outcome: str | None = None) -> str:
     if kind in MARKS:
         word = outcome or ((found := _WORDS.search(title.lower())) and found.group(1)) or ""
         return OUTCOME_STYLES.get(word.replace("_", " "), "")
-    quiet, loud = ("tool_call", "llm_call", "segment", "speculation"), ("stage", "session")
+    quiet, loud = ("tool_call", "llm_call", "shadow", "segment", "speculation"), ("stage", "session")
     return "dim" if kind in quiet else "bold" if kind in loud else ""
 
 

@@ -14,6 +14,7 @@ from autogen_core.models import LLMMessage
 from learning_signal.agents.model.dialect.outgoing import Outgoing
 from learning_signal.agents.model.providers.spec import BackendSpec
 from learning_signal.agents.model.wire import WireNote
+from learning_signal.ledger.wording import shadow_of
 from learning_signal.ledger.write.writer import Ledger
 
 
@@ -42,6 +43,13 @@ class Caller:
     role: str
     spec: BackendSpec
     context: CallContext
+    shadow: bool = False
+    """Whether it is asked beside the role's agent: what it answers is never acted on."""
+
+    @property
+    def name(self) -> str:
+        """Who the calls are counted for."""
+        return shadow_of(self.role) if self.shadow else self.role
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from learning_signal.agents.model.providers.spec import BackendSpec, SpecError
 from learning_signal.agents.model.specs import parse_chain
 from learning_signal.agents.model.wire import WireNote
 from learning_signal.agents.tokens import count_tokens
+from learning_signal.ledger.wording import shadow_of
 from learning_signal.tools.plan.budget import Budget, Price
 from learning_signal.tools.plan.prices import SHIPPED, price_named
 from learning_signal.tools.plan.settings import SessionSettings
@@ -42,7 +43,8 @@ def refuse_unpriced(settings: SessionSettings, budget: Budget) -> None:
     """``SpecError`` where ``budget`` limits USD and the price of a backend is not known."""
     if budget.usd is None:
         return
-    for role, spec in ((role, spec) for role, text in settings.agents.items() for spec in parse_chain(text)):
+    every = [*settings.agents.items(), *((shadow_of(role), text) for role, text in settings.shadows.items())]
+    for role, spec in ((role, spec) for role, text in every for spec in parse_chain(text)):
         if price_of(spec, settings.prices) is None:
             name = f"{spec.provider}/{spec.model}"
             raise SpecError(

@@ -157,6 +157,26 @@ def resolve_specs(
     return {role: _resolve(role, sources) for role in ROLES}
 
 
+def parse_shadows(assignments: Iterable[str]) -> dict[str, str]:
+    """``ROLE=SPEC`` texts of ``--shadow`` as ``{role: spec text}``; ``all`` is every role.
+
+    Raises:
+        SpecError: as ``parse_assignments``, or a wrong spec, one that cannot play the role, or a chain.
+    """
+    given = parse_assignments(assignments)
+    found: dict[str, str] = {
+        role: given[role if role in given else "all"] for role in ROLES if {role, "all"} & set(given)
+    }
+    for role, text in found.items():
+        chain = parse_chain(text)
+        if len(chain) > 1:
+            raise SpecError(
+                f"The shadow of the {role} is a chain of {len(chain)} backends, expected one: give one spec."
+            )
+        refuse_role(chain[0], role)
+    return found
+
+
 def refuse_role(spec: BackendSpec, role: str) -> None:
     """``SpecError`` where the backend cannot play this role."""
     roles = entry_of(spec).roles

@@ -20,7 +20,7 @@ from learning_signal.tools.state import Saying
 
 _CALLS = (
     "SELECT llm_calls.*, e.round, e.phase FROM llm_calls JOIN events e ON e.seq = llm_calls.event_seq "
-    "WHERE llm_calls.session_id = ? ORDER BY llm_calls.id"
+    "WHERE llm_calls.session_id = ? AND e.kind <> 'shadow' ORDER BY llm_calls.id"
 )
 
 _ANSWER = re.compile(r"(?:approved|rejected) by (?P<by>.+?): (?P<reason>.*)", re.DOTALL)

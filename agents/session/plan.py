@@ -7,6 +7,7 @@ from typing import Any
 
 from learning_signal.agents.model.prices import refuse_unpriced
 from learning_signal.agents.roles import secrets_of
+from learning_signal.ledger.wording import shadow_of
 from learning_signal.marl.segments.segment import round_up
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools.plan.cost import looks_at_branches, round_cost, round_evaluation
@@ -78,6 +79,10 @@ def plan(settings: SessionSettings) -> dict[str, Any]:
         "agents": [
             {"role": role, "backend": spec, "from": settings.agent_sources.get(role, "default")}
             for role, spec in settings.agents.items()
+        ]
+        + [
+            {"role": shadow_of(role), "backend": spec, "from": "command line"}
+            for role, spec in settings.shadows.items()
         ],
         "ledger": str(settings.ledger),
         "store": str(settings.store),

@@ -126,4 +126,5 @@ def to_resume(reader: Reader, session: str, agents: Mapping[str, str], changes: 
     specs = settings.agents | {role: agent.spec for role, agent in spoken.items()} | dict(agents)
     sources = settings.agent_sources | {role: agent.source for role, agent in spoken.items()}
     sources |= dict.fromkeys(agents, "command line (resume)")
-    return settings.model_copy(update={"ledger": reader.path, "agents": specs, "agent_sources": sources, **changes})
+    resumed = {"ledger": reader.path, "agents": specs, "agent_sources": sources, "shadows": {}}
+    return settings.model_copy(update=resumed | dict(changes))

@@ -66,6 +66,7 @@ def explain(reader: Reader, decision: str = "latest") -> DecisionChain:
         choices=_choices(reader, session, round_, branches),
         troubles=troubles_of(reader, session, round_),
         claims=claims(reader, session, round_),
+        shadows=reader.events(session, round=round_, kind="shadow"),
     )
 
 

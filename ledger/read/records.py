@@ -338,6 +338,8 @@ class DecisionChain:
     """Agents that gave up or whose backend failed, and what the round did without them."""
     claims: list[ClaimRow] = field(default_factory=list)
     """What the agents said in the round, as it was checked; none in ledgers of earlier versions."""
+    shadows: list[EventRow] = field(default_factory=list)
+    """What other backends said that were asked the same, turn by turn."""
 
 
 @dataclass(frozen=True)

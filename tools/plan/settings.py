@@ -78,6 +78,8 @@ class SessionSettings(Frozen):
     """Backend spec per role (resolved)."""
     agent_sources: dict[str, str] = Field(default_factory=dict)
     """Where each spec came from: command line, environment, config file or default."""
+    shadows: dict[str, str] = Field(default_factory=dict)
+    """By role, the spec of a backend that is asked what its agent is asked, and only written down."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the session; every other seed derives from it."""
     rounds: Annotated[int, Field(ge=1, le=100)] = 3

@@ -63,7 +63,7 @@ OPTIONS = {
 }
 """The options of the command line and the setting each one is."""
 
-_BESIDE = {"agents", "agent_sources"}
+_BESIDE = {"agents", "agent_sources", "shadows"}
 """Fields of SessionSettings that are not set here, but by resolving backend specs."""
 
 

@@ -48,6 +48,12 @@ Agents = Annotated[
     list[str] | None,
     typer.Option("--agent", metavar="ROLE=SPEC", help="Backend of one agent, or all=SPEC; see 'backends'. Repeatable."),
 ]
+Shadows = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shadow", metavar="ROLE=SPEC", help="Ask another backend what an agent is asked, and only log it. Repeatable."
+    ),
+]
 TaskName = Annotated[str | None, option("Task, e.g. 'spread?agents=5', Foraging-8x8-2p-2f-coop-v3 [spread]", "TASK")]
 Environment = Annotated[str | None, option("A PettingZoo ParallelEnv of yours, in place of --task.", "MODULE:FACTORY")]
 StoredEnvironment = Annotated[

@@ -36,6 +36,8 @@ def worth_a_line(row: Mapping[str, Any]) -> bool:
     agents and persons.
     """
     kind, status = row["kind"], row["status"]
+    if kind == "shadow":  # nothing depends on it
+        return False
     if kind == "branch" and status == "ok":
         return ", chosen over " in row["title"]
     if status == "pending" or (kind in _QUIET and status == "ok"):

@@ -77,6 +77,7 @@ def render_decision(chain: DecisionChain) -> Group:
         parts += _section("Verdict", _verdict(chain.verdict, chain.comparison is not None, chain.claims))
     parts += _section("Decision", _decision(decision, chain.approvals, chain.claims))
     parts += _section("Other words that the record does not support", _other_marks(chain))
+    parts += _section("What shadows would have done", [_shadow(each) for each in chain.shadows])
     parts += _section("Cost", _cost(chain.branches))
     parts += _section("Afterwards", _afterwards(chain))
     return Group(*parts)
@@ -97,6 +98,12 @@ def _cost(branches: Sequence[BranchRow]) -> list[RenderableType]:
     unknown = f" (that of {len(played) - len(known)} is unknown)" if known and len(known) < len(played) else ""
     trained = count(sum(each.cost for each in used))
     return [Text(f"{trained} env steps of training in {len(used)} branch segments, {words}{unknown}")]
+
+
+def _shadow(event: EventRow) -> Text:
+    """What one said in a turn, of which nothing was acted on."""
+    style = "" if event.title.startswith("agrees") else "yellow"
+    return Text.assemble(agent_text(event.agent), " ", (shorten(event.title, LINE - 12), style))
 
 
 def _headline(chain: DecisionChain) -> Text:

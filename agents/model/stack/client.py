@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from autogen_core import CancellationToken
@@ -15,7 +16,8 @@ from learning_signal.agents.model.keys import read_secrets
 from learning_signal.agents.model.providers.spec import BackendSpec
 from learning_signal.agents.model.stack.dialect import Dialect
 from learning_signal.agents.model.stack.guard import Guard, TimeLimit
-from learning_signal.agents.model.stack.layers import Afford, Insistence, Layer, Memory, Provider, Recorder
+from learning_signal.agents.model.stack.layers import Afford, Insistence, Layer, Memory, Provider, Recorder, Title
+from learning_signal.agents.model.stack.shadow import Shadow, Turn
 from learning_signal.agents.tokens import count_tokens
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.tools.plan.budget import Price
@@ -35,32 +37,54 @@ def agent_client(
     environment: Mapping[str, str] = os.environ,
     price: Price | None = None,
     afford: Afford | None = None,
+    shadow: BackendSpec | None = None,
+    shadow_price: Price | None = None,
 ) -> AgentClient:
     """The client an agent talks through: all layers over the client of its backend.
 
     The key, if there is one, is also given to ``ledger`` as a secret. ``price`` is for the recorded costs; ``afford``
-    is called before every attempt. A client belongs to one event loop.
+    is called before every attempt. ``shadow`` is asked the same, and only written down. A client belongs to one event
+    loop.
 
     Raises:
         SpecError: the key, a package or the provider is missing.
     """
-    secrets = read_secrets(spec, environment)
-    ledger.add_secrets(secrets)
-    bounds = (limits or Limits()).with_spec(spec)
     caller = Caller(ledger, session_id, role, spec, context)
+    below, client = _stack(caller, limits or Limits(), environment, price, afford)
+    if shadow is None:
+        return AgentClient(Memory(below, caller), caller, [client])
+    seen, turn = replace(caller, spec=shadow, shadow=True), Turn(role)
+    alone, second = _stack(seen, replace(limits or Limits(), attempts=1), environment, shadow_price, afford, turn.title)
+    return AgentClient(Memory(Shadow(below, alone, seen, turn), caller), caller, [client, second])
+
+
+def _stack(
+    caller: Caller,
+    limits: Limits,
+    environment: Mapping[str, str],
+    price: Price | None,
+    afford: Afford | None,
+    title: Title | None = None,
+) -> tuple[Layer, ChatCompletionClient]:
+    """The layers that are of one backend, and its provider's client at their bottom."""
+    spec = caller.spec
+    secrets = read_secrets(spec, environment)
+    caller.ledger.add_secrets(secrets)
+    bounds = limits.with_spec(spec)
     longest = max(seconds for _, seconds in (bounds.attempt(True), bounds.attempt(False)))
-    client = build_client(spec, role, environment=environment, timeout=longest + SLACK)
+    client = build_client(spec, caller.role, environment=environment, timeout=longest + SLACK)
     provider = TimeLimit(Provider(client), bounds)
-    recorder = Recorder(provider, caller, secrets=secrets, price=price, afford=afford)
-    guard = Guard(Insistence(Dialect(recorder, caller), caller), spec, limits=bounds, secrets=secrets)
-    return AgentClient(Memory(guard, caller), caller, client)
+    recorder = Recorder(provider, caller, secrets=secrets, price=price, afford=afford, title=title)
+    return Guard(Insistence(Dialect(recorder, caller), caller), spec, limits=bounds, secrets=secrets), client
 
 
 class AgentClient(ChatCompletionClient):
     """Top of the stack: autogen's protocol on one side, ``Call`` on the other. Never streams, never downloads."""
 
-    def __init__(self, below: Layer, caller: Caller, client: ChatCompletionClient):
-        self._below, self._caller, self._client = below, caller, client
+    def __init__(self, below: Layer, caller: Caller, clients: Sequence[ChatCompletionClient]):
+        """``clients`` are closed with it; the first is that of the caller's backend."""
+        self._below, self._caller, self._clients = below, caller, tuple(clients)
+        self._client = self._clients[0]
 
     async def create(
         self,
@@ -82,7 +106,8 @@ class AgentClient(ChatCompletionClient):
         yield await self.create(messages, **options)
 
     async def close(self) -> None:
-        await self._client.close()
+        for client in self._clients:
+            await client.close()
 
     def actual_usage(self) -> RequestUsage:
         return self._client.actual_usage()

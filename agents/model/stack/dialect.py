@@ -64,7 +64,7 @@ class Dialect:
         """How the server took its last request before this process that it did not take the plain way."""
         caller = self._caller
         manner = Manner()
-        for each in recall_replies(caller.ledger, caller.session, caller.role, 0, _MANNER):
+        for each in recall_replies(caller.ledger, caller.session, caller.name, 0, _MANNER):
             known = json.loads(each.reply).get("manner")  # None where the word is the model's own
             if known is not None and _model(each.spec) == _model(caller.spec.text):
                 manner = Manner(**known)
@@ -73,7 +73,7 @@ class Dialect:
     def _recall(self) -> None:
         """Read what replies carried that came since the last request."""
         caller = self._caller
-        for each in recall_replies(caller.ledger, caller.session, caller.role, self._read_to, _CARRIED):
+        for each in recall_replies(caller.ledger, caller.session, caller.name, self._read_to, _CARRIED):
             self._carried |= _carried(each, own=_model(each.spec) == _model(caller.spec.text))
             self._read_to = each.id
 

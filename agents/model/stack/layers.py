@@ -5,6 +5,7 @@
      v                                                                     |
     AgentClient   names the call by a hash: Call.request                   |  speaks autogen's protocol
     Memory        a request that the ledger has an answer to ends here     |  gives tool calls ids of this session
+    Shadow        -                                                        |  asks a second backend too (shadow.py)
     Guard         repairs the history                                      |  retries transient faults
     Insistence    asks for a call where the last reply had none            |  asks without it where that is refused
     Dialect       says what must come back to the server                   |  asks in another form where that is wanted
@@ -52,6 +53,10 @@ REFUSALS = (400, 404, 405, 422, 500, 501)
 
 Afford = Callable[[int, float], None]
 """Called with the estimated tokens and USD of a request; raises ``CannotGoOn`` if the budget does not cover them."""
+
+
+Title = Callable[[CreateResult], str]
+"""The title of the event of a reply."""
 
 
 class Layer(Protocol):
@@ -121,9 +126,11 @@ class Recorder:
         secrets: Iterable[str] = (),
         price: Price | None = None,
         afford: Afford | None = None,
+        title: Title | None = None,
     ):
+        """``title`` gives the title of a reply's event, in place of a summary of the reply."""
         self._below, self._caller, self._secrets = below, caller, tuple(secrets)
-        self._price, self._afford = price, afford
+        self._price, self._afford, self._title = price, afford, title
         self._last_request, self._attempt = "", 0
         self._stored: dict[str, BodyHash] = {}
         """Bodies of the last request that was recorded, by their JSON."""
@@ -135,7 +142,7 @@ class Recorder:
             BackendError: whatever went wrong, classified as it is recorded.
             CannotGoOn: the budget does not cover the call; nothing was sent.
         """
-        spec, role = self._caller.spec, self._caller.role
+        spec, role = self._caller.spec, self._caller.name
         if self._afford is not None:
             tokens = request_tokens(call)
             self._afford(tokens, 0.0 if self._price is None else self._price.of(tokens, 0))
@@ -152,7 +159,8 @@ class Recorder:
             self._end(row, call.note, "error", str(error), error_kind=error.kind, error=str(error), **cost)
             # the SDK's exception holds the request's headers, and with them the key
             raise error from None
-        reply, title = result.model_dump(mode="json", exclude={"logprobs"}), f"{role}: {summary(result)}"
+        reply = result.model_dump(mode="json", exclude={"logprobs"})
+        title = f"{role}: {summary(result)}" if self._title is None else self._title(result)
         if call.note.written is not None:
             reply, title = reply | {"written": call.note.written}, f"{title}, understood from {call.note.read_in}"
         if call.note.carried is not None:
@@ -172,7 +180,7 @@ class Recorder:
 
     def _begin(self, call: Call) -> _Row:
         ledger, spec = self._caller.ledger, self._caller.spec
-        session, role, context = self._caller.session, self._caller.role, self._caller.context
+        session, name, context = self._caller.session, self._caller.name, self._caller.context
         self._attempt = self._attempt + 1 if call.request == self._last_request else 1
         self._last_request = call.request
         sent = [message.model_dump(mode="json") for message in call.messages]
@@ -180,18 +188,18 @@ class Recorder:
         with ledger.transaction("llm call begins"):
             event = ledger.event(
                 session,
-                "llm_call",
-                f"{role} asks {spec.text}",
+                "shadow" if self._caller.shadow else "llm_call",
+                f"{name} asks {spec.text}",
                 round=context.round,
                 phase=context.phase,
-                agent=role,
+                agent=self._caller.role,
                 status="pending",
             )
             row = ledger.add(
                 "llm_calls",
                 event_seq=event,
                 session_id=session,
-                agent=role,
+                agent=name,
                 request_hash=call.request,
                 attempt=self._attempt,
                 spec=spec.text,

@@ -49,6 +49,12 @@ class BackendRecord:
     usd_per_promotion: float | None
     median_latency_ms: float | None
     """Of replies; None where there are none."""
+    shadow_replies: int
+    """What it answered beside an agent that another backend spoke for (``--shadow``); in none of the above."""
+    shadow_agreed: int
+    """Of these, the same calls with the same arguments."""
+    shadow_tokens: int | None
+    shadow_usd: float | None
 
 
 @dataclass
@@ -59,6 +65,8 @@ class _Found:
     sessions: set[str] = field(default_factory=set)
     phases: set[tuple[str, int, str]] = field(default_factory=set)
     calls: list[Mapping[str, Any]] = field(default_factory=list)
+    beside: list[Mapping[str, Any]] = field(default_factory=list)
+    """Its calls as a shadow."""
     tool_calls: list[str] = field(default_factory=list)
     given_up: int = 0
     promotions: set[str] = field(default_factory=set)
@@ -94,13 +102,17 @@ def backend_records(reader: Reader, session: str | None = None) -> list[BackendR
 def _read(reader: Reader, session: str, found: dict[str, _Found]) -> None:
     calls = reader.rows(
         "SELECT l.event_seq, l.agent, l.spec, l.status, l.latency_ms, l.tokens_in, l.tokens_out, l.cost_usd, "
-        "e.round, e.phase, t.body <> '[]' AND json_type(r.body, '$.content') = 'text' is_text, "
+        "e.round, e.phase, e.kind, e.title, t.body <> '[]' AND json_type(r.body, '$.content') = 'text' is_text, "
         "json_type(r.body, '$.written') IS NOT NULL is_written "
         "FROM llm_calls l JOIN events e ON e.seq = l.event_seq JOIN bodies t ON t.hash = l.tools "
         "LEFT JOIN bodies r ON r.hash = l.reply "
         "WHERE l.session_id = ? AND l.status IN ('ok', 'error') ORDER BY l.event_seq",
         (session,),
     )
+    for call in calls:
+        if call["kind"] == "shadow":
+            found.setdefault(call["spec"], _Found()).beside.append(call)
+    calls = [call for call in calls if call["kind"] != "shadow"]
     speakers = _Speakers(calls)
     promoted = {each.round: each.id for each in reader.decisions(session) if each.action == "promote"}
     for call in calls:
@@ -132,8 +144,7 @@ def _read(reader: Reader, session: str, found: dict[str, _Found]) -> None:
 def _record(spec: str, found: _Found) -> BackendRecord:
     ok = [call for call in found.calls if call["status"] == "ok"]
     tokens_in, tokens_out = (known_sum(call[name] for call in found.calls) for name in ("tokens_in", "tokens_out"))
-    priced = all(call["cost_usd"] is not None for call in ok)
-    usd = known_sum(call["cost_usd"] for call in found.calls) if priced else None
+    usd = _usd(found.calls)
     tokens = known_sum((tokens_in, tokens_out))
     promotions = len(found.promotions)
     latencies = [call["latency_ms"] for call in ok if call["latency_ms"] is not None]
@@ -159,4 +170,16 @@ def _record(spec: str, found: _Found) -> BackendRecord:
         tokens_per_promotion=tokens / promotions if promotions and tokens is not None else None,
         usd_per_promotion=usd / promotions if promotions and usd is not None else None,
         median_latency_ms=statistics.median(latencies) if latencies else None,
+        shadow_replies=sum(call["status"] == "ok" for call in found.beside),
+        shadow_agreed=sum(call["status"] == "ok" and call["title"].startswith("agrees") for call in found.beside),
+        shadow_tokens=known_sum(call[name] for call in found.beside for name in ("tokens_in", "tokens_out")),
+        shadow_usd=_usd(found.beside),
     )
+
+
+def _usd(calls: Sequence[Mapping[str, Any]]) -> float | None:
+    """What they cost, None where the price of a reply is not known."""
+    if any(call["status"] == "ok" and call["cost_usd"] is None for call in calls):
+        return None
+    usd: float | None = known_sum(call["cost_usd"] for call in calls)
+    return usd

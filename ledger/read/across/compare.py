@@ -21,7 +21,9 @@ NAMES = ("first", "second")
 MEASURES = ("sparse_return", "progress")
 LEVEL = 0.95
 """The probability that an interval aims at; few pairs reach less, and it says how much."""
-NOT_COMPARED = frozenset({"agents", "agent_sources", "ledger", "store", "workers", "executor", "prices", "budget"})
+NOT_COMPARED = frozenset(
+    {"agents", "agent_sources", "shadows", "ledger", "store", "workers", "executor", "prices", "budget"}
+)
 """Settings that do not decide what is trained from where."""
 
 
