@@ -63,7 +63,7 @@ CREATE TABLE events (                          -- the one ordered story of a ses
     kind TEXT NOT NULL,                        -- session, stage, message, llm_call, tool_call, segment,
                                                -- branch, diagnosis, proposal, comparison, verdict,
                                                -- decision, question, approval, probation, need,
-                                               -- speculation, error
+                                               -- speculation, error, shadow
     status TEXT NOT NULL CHECK (status IN ('pending', 'ok', 'error', 'refused', 'interrupted')),
     title TEXT NOT NULL,                       -- one line for a person
     ref_table TEXT,
