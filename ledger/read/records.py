@@ -36,9 +36,8 @@ class SessionRow:
     env_steps_main: int
     """Env steps trained for segments that HEAD has pointed to; here and below, with what failed."""
     env_steps_branches: int
-    """Env steps trained for branches."""
     env_steps_twin: int
-    """Env steps trained for the sparse twin."""
+    """Env steps trained for branches, and for the sparse twin."""
     env_steps_reused: int
     """Env steps of segments an earlier session had trained; in none of the above."""
     evaluation_env_steps: int | None
