@@ -1,10 +1,11 @@
 """A session: the share of its wall time that is neither training in the workers nor an answer of a model.
 
     python -m bench.session [--quick] [--seed 0] [--workers N] [--json]
+    python -m bench.session --answers [--json]
 
 Every instant belongs to the first that applies: a worker computes a segment; a model answers; the ledger is
 written; a tool runs; the first segment has not begun (imports, starting workers); the rest. All but the first
-two is overhead.
+two is overhead. ``--answers`` measures what passes between an answer and the next request.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
@@ -122,13 +124,36 @@ def _interval(start: str, end: str) -> Interval:
     return _seconds(start), _seconds(end)
 
 
+def show_answers(as_json: bool) -> None:
+    """Print how long a session takes from an answer to the next request."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from bench.support.answers import TARGET, overheads
+
+    rows = overheads()
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows]))
+        return
+    shown = Table(title=f"From an answer to the next request, ms (target: median {TARGET:g})", box=None)
+    for column in ("protocol", "turns", "median", "worst", "CPU time, median"):
+        shown.add_column(column, justify="left" if column == "protocol" else "right")
+    for row in rows:
+        shown.add_row(row.protocol, str(row.turns), f"{row.median:.1f}", f"{row.worst:.1f}", f"{row.cpu:.1f}")
+    Console().print(shown)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one round with short stages and branches")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=None, help="worker processes; one per core by default")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--answers", action="store_true", help="from an answer to the next request, by protocol")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
+    if arguments.answers:
+        show_answers(arguments.json)
+        return
     result = measure(arguments.quick, arguments.seed, arguments.workers)
     overhead = sum(result[kind] for kind in OVERHEAD)
     if arguments.json:

@@ -15,7 +15,7 @@ import torch
 
 from bench import faults, learning, memory, reference_loop, replies, segments, tasks, tokens
 from bench.learning import Row, Sizes
-from bench.support import devices
+from bench.support import answers, devices
 from bench.support.plot import Curve, Point, draw
 from bench.support.readme import put
 from learning_signal.marl.segments.records import Evaluation
@@ -249,6 +249,14 @@ def test_devices_leaves_the_column_of_a_missing_gpu_empty(monkeypatch, capsys) -
     cells = [list(column.cells)[0] for column in devices.table([row]).columns]
     assert cells[:2] == ["8 x 8", "8"] and cells[3:] == ["-", "-"]
     assert list(devices.table([row | {"cpu": 10.0, "cuda": 25.0}]).columns[-1].cells) == ["2.5"]
+
+
+# --- bench.session ---
+
+
+def test_session_measures_what_passes_between_answers() -> None:
+    row = answers.overhead(answers.PROTOCOLS[2])
+    assert row.turns == 15 and 0 < row.cpu and 0 < row.median <= row.worst
 
 
 # --- bench.faults ---

@@ -33,13 +33,14 @@ def chat_request(request: dict[str, Any]) -> dict[str, Any]:
     messages = [
         _assistant(message, outgoing) if message["role"] == "assistant" else message for message in request["messages"]
     ]
-    return _limited(request | {"messages": messages}, outgoing.manner.limit)
+    return _unread(_limited(request | {"messages": messages}, outgoing.manner.limit))
 
 
 def messages_request(request: dict[str, Any]) -> dict[str, Any]:
     """``request``, the arguments of Anthropic's ``messages.create``, as it is sent: thinking in front of its calls."""
     outgoing = OUTGOING.get() or Outgoing()
-    return request | {"messages": [_with_blocks(message, outgoing.carried) for message in request["messages"]]}
+    messages = [_with_blocks(message, outgoing.carried) for message in request["messages"]]
+    return _unread(request | {"messages": [_plain(message) for message in messages]})
 
 
 def _assistant(message: Mapping[str, Any], outgoing: Outgoing) -> dict[str, Any]:
@@ -77,6 +78,26 @@ def _limited(request: dict[str, Any], name: str | None) -> dict[str, Any]:
     if other in request:
         request[name] = request.pop(other)
     return request
+
+
+def _unread(request: dict[str, Any]) -> dict[str, Any]:
+    """``request`` with its large parts in ``extra_body``, which the SDKs send as it is: they would look for parameters
+    to rename in every field of every message, which takes longer than all the rest of a turn and finds none.
+    """
+    large = {name: request[name] for name in ("messages", "tools") if isinstance(request.get(name), list)}
+    small = {name: value for name, value in request.items() if name not in large}
+    return small | {"messages": [], "extra_body": (request.get("extra_body") or {}) | large}
+
+
+def _plain(message: dict[str, Any]) -> dict[str, Any]:
+    """A message without objects of the SDK."""
+    content = message["content"]
+    if isinstance(content, str):
+        return message
+    blocks = [
+        each if isinstance(each, Mapping) else each.model_dump(mode="json", exclude_none=True) for each in content
+    ]
+    return message | {"content": blocks}
 
 
 def _with_blocks(message: dict[str, Any], carried: Mapping[str, Carried]) -> dict[str, Any]:
