@@ -147,8 +147,11 @@ def most_confirmations(rounds: int, refinements: int) -> int:
 
 def as_made(config: Mapping[str, Any]) -> dict[str, Any]:
     """A stored configuration with what was not a setting yet when it was made."""
-    gate = config.get("gate")
-    return dict(config) if not gate else {**config, "gate": {"shares": "equal", **gate}}
+    gate, run = config.get("gate"), config.get("run", {})
+    if not gate:
+        return dict(config)
+    evaluation = {"share": None, **run.get("evaluation", {})}  # a branch had as many episodes as every other set
+    return {**config, "gate": {"shares": "equal", **gate}, "run": {**run, "evaluation": evaluation}}
 
 
 def session_rules(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,5 +27,13 @@ def test_a_session_from_before_there_were_shares_had_equal_ones() -> None:
     assert SessionSettings.model_validate(config()).gate.shares == "halves"
 
 
+def test_a_branch_from_before_there_was_a_share_had_as_many_episodes_as_every_set() -> None:
+    old = config()
+    del old["run"]["evaluation"]["share"]
+    read = SessionSettings.model_validate(as_made(old))
+    assert read.run.evaluation.share is None and read.run.evaluation.episodes == 256
+    assert SessionSettings.model_validate(as_made(config())).run.evaluation.share == 0.1
+
+
 def test_a_training_run_has_no_gate() -> None:
     assert as_made({"run": {}}) == {"run": {}} and session_rules({"run": {}}) == {}
