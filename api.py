@@ -227,6 +227,11 @@ class _Told:
         approved = bool(self._approve(question))
         return HumanAnswer(approved, f"{'approved' if approved else 'rejected'} by the caller of run_session")
 
+    def take_turn(self, turn: Any) -> Mapping[str, str]:
+        from learning_signal.agents.session.observer import NOBODY_HERE
+
+        return NOBODY_HERE
+
 
 def _to_the_end(work: Callable[[], Awaitable[Outcome]], abort: Callable[[], None]) -> Outcome:
     """The result of ``work`` in an event loop and a thread of its own; Ctrl-C calls ``abort`` there and waits."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from autogen_core.models import ChatCompletionClient
 
 from learning_signal.agents.model.backends import address_of
-from learning_signal.agents.model.call import CallContext, Limits
+from learning_signal.agents.model.call import IN_THEIR_OWN_TIME, CallContext, Limits
 from learning_signal.agents.model.keys import read_secrets
 from learning_signal.agents.model.prices import price_of
-from learning_signal.agents.model.providers.registry import EMBEDDED
+from learning_signal.agents.model.providers.registry import EMBEDDED, entry_of
 from learning_signal.agents.model.providers.spec import BackendSpec
 from learning_signal.agents.model.specs import parse_chain, parse_spec
 from learning_signal.agents.model.stack.client import AgentClient, agent_client
@@ -72,8 +72,8 @@ class Agent:
 
     @property
     def embedded(self) -> bool:
-        """Whether there is no model behind it."""
-        return self.spec.provider in EMBEDDED
+        """Whether code is behind it: no model, and no person."""
+        return self.spec.provider in EMBEDDED and not entry_of(self.spec).person
 
 
 MakeClient = Callable[..., AgentClient]
@@ -124,6 +124,7 @@ def _client(
     deadline = context.settings.deliberation.deadline
     beside = context.settings.shadows.get(role)
     shadow = None if beside is None else parse_spec(beside)
+    limits, person = Limits(first_timeout=deadline, deadline=deadline), entry_of(spec).person
 
     def afford_call(tokens: int, usd: float) -> None:
         afford(context, f"the next call of the {role}", tokens=tokens, usd=usd)
@@ -134,9 +135,9 @@ def _client(
         ledger=context.ledger,
         session_id=context.session,
         context=call_context,
-        limits=Limits(first_timeout=deadline, deadline=deadline),
+        limits=IN_THEIR_OWN_TIME if person else limits,
         price=price_of(spec, context.settings.prices),
-        afford=None if context.state.budget == Budget() else afford_call,
+        afford=None if person or context.state.budget == Budget() else afford_call,
         shadow=shadow,
         shadow_price=None if shadow is None else price_of(shadow, context.settings.prices),
     )

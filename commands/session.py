@@ -76,9 +76,10 @@ def session(
 
         out.print(render_plan(planned))
         return 0
-    if checked:
-        from learning_signal.commands.checking import refuse_unusable
+    from learning_signal.commands.checking import refuse_absent, refuse_unusable
 
+    refuse_absent(settings.agents, settings.shadows)
+    if checked:
         refuse_unusable(settings.agents, settings.shadows)
     from learning_signal.agents.session.session import run_session
 
@@ -156,9 +157,10 @@ def resume(
         # Before the live view begins: what is trusted is shown.
         stored = to_resume(reader, row.id, agents, changes)
         admit(reader, row.id, uses_of_session(reader, row.id, stored, consent), consent)
-    if checked:
-        from learning_signal.commands.checking import refuse_unusable
+    from learning_signal.commands.checking import refuse_absent, refuse_unusable
 
+    refuse_absent(stored.agents, stored.shadows)
+    if checked:
         refuse_unusable(stored.agents, stored.shadows)
 
     return supervise(

@@ -18,6 +18,8 @@ from learning_signal.agents.model.specs import refuse_role
 if TYPE_CHECKING:  # autogen takes half a second to import: a spec error or the table must not wait for it
     from autogen_core.models import ChatCompletionClient
 
+    from learning_signal.agents.human.turn import Person
+
 
 @dataclass(frozen=True)
 class BackendRow:
@@ -32,19 +34,25 @@ class BackendRow:
 
 
 def build_client(
-    spec: BackendSpec, role: str, *, environment: Mapping[str, str] = os.environ, timeout: float = 120.0
+    spec: BackendSpec,
+    role: str,
+    *,
+    environment: Mapping[str, str] = os.environ,
+    timeout: float = 120.0,
+    person: Person | None = None,
 ) -> ChatCompletionClient:
     """The provider's own client for ``spec``, without the layers of ``stack`` and with its own retries off.
 
     Args:
         timeout: seconds the SDK waits for each read.
+        person: who takes the turns of a person.
 
     Raises:
         SpecError: the key, a package or the provider is missing, or an address of the environment is none.
     """
     key = read_key(spec, environment)
     refuse_role(spec, role)
-    return entry_of(spec).build(spec, Wiring(role, key, address_of(spec, environment), timeout))
+    return entry_of(spec).build(spec, Wiring(role, key, address_of(spec, environment), timeout, person))
 
 
 def address_of(spec: BackendSpec, environment: Mapping[str, str] = os.environ) -> str | None:

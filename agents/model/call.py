@@ -11,6 +11,7 @@ from typing import Any
 from autogen_core import CancellationToken
 from autogen_core.models import LLMMessage
 
+from learning_signal.agents.human.turn import Person
 from learning_signal.agents.model.dialect.outgoing import Outgoing
 from learning_signal.agents.model.providers.spec import BackendSpec
 from learning_signal.agents.model.wire import WireNote
@@ -32,6 +33,8 @@ class CallContext:
     step: str = ""
     insist: bool = False
     """Whether the agent's last reply called no tool: it is now made to, where the server can."""
+    person: Person | None = None
+    """Who takes the turns of persons that play agents."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,11 @@ class Limits:
     def answer(self, first: bool) -> float:
         """Seconds one answer may take: an attempt at the first one may fill them."""
         return max(self.deadline, self.first_timeout or 0.0) if first else self.deadline
+
+
+_YEAR = 366 * 86_400.0
+IN_THEIR_OWN_TIME = Limits(attempts=1, timeout=_YEAR, deadline=_YEAR)
+"""Those of a person."""
 
 
 @dataclass(frozen=True)

@@ -61,8 +61,10 @@ def request_tokens(call: Call) -> int:
 
 def tokens_of_reply(spec: BackendSpec, call: Call, result: CreateResult) -> dict[str, Any]:
     """Token columns of ``llm_calls`` for a usable reply: the server's own count where it is plausible (autogen says 0
-    where the server gave none), else an estimate.
+    where the server gave none), else an estimate; none of a person, who uses no tokens.
     """
+    if entry_of(spec).person:
+        return {}
     usage = call.note.usage
     if usage is not None and usage.received > 0 and (spec.provider in EMBEDDED or usage.sent > 0):
         return _columns(spec, usage)

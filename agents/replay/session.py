@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from learning_signal.agents.human.turn import Turn
 from learning_signal.agents.replay.differences import Divergence, differing_fact
 from learning_signal.agents.replay.network import no_network
 from learning_signal.agents.replay.original import Original
 from learning_signal.agents.replay.played import Playback
 from learning_signal.agents.replay.segments import RecordedSegments
-from learning_signal.agents.session.observer import SessionControl
+from learning_signal.agents.session.observer import NOBODY_HERE, SessionControl
 from learning_signal.agents.session.running import RunningSession, SessionError
 from learning_signal.agents.session.surroundings import Surroundings
 from learning_signal.ledger.read.reader import Reader
@@ -72,6 +74,10 @@ class Watcher:
     def ask_human(self, question: HumanQuestion) -> HumanAnswer:
         """The recorded answer."""
         return self._playback.answer_of_a_person(question)
+
+    def take_turn(self, turn: Turn) -> Mapping[str, str]:
+        """Never asked: a person's replies are in the log, as a model's are."""
+        return NOBODY_HERE
 
 
 async def replay_session(original: Original, to: Path) -> Replayed:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
 from loguru import logger
 
+from learning_signal.agents.human.turn import Turn
 from learning_signal.tools.context import HumanAnswer, HumanQuestion
 
 
@@ -30,6 +31,16 @@ class Observer(Protocol):
 
         None where nobody answers here: then the answer comes from another shell.
         """
+
+    def take_turn(self, turn: Turn) -> Mapping[str, str]:
+        """Take the turn of an agent that a person plays: the fields of ``Replied``; may block.
+
+        What waits ends soon after ``turn.withdrawn`` is set.
+        """
+
+
+NOBODY_HERE = {"absent": "nobody watches this session who could type"}
+"""The answer of an observer that has no terminal."""
 
 
 class SessionControl:
@@ -60,7 +71,7 @@ class SessionControl:
 class FailSafeObserver:
     """An observer that cannot fail the session: its first exception is logged, and nothing is passed to it after that.
 
-    ``ask_human`` is not covered: its exception reaches the session, because there is no default answer.
+    ``ask_human`` and ``take_turn`` are not covered: their exceptions reach the session, as there is no default answer.
     """
 
     def __init__(self, observer: Observer) -> None:
@@ -82,6 +93,10 @@ class FailSafeObserver:
     def ask_human(self, question: HumanQuestion) -> HumanAnswer | None:
         """Pass a question on."""
         return self._observer.ask_human(question)
+
+    def take_turn(self, turn: Turn) -> Mapping[str, str]:
+        """Pass a turn on."""
+        return self._observer.take_turn(turn)
 
     def _tell(self, look: Callable[..., None], *what: Any) -> None:
         if self._failed:

@@ -17,6 +17,7 @@ from learning_signal.agents.roles import build_chains
 from learning_signal.agents.session.hearing import Hearing
 from learning_signal.agents.session.observer import FailSafeObserver, Observer, SessionControl, in_thread
 from learning_signal.agents.session.outcome import SessionOutcome, outcome_of, write_products
+from learning_signal.agents.session.seat import Seat
 from learning_signal.agents.session.stages import conclude_stage
 from learning_signal.agents.session.surroundings import Surroundings
 from learning_signal.agents.speakers import Speakers
@@ -144,7 +145,7 @@ class RunningSession:
                 earlier=self.surroundings.earlier,
             )
             self.hearing = Hearing(context, self.observer, self.control, self.surroundings.said)
-            call_context = CallContext()
+            call_context = CallContext(person=Seat(self.observer, self.control).take)
             speakers = Speakers(context, build_chains(context, call_context, self.surroundings.make_client))
             deliberation = Deliberation(context, speakers, call_context)
             try:

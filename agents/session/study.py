@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any, Literal, Protocol
 
 from loguru import logger
 
-from learning_signal.agents.session.observer import SessionControl, in_thread
+from learning_signal.agents.session.observer import NOBODY_HERE, SessionControl, in_thread
 from learning_signal.agents.session.session import resume_session, run_session, to_resume
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.wording import shaping_text
@@ -298,3 +298,7 @@ class _SessionObserver:
     def ask_human(self, question: Any) -> Any:
         """Never called: a study needs no approval."""
         raise RuntimeError("a study needs no approval")
+
+    def take_turn(self, turn: Any) -> Mapping[str, str]:
+        """Nobody types here."""
+        return NOBODY_HERE

@@ -19,6 +19,7 @@ from learning_signal.viewer.live.approval import Approver
 from learning_signal.viewer.live.base import EVERY_SECONDS, View
 from learning_signal.viewer.live.board import WIDTH, Board, arm_table, header
 from learning_signal.viewer.live.story import spoken, worth_a_line
+from learning_signal.viewer.live.turn import Seat
 from learning_signal.viewer.text import agent_text, clean
 
 HANGING = 16
@@ -78,6 +79,7 @@ class SessionView(View):
         self.board = Board()
         self._lock = threading.Lock()
         self._approver = Approver(console, ledger, answer)
+        self._seat = Seat(console)
         self._details = Details(ledger)
 
     @property
@@ -114,6 +116,10 @@ class SessionView(View):
         """Put a promotion to the person at the terminal; blocks until there is an answer, None for none from here."""
         return self._approver.ask(question)
 
+    def take_turn(self, turn: Any) -> dict[str, str]:
+        """Let the person at the terminal take the turn of an agent; blocks until it is taken."""
+        return self._seat.take(turn)
+
 
 class LiveView(SessionView):
     """The live view of a terminal: what is said scrolls by, below it the main run and the branches in training."""
@@ -141,6 +147,14 @@ class LiveView(SessionView):
         self._live.stop()
         try:
             return super().ask_human(question)
+        finally:
+            self._live.start(refresh=True)
+
+    def take_turn(self, turn: Any) -> dict[str, str]:
+        """Let the person at the terminal take the turn of an agent, without the live area."""
+        self._live.stop()
+        try:
+            return super().take_turn(turn)
         finally:
             self._live.start(refresh=True)
 

@@ -12,6 +12,8 @@ from learning_signal.tools.roles import ROLES
 if TYPE_CHECKING:  # autogen takes half a second to import: a spec error or the table must not wait for it
     from autogen_core.models import ChatCompletionClient
 
+    from learning_signal.agents.human.turn import Person
+
 
 @dataclass(frozen=True)
 class Wiring:
@@ -25,6 +27,8 @@ class Wiring:
     """The address of the server: of the spec, else of the environment, else of the provider."""
     timeout: float
     """Seconds the client may wait for each read."""
+    person: Person | None = None
+    """Who takes the turns of a person; None outside of a session."""
 
 
 Build = Callable[[BackendSpec, Wiring], "ChatCompletionClient"]
@@ -48,6 +52,8 @@ class ProviderEntry:
     """Whether there is no model behind it: nothing to reach, nothing to pay."""
     fails: bool = False
     """Whether it may have no answer, although there is no model behind it."""
+    person: bool = False
+    """Whether a person answers: in their own time, and without tokens."""
     extra: str | None = None
     """The optional dependencies of this project that it needs, as ``pip install '.[EXTRA]'`` takes them."""
     packages: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from learning_signal.agents.model.providers.anthropic import ANTHROPIC
 from learning_signal.agents.model.providers.embedded import RANDOM, RULES
 from learning_signal.agents.model.providers.entry import ProviderEntry
+from learning_signal.agents.model.providers.human import HUMAN
 from learning_signal.agents.model.providers.ollama import OLLAMA
 from learning_signal.agents.model.providers.openai_compatible import OPENAI, SERVER, vendor
 from learning_signal.agents.model.providers.replay import REPLAY
@@ -13,6 +14,7 @@ from learning_signal.agents.model.providers.spec import BackendSpec
 _ENTRIES = (
     RULES,
     RANDOM,
+    HUMAN,
     OPENAI,
     SERVER,
     OLLAMA,

@@ -72,7 +72,9 @@ def _stack(
     caller.ledger.add_secrets(secrets)
     bounds = limits.with_spec(spec)
     longest = max(seconds for _, seconds in (bounds.attempt(True), bounds.attempt(False)))
-    client = build_client(spec, caller.role, environment=environment, timeout=longest + SLACK)
+    client = build_client(
+        spec, caller.role, environment=environment, timeout=longest + SLACK, person=caller.context.person
+    )
     provider = TimeLimit(Provider(client), bounds)
     recorder = Recorder(provider, caller, secrets=secrets, price=price, afford=afford, title=title)
     return Guard(Insistence(Dialect(recorder, caller), caller), spec, limits=bounds, secrets=secrets), client

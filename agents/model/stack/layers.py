@@ -46,6 +46,7 @@ from learning_signal.agents.model.text import summary
 from learning_signal.agents.model.wire import NOTE, WireNote
 from learning_signal.ledger.canonical import BodyHash
 from learning_signal.ledger.write.recall import recall_reply
+from learning_signal.tools.base import CannotGoOn
 from learning_signal.tools.plan.budget import Price
 
 REFUSALS = (400, 404, 405, 422, 500, 501)
@@ -152,6 +153,9 @@ class Recorder:
             result = await self._below.answer(call)
         except asyncio.CancelledError:
             self._end(row, call.note, "interrupted", f"The call of the {role} was interrupted.")
+            raise
+        except CannotGoOn as stopped:  # a person who plays the agent leaves
+            self._end(row, call.note, "interrupted", str(stopped))
             raise
         except Exception as failure:  # noqa: BLE001 - classify sorts every kind
             error = classify(failure, spec, self._secrets)
