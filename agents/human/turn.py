@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from autogen_core import FunctionCall
 from autogen_core.models import AssistantMessage, FunctionExecutionResultMessage, LLMMessage, SystemMessage, UserMessage
 
 
@@ -69,7 +70,8 @@ def _said(message: LLMMessage) -> list[Said]:
     if isinstance(message, AssistantMessage) and isinstance(message.content, str):
         return [Said("you said", message.content)]
     if isinstance(message, AssistantMessage):
-        return [Said("you called", f"{call.name} {call.arguments}") for call in message.content]
+        calls = [call for call in message.content if isinstance(call, FunctionCall)]
+        return [Said("you called", f"{call.name} {call.arguments}") for call in calls]
     if isinstance(message, FunctionExecutionResultMessage):
         return [Said("refused" if each.is_error else "result", each.content) for each in message.content]
     raise TypeError(f"found a {type(message).__name__}, expected a message after the system prompt")

@@ -61,7 +61,7 @@ def _json(text: str, ask: Ask) -> str:
 
 
 def _object(schema: Mapping[str, Any], path: str, ask: Ask) -> dict[str, Any]:
-    values = {}
+    values: dict[str, Any] = {}
     for name, field in schema.get("properties", {}).items():
         place = f"{path}{name}"
         needed = "" if name in schema.get("required", ()) else ", empty to leave out"

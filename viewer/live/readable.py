@@ -10,15 +10,15 @@ INDENT = "  "
 
 
 def readable(text: str) -> str:
-    """``text`` with the JSON object or list in it, which may follow a heading, laid out line by line."""
+    """``text`` with the JSON object or list in it laid out line by line; it may follow one line, and others it."""
     heading, _, rest = text.partition("\n")
     for before, candidate in (("", text), (f"{heading}\n", rest)):
         try:
-            value = json.loads(candidate)
+            value, end = json.JSONDecoder().raw_decode(candidate)
         except (ValueError, RecursionError):
             continue
-        if isinstance(value, dict | list):
-            return before + "\n".join(_lines(value, ""))
+        if isinstance(value, dict | list) and candidate[end:].lstrip(" ")[:1] in ("", "\n"):
+            return before + "\n".join(_lines(value, "")) + candidate[end:]
     return text
 
 

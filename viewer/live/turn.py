@@ -100,7 +100,9 @@ class Seat:
     def _show(self, said: Any) -> None:
         for each in said:
             self._say(f"{each.kind}:", "dim")
-            self._console.print(Padding(Text(clean(readable(each.text), lines=True), STYLES[each.kind]), (0, 0, 0, 2)))
+            self._console.print(
+                Padding(Text(clean(readable(each.text), lines=True), STYLES[each.kind]), (0, 0, 0, 2), expand=False)
+            )
 
     def _tools(self, tools: Any) -> None:
         for tool in tools:
