@@ -113,9 +113,7 @@ def test_a_person_plays_the_critic(tmp_path, terminal):
     assert "refused:" in text and "ERROR: the arguments of submit_diagnosis are wrong: stage" in " ".join(text.split())
     assert re.search(r"\[\d+ steps are left\]", text), "as a model is told"
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", text), "NO_COLOR"
-    lines = (
-        re.sub(r"\x1b\[[0-9;]*m", "", text).replace("critic> ", "critic> \n").splitlines()
-    )  # what is typed is not here
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", text).replace("critic> ", "critic> \n").splitlines()
     assert max(map(len, lines)) <= 80
     with Reader.open(settings.ledger) as reader:
         calls = reader.rows("SELECT * FROM llm_calls WHERE spec = 'human' ORDER BY id")
