@@ -9,7 +9,7 @@ from autogen_core import FunctionCall
 from autogen_core.models import ChatCompletionClient, CreateResult, LLMMessage, ModelFamily, ModelInfo, RequestUsage
 
 from learning_signal.agents.human.turn import Person, turn_of
-from learning_signal.agents.model.errors import BackendError
+from learning_signal.tools.base import CannotGoOn
 
 NOTHING = RequestUsage(prompt_tokens=0, completion_tokens=0)
 """A person uses no tokens."""
@@ -26,20 +26,19 @@ class HumanClient(ChatCompletionClient):
     ) -> CreateResult:
         """The person's call, or words.
 
-        Raises ``BackendError`` where there is nobody, and ``CannotGoOn`` where the person stops here.
+        Raises ``CannotGoOn`` where there is nobody, or the person stops here.
         """
         if self._person is None:
-            raise BackendError("permanent", f"There is no person here who could play the {self._role}: run a session.")
+            raise CannotGoOn(f"There is no person here who could play the {self._role}: run a session.")
         schemas = [tool if isinstance(tool, dict) else dict(tool.schema) for tool in tools]
         replied = await self._person(turn_of(self._role, messages, schemas))
         if replied.tool is not None:
             call = FunctionCall(id="", name=replied.tool, arguments=replied.arguments)
             return CreateResult(content=[call], usage=NOTHING, cached=False, finish_reason="function_calls")
         if replied.words is None:
-            raise BackendError(
-                "permanent",
+            raise CannotGoOn(
                 f"Nobody can play the {self._role}: {replied.absent}; resume at a terminal, or with another backend "
-                f"(--agent {self._role}=rules).",
+                f"(--agent {self._role}=rules)."
             )
         return CreateResult(content=replied.words, usage=NOTHING, cached=False, finish_reason="stop")
 
