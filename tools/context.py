@@ -100,7 +100,7 @@ class SessionContext:
     @property
     def branch_steps(self) -> int:
         """Env steps of a confirmation branch, in whole rollouts."""
-        return round_up(self.settings.run, self.settings.branch_steps)
+        return round_up(self.settings.run, self.settings.branch_steps, self.task)
 
     @property
     def screen_steps(self) -> int:
@@ -110,12 +110,12 @@ class SessionContext:
     @property
     def rungs(self) -> tuple[int, ...]:
         """Env steps of a screening branch up to the end of each of its rungs."""
-        return rung_lengths(self.settings)
+        return rung_lengths(self.settings, self.task)
 
     @property
     def stage_steps(self) -> int:
         """Env steps of the main run between two deliberations, in whole rollouts."""
-        return round_up(self.settings.run, self.settings.stage_steps)
+        return round_up(self.settings.run, self.settings.stage_steps, self.task)
 
     @property
     def good_rise(self) -> float:

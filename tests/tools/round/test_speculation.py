@@ -211,3 +211,15 @@ def test_a_segment_that_another_session_withdrew_is_asked_for_again_as_urgent_as
         trainer = Trainer(_Shared(), known.store, session.ledger, known.session, known.run)
         asyncio.run(asyncio.wait_for(launched(trainer), 10))
     assert [each for each, _ in asked] == [urgent, urgent]
+
+
+def test_no_step_makes_the_task_anew_to_know_the_lengths(tmp_path, monkeypatch):
+    """It is asked for before every step, and an environment of a user's own may take long to make."""
+
+    def made(*given):
+        raise AssertionError("a task was made")
+
+    with ScriptedSession(tmp_path, lambda spec: (0.0, 0.0)) as session:
+        before = session.context.branch_steps, session.context.rungs, session.context.stage_steps
+        monkeypatch.setattr("learning_signal.marl.segments.segment.make_task", made)
+        assert (session.context.branch_steps, session.context.rungs, session.context.stage_steps) == before
