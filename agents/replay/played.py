@@ -84,7 +84,7 @@ class Playback:
         """The client of an agent in the replay; called as ``agent_client`` is. It reads no key."""
         caller = Caller(ledger, session_id, role, spec, context)
         bounds = (limits or Limits()).with_spec(spec)
-        return AgentClient(_Played(self, caller, bounds, price), caller, [NoModel()])
+        return AgentClient(_Played(self, caller, bounds, price), caller, NoModel())
 
     def given(self, request: str) -> CreateResult | None:
         """What this request was answered before: a step that is taken again is not asked twice."""

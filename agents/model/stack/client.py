@@ -52,10 +52,10 @@ def agent_client(
     caller = Caller(ledger, session_id, role, spec, context)
     below, client = _stack(caller, limits or Limits(), environment, price, afford)
     if shadow is None:
-        return AgentClient(Memory(below, caller), caller, [client])
+        return AgentClient(Memory(below, caller), caller, client)
     seen, turn = replace(caller, spec=shadow, shadow=True), Turn(role)
     alone, second = _stack(seen, replace(limits or Limits(), attempts=1), environment, shadow_price, afford, turn.title)
-    return AgentClient(Memory(Shadow(below, alone, seen, turn), caller), caller, [client, second])
+    return AgentClient(Memory(Shadow(below, alone, seen, turn), caller), caller, client, second)
 
 
 def _stack(
@@ -83,10 +83,11 @@ def _stack(
 class AgentClient(ChatCompletionClient):
     """Top of the stack: autogen's protocol on one side, ``Call`` on the other. Never streams, never downloads."""
 
-    def __init__(self, below: Layer, caller: Caller, clients: Sequence[ChatCompletionClient]):
-        """``clients`` are closed with it; the first is that of the caller's backend."""
-        self._below, self._caller, self._clients = below, caller, tuple(clients)
-        self._client = self._clients[0]
+    def __init__(
+        self, below: Layer, caller: Caller, client: ChatCompletionClient, beside: ChatCompletionClient | None = None
+    ):
+        """``client`` is that of the caller's backend, ``beside`` that of its shadow; both are closed with it."""
+        self._below, self._caller, self._client, self._beside = below, caller, client, beside
 
     async def create(
         self,
@@ -108,8 +109,9 @@ class AgentClient(ChatCompletionClient):
         yield await self.create(messages, **options)
 
     async def close(self) -> None:
-        for client in self._clients:
-            await client.close()
+        await self._client.close()
+        if self._beside is not None:
+            await self._beside.close()
 
     def actual_usage(self) -> RequestUsage:
         return self._client.actual_usage()
