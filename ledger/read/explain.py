@@ -44,6 +44,7 @@ def explain(reader: Reader, decision: str = "latest") -> DecisionChain:
     session, round_ = chosen.session_id, chosen.round
     comparisons = [each for each in reader.comparisons(session) if each.round == round_ and each.purpose != "probation"]
     branches = _branches(reader, session, round_, comparisons)
+    ends = {each.segment.id for branch in branches for each in branch.segments}
     verdicts = reader.verdicts(session, round_)
     verdict = next((each for each in verdicts if each.id == chosen.verdict_id), None)
     rests_on = chosen.comparison_id or (verdict.comparison_id if verdict else None)
@@ -55,6 +56,7 @@ def explain(reader: Reader, decision: str = "latest") -> DecisionChain:
         candidate=next((each for each in candidates if each.id == chosen.candidate_id), None),
         candidates=candidates,
         branches=branches,
+        late=[each for each in reader.segments(session).values() if each.env_steps == 0 and each.parent in ends],
         comparisons=comparisons,
         comparison=next((each for each in reader.comparisons(session) if each.id == rests_on), None),
         verdict=verdict,

@@ -172,8 +172,7 @@ class EvaluationRow:
     progresses: list[float] | None
     """Per episode, None where the task declares no progress."""
     points: int | None
-    """Points of its segment, of which its set may have been played at a part; None in rows of earlier versions, which
-    played every set at each of them."""
+    """Points of its segment, whichever its set was played at; None in earlier versions, which played it at each."""
 
 
 @dataclass(frozen=True)
@@ -270,8 +269,7 @@ class CandidateRow:
     forecast_change: float
     forecast_probability: float
     fate: str
-    """promoted, passed, failed, inconclusive, screened out, not compared or rolled back; while none is stored it is
-    computed, and may be branch failed or not screened."""
+    """As in the table of fates; while none is stored it is computed, and may be branch failed or not screened."""
     detail: str | None
     """Why, in one sentence, where the ledger has one."""
     difference: float | None = None
@@ -317,6 +315,8 @@ class DecisionChain:
     candidates: list[CandidateRow]
     """Every candidate of the round, in the order of the proposals."""
     branches: list[BranchRow]
+    late: list[SegmentRow]
+    """What was played at the ends of these branches once somebody read it: segments of 0 env steps."""
     comparisons: list[ComparisonRow]
     """Screens and confirmations of the round."""
     comparison: ComparisonRow | None

@@ -18,6 +18,7 @@ from learning_signal.ledger.read.records import (
     DecisionRow,
     EventRow,
     EvidenceRow,
+    SegmentRow,
     VerdictRow,
 )
 from learning_signal.viewer.claims import claim_text, mark_lines, quoted, record_text, unsupported
@@ -78,7 +79,7 @@ def render_decision(chain: DecisionChain) -> Group:
     parts += _section("Decision", _decision(decision, chain.approvals, chain.claims))
     parts += _section("Other words that the record does not support", _other_marks(chain))
     parts += _section("What shadows would have done", [_shadow(each) for each in chain.shadows])
-    parts += _section("Cost", _cost(chain.branches))
+    parts += _section("Cost", _cost(chain.branches, chain.late))
     parts += _section("Afterwards", _afterwards(chain))
     return Group(*parts)
 
@@ -87,12 +88,12 @@ def _section(title: str, lines: Sequence[RenderableType]) -> list[RenderableType
     return [Text(title, "bold underline"), Padding(Group(*lines), (0, 0, 0, 2), expand=False)] if lines else []
 
 
-def _cost(branches: Sequence[BranchRow]) -> list[RenderableType]:
-    """Env steps of the round's branches; a segment that two of them share is counted once."""
+def _cost(branches: Sequence[BranchRow], late: Sequence[SegmentRow]) -> list[RenderableType]:
+    """Env steps of the round's branches, late evaluations included; a segment that two share is counted once."""
     used = {each.segment.id: each.segment for branch in branches for each in branch.segments}.values()
     if not used:
         return []
-    played = [each.evaluation_env_steps for each in used]
+    played = [each.evaluation_env_steps for each in (*used, *late)]
     known = [each for each in played if each is not None]
     words = evaluation_text(sum(known) if known else None)
     unknown = f" (that of {len(played) - len(known)} is unknown)" if known and len(known) < len(played) else ""

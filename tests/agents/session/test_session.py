@@ -8,6 +8,7 @@ import pytest
 
 from bench.session import attributed
 from learning_signal.agents.session.plan import plan
+from learning_signal.ledger.read.explain import explain
 from learning_signal.ledger.read.forecasts import forecasts_of
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
@@ -227,7 +228,7 @@ def test_no_session_plays_more_than_the_plan_says(tmp_path, changes):
     settings = tiny_settings(tmp_path, **changes)
     outcome, most = run(settings), plan(settings)["evaluation_env_steps"]
     with Reader.open(settings.ledger) as reader:
-        segments = list(reader.segments().values())
+        segments, chain = list(reader.segments().values()), explain(reader)
 
     def played(purposes: tuple[str, ...], late: bool = False) -> int:
         of = [each for each in segments if each.purpose in purposes and (not each.env_steps) == late]
@@ -237,6 +238,7 @@ def test_no_session_plays_more_than_the_plan_says(tmp_path, changes):
     assert 0 < played(("screen", "confirm")) <= most["branches_at_most"] - 2 * SET
     assert 0 < played(("main",), late=True) <= 2 * SET, "HEAD moved once"
     assert 0 < played(("screen", "confirm"), late=True) <= most["agents_look_at_branches_at_most"]
+    assert sum(each.evaluation_env_steps for each in chain.late) == played(("main", "screen", "confirm"), late=True)
     assert played(("twin",)) <= most["sparse_twin_at_most"]
     whole = outcome.after["evaluation_env_steps"] + (outcome.twin or {}).get("evaluation_env_steps", 0)
     assert whole == sum(each.evaluation_env_steps for each in segments) <= most["total_at_most"]
