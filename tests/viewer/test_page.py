@@ -121,6 +121,9 @@ def test_hostile_text_is_inert(ledger, tmp_path):
     assert "&lt;script&gt;alert(1)" in whole and "\x1b" not in whole and "\u202e" not in whole and "\x00" not in whole
     for tag, attributes in Page(whole).elements:
         assert tag != "img" and not any(name.startswith("on") for name in attributes)
+    run("--ledger", str(path), "--as", "csv", "--to", str(tmp_path / "tables"))
+    table = (tmp_path / "tables" / "events.csv").read_text("utf-8")
+    assert "alert(1)" in table and not {"\x1b", "\u202e", "\x00"} & set(table)
 
 
 def test_the_check_for_hostile_text_has_teeth():

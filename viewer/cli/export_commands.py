@@ -13,6 +13,7 @@ import typer
 
 from learning_signal.viewer.cli.options import LEDGER, AsJson, Ledger, Session
 from learning_signal.viewer.cli.terminal import out, plain_data, show_json
+from learning_signal.viewer.text import visible
 
 if TYPE_CHECKING:
     from learning_signal.ledger.read.reader import Reader
@@ -97,10 +98,13 @@ def _table(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _cell(value: Any) -> Any:
-    """A value in a table. Text that a spreadsheet would take for a formula is quoted with an apostrophe."""
+    """A value in a table without what a terminal acts on; what a spreadsheet would take for a formula is quoted."""
     if isinstance(value, dict | list):
         return json.dumps(value)
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
+    if not isinstance(value, str):
+        return value
+    text = visible(value)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
 
 
 _NAMES = {Form.HTML: "report.html", Form.DATA: "session.json", Form.CSV: "tables"}
