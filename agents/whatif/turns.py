@@ -12,6 +12,7 @@ from learning_signal.agents.model.providers.spec import BackendSpec
 from learning_signal.agents.model.specs import refuse_role
 from learning_signal.agents.model.stack.client import agent_client
 from learning_signal.agents.replay.original import Original
+from learning_signal.agents.replay.session import refuse_own_log
 from learning_signal.agents.whatif.answers import Answer, cost_of, last_event
 from learning_signal.agents.whatif.question import Question, stance_of_reply
 from learning_signal.ledger.read.reader import Reader
@@ -25,8 +26,9 @@ async def ask_turns(
     """The answers of ``spec`` to each question, ``times`` times each, in this order; written to the log at ``to``.
 
     A backend that fails for good is asked no more: its remaining answers say why. Raises ``SpecError`` where it cannot
-    be built.
+    be built, and ``SessionError`` where the log at ``to`` is the session's own.
     """
+    refuse_own_log(original, to)
     for question in questions:
         refuse_role(spec, question.asked.role)
     settings = original.settings

@@ -226,6 +226,15 @@ def test_a_store_that_is_gone_is_said_and_one_turn_needs_none(recorded, tmp_path
     assert all(answer.cost.calls == 1 for answer in answers)
 
 
+@pytest.mark.parametrize("options", [["--turn"], []])
+def test_answers_are_never_written_into_the_sessions_own_log(recorded, capsys, options):
+    event = question(recorded, "critic")[1].asked.event
+    given = ["--with", "rules", "--ledger", str(recorded.ledger), "--to", str(recorded.ledger)]
+    assert program.run(["counterfactual", f"latest#{event}", *options, *given]) == 2
+    assert program.run(["ab", "latest", "--agent", "critic", *given]) == 2
+    assert capsys.readouterr().err.count("expected another") == 2
+
+
 def test_every_turn_of_an_agent_is_put_to_every_backend(recorded, tmp_path):
     """One says what was said, one is down and asked only once."""
 
