@@ -40,8 +40,9 @@ class Answer:
 def cost_of(reader: Reader, session: str, role: str, after: int, before: int | None = None) -> Cost:
     """The cost of the calls of a role in a session behind one event, and up to another where that is given."""
     rows = reader.rows(
-        "SELECT tokens_in, tokens_out, latency_ms, cost_usd FROM llm_calls WHERE session_id = ?1 AND agent = ?2 "
-        "AND event_seq > ?3 AND (?4 IS NULL OR event_seq < ?4) AND status IN ('ok', 'error')",
+        "SELECT tokens_in, tokens_out, latency_ms, cost_usd FROM llm_calls c JOIN events e ON e.seq = c.event_seq "
+        "WHERE c.session_id = ?1 AND c.agent = ?2 AND e.seq > ?3 AND (?4 IS NULL OR e.seq < ?4) "
+        "AND c.status IN ('ok', 'error') AND e.kind <> 'shadow'",
         (session, role, after, before),
     )
     return Cost(

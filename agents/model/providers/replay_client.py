@@ -30,8 +30,8 @@ class ReplayClient(NoModel):
         with Reader.open(ledger) as reader:
             self._session = reader.session_id(session)
             rows = reader.rows(
-                "SELECT context, tools, reply FROM llm_calls WHERE session_id = ? AND agent = ? AND status = 'ok' "
-                "ORDER BY id",
+                "SELECT context, tools, reply FROM llm_calls c JOIN events e ON e.seq = c.event_seq "
+                "WHERE c.session_id = ? AND c.agent = ? AND c.status = 'ok' AND e.kind <> 'shadow' ORDER BY c.id",
                 (self._session, role),
             )
             for row in rows:
