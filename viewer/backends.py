@@ -12,7 +12,7 @@ from learning_signal.ledger.read.across.backends import BackendRecord
 from learning_signal.ledger.read.forecasts import UNINFORMED
 from learning_signal.viewer.text import MISSING, count, duration, limit_text, number, styled
 
-_COLUMNS = ("phases", "given up", "replies", "text", "calls", "refused", "Brier", "tokens", "price", "latency")
+_COLUMNS = ("phases", "gave up", "text", "refused", "Brier", "tokens", "price", "latency")
 _SHADOW = "as shadow"
 
 
@@ -30,15 +30,13 @@ def render_records(records: Sequence[BackendRecord], sessions: int) -> Renderabl
             styled(each.backend),
             count(each.phases),
             count(each.given_up),
-            count(each.replies),
-            count(each.text_replies),
-            count(each.tool_calls),
-            count(each.refused_calls),
+            _part(each.text_replies, each.replies),
+            _part(each.refused_calls, each.tool_calls),
             number(each.brier),
             _tokens(each.tokens_per_promotion),
             MISSING if each.usd_per_promotion is None else limit_text("usd", each.usd_per_promotion),
             _latency(each.median_latency_ms),
-            *([f"{each.shadow_agreed} of {each.shadow_replies}"] if shadows else []),
+            *([_part(each.shadow_agreed, each.shadow_replies)] if shadows else []),
         )
     told = (
         f"{sessions} session{'s' if sessions != 1 else ''}. Phases: rounds in which it spoke for a role. Text: replies "
@@ -49,6 +47,10 @@ def render_records(records: Sequence[BackendRecord], sessions: int) -> Renderabl
     if shadows:
         told += " As shadow: answers equal to those of the agent beside which it was asked."
     return Group(table, Text(told, "dim"))
+
+
+def _part(some: int, of: int) -> str:
+    return f"{some} of {of}" if of else MISSING
 
 
 def _tokens(tokens: float | None) -> str:
