@@ -23,6 +23,7 @@ try:
         answering,
         backends,
         environments,
+        outside,
         policies,
         replay,
         session,
@@ -73,6 +74,7 @@ for command in (
     answering.say,
     whatif.counterfactual,
     whatif.ab,
+    outside.mcp,
     training.train,
     study.study,
     policies.export,
@@ -85,7 +87,7 @@ for command in (
 ):
     app.command()(command)
 
-READING = {"tasks", "backends", "explain", "compare", "log", "approve", "reject", "say"}
+READING = {"tasks", "backends", "explain", "compare", "log", "approve", "reject", "say", "mcp"}
 """Commands that start at once: they log nothing, or see to it themselves."""
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from learning_signal.viewer.cli.options import LEDGER, AsJson, Ledger, Session
 from learning_signal.viewer.cli.terminal import out, show_json
-
-if TYPE_CHECKING:
-    from learning_signal.ledger.read.reader import Reader
-    from learning_signal.ledger.read.records import SessionRow
 
 Question = Annotated[str, typer.Argument(help="SESSION/R2 as the session prints it, a session's id, or 'latest'.")]
 
@@ -43,45 +39,21 @@ def say(
     as_json: AsJson = False,
 ) -> int:
     """Say something to the agents of a session: the next one that begins its phase reads it in its brief."""
-    from learning_signal.ledger.inbox import send
-    from learning_signal.ledger.read.reader import Reader
+    from learning_signal.ledger.answers import say as tell_agents
+    from learning_signal.ledger.answers import when
 
-    with Reader.open(ledger) as reader:
-        row = _hearing(reader, session)
-    letter = send(ledger, row.id, "say", text)
+    row, letter = tell_agents(ledger, session, text)
     told = {"session": row.id, "said": letter.text, "by": letter.by, "at": letter.at}
-    return _told(told, f"Said to session {row.id}, whose next agent reads it in its brief{_when(row)}.", as_json)
+    return _told(told, f"Said to session {row.id}, whose next agent reads it in its brief{when(row)}.", as_json)
 
 
 def _answer(kind: Literal["approve", "reject"], question: str, reason: str, ledger: Ledger, as_json: bool) -> int:
-    from learning_signal.ledger.inbox import send
-    from learning_signal.ledger.questions import open_to_answer
-    from learning_signal.ledger.read.reader import Reader
+    from learning_signal.ledger.answers import answer, when
 
-    with Reader.open(ledger) as reader:
-        row = _hearing(reader, question.partition("/")[0])
-        found = open_to_answer(reader.rows, row.id, question)
-    letter = send(ledger, row.id, kind, reason, asked=found.asked)
+    row, found, letter = answer(ledger, kind, question, reason)
     told = {"question": found.id, "answer": kind, "reason": letter.text, "by": letter.by, "at": letter.at}
     candidate, word = found.candidate.rpartition("/")[2], {"approve": "Approved", "reject": "Rejected"}[kind]
-    return _told(told, f"{word}: {candidate} of {found.id}{_when(row)}.", as_json)
-
-
-def _hearing(reader: Reader, session: str) -> SessionRow:
-    """The session, if it can still be told something; ``LedgerError`` otherwise."""
-    from learning_signal.ledger.errors import LedgerError
-
-    row = reader.session(session)
-    if row.kind == "training":
-        raise LedgerError(f"{row.id} is a training run, expected a session with agents: there is nobody to tell.")
-    if row.status == "done":
-        raise LedgerError(f"Session {row.id} is done, expected one that runs or can be resumed: nobody hears it.")
-    return row
-
-
-def _when(row: SessionRow) -> str:
-    """Where the session does not run now, when it reads what it is told."""
-    return "" if row.status == "running" else f"; it is {row.status} and reads that when it is resumed"
+    return _told(told, f"{word}: {candidate} of {found.id}{when(row)}.", as_json)
 
 
 def _told(data: dict[str, str], sentence: str, as_json: bool) -> int:

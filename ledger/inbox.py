@@ -45,8 +45,8 @@ class Letter:
     """Of an answer: when its question was asked, which tells it from every other question."""
 
 
-def send(ledger: Path, session: str, kind: Kind, text: str, asked: str | None = None, by: str = "") -> Letter:
-    """Append a letter to the inbox of a session; ``by`` defaults to this user on this machine.
+def send(ledger: Path, session: str, kind: Kind, text: str, asked: str | None = None, through: str = "") -> Letter:
+    """Append a letter to the inbox of a session; ``through`` names the program by which it is sent, if not a shell.
 
     Raises ``LedgerError`` where the text is empty or too long, or the inbox is full or cannot be written.
     """
@@ -54,7 +54,8 @@ def send(ledger: Path, session: str, kind: Kind, text: str, asked: str | None = 
         raise LedgerError(f"Found a text of {len(text):,} characters, expected at most {LONGEST_TEXT:,}: shorten it.")
     if kind == "say" and not text.strip():
         raise LedgerError("Found an empty text, expected what is to be said: write a sentence.")
-    letter = Letter(kind, text, by or f"{_user()}@{socket.gethostname()}", now(), asked)
+    by = f"{_user()}@{socket.gethostname()}"
+    letter = Letter(kind, text, f"{by} through {through}" if through else by, now(), asked)
     line = json.dumps(asdict(letter)).encode("ascii") + b"\n"
     path = _path(ledger, session)
     if path is None:

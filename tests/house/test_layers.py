@@ -38,6 +38,7 @@ ONLY_IN = {
     "sqlite_utils": {"ledger"},
     "sqlite3": {"ledger"},
     "rich": {"viewer", "run"},
+    "mcp": {"viewer"},
     "typer": {"run", "viewer", "commands"},
     "commands": {"commands", "run"},
 }

@@ -1,0 +1,1 @@
+"""The log for programs: a server of the Model Context Protocol."""
