@@ -39,8 +39,8 @@ def say(
     as_json: AsJson = False,
 ) -> int:
     """Say something to the agents of a session: the next one that begins its phase reads it in its brief."""
-    from learning_signal.ledger.answers import say as tell_agents
-    from learning_signal.ledger.answers import when
+    from learning_signal.viewer.telling import say as tell_agents
+    from learning_signal.viewer.telling import when
 
     row, letter = tell_agents(ledger, session, text)
     told = {"session": row.id, "said": letter.text, "by": letter.by, "at": letter.at}
@@ -48,7 +48,7 @@ def say(
 
 
 def _answer(kind: Literal["approve", "reject"], question: str, reason: str, ledger: Ledger, as_json: bool) -> int:
-    from learning_signal.ledger.answers import answer, when
+    from learning_signal.viewer.telling import answer, when
 
     row, found, letter = answer(ledger, kind, question, reason)
     told = {"question": found.id, "answer": kind, "reason": letter.text, "by": letter.by, "at": letter.at}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,11 +31,17 @@ def mcp(
             raise
         return fail("The package mcp is not installed, expected it for this command: run pip install '.[mcp]'.")
     from learning_signal.ledger.read.reader import Reader
-    from learning_signal.ledger.read.verify import verify
-    from learning_signal.marl.gate.recompute import recompute
-    from learning_signal.tools.plan.settings import session_rules
     from learning_signal.viewer.cli.versions import versions
 
     Reader.open(ledger).close()  # a ledger that cannot be read is said before a client waits
-    serve(ledger, lambda reader: plain_data(verify(reader, recompute, session_rules)), allowed, versions())
+    serve(ledger, _verified, allowed, versions())
     return 0
+
+
+def _verified(reader: Any) -> Any:
+    """What does not agree in a log; the gate is loaded for the first call, not for the start of the server."""
+    from learning_signal.ledger.read.verify import verify
+    from learning_signal.marl.gate.recompute import recompute
+    from learning_signal.tools.plan.settings import session_rules
+
+    return plain_data(verify(reader, recompute, session_rules))

@@ -13,12 +13,10 @@ from learning_signal.viewer.text import clean
 Detail = Literal["short", "full"]
 LONGEST = 20_000
 """Characters of an answer."""
-DEEPEST = 24
-"""Levels of nesting that are shown."""
-_CUTS: tuple[tuple[int, int], ...] = ((8_000, 10_000), (2_000, 200), (600, 60), (200, 20), (80, 8), (40, 3))
-"""(characters of a text, items of a list) that are tried in turn, until an answer is short enough."""
-_SHORT = (300, 60)
-"""The first of them where little is asked for."""
+_CUTS = ((8_000, 10_000, 24), (2_000, 200, 24), (600, 60, 24), (300, 60, 12), (120, 20, 8), (80, 8, 6), (80, 8, 4))
+"""(characters of a text, items of a list, levels of nesting), tried in turn until an answer is short enough."""
+_SHORT = 3
+"""Where to begin with them where little is asked for."""
 
 
 def page(rows: Sequence[Any], first: int, detail: Detail) -> str:
@@ -39,9 +37,8 @@ def whole(data: Any, detail: Detail) -> str:
 
 
 def _fitting(data: Any, detail: Detail, longest: int) -> Any:
-    cuts = _CUTS if detail == "full" else (_SHORT, *(each for each in _CUTS if each < _SHORT))
-    for texts, items in cuts:
-        found = _tidy(data, texts, items, DEEPEST)
+    for texts, items, levels in _CUTS if detail == "full" else _CUTS[_SHORT:]:
+        found = _tidy(data, texts, items, levels)
         if len(_json(found)) <= longest:
             return found
     return {"left_out": f"more than {longest:,} characters even where it is cut: ask for a part"}
@@ -55,7 +52,7 @@ def _tidy(value: Any, texts: int, items: int, levels: int) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if levels == 0:
-        return "(nested too deeply)"
+        return "(more, left out)"
     if isinstance(value, Mapping):
         return {_text(str(name), texts): _tidy(each, texts, items, levels - 1) for name, each in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -65,9 +62,16 @@ def _tidy(value: Any, texts: int, items: int, levels: int) -> Any:
 
 
 def _text(text: str, longest: int) -> str:
-    text = clean(text, lines=True)
-    return text if len(text) <= longest else f"{text[:longest]}… (the first {longest} of {len(text)} characters)"
+    shown = clean(text[: 2 * longest], lines=True)  # not all of a text of megabytes
+    if len(shown) <= longest and len(text) <= 2 * longest:
+        return shown
+    return f"{shown[:longest]}… (cut: it has {len(text)} characters)"
 
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def lines(text: str) -> str:
+    """A text of many lines, cut where it is too long."""
+    return _text(text, LONGEST - 100)

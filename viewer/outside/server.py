@@ -5,22 +5,25 @@ Every call opens the ledger read-only, so it sees what is committed while a sess
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
+from rich.console import Console, RenderableType
 
-from learning_signal.ledger.answers import answer, say, when
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.questions import open_question
 from learning_signal.ledger.read.across.compare import compare_sessions
 from learning_signal.ledger.read.explain import explain as chain_of
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.search import search as search_in
-from learning_signal.viewer.outside.bounded import Detail, page, whole
+from learning_signal.viewer.outside.bounded import Detail, lines, page, whole
+from learning_signal.viewer.reports.explain import render_decision
 from learning_signal.viewer.reports.session_curve import session_curve
+from learning_signal.viewer.telling import answer, say, when
 
 INSTRUCTIONS = (
     "The log of learning-signal: sessions in which language models repair the reward shaping of a multi-agent training "
@@ -86,8 +89,9 @@ def _reading(ledger: Path, verify: Verify) -> list[Callable[..., str]]:
         return read(lambda reader: page(search_in(reader, text, session, limit=200), _number(first), "full"))
 
     def explain(decision: str = "latest", detail: Detail = "short") -> str:
-        """Why a decision was taken (SESSION/R2, a session, or latest): from the diagnosis to how it held."""
-        return read(lambda reader: whole(chain_of(reader, decision), detail))
+        """Why a decision was taken (SESSION/R2, a session, or latest), from the diagnosis on; full: rows as JSON."""
+        chain = read(lambda reader: chain_of(reader, decision))
+        return lines(printed(render_decision(chain))) if detail == "short" else whole(chain, detail)
 
     def curve(session: str = "latest", measure: Literal["sparse_return", "progress"] = "sparse_return") -> str:
         """The curve of the main run: points of (total env steps of training, measure), stages and decisions."""
@@ -150,6 +154,13 @@ def _approving(ledger: Path) -> list[Callable[..., str]]:
         return f"Said to session {row.id}{when(row)}."
 
     return [approve, reject, say_to_agents]
+
+
+def printed(shown: RenderableType) -> str:
+    """What a terminal of 100 columns shows, without colours."""
+    console = Console(file=io.StringIO(), width=100, color_system=None, highlight=False)
+    console.print(shown)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
 
 
 def _number(given: int) -> int:
