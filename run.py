@@ -107,6 +107,7 @@ log_app.command("plot")(log_commands.log_plot)
 log_app.command("forecasts")(log_commands.log_forecasts)
 log_app.command("export")(export_commands.log_export)
 log_app.command("verify")(verification.log_verify)
+log_app.command("seal")(verification.log_seal)
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -114,6 +114,8 @@ def _show_as_newest(connection: sqlite3.Connection, version: int) -> None:
             for table, columns in added.items():
                 lacking.setdefault(table, {}).update(dict.fromkeys(columns, "NULL"))
     if version < PACKED_SINCE:
+        nothing = ", ".join(f"NULL AS {name}" for name in ("session_id", "number", "entries", "hash"))
+        connection.execute(f"CREATE TEMP VIEW links AS SELECT {nothing} WHERE FALSE")
         for table, columns in UNPACKED.items():
             lacking.setdefault(table, {}).update(columns)
     for table, columns in lacking.items():

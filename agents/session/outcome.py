@@ -61,6 +61,8 @@ class SessionOutcome:
     """role and backend of those in trouble that never had a submission accepted."""
     budget_needed: str | None
     """A sufficient budget, as ``--budget`` takes it, if the present one is used up."""
+    seal: str | None
+    """Of everything that the session wrote, see ``ledger.chain.seal``."""
     final_policy: str | None
     final_shaping: str | None
     ledger: str
@@ -126,6 +128,7 @@ def outcome_of(
         ],
         never_worked=[{"role": role, "backend": backend} for role, backend in failed],
         budget_needed=budget_needed,
+        seal=row.seal,
         final_policy=_existing(folder / POLICY),
         final_shaping=_existing(folder / SHAPING),
         ledger=str(ledger),

@@ -6,6 +6,7 @@ import json
 from dataclasses import fields
 from typing import Any
 
+from learning_signal.ledger.chain.seal import seal_of
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.ids import ID_IN_SQL, is_session_id, refuse_strange_id
 from learning_signal.ledger.liveness import process_lives
@@ -87,6 +88,7 @@ class Reader(Query):
             rolled_back=actions.get("roll_back", 0),
             tokens_in=costs.whole(more["tokens_in"]),
             tokens_out=costs.whole(more["tokens_out"]),
+            seal=seal_of(self.rows, session_id),
             asks=None if asked is None or row["status"] == "done" else asked.id,
         )
 

@@ -49,6 +49,8 @@ class SessionRow:
     """The limits in force (env_steps, tokens, time in seconds, usd); empty where nothing is limited."""
     gate_mode: str | None
     """How confirmations are judged; None where no configuration that can be read says so."""
+    seal: str | None
+    """The seal of what it has written, see ``ledger.chain.seal``; None in a ledger without chains."""
     asks: str | None
     """The id of the promotion that waits for a person's answer; None where none does."""
 
@@ -168,9 +170,8 @@ class EvaluationRow:
     sparse_return: float
     progress: float | None
     sparse_returns: list[float]
-    """Per episode."""
     progresses: list[float] | None
-    """Per episode, None where the task declares no progress."""
+    """Both per episode; None where the task declares no progress."""
     points: int | None
     """Points of its segment, whichever its set was played at; None in earlier versions, which played it at each."""
 
@@ -240,7 +241,6 @@ class EvidenceRow:
     tool: str | None
     arguments: str | None
     result: str | None
-    """The whole result; a viewer cuts it to size."""
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,8 @@ class PolicyDescription(Frozen):
     """The shaping it was trained under last."""
     evaluation: MeasuredReturn
     code_version: str
+    seal: str | None = None
+    """Of the record of the session that trained it, where one did: ``log verify --seal`` takes it."""
 
     @classmethod
     def of(cls, spec: TaskSpec, learner: LearnerSettings, **provenance: Any) -> PolicyDescription:
@@ -167,11 +169,13 @@ def export_segment(
     run: RunSettings,
     shaping: ShapingConfig,
     make_task: Callable[[str, int], Task] = make_known_task,
+    seal: str | None = None,
 ) -> PolicyDescription:
     """Write the policy at the end of a stored segment to ``folder``, measured as ``SegmentResult.reported`` says.
 
-    ``run`` and ``shaping`` are those it was trained with. Raises ``SegmentFailed`` where the store lacks the segment,
-    ``CheckpointError`` where the checkpoint cannot be read.
+    ``run`` and ``shaping`` are those it was trained with, ``seal`` is of the session's record.
+
+    Raises ``SegmentFailed`` where the store lacks the segment, ``CheckpointError`` where the checkpoint cannot be read.
     """
     result = complete(store, run, segment)
     spec = make_task(run.task, 1).spec
@@ -195,6 +199,7 @@ def export_segment(
             policy="greedy" if settings.learns_values else run.evaluation.policy,
         ),
         code_version=code_version(),
+        seal=seal,
     )
     save_policy(folder, learner.policy, description)
     return description

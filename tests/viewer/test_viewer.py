@@ -14,6 +14,7 @@ from typing import get_args
 import pytest
 from rich.console import Console
 
+from learning_signal.ledger.read.checks.checked import Checked
 from learning_signal.ledger.read.explain import explain
 from learning_signal.ledger.read.forecasts import Bin, ForecastRecord
 from learning_signal.ledger.read.reader import Reader
@@ -157,8 +158,14 @@ def test_search_hits_show_where_and_what(ledger):
 
 def test_findings(ledger):
     finding = SimpleNamespace(table="bodies", row="abc", problem="was changed")
-    assert "bodies abc: was changed" in shown(render_findings(ledger, [finding]))
-    assert "every hash" in shown(render_findings(ledger, []))
+    counts = dict.fromkeys(
+        ("rows", "links", "sessions", "events", "texts", "evaluations", "decisions", "statistics"), 3
+    )
+    checked = Checked(counts, ["One session began earlier."])
+    assert "bodies abc: was changed" in shown(render_findings(ledger, [finding], [], checked))
+    words = shown(render_findings(ledger, [], [], checked, "The seal 0123 is that of session x."))
+    for expected in ("everything that was checked agrees", "rows 3", "Not checked: One", "The seal 0123"):
+        assert expected in words
 
 
 # one decision -------------------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ def export_policy(ledger: Path, session: str, folder: Path | None = None, consen
     folder = policy_folder(ledger, row.id) if folder is None else folder
     from learning_signal.marl.policies.files import export_segment  # loads torch, so only when it is needed
 
-    export_segment(folder, head.id, store, trained.run, ShapingConfig.parse(head.shaping))
+    export_segment(folder, head.id, store, trained.run, ShapingConfig.parse(head.shaping), seal=row.seal)
     return folder
 
 

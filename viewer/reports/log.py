@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from learning_signal.ledger.questions import how_to_answer
+from learning_signal.ledger.read.checks.checked import Checked
 from learning_signal.ledger.read.records import Finding, SearchHit, SessionRow
 from learning_signal.ledger.wording import LEDGER, command
 from learning_signal.viewer.text import (
@@ -49,7 +50,7 @@ def render_sessions(rows: Sequence[SessionRow], ledger: Path = LEDGER) -> Render
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
-            styled(row.id, "bold"),
+            _named(row),
             outcome_text(row.status),
             styled(row.task),
             styled(row.algorithm),
@@ -64,6 +65,12 @@ def render_sessions(rows: Sequence[SessionRow], ledger: Path = LEDGER) -> Render
 
 def _asks(question: str, ledger: Path) -> Text:
     return Text(f"{clean(question)} waits for an answer: {how_to_answer(question, ledger)}", "bold yellow")
+
+
+def _named(row: SessionRow) -> Text:
+    """The id of a session and, where it has stopped, below it the seal of what it wrote."""
+    name = styled(row.id, "bold")
+    return name if row.seal is None or row.status == "running" else Text.assemble(name, (f"\n{clean(row.seal)}", "dim"))
 
 
 def _env_steps(row: SessionRow) -> str:
@@ -134,12 +141,22 @@ def render_hits(wanted: str, hits: Sequence[SearchHit]) -> Group:
     return Group(*parts)
 
 
-def render_findings(ledger: Path, findings: Sequence[Finding], notices: Sequence[Finding] = ()) -> Group:
-    """The findings of a verification, where an empty list means that everything agrees, and below them its notices."""
-    lines = [Text(f"{clean(str(ledger))}: every hash, decision, reference and statistic agrees.", "green")]
+def render_findings(
+    ledger: Path, findings: Sequence[Finding], notices: Sequence[Finding], checked: Checked, sealed: str | None = None
+) -> Group:
+    """The findings of a verification, where none means that everything agrees; what was checked, and its notices.
+
+    ``sealed`` says what a seal that was given belongs to.
+    """
+    lines = [Text(f"{clean(str(ledger))}: everything that was checked agrees.", "green")]
     if findings:
         lines = [Text(f"{clean(str(ledger))}: {len(findings)} finding{'s' if len(findings) > 1 else ''}", "bold red")]
         lines += _finding_lines(findings)
+    if sealed is not None:
+        lines.append(Text(clean(sealed), "green"))
+    counted = ", ".join(f"{name} {number:,}" for name, number in checked.counts.items())
+    lines.append(Text(f"Checked, of each: {counted}."))
+    lines += [Text(f"Not checked: {clean(each)}", "yellow") for each in checked.unchecked]
     if notices:
         claims = "1 claim of an agent is" if len(notices) == 1 else f"{len(notices)} claims of agents are"
         lines.append(Text(f"Notice: {claims} not supported by the record; they are words, not damage.", "yellow"))

@@ -175,7 +175,12 @@ def _budget(budget: Mapping[str, Mapping[str, float]]) -> list[Text]:
 
 def _places(outcome: Mapping[str, Any]) -> Table:
     table = Table.grid(padding=(0, 2))
-    for label, key in (("Policy", "final_policy"), ("Shaping (TOML)", "final_shaping"), ("Log", "ledger")):
+    for label, key in (
+        ("Policy", "final_policy"),
+        ("Shaping (TOML)", "final_shaping"),
+        ("Log", "ledger"),
+        ("Seal", "seal"),
+    ):
         value = outcome.get(key)
         table.add_row(Text(label, "bold"), styled(None if value is None else str(value)))
     return table

@@ -45,6 +45,11 @@ def has_chains(reader: Query) -> bool:
     return bool(reader.rows("SELECT 1 FROM main.sqlite_master WHERE type = 'table' AND name = 'links'"))
 
 
+def chained_tables(reader: Query) -> list[str]:
+    """The tables with a place in the chains; none in a ledger that an earlier version wrote."""
+    return list(_places(reader)) if has_chains(reader) else []
+
+
 def check_chains(reader: Query) -> tuple[list[Chain], list[Finding]]:
     """The chain of every session, and what does not agree with it. Each row is read once."""
     if not has_chains(reader):
@@ -67,9 +72,7 @@ class _Walk:
 
     def __init__(self, reader: Query, opened: set[Key]) -> None:
         """``opened``: the rows that a link lists as such that may still change."""
-        tables = [row["name"] for row in reader.rows("SELECT name FROM main.sqlite_master WHERE type = 'table'")]
-        columns = {name: [row["name"] for row in reader.rows(f"PRAGMA main.table_info({name})")] for name in tables}
-        self._reader, self._places = reader, places(columns)
+        self._reader, self._places = reader, _places(reader)
         self._now = {
             (each.table, number): row for each in self._places.values() for number, row in _rows(reader, each, opened)
         }
@@ -155,6 +158,11 @@ class _Walk:
         if "id" not in self._places[table].columns:
             return str(number)
         return str(self._reader.rows(f"SELECT id FROM main.{table} WHERE rowid = ?", (number,))[0]["id"])
+
+
+def _places(reader: Query) -> dict[str, Place]:
+    tables = [row["name"] for row in reader.rows("SELECT name FROM main.sqlite_master WHERE type = 'table'")]
+    return places({name: [row["name"] for row in reader.rows(f"PRAGMA main.table_info({name})")] for name in tables})
 
 
 def _entries(text: str) -> list[Any]:
