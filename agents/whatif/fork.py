@@ -49,7 +49,7 @@ class Fork(Playback):
         chosen = self._spec if role == self.question.asked.role else OTHERS
         live = agent_client(chosen, role, **given, limits=more.get("limits"), price=price_of(chosen, self._prices))
         caller = Caller(ledger, session_id, role, spec, context)
-        return AgentClient(_Forked(self, caller, played, live), caller, [live])
+        return AgentClient(_Forked(self, caller, played, live), caller, live)
 
     def put(self, caller: Caller, call: Call) -> None:
         """Note that the question is put now. Raises as ``next``: it must be the recorded request."""
