@@ -158,9 +158,9 @@ def _approving(ledger: Path) -> list[Callable[..., str]]:
 
 def printed(shown: RenderableType) -> str:
     """What a terminal of 100 columns shows, without colours."""
-    console = Console(file=io.StringIO(), width=100, color_system=None, highlight=False)
-    console.print(shown)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+    written = io.StringIO()
+    Console(file=written, width=100, color_system=None, highlight=False).print(shown)
+    return "\n".join(line.rstrip() for line in written.getvalue().splitlines())
 
 
 def _number(given: int) -> int:
