@@ -68,8 +68,18 @@ def _object(tool: Tool, arguments: str) -> dict[str, Any]:
         (key, inner), known = *value.items(), tool.arguments.model_fields
         inner = _unfolded(inner)
         if key in WRAPPERS and key not in known and isinstance(inner, dict):
-            return inner
-    return value
+            return _given(inner, tool.arguments)
+    return _given(value, tool.arguments)
+
+
+def _given(value: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """``value`` without fields that are null and may be left out: strict servers have models write every field."""
+    fields = model.model_fields
+    return {
+        name: each
+        for name, each in value.items()
+        if each is not None or name not in fields or fields[name].is_required()
+    }
 
 
 def _repaired(value: dict[str, Any], model: type[BaseModel], invalid: ValidationError) -> Iterator[dict[str, Any]]:

@@ -257,10 +257,10 @@ def _parse_parameters(text: str, entry: ProviderEntry) -> Parameters:
         name = str(first["loc"][0])
         found = "that value" if name == "api_key_env" else repr(values[name])
         raise SpecError(f"The backend parameter '{name}' cannot be {found}: {_lower(first['msg'])}.") from None
-    timeout, deadline, first = parameters.timeout, parameters.deadline, parameters.first_timeout
-    if first is not None and timeout is not None and first < timeout:
+    timeout, deadline, loading = parameters.timeout, parameters.deadline, parameters.first_timeout
+    if loading is not None and timeout is not None and loading < timeout:
         raise SpecError(
-            f"The backend parameter 'first_timeout' is {first:g}, expected at least the 'timeout' of {timeout:g} "
+            f"The backend parameter 'first_timeout' is {loading:g}, expected at least the 'timeout' of {timeout:g} "
             "that every later attempt has: raise it, or leave it out."
         )
     if timeout is not None and deadline is not None and timeout > deadline:

@@ -9,6 +9,7 @@ from typing import Any
 
 from learning_signal.agents.model.dialect.carried import PARTS, REASONING, Carried
 from learning_signal.agents.model.dialect.manner import Manner
+from learning_signal.agents.model.dialect.tool_schemas import Form
 
 UNSIGNED = {"google": {"thought_signature": "skip_thought_signature_validator"}}
 """What Google's servers take in place of the signature of a call that another model made."""
@@ -27,9 +28,13 @@ OUTGOING: ContextVar[Outgoing | None] = ContextVar("OUTGOING", default=None)
 """Of the attempt in flight, set by the lowest layer, as ``wire.NOTE`` is."""
 
 
-def chat_request(request: dict[str, Any]) -> dict[str, Any]:
-    """``request``, the arguments of the OpenAI SDK's ``chat.completions.create``, as it is sent."""
+def chat_request(request: dict[str, Any], form: Form | None = None) -> dict[str, Any]:
+    """``request``, the arguments of the OpenAI SDK's ``chat.completions.create``, as it is sent: its tools in the
+    ``form`` of the server, until that has refused it.
+    """
     outgoing = OUTGOING.get() or Outgoing()
+    if form is not None and request.get("tools") and outgoing.manner.tools == "in form":
+        request = request | {"tools": [tool | {"function": form(tool["function"])} for tool in request["tools"]]}
     messages = [
         _assistant(message, outgoing) if message["role"] == "assistant" else message for message in request["messages"]
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
+from learning_signal.agents.model.dialect.tool_schemas import Form, strict_tool
 from learning_signal.agents.model.pinned import forget_environment, watch_openai
 from learning_signal.agents.model.providers.address import with_version
 from learning_signal.agents.model.providers.entry import Build, ProviderEntry, Wiring
@@ -20,8 +21,11 @@ NO_KEY = "no-key"
 _PACKAGES = ("openai", "autogen_ext")
 
 
-def _client_for(family: str | None) -> Build:
-    """Builds clients for the models that autogen knows by ``family``, or for any model."""
+def _client_for(family: str | None, form: Form | None = None) -> Build:
+    """Builds clients for the models that autogen knows by ``family``, or for any model.
+
+    ``form`` is that of tools at the provider's own address.
+    """
 
     def build(spec: BackendSpec, wiring: Wiring) -> ChatCompletionClient:
         try:
@@ -58,7 +62,10 @@ def _client_for(family: str | None) -> Build:
         )
         if family is None or spec.base_url is not None:
             forget_environment(client, options.get("default_headers"))
-        watch_openai(client, chat_request, inspect)
+        # OPENAI_BASE_URL may name any other server
+        at_home = spec.base_url is None and (family is None or wiring.address == OPENAI_ADDRESS)
+        own = form if at_home else None
+        watch_openai(client, lambda request: chat_request(request, own), inspect)
         return client
 
     return build
@@ -68,7 +75,7 @@ OPENAI = ProviderEntry(
     name="openai",
     needs="the extra 'openai' and OPENAI_API_KEY",
     example="openai/gpt-4.1-mini?temperature=0",
-    build=_client_for("openai"),
+    build=_client_for("openai", strict_tool),
     extra="openai",
     packages=_PACKAGES,
     key="OPENAI_API_KEY",
@@ -88,13 +95,13 @@ SERVER = ProviderEntry(
 )
 
 
-def vendor(name: str, key: str, address: str, model: str) -> ProviderEntry:
-    """A vendor whose server speaks OpenAI's protocol; ``model`` is for the example."""
+def vendor(name: str, key: str, address: str, model: str, form: Form | None = None) -> ProviderEntry:
+    """A vendor whose server speaks OpenAI's protocol; ``model`` is for the example, ``form`` that of its tools."""
     return ProviderEntry(
         name=name,
         needs=f"the extra 'openai' and {key}",
         example=f"{name}/{model}",
-        build=_client_for(None),
+        build=_client_for(None, form),
         extra="openai",
         packages=_PACKAGES,
         key=key,

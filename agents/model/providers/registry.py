@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from learning_signal.agents.model.dialect.tool_schemas import gemini_tool
 from learning_signal.agents.model.providers.anthropic import ANTHROPIC
 from learning_signal.agents.model.providers.embedded import RANDOM, RULES
 from learning_signal.agents.model.providers.entry import ProviderEntry
@@ -19,7 +20,13 @@ _ENTRIES = (
     SERVER,
     OLLAMA,
     ANTHROPIC,
-    vendor("gemini", "GEMINI_API_KEY", "https://generativelanguage.googleapis.com/v1beta/openai", "gemini-2.5-flash"),
+    vendor(
+        "gemini",
+        "GEMINI_API_KEY",
+        "https://generativelanguage.googleapis.com/v1beta/openai",
+        "gemini-2.5-flash",
+        gemini_tool,
+    ),
     vendor("deepseek", "DEEPSEEK_API_KEY", "https://api.deepseek.com/v1", "deepseek-chat"),
     vendor("mistral", "MISTRAL_API_KEY", "https://api.mistral.ai/v1", "mistral-medium-latest"),
     vendor("openrouter", "OPENROUTER_API_KEY", "https://openrouter.ai/api/v1", "qwen/qwen3-32b"),
