@@ -11,9 +11,18 @@ import typer
 from learning_signal.viewer.cli.options import LEDGER, AsJson, Ledger
 from learning_signal.viewer.cli.terminal import err, log_to, out, plain_data, show_json
 
+SECONDS = 60.0
+"""Seconds that each trial call may take, where the spec does not say."""
+
 
 def backends(
-    check: Annotated[str | None, typer.Option(metavar="SPEC", help="Ask this backend for one tiny tool call.")] = None,
+    check: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC",
+            help="Try this backend as a session uses it: two tool calls, one at the end of a long prompt.",
+        ),
+    ] = None,
     record: Annotated[bool, typer.Option("--record", help="How every backend of the log has done.")] = False,
     session: Annotated[str | None, typer.Option(help="With --record: only this session. [all of the log]")] = None,
     ledger: Ledger = LEDGER,
@@ -32,7 +41,7 @@ def backends(
         from learning_signal.agents.model.trial import check as try_backend
 
         log_to(err)
-        result = plain_data(asyncio.run(try_backend(parse_spec(check))))
+        result = plain_data(asyncio.run(try_backend(parse_spec(check), timeout=SECONDS, whole=True)))
         if as_json:
             show_json(result)
         else:

@@ -60,6 +60,8 @@ class WireNote:
     """Where ``written`` stood: in the reply's ``text``, or where that was empty in its ``reasoning``."""
     carried: Carried | None = None
     """What goes back with the reply."""
+    left_out: int = 0
+    """Turns of the agent that were left out of the request, as its window had no room for them."""
 
 
 NOTE: ContextVar[WireNote | None] = ContextVar("NOTE", default=None)

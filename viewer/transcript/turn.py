@@ -97,6 +97,8 @@ def answer(call: Mapping[str, Any]) -> list[RenderableType]:
     if not isinstance(reply, Mapping):
         return _block("reply", styled(call["reply"] or "none yet", lines=True))
     parts: list[RenderableType] = []
+    if reply.get("left_out"):
+        parts.append(Text(f"{reply['left_out']} of its oldest turns were not sent: the window was full", "yellow"))
     if reply.get("thought"):
         parts += _block("thought", styled(str(reply["thought"]), "italic", lines=True))
     if reply.get("written"):

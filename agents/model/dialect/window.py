@@ -38,7 +38,7 @@ class CutPrompt(Exception):
 
 def refuse_cut(messages: Sequence[LLMMessage], schemas: Sequence[Mapping[str, Any]], read: int) -> None:
     """``CutPrompt`` where a server that counted ``read`` tokens cannot have read the whole request."""
-    texts = [*(_text(message) for message in messages), *map(json.dumps, schemas)]
+    texts = [*(text_of(message) for message in messages), *map(json.dumps, schemas)]
     if read < LEAST or read >= SHARE * _DENSEST * sum(map(len, texts)):
         return
     sent = count_tokens("\n".join(texts))
@@ -46,7 +46,7 @@ def refuse_cut(messages: Sequence[LLMMessage], schemas: Sequence[Mapping[str, An
         raise CutPrompt(read, sent)
 
 
-def _text(message: LLMMessage) -> str:
+def text_of(message: LLMMessage) -> str:
     """What is sent of a message, without what only the log keeps."""
     if isinstance(message, FunctionExecutionResultMessage):
         return "\n".join(result.content for result in message.content)

@@ -9,7 +9,7 @@ from learning_signal.agents.model.pinned import forget_environment, watch_anthro
 from learning_signal.agents.model.providers.address import without_version
 from learning_signal.agents.model.providers.entry import ProviderEntry, Wiring
 from learning_signal.agents.model.providers.sdk import http_client, missing, model_info, set_parameters
-from learning_signal.agents.model.providers.spec import USUAL_PARAMETERS, BackendSpec, SpecError
+from learning_signal.agents.model.providers.spec import ALL_PARAMETERS, BackendSpec, SpecError
 
 if TYPE_CHECKING:  # slow to import, as in entry.py
     from autogen_core.models import ChatCompletionClient
@@ -61,5 +61,5 @@ ANTHROPIC = ProviderEntry(
     key_needed=True,
     address="https://api.anthropic.com",
     address_variable="ANTHROPIC_BASE_URL",
-    parameters=USUAL_PARAMETERS - {"seed", "reasoning_effort", "api_version"},
+    parameters=ALL_PARAMETERS - {"seed", "reasoning_effort", "api_version"},
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from learning_signal.agents.model.providers.spec import USUAL_PARAMETERS, BackendSpec
+from learning_signal.agents.model.providers.spec import ALL_PARAMETERS, BackendSpec
 from learning_signal.tools.roles import ROLES
 
 if TYPE_CHECKING:  # autogen takes half a second to import: a spec error or the table must not wait for it
@@ -72,8 +72,10 @@ class ProviderEntry:
     """The environment variable that names another."""
     address_in: Literal["allowed", "needed", "none"] = "allowed"
     """Whether its specs name an address."""
-    parameters: frozenset[str] = USUAL_PARAMETERS
+    parameters: frozenset[str] = ALL_PARAMETERS
     """The parameters that its specs take."""
+    context: int | None = None
+    """The context window in tokens that its models are given where a spec names none; None where it is not known."""
     tool_choice: bool = True
     """Whether a request can demand a call."""
     roles: tuple[str, ...] = ROLES

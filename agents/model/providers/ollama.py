@@ -57,6 +57,7 @@ OLLAMA = ProviderEntry(
     extra="ollama",
     packages=("ollama",),
     address="http://localhost:11434",
+    context=CONTEXT,
     parameters=ALL_PARAMETERS - {"api_version"},
     tool_choice=False,
 )

@@ -25,7 +25,7 @@ class Parameters(BaseModel):
     seed: Annotated[int, Field(ge=0)] | None = None
     """Sampling seed, for servers that take one."""
     context: Annotated[int, Field(ge=2048, le=2**24)] | None = None
-    """Tokens of the context that Ollama opens for the model."""
+    """Tokens of the model's context window: a larger request is fitted into it; Ollama opens one of this size."""
     reasoning_effort: Annotated[str, Field(pattern=r"^[A-Za-z]{1,20}$")] | None = None
     """How much a reasoning model may think, in its server's word (none, low, xhigh)."""
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
@@ -46,8 +46,6 @@ class Parameters(BaseModel):
 
 
 ALL_PARAMETERS = frozenset(Parameters.model_fields)
-USUAL_PARAMETERS = ALL_PARAMETERS - {"context"}
-"""Those of a server that sizes the context itself."""
 
 
 class BackendSpec(BaseModel):

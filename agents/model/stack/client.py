@@ -18,6 +18,7 @@ from learning_signal.agents.model.stack.dialect import Dialect
 from learning_signal.agents.model.stack.guard import Guard, TimeLimit
 from learning_signal.agents.model.stack.layers import Afford, Insistence, Layer, Memory, Provider, Recorder, Title
 from learning_signal.agents.model.stack.shadow import Shadow, Turn
+from learning_signal.agents.model.stack.window import Window
 from learning_signal.agents.tokens import count_tokens
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.tools.plan.budget import Price
@@ -75,7 +76,7 @@ def _stack(
     client = build_client(
         spec, caller.role, environment=environment, timeout=longest + SLACK, person=caller.context.person
     )
-    provider = TimeLimit(Provider(client), bounds)
+    provider = Window(TimeLimit(Provider(client), bounds), spec, secrets)
     recorder = Recorder(provider, caller, secrets=secrets, price=price, afford=afford, title=title)
     return Guard(Insistence(Dialect(recorder, caller), caller), spec, limits=bounds, secrets=secrets), client
 

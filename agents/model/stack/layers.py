@@ -10,6 +10,7 @@
     Insistence    asks for a call where the last reply had none            |  asks without it where that is refused
     Dialect       says what must come back to the server                   |  asks in another form where that is wanted
     Recorder      asks the budget, writes a pending row                    |  completes it: ok, error or interrupted
+    Window        leaves out the oldest turns where they do not fit        |  learns the window from a refusal
     TimeLimit     -                                                        |  ends an attempt that takes too long
     Provider      -                                                        |  makes the reply safe to act on
      |                                                                     |
@@ -169,6 +170,8 @@ class Recorder:
             reply, title = reply | {"written": call.note.written}, f"{title}, understood from {call.note.read_in}"
         if call.note.carried is not None:
             reply |= {"carried": call.note.carried.model_dump(mode="json", exclude_defaults=True)}
+        if call.note.left_out:
+            reply, title = reply | {"left_out": call.note.left_out}, f"{title}, {call.note.left_out} turns left out"
         if call.outgoing.manner != Manner():
             reply |= {"manner": asdict(call.outgoing.manner)}
         self._end(
