@@ -116,7 +116,7 @@ def test_the_log_reads_well_for_a_training_run(capsys, trained):
     assert list(Path(trained).parent.parent.glob("curves/events.out.tfevents.*"))
     for arguments, parts in (
         (["log", "list"], [row.id, "training", "1,000"]),
-        (["log", "show"], ["training, no agents", "begins: no shaping", "400 env steps, sparse return 0"]),
+        (["log", "show", "-v"], ["training, no agents", "begins: no shaping", "400 env steps, sparse return 0"]),
         (["log", "verify"], ["agrees"]),
     ):
         assert run.run([*arguments, "--ledger", trained]) == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -75,7 +75,12 @@ def log_show(
             out.print(render_entry(entry, as_stored=as_stored))
             return 0
         whole_round = found.round is not None
-        filters = {"agent": agent, "round": found.round if whole_round else round, "kind": kind, "status": status}
+        filters: dict[str, Any] = {
+            "agent": agent,
+            "round": found.round if whole_round else round,
+            "kind": kind,
+            "status": status,
+        }
         events = reader.events(row.id, **filters, tool=tool)
         if not events:
             refuse_unknown(f"session {row.id}", reader.events(row.id), **filters)

@@ -63,7 +63,7 @@ def draw(curve: SessionCurve, *, links: bool = False) -> str:
     if line:
         parts.append(f'<polyline class="curve" points="{line}"/>')
     parts += [f'<circle class="stage" cx="{x(a):.1f}" cy="{y(b):.1f}" r="3"/>' for a, b in curve.stages]
-    before, raised = -LABEL, False
+    before, raised = float(-LABEL), False
     for decision in curve.decisions:
         raised = x(decision.end) - before < LABEL and not raised
         before = x(decision.end)

@@ -88,7 +88,7 @@ def _lines(events: Sequence[EventRow], details: Sequence[list[RenderableType]] |
     parts: list[RenderableType] = []
     table = _table()
     for index, event in enumerate(events):
-        table.add_row(*_cells(event))
+        table.add_row(*_cells(event, whole=details is not None))
         behind = indented(details[index]) if details is not None else []
         if behind:
             parts += [table, *behind]
@@ -104,9 +104,9 @@ def _table() -> Table:
     return table
 
 
-def _cells(event: EventRow) -> tuple[Text, ...]:
+def _cells(event: EventRow, whole: bool = False) -> tuple[Text, ...]:
     title = Text(clean(event.title), tone(event.kind, event.status, event.title), overflow="ellipsis")
-    title.no_wrap = event.status not in WHOLE
+    title.no_wrap = not whole and event.status not in WHOLE
     if event.status != "ok":
         title = (
             Text.assemble(outcome_text(event.status), " ", title)
