@@ -56,7 +56,7 @@ def training(folder: Path) -> Path:
 def study(folder: Path) -> Path:
     """The sessions of a study."""
     base = tiny_settings(folder, stage_steps=1_000, branch_steps=800)
-    settings = study_settings("supervised,twin", [base], 1, "6000", folder / "study")
+    settings = study_settings("supervised,twin", [base], 1, "14000", folder / "study")
     with mock.patch.object(learning_signal.agents.session.study, "open_executor", InlinePool):
         asyncio.run(run_study(settings, observer=_Nobody(), control=SessionControl()))
     return settings.folder / "ledger.db"
