@@ -20,8 +20,9 @@ import pytest
 
 from learning_signal import run
 from learning_signal.commands.session import session
-from learning_signal.ledger.canonical import canonical_json, content_hash
+from learning_signal.ledger.canonical import BodyHash
 from learning_signal.ledger.read.reader import Reader
+from learning_signal.ledger.write.writer import Ledger
 from learning_signal.viewer.cli.options import LEDGER
 from learning_signal.viewer.cli.terminal import for_a_user
 from tests.support.places import ROOT
@@ -363,21 +364,15 @@ def test_verify_lists_what_is_unsupported_as_a_notice_and_does_not_fail(capsys, 
     marked = tmp_path / "marked.db"
     shutil.copy(ledger, marked)
     problem = "reading says p 0.5, which nothing in this round has"
-    body = canonical_json([{"field": "reading", "kind": "number", "claim": "p 0.5", "problem": problem}])
-    connection = sqlite3.connect(marked)
-    connection.execute("INSERT INTO bodies (hash, body) VALUES (?, ?)", (content_hash(body), body))
-    connection.execute(
-        "INSERT INTO claims (session_id, round, event_seq, about, row_id, agent, words, known, marks) SELECT "
-        "session_id, round, event_seq, about, row_id, agent, words, known, ? FROM claims WHERE about = 'verdicts' "
-        "LIMIT 1",
-        (content_hash(body),),
-    )
-    connection.commit()
-    connection.close()
+    mark = {"field": "reading", "kind": "number", "claim": "p 0.5", "problem": problem}
+    with Ledger.open(marked) as written:
+        (claim,) = written.rows("SELECT * FROM claims WHERE about = 'verdicts' LIMIT 1")
+        bodies = {name: BodyHash(claim[name]) for name in ("words", "known")}
+        written.add("claims", **{**claim, **bodies, "id": None, "marks": [mark]})
     for path, notice in ((ledger, False), (marked, True)):
         assert run.run(["log", "verify", "--ledger", str(path)]) == 0
         said = " ".join(capsys.readouterr().out.split())
-        assert "every hash, decision, reference and statistic agrees." in said
+        assert "everything that was checked agrees." in said
         assert ("Notice: 1 claim of an agent is not supported by the record" in said) == notice == (problem in said)
     assert run.run(["explain", f"{RECORDED_ID}/R1", "--ledger", str(marked)]) == 0
     assert f"unsupported: {problem}" in capsys.readouterr().out
