@@ -28,6 +28,7 @@ from learning_signal.tools.consent import NO_CONSENT, Consent, admit
 from learning_signal.tools.plan.budget import Budget, Price, refuse_spent
 from learning_signal.tools.plan.settings import SessionSettings, as_made
 from learning_signal.tools.plan.suitability import refuse_unsuitable, refuse_untested, remarks
+from learning_signal.tools.round.record import begin_chains_anew
 from learning_signal.tools.spending import spent_of
 from learning_signal.tools.state import SessionState
 
@@ -107,7 +108,7 @@ async def resume_session(
             state.budget = Budget(**state.budget.model_dump() | dict(budget or {}))
             state.prices |= prices or {}
             if state.round is not None:  # a chain that is given anew begins with its first
-                state.round.fallbacks = [role for role in state.round.fallbacks if role not in (agents or {})]
+                begin_chains_anew(state.round, agents or {})
             settings = settings.model_copy(update={"prices": settings.prices | state.prices})
             refuse_unpriced(settings, state.budget)
             changed = f" with a budget of {state.budget.describe()}" if budget else ""

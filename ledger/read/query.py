@@ -133,6 +133,8 @@ def find_place(reader: Query, text: str = "latest") -> Place:
     Raises:
         LedgerError: there is no such place; the sentence says what is there.
     """
+    if reader.rows("SELECT 1 FROM sessions WHERE id = ?", (text,)):  # also one that is no id, which is refused
+        return Place(reader.session_id(text))
     given = text.strip()
     if re.fullmatch(r"#?[0-9]+", given) and not _begins_a_session(reader, given):
         return _event(reader, int(given.removeprefix("#")[:18]), None)

@@ -7,7 +7,7 @@ resume makes the same state of the rows again (`tools.recall`). Every function b
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from learning_signal.ledger.wording import headline
@@ -163,6 +163,11 @@ def record_fallback(context: SessionContext, role: Role, title: str) -> None:
     """The next backend of the chain of ``role`` takes over its phases of this round."""
     context.round.fallbacks.append(role)
     context.event("fallback", title, status="error", agent=role)
+
+
+def begin_chains_anew(round_: Round, roles: Collection[str]) -> None:
+    """The chains of backends of ``roles`` begin with their first again; belongs to a resume."""
+    round_.fallbacks = [role for role in round_.fallbacks if role not in roles]
 
 
 def record_question(

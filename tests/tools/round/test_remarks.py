@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from learning_signal.tools.briefs.brief import brief
 from learning_signal.tools.plan.settings import DeliberationSettings
 from learning_signal.tools.toolbox import toolbox
 from learning_signal.viewer.reports.explain import render_decision
+from tests.support.ledger_helpers import tamper
 from tests.support.scripted_session import SETTINGS, ScriptedSession, draft
 from tests.support.trainer_double import by_arm
 
@@ -163,11 +162,7 @@ def test_verify_finds_a_remark_that_was_changed_or_is_missing(session: ScriptedS
     submit(session, GOOD, WRONG | {"answer": ANSWER})
     assert [each for each in session.findings() if each.table == "remarks"] == []
     for change in ("UPDATE remarks SET answer = 'because'", "DELETE FROM remarks"):
-        with closing(sqlite3.connect(session.ledger.path)) as ledger:
-            ledger.execute("DROP TRIGGER IF EXISTS remarks_no_update")
-            ledger.execute("DROP TRIGGER IF EXISTS remarks_no_delete")
-            ledger.execute(change)
-            ledger.commit()
+        tamper(session.ledger.path, change)
         (found,) = [each for each in session.findings() if each.table == "remarks"]
         assert found.row.endswith("/P1.0/c2") and found.problem == "the remarks are not those of its proposal"
 

@@ -465,7 +465,7 @@ def test_wrong_arms_are_refused(arms, words):
         (["--env-steps", "100k"], "Found 102,400 env steps for each run"),
         (["--env-steps", "100k", "--arms", "twin,usual,supervised"], "at least 1,942,400 for the arm supervised"),
         (["--task", "spread", "--task", "spread"], "Found the task spread twice"),
-        (["--agent", "critic=random"], "The backend 'random' can only propose"),
+        (["--agent", "critic=random"], "The backend 'random' is for the generator alone"),
     ],
 )
 def test_the_command_refuses_in_one_sentence(options, words, capsys, tmp_path):
