@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -28,6 +27,8 @@ def replay(
 
     Answers come from the log, training from the store; every request, verdict and decision must be the same.
     """
+    import asyncio
+
     from learning_signal.agents.replay.original import Original
     from learning_signal.agents.replay.restoring import restore
     from learning_signal.agents.replay.session import replay_session

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +33,8 @@ def counterfactual(
 
     The session's log is not changed. Nothing is trained without --train, which goes on through the gate of the round.
     """
+    import asyncio
+
     from learning_signal.agents.model.specs import parse_spec
     from learning_signal.agents.replay.original import Original
     from learning_signal.agents.whatif.counterfactual import counterfactual as ask
@@ -87,6 +88,8 @@ def ab(
     as_json: AsJson = False,
 ) -> int:
     """Put every turn of an agent to other backends, and count how often they say what was said."""
+    import asyncio
+
     from learning_signal.agents.model.specs import parse_spec
     from learning_signal.agents.replay.original import Original
     from learning_signal.agents.whatif.ab import ask_agent_turns

@@ -17,8 +17,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from loguru import logger
-
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.origin import STATE_VARIABLE, state_folder
 from learning_signal.ledger.write.clock import now
@@ -99,6 +97,8 @@ def letters(ledger: Path, session: str, after: int) -> list[tuple[Letter, int]]:
         after += len(line)
         letter = _letter(line)
         if letter is None:
+            from loguru import logger  # slow to import, and seldom needed
+
             logger.warning("a line of {} is no letter and is left out", path)
         else:
             found.append((letter, after))

@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from loguru import logger
-
 STATE_VARIABLE = "LEARNING_SIGNAL_STATE"
 """Environment variable that names the state folder."""
 
@@ -48,6 +46,8 @@ def remember(rows: Rows, session: str) -> None:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(found + "\n")
     except OSError as error:
+        from loguru import logger  # slow to import, and seldom needed
+
         logger.info("a resume will ask for --trust: {} cannot be written ({})", path, error.strerror)
 
 

@@ -229,7 +229,7 @@ def test_a_dry_run_writes_nothing(capsys):
 def test_the_log_commands_read_a_session(capsys, ledger):
     for arguments, part in (
         (["log", "list"], RECORDED_ID),
-        (["log", "show", "--round", "1", "--agent", "critic", "-v"], '"episodes":8'),
+        (["log", "show", "--round", "1", "--agent", "critic", "-v"], "episodes: 8"),
         (["log", "search", "coverage"], "«coverage»"),
         (["explain", "R1"], "promote c1"),
         (["explain"], "Round 4"),

@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import stat
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def everything(path: Path) -> dict[str, Any]:
     with Reader.open(path) as reader:
         session = reader.session()
         return {
-            "session": session,
+            "session": replace(session, seal=None),  # a writer gives it one
             "costs": reader.costs(session.id),
             "segments": reader.segments(session.id),
             "main run": reader.main_run(session.id),

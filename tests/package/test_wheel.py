@@ -156,9 +156,10 @@ def test_the_wheel_holds_the_package_and_nothing_else(installed: Installed) -> N
         (metadata,) = (archive.read(name).decode() for name in names if name.endswith("METADATA"))
     inside = {name.partition("learning_signal/")[2] for name in names if name.startswith("learning_signal/")}
     rooms = {path.parent.name for path in ROOT.glob("[a-z]*/__init__.py")} - {"bench", "tests"} | {"prompts"}
+    pages = ("viewer/page/templates/*.html", "viewer/page/static/*")
     expected = {
         path.relative_to(ROOT).as_posix()
-        for pattern in ("*.py", "py.typed", "prompts/*.md", *(f"{room}/**/*.py" for room in rooms))
+        for pattern in ("*.py", "py.typed", "prompts/*.md", *pages, *(f"{room}/**/*.py" for room in rooms))
         for path in ROOT.glob(pattern)
     }
     assert inside == expected and len(inside) > 150
