@@ -22,7 +22,12 @@ _MISSING = re.compile(
 )
 _CONTENT = re.compile(r"\bcontent\b(?! (?:filter|management|policy|safety|moderation))")
 _NOT_BOTH = re.compile(r"content.{0,12}tool_calls.{0,20}not both", re.I)
-_STRICT = re.compile(r"invalid schema for function|\bstrict\b", re.I)
+_STRICT = re.compile(r"\bstrict\b", re.I)
+_SCHEMA = re.compile(
+    r"invalid schema for function|function_?declarations|schema keyword|\btools\b.{0,60}\bparameters\b"
+    r"|\b(?:exclusive(?:Min|Max)imum|anyOf|additionalProperties)\b",
+    re.I,
+)
 _LIMITS = ("max_tokens", "max_completion_tokens")
 _UNKNOWN = re.compile(r"un(?:known|supported|recognized|expected)|not (?:supported|permitted|allowed)|extra", re.I)
 
@@ -38,8 +43,9 @@ class Manner:
     """The further fields of calls; ``everywhere``: a call without a signature gets Google's word for none."""
     beside: Literal["text or null", "text", "null"] = "text or null"
     """The content of a message with calls; ``text`` is empty where there is none."""
-    tools: Literal["in form", "plain"] = "in form"
-    """The schemas of the tools; ``plain``: without what is done to them for a strict server."""
+    tools: Literal["in form", "plain", "few keywords"] = "in form"
+    """The schemas of the tools; ``plain``: without what is done to them for a strict server; ``few keywords``: with
+    those alone that Gemini takes."""
     limit: str | None = None
     """The name of the longest reply's parameter, where it is another than the usual one."""
 
@@ -54,8 +60,10 @@ def wanted(manner: Manner, words: str, messages: Sequence[LLMMessage], limit: bo
     """
     if "thought_signature" in words:
         return replace(manner, signatures="everywhere" if _MISSING.search(words) else "left out")
-    if _STRICT.search(words):
+    if manner.tools == "in form" and _STRICT.search(words):
         return replace(manner, tools="plain")
+    if _SCHEMA.search(words):
+        return replace(manner, tools="few keywords")
     if "extra_content" in words:
         return replace(manner, signatures="left out")
     if limit and (name := _other_limit(words)):

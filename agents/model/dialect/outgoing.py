@@ -9,7 +9,7 @@ from typing import Any
 
 from learning_signal.agents.model.dialect.carried import PARTS, REASONING, Carried
 from learning_signal.agents.model.dialect.manner import Manner
-from learning_signal.agents.model.dialect.tool_schemas import Form
+from learning_signal.agents.model.dialect.tool_schemas import Form, gemini_tool
 
 UNSIGNED = {"google": {"thought_signature": "skip_thought_signature_validator"}}
 """What Google's servers take in place of the signature of a call that another model made."""
@@ -33,8 +33,9 @@ def chat_request(request: dict[str, Any], form: Form | None = None) -> dict[str,
     ``form`` of the server, until that has refused it.
     """
     outgoing = OUTGOING.get() or Outgoing()
-    if form is not None and request.get("tools") and outgoing.manner.tools == "in form":
-        request = request | {"tools": [tool | {"function": form(tool["function"])} for tool in request["tools"]]}
+    taken = {"in form": form, "plain": None, "few keywords": gemini_tool}[outgoing.manner.tools]
+    if taken is not None and request.get("tools"):
+        request = request | {"tools": [tool | {"function": taken(tool["function"])} for tool in request["tools"]]}
     messages = [
         _assistant(message, outgoing) if message["role"] == "assistant" else message for message in request["messages"]
     ]

@@ -1,4 +1,10 @@
-"""Schemas of tools as strict servers accept them. What a form leaves out is still checked when a call is read."""
+"""Schemas of tools as strict servers accept them. What a form leaves out is still checked when a call is read.
+
+The rules: OpenAI's of strict mode, as Microsoft states them too
+(learn.microsoft.com/en-us/azure/ai-services/openai/how-to/structured-outputs), and Google's ``Schema`` of function
+declarations (ai.google.dev/api/python/google/ai/generativelanguage/Schema). Google has added keywords since; Gemini's
+form does without those that some of its servers were seen to refuse (``default``, ``additionalProperties``).
+"""
 
 from __future__ import annotations
 

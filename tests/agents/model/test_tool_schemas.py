@@ -73,6 +73,37 @@ def test_every_tool_is_taken_in_the_form_of_the_server(tools, server):
     assert any(refused(schema["parameters"]) for schema in schemas.values()), "negative control: not as it is"
 
 
+PLANTED = {
+    "openai": {
+        "open": {"properties": {}, "required": []},
+        "optional": {"properties": {"a": {"type": "string"}}, "required": [], "additionalProperties": False},
+        "default": {"properties": {}, "required": [], "additionalProperties": False, "default": {}},
+        "one of": {
+            "properties": {"a": {"type": "array", "items": {"type": "string", "oneOf": []}}},
+            "required": ["a"],
+            "additionalProperties": False,
+        },
+    },
+    "gemini": {
+        "default": {"properties": {"a": {"type": "string", "default": "x"}}},
+        "any of": {"properties": {"a": {"type": "string", "anyOf": [{"type": "string"}]}}},
+        "null": {"properties": {"a": {"type": ["string", "null"]}}},
+        "reference": {"properties": {"a": {"$ref": "#/$defs/A"}}},
+        "closed": {"properties": {}, "additionalProperties": False},
+    },
+}
+"""Schemas of objects that the server refuses."""
+
+
+@pytest.mark.parametrize(("server", "name"), [(server, name) for server in PLANTED for name in PLANTED[server]])
+def test_a_planted_violation_is_found(server, name):
+    """Negative control of what the doubles refuse."""
+    refused, sound = FORMS[server][1], {"type": "object", "properties": {}, "required": []}
+    sound |= {"additionalProperties": False} if server == "openai" else {}
+    assert refused(sound) is None
+    assert refused({"type": "object", **PLANTED[server][name]})
+
+
 def test_what_may_be_left_out_takes_null_and_a_default_is_told(tools):
     sent = strict_tool(tool_schema(tools["show_episode"]))
     which = sent["parameters"]["properties"]["which"]
@@ -143,3 +174,20 @@ def test_a_model_that_does_not_know_the_strict_mode_is_asked_without_it(tmp_path
     first, second = asked(tmp_path, monkeypatch, tools, "openai", error(400, words), call("show_episode", "{}"))
     assert first[0]["strict"] is True and not second[0].get("strict")
     assert second[0]["parameters"] == tool_schema(next(iter(tools.values())))["parameters"]
+
+
+@pytest.mark.parametrize("known", [GEMINI, GEMINI | {"default", "exclusiveMinimum", "exclusiveMaximum"}])
+def test_any_server_that_refuses_a_keyword_is_asked_without_it(tmp_path, monkeypatch, tools, known):
+    """The negative control knows every keyword, and is asked once."""
+
+    def picky(request):
+        sent = json.dumps([each["function"]["parameters"] for each in request.body["tools"]])
+        if strange := [each for each in ("default", "exclusiveMinimum") if f'"{each}":' in sent and each not in known]:
+            return error(400, f"tools.0.function.parameters: keyword '{strange[0]}' is not supported")
+        return call("show_episode", "{}")
+
+    *refused, taken = asked(tmp_path, monkeypatch, tools, "groq", picky)
+    plain = [tool_schema(tool) for tool in tools.values()]
+    assert len(refused) == (1 if known == GEMINI else 0)
+    wanted = [gemini_tool(each) for each in plain] if refused else plain
+    assert [each["parameters"] for each in taken] == [each["parameters"] for each in wanted]
