@@ -7,20 +7,12 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from autogen_core import CancellationToken, Component, FunctionCall
-from autogen_core.models import (
-    AssistantMessage,
-    ChatCompletionClient,
-    CreateResult,
-    FunctionExecutionResultMessage,
-    LLMMessage,
-    ModelFamily,
-    ModelInfo,
-    RequestUsage,
-)
+from autogen_core.models import AssistantMessage, CreateResult, FunctionExecutionResultMessage, LLMMessage, RequestUsage
 from autogen_core.tools import Tool, ToolSchema
 from pydantic import BaseModel
 
 from learning_signal.agents.call_ids import with_own_ids
+from learning_signal.agents.own_client import NO_TOKENS, OwnClient
 from learning_signal.agents.rules import coordinator, critic, generator, validator
 from learning_signal.agents.rules.reading import Answer, Conversation, read
 from learning_signal.agents.tokens import count_tokens
@@ -44,7 +36,7 @@ class RulesConfig(BaseModel):
     role: str
 
 
-class RulesClient(ChatCompletionClient, Component[RulesConfig]):
+class RulesClient(OwnClient, Component[RulesConfig]):
     """A chat model made of rules: its reply is a pure function of the messages and tools given to ``create``.
 
     It knows nothing of any task: only what the conversation declares and reports. ``ValueError`` for an unknown role.
@@ -59,7 +51,7 @@ class RulesClient(ChatCompletionClient, Component[RulesConfig]):
         if role not in PARTS:
             raise ValueError(f"Found the role {role!r}, expected one of {', '.join(PARTS)}; name one of these.")
         self.role = role
-        self._usage = RequestUsage(prompt_tokens=0, completion_tokens=0)
+        self._usage = NO_TOKENS
 
     def part(self) -> tuple[Callable[[Conversation], Answer], Callable[[Conversation], str]]:
         """The role's next step in a phase, and its answer to a free question."""
@@ -98,9 +90,6 @@ class RulesClient(ChatCompletionClient, Component[RulesConfig]):
             yield result.content
         yield result
 
-    async def close(self) -> None:
-        """Nothing is held open."""
-
     def actual_usage(self) -> RequestUsage:
         """Estimated tokens of all calls so far."""
         return self._usage
@@ -116,23 +105,6 @@ class RulesClient(ChatCompletionClient, Component[RulesConfig]):
     def remaining_tokens(self, messages: Sequence[LLMMessage], *, tools: Sequence[Tool | ToolSchema] = ()) -> int:
         """``CONTEXT_TOKENS`` less those of ``messages`` and ``tools``."""
         return CONTEXT_TOKENS - self.count_tokens(messages, tools=tools)
-
-    @property
-    def capabilities(self) -> ModelInfo:
-        """The same as ``model_info`` (the older name)."""
-        return self.model_info
-
-    @property
-    def model_info(self) -> ModelInfo:
-        """Function calls and text; no vision, no JSON mode."""
-        return ModelInfo(
-            vision=False,
-            function_calling=True,
-            json_output=False,
-            family=ModelFamily.UNKNOWN,
-            structured_output=False,
-            multiple_system_messages=True,
-        )
 
     def _to_config(self) -> RulesConfig:
         return RulesConfig(role=self.role)

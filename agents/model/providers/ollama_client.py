@@ -6,13 +6,12 @@ autogen's client of Ollama ignores timeouts and headers and gives parallel calls
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from autogen_core import CancellationToken, FunctionCall
 from autogen_core.models import (
     AssistantMessage,
-    ChatCompletionClient,
     CreateResult,
     FunctionExecutionResultMessage,
     LLMMessage,
@@ -24,9 +23,10 @@ from autogen_core.models import (
 from learning_signal.agents.model.call import schemas
 from learning_signal.agents.model.dialect.outgoing import OUTGOING, Outgoing
 from learning_signal.agents.model.providers.sdk import UNKNOWN_MODEL
+from learning_signal.agents.own_client import NO_TOKENS, OwnClient
 
 
-class OllamaClient(ChatCompletionClient):
+class OllamaClient(OwnClient):
     """Asks ``/api/chat`` once per call, without streaming.
 
     Args:
@@ -39,7 +39,7 @@ class OllamaClient(ChatCompletionClient):
     def __init__(self, sdk: Any, http: Any, model: str, options: Mapping[str, Any], think: bool | str | None):
         self._sdk, self._http, self._model = sdk, http, model
         self._options, self._think = dict(options), think
-        self._last = self._total = RequestUsage(prompt_tokens=0, completion_tokens=0)
+        self._last = self._total = NO_TOKENS
 
     async def create(
         self,
@@ -83,12 +83,6 @@ class OllamaClient(ChatCompletionClient):
             thought=message.content if calls else None,
         )
 
-    async def create_stream(
-        self, messages: Sequence[LLMMessage], **options: Any
-    ) -> AsyncGenerator[str | CreateResult, None]:
-        """The whole reply as one chunk."""
-        yield await self.create(messages, **options)
-
     async def close(self) -> None:
         await self._http.aclose()
 
@@ -97,16 +91,6 @@ class OllamaClient(ChatCompletionClient):
 
     def total_usage(self) -> RequestUsage:
         return self._total
-
-    def count_tokens(self, messages: Sequence[LLMMessage], *, tools: Sequence[Any] = ()) -> int:
-        raise NotImplementedError("the vocabulary of an arbitrary model is not known")
-
-    def remaining_tokens(self, messages: Sequence[LLMMessage], *, tools: Sequence[Any] = ()) -> int:
-        raise NotImplementedError("the vocabulary of an arbitrary model is not known")
-
-    @property
-    def capabilities(self) -> ModelInfo:
-        return UNKNOWN_MODEL
 
     @property
     def model_info(self) -> ModelInfo:

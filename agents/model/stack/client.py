@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from learning_signal.agents.model.stack.guard import Guard, TimeLimit
 from learning_signal.agents.model.stack.layers import Afford, Insistence, Layer, Memory, Provider, Recorder, Title
 from learning_signal.agents.model.stack.shadow import Shadow, Turn
 from learning_signal.agents.model.stack.window import Window
+from learning_signal.agents.own_client import OwnClient
 from learning_signal.agents.tokens import count_tokens
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.tools.plan.budget import Price
@@ -81,7 +82,7 @@ def _stack(
     return Guard(Insistence(Dialect(recorder, caller), caller), spec, limits=bounds, secrets=secrets), client
 
 
-class AgentClient(ChatCompletionClient):
+class AgentClient(OwnClient):
     """Top of the stack: autogen's protocol on one side, ``Call`` on the other. Never streams, never downloads."""
 
     def __init__(
@@ -103,12 +104,6 @@ class AgentClient(ChatCompletionClient):
         request = request_hash(caller.spec, caller.role, caller.context, messages, tools)
         return await self._below.answer(Call(messages, tools, request, options, cancellation_token))
 
-    async def create_stream(
-        self, messages: Sequence[LLMMessage], **options: Any
-    ) -> AsyncGenerator[str | CreateResult, None]:
-        """The whole reply as one chunk: streamed replies lose usage and tool calls on some servers."""
-        yield await self.create(messages, **options)
-
     async def close(self) -> None:
         await self._client.close()
         if self._beside is not None:
@@ -123,13 +118,6 @@ class AgentClient(ChatCompletionClient):
     def count_tokens(self, messages: Sequence[LLMMessage], *, tools: Sequence[Any] = ()) -> int:
         """Tokens of ``messages``, counted offline (the providers' own counters download a vocabulary)."""
         return sum(count_tokens(message.model_dump_json()) for message in messages)
-
-    def remaining_tokens(self, messages: Sequence[LLMMessage], *, tools: Sequence[Any] = ()) -> int:
-        raise NotImplementedError("the context window of an arbitrary model is not known")
-
-    @property
-    def capabilities(self) -> ModelInfo:
-        return self._client.model_info
 
     @property
     def model_info(self) -> ModelInfo:
