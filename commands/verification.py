@@ -21,6 +21,18 @@ def log_verify(
         Path | None, typer.Option(metavar="FILE", help="Who may sign: an allowed_signers file of ssh-keygen.")
     ] = None,
     signer: Annotated[str | None, typer.Option(metavar="NAME", help="Who is said to have signed it.")] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            exists=True,
+            file_okay=False,
+            help="Also compare the checkpoints in this folder of segments.",
+        ),
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Whether this exported policy is one of the record.")
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Recompute every hash, chain, statistic and mark of a log; exit code 1 where something does not agree.
@@ -35,9 +47,11 @@ def log_verify(
     from learning_signal.ledger.read.records import Finding
     from learning_signal.ledger.read.verify import notices, verify
     from learning_signal.marl.gate.recompute import recompute
+    from learning_signal.marl.segments.segment import SegmentStore
     from learning_signal.marl.segments.version import code_version
     from learning_signal.tools.claims.check import recheck
     from learning_signal.tools.plan.settings import session_rules
+    from learning_signal.tools.training.kept import hold_checkpoints, hold_policy
     from learning_signal.viewer.reports.log import render_findings
 
     log_to(err)
@@ -47,6 +61,8 @@ def log_verify(
         sealed = None if seal is None else sealed_by(reader.rows, seal)
         findings = verify(reader, recompute, session_rules)
         unsupported, looked_at = notices(reader, recheck), checked(reader, code_version())
+        kept = None if store is None else hold_checkpoints(reader, SegmentStore(store))
+        exported = None if policy is None else hold_policy(reader, policy)
     if seal is not None and sealed is None:
         findings.insert(
             0, Finding("seal", seal, "no session of this log has it: this is not the record that was sealed")
@@ -56,12 +72,17 @@ def log_verify(
             check_signature(sealed.session, str(seal), signature, signers, signer)
         except LedgerError as error:
             findings.insert(0, Finding("signature", str(signature), str(error)))
+    for held in filter(None, (kept, exported)):
+        findings += held.findings
+    if kept is not None:
+        looked_at = looked_at.with_files(kept.checkpoints, kept.unchecked)
+    belongs = None if exported is None else exported.belongs
     if as_json:
-        data = {"findings": findings, "notices": unsupported, "checked": looked_at, "sealed": sealed}
+        data = {"findings": findings, "notices": unsupported, "checked": looked_at, "sealed": sealed, "policy": belongs}
         show_json({name: None if value is None else plain_data(value) for name, value in data.items()})
     else:
-        words = None if sealed is None else sealed.text(str(seal))
-        out.print(render_findings(ledger, findings, unsupported, looked_at, words))
+        words = [] if sealed is None else [sealed.text(str(seal))]
+        out.print(render_findings(ledger, findings, unsupported, looked_at, [*words, *filter(None, [belongs])]))
     return 1 if findings else 0
 
 

@@ -120,3 +120,12 @@ _DETAIL = "(SELECT CAST(body AS BLOB) FROM bodies WHERE hash = evaluations.detai
 UNPACKED = {"evaluations": {"packed": _DETAIL, "size": f"length({_DETAIL})"}}
 """What the columns of the ninth version hold for rows of earlier ones, as SQL over their tables."""
 PACKED_SINCE = 9
+
+HASHES = {
+    "segments": {
+        "checkpoint": "TEXT",  # SHA-256 of its checkpoint's file; None where it has none
+        "policy": "TEXT",  # hash of the weights of its policy
+    }
+}
+"""The columns of the tenth version, by table; None in rows of earlier ones, which said nothing of files."""
+HASHES_SINCE = 10

@@ -34,6 +34,7 @@ FIRST_SEGMENT_CHANGES = (
     "trained",
     "ended_at",
 )
+COUNTED_SEGMENT_CHANGES = (*FIRST_SEGMENT_CHANGES, "evaluation_env_steps")
 FIRST_CALL_CHANGES = (
     "model_served",
     "reply",
@@ -51,7 +52,7 @@ COMPLETED_LATER = {
     "events": ("status", "title", "ref_table", "ref_id", "ended_at"),
     "llm_calls": (*FIRST_CALL_CHANGES, "tokens_cached", "tokens_cache_written", "tokens_reasoning"),
     "tool_calls": ("result", "status", "evidence_id", "latency_ms"),
-    "segments": (*FIRST_SEGMENT_CHANGES, "evaluation_env_steps"),
+    "segments": (*COUNTED_SEGMENT_CHANGES, "checkpoint", "policy"),
 }
 """Tables whose rows are written pending and completed once, with the columns that completion may set."""
 
@@ -79,11 +80,13 @@ OF_FIRST: Changes = COMPLETED_LATER | {
 OF_RECORDED: Changes = {**OF_FIRST, "sessions": RECORDED_SESSION_CHANGES}
 OF_COSTS: Changes = COMPLETED_LATER | {
     "llm_calls": FIRST_CALL_CHANGES,
+    "segments": COUNTED_SEGMENT_CHANGES,
     "sessions": (*RECORDED_SESSION_CHANGES, "cut_off", "cut_off_unknown"),
 }
 OF_TOKENS: Changes = {**OF_COSTS, "llm_calls": COMPLETED_LATER["llm_calls"]}
+OF_HASHES: Changes = {**OF_TOKENS, "segments": COMPLETED_LATER["segments"]}
 
 FINAL = (*(table for table in APPEND_ONLY if table != "metrics"), *APPEND_ONLY_SINCE)
 """The tables of the newest version whose rows are final; metrics are packed in it."""
-NEWEST = OF_TOKENS
+NEWEST = OF_HASHES
 """What may be set later in a ledger of the newest version."""

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from learning_signal.ledger.additions import PACKED_SINCE, REASONS, REASONS_SINCE, TOKENS, TOKENS_SINCE, UNPACKED
+from learning_signal.ledger.additions import (
+    HASHES,
+    HASHES_SINCE,
+    PACKED_SINCE,
+    REASONS,
+    REASONS_SINCE,
+    TOKENS,
+    TOKENS_SINCE,
+    UNPACKED,
+)
 from learning_signal.ledger.errors import LedgerError, sentence
 from learning_signal.ledger.packing import add_functions
 from learning_signal.ledger.schema import APPLICATION_ID, COSTS, COSTS_SINCE, RECORDED_SINCE, SINCE_RECORDED, VERSION
@@ -109,7 +118,8 @@ def _show_as_newest(connection: sqlite3.Connection, version: int) -> None:
     lacking: dict[str, dict[str, str]] = {}
     if version < RECORDED_SINCE:
         lacking |= {table: dict(columns) for table, columns in SINCE_RECORDED.items()}
-    for since, added in ((COSTS_SINCE, COSTS), (REASONS_SINCE, REASONS), (TOKENS_SINCE, TOKENS)):
+    since_then = ((COSTS_SINCE, COSTS), (REASONS_SINCE, REASONS), (TOKENS_SINCE, TOKENS), (HASHES_SINCE, HASHES))
+    for since, added in since_then:
         if version < since:
             for table, columns in added.items():
                 lacking.setdefault(table, {}).update(dict.fromkeys(columns, "NULL"))

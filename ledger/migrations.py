@@ -11,7 +11,16 @@ from functools import cache
 
 from sqlite_utils import Database, Migrations
 
-from learning_signal.ledger.additions import CLAIMS, LINKS, PACKED_EVALUATIONS, PACKED_METRICS, REASONS, REMARKS, TOKENS
+from learning_signal.ledger.additions import (
+    CLAIMS,
+    HASHES,
+    LINKS,
+    PACKED_EVALUATIONS,
+    PACKED_METRICS,
+    REASONS,
+    REMARKS,
+    TOKENS,
+)
 from learning_signal.ledger.chain.links import everything, write_links
 from learning_signal.ledger.chain.places import places
 from learning_signal.ledger.changes import (
@@ -20,6 +29,7 @@ from learning_signal.ledger.changes import (
     COMPLETED_LATER,
     OF_COSTS,
     OF_FIRST,
+    OF_HASHES,
     OF_RECORDED,
     OF_TOKENS,
     Changes,
@@ -197,6 +207,13 @@ def m009_chains(db: Database) -> None:
     places_now = places({table.name: table.columns_dict for table in db.tables})
     # Rows without a session go into the first chain; with no session there are none.
     write_links(db.execute, places_now, everything(db.execute, places_now), first=[["version", 8]])
+
+
+@migrations()
+def m010_hashes(db: Database) -> None:
+    """What a segment left in files has its hash; older rows do not say."""
+    for table, columns in HASHES.items():
+        _add_columns(db, table, columns, OF_TOKENS, OF_HASHES, {})
 
 
 def apply(db: Database) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 APPLICATION_ID = 0x4D4C6564
 """``PRAGMA application_id`` of every ledger, so that another program's database is never taken for one."""
-VERSION = 9
+VERSION = 10
 """``PRAGMA user_version`` of a ledger that has every migration. Known here, a reader need not load the migrations."""
 
 FIRST = """

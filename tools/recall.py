@@ -11,8 +11,9 @@ from typing import Any, overload
 
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.ledger.read.records import ComparisonRow, DecisionRow, MainRunRow, SegmentRow, VerdictRow
+from learning_signal.ledger.read.records import ComparisonRow, DecisionRow, VerdictRow
 from learning_signal.ledger.read.rounds import LaunchedRow, RoundRows, round_rows
+from learning_signal.ledger.read.training import MainRunRow, SegmentRow
 from learning_signal.marl.gate.screening import ScreenResult
 from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.marl.shaping import ShapingConfig

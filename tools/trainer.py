@@ -276,6 +276,8 @@ class Trainer:
                 end_env_steps=result.end_env_steps,
                 wall_seconds=result.wall_seconds,
                 evaluation_env_steps=result.evaluation_steps,
+                checkpoint=result.checkpoint,
+                policy=result.policy,
                 ended_at=now(),
             )
             self._count_cut_off(result.lost_env_steps)

@@ -9,7 +9,8 @@ from pathlib import Path
 from learning_signal.agents.replay.script import Script, read_script
 from learning_signal.agents.session.running import SessionError, stored
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.ledger.read.records import SegmentRow, SessionRow
+from learning_signal.ledger.read.records import SessionRow
+from learning_signal.ledger.read.training import SegmentRow
 from learning_signal.marl.segments.segment import SegmentStore
 from learning_signal.tools.consent import NO_CONSENT, Consent, admit_once, uses_of_store, uses_of_task
 from learning_signal.tools.plan.budget import Budget

@@ -8,7 +8,7 @@ from typing import cast
 
 from learning_signal.agents.replay.original import Original
 from learning_signal.agents.session.running import SessionError
-from learning_signal.ledger.read.records import SegmentRow
+from learning_signal.ledger.read.training import SegmentRow
 from learning_signal.marl.errors import SegmentFailed
 from learning_signal.marl.executors.choice import open_executor
 from learning_signal.marl.segments.late import LATE, late_evaluation

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Self
 
-from learning_signal.ledger.read.records import SegmentRow
+from learning_signal.ledger.read.training import SegmentRow
 from learning_signal.marl.errors import SegmentFailed, SegmentImpossible
 from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, SegmentStore
 from learning_signal.tools.round.speculation import UNUSED

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 
 from learning_signal.agents.replay.segments import RecordedSegments
-from learning_signal.ledger.read.records import SegmentRow
+from learning_signal.ledger.read.training import SegmentRow
 from learning_signal.marl.errors import SegmentFailed, SegmentImpossible
 from learning_signal.marl.executors.base import Executor
 from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, SegmentStore

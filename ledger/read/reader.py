@@ -19,13 +19,11 @@ from learning_signal.ledger.read.records import (
     ComparisonRow,
     DecisionRow,
     Entry,
-    EvaluationRow,
     EventRow,
-    MainRunRow,
-    SegmentRow,
     SessionRow,
     VerdictRow,
 )
+from learning_signal.ledger.read.training import EvaluationRow, MainRunRow, SegmentRow
 from learning_signal.ledger.schema import CONFIGURED_TASK
 
 

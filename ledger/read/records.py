@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from learning_signal.ledger.read.claims import ClaimRow
+from learning_signal.ledger.read.training import SegmentRow
 
 
 @dataclass(frozen=True)
@@ -113,67 +114,6 @@ class SearchHit:
     """said, arguments, result, reply or title."""
     snippet: str
     """The text around the words, each word found between « and »."""
-
-
-@dataclass(frozen=True)
-class SegmentRow:
-    """A piece of training."""
-
-    id: str
-    parent: str | None
-    shaping: dict[str, Any]
-    seed: int
-    env_steps: int
-    start_env_steps: int | None
-    end_env_steps: int | None
-    purpose: str | None
-    """What it was first trained for: main, screen, confirm or twin; None where the session did not say."""
-    status: str
-    reason: str | None
-    reused: bool | None
-    wall_seconds: float | None
-    trained: int | None
-    """Env steps trained before it failed; None where it did not fail, or where that is not known."""
-    evaluation_env_steps: int | None
-    """Env steps that its evaluations played; None where it has no result, or where that is not known."""
-    started_at: str
-    ended_at: str | None
-
-    @property
-    def cost(self) -> int:
-        """The env steps it has cost: all when it is done, those before it failed, none while it runs."""
-        if self.status == "ok":
-            return self.env_steps
-        return self.trained or 0 if self.status == "error" else 0
-
-
-@dataclass(frozen=True)
-class MainRunRow:
-    """One move of HEAD."""
-
-    segment: SegmentRow
-    round: int | None
-    reason: str
-    at: str
-
-
-@dataclass(frozen=True)
-class EvaluationRow:
-    """One unshaped evaluation of a segment on one set of episodes."""
-
-    id: int
-    segment_id: str
-    episode_set: str
-    env_steps: int
-    """Position on the segment's lineage."""
-    episodes: int
-    sparse_return: float
-    progress: float | None
-    sparse_returns: list[float]
-    progresses: list[float] | None
-    """Both per episode; None where the task declares no progress."""
-    points: int | None
-    """Points of its segment, whichever its set was played at; None in earlier versions, which played it at each."""
 
 
 @dataclass(frozen=True)

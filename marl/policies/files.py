@@ -22,9 +22,8 @@ from torch import Tensor
 
 from learning_signal.marl.gate.statistics import interval
 from learning_signal.marl.learners import make_learner, make_policy
-from learning_signal.marl.learners.networks import Network
 from learning_signal.marl.learners.policy import Inputs, Player, Policy, greedy, sample
-from learning_signal.marl.learners.recurrent import RecurrentNetwork
+from learning_signal.marl.learners.weights import named_weights
 from learning_signal.marl.paths import inside
 from learning_signal.marl.segments.checkpoint import load_checkpoint
 from learning_signal.marl.segments.late import complete
@@ -140,7 +139,7 @@ def save_policy(folder: str | Path, policy: Policy, description: PolicyDescripti
     """Write ``policy.safetensors`` and ``policy.json`` to ``folder``, made where it is missing."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in _named(policy).items()}
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in named_weights(policy).items()}
     # The description comes last: where it stands, the weights are there. Neither is ever half written.
     partial = inside(folder, WEIGHTS + ".partial")
     partial.write_bytes(save(tensors, {"task": description.task, "segment": description.segment}))
@@ -258,27 +257,6 @@ class LoadedPolicy:
         return np.clip(actions, -1.0, 1.0) if spec.continuous else actions.copy()
 
 
-def _named(policy: Policy) -> dict[str, Tensor]:
-    """Every weight as a view, called ``group.layer.kind``."""
-    return {
-        f"{group.name}.{name}": tensor
-        for group, actor in zip(policy.spec.groups, policy.actors, strict=True)
-        for name, tensor in _layers(actor).items()
-    }
-
-
-def _layers(network: Network | RecurrentNetwork) -> dict[str, Tensor]:
-    """The layers of a network as views into its parameters."""
-    if isinstance(network, RecurrentNetwork):
-        return {
-            name.replace("_bias", ".bias") if name.endswith("_bias") else f"{name}.weight": tensor
-            for name, tensor in network.layers.items()
-        }
-    names = [f"layer_{index}" for index in range(len(network.hidden))] + ["output"]
-    named = {f"{name}.weight": tensor for name, tensor in zip(names, network.weights, strict=True)}
-    return named | {f"{name}.bias": tensor for name, tensor in zip(names, network.biases, strict=True)}
-
-
 def _description(path: Path) -> PolicyDescription:
     try:
         return PolicyDescription.model_validate_json(path.read_bytes())
@@ -315,7 +293,7 @@ def _weights(path: Path) -> Mapping[str, Tensor]:
 
 def _fill(policy: Policy, stored: Mapping[str, Tensor], path: Path) -> None:
     """Put the stored weights into the networks; ``PolicyFileError`` where they are not those of its description."""
-    expected = _named(policy)
+    expected = named_weights(policy)
     found = {name: tuple(tensor.shape) for name, tensor in stored.items()}
     for name in dict.fromkeys([*expected, *found]):
         wanted = tuple(expected[name].shape) if name in expected else None

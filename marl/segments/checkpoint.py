@@ -7,6 +7,7 @@ neither needs to be stored.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import pickle
 from dataclasses import dataclass
@@ -31,8 +32,8 @@ class Position:
     updates: int
 
 
-def save_checkpoint(path: Path, learner: Learner, position: Position) -> None:
-    """Write the state of ``learner`` at ``position`` to ``path``."""
+def save_checkpoint(path: Path, learner: Learner, position: Position) -> str:
+    """Write the state of ``learner`` at ``position`` to ``path``; returns the file's SHA-256."""
     payload = {
         "format": FORMAT,
         "algorithm": learner.settings.algorithm,
@@ -44,6 +45,7 @@ def save_checkpoint(path: Path, learner: Learner, position: Position) -> None:
     buffer = io.BytesIO()
     torch.save(payload, buffer)
     path.write_bytes(buffer.getbuffer())
+    return hashlib.sha256(buffer.getbuffer()).hexdigest()
 
 
 def load_checkpoint(path: Path, learner: Learner) -> Position:

@@ -12,6 +12,7 @@ import torch
 
 from learning_signal.marl.errors import SegmentFailed, SegmentImpossible
 from learning_signal.marl.learners import Diverged, Learner, Rollout, Timings, make_learner
+from learning_signal.marl.learners.weights import named_weights, weights_hash
 from learning_signal.marl.randomness import derive
 from learning_signal.marl.segments.checkpoint import CheckpointError, Position, load_checkpoint, save_checkpoint
 from learning_signal.marl.segments.evaluation import Evaluator, NotFinite
@@ -126,8 +127,10 @@ class RunningSegment:
         """
         spec, end = self.spec, self.position
         with store.writing(spec.id) as folder:
+            checkpoint = policy = None
             if spec.env_steps:  # without any, its parent's checkpoint is its own
-                save_checkpoint(folder / "checkpoint.pt", self.learner, end)
+                checkpoint = save_checkpoint(folder / "checkpoint.pt", self.learner, end)
+                policy = weights_hash(named_weights(self.learner.policy))
             if self.behaviour is not None:
                 self.behaviour.save(folder / "behaviour.npz")
             wall, seconds = time.perf_counter() - began, asdict(timings)
@@ -141,6 +144,8 @@ class RunningSegment:
                 evaluations=tuple(self.evaluations),
                 wall_seconds=wall,
                 timings=seconds | {"rest": wall - sum(seconds.values())},
+                checkpoint=checkpoint,
+                policy=policy,
             )
             (folder / "result.json").write_text(result.model_dump_json())
         return result

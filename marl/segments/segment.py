@@ -74,6 +74,10 @@ class SegmentResult(Frozen):
     wall_seconds: float
     timings: dict[str, float]
     """Seconds of environment, policy, shaping, update, evaluation and rest."""
+    checkpoint: str | None = None
+    """SHA-256 of its checkpoint's file; None where it has none, or where an earlier version stored it."""
+    policy: str | None = None
+    """Hash of the weights of its policy (``marl.learners.weights``); None as above."""
     lost_env_steps: int = 0
     """Env steps that workers which died had trained of it before."""
     reused: bool = False

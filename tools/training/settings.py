@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 
 from learning_signal.ledger.read.costs import known_sum
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.ledger.read.records import EvaluationRow
+from learning_signal.ledger.read.training import EvaluationRow
 from learning_signal.ledger.wording import shaping_text
 from learning_signal.marl.executors.base import ExecutorSettings
 from learning_signal.marl.gate.statistics import interval

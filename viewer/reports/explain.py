@@ -18,9 +18,9 @@ from learning_signal.ledger.read.records import (
     DecisionRow,
     EventRow,
     EvidenceRow,
-    SegmentRow,
     VerdictRow,
 )
+from learning_signal.ledger.read.training import SegmentRow
 from learning_signal.viewer.claims import claim_text, mark_lines, quoted, record_text, unsupported
 from learning_signal.viewer.comparisons import (
     choice_lines,

@@ -142,18 +142,17 @@ def render_hits(wanted: str, hits: Sequence[SearchHit]) -> Group:
 
 
 def render_findings(
-    ledger: Path, findings: Sequence[Finding], notices: Sequence[Finding], checked: Checked, sealed: str | None = None
+    ledger: Path, findings: Sequence[Finding], notices: Sequence[Finding], checked: Checked, belongs: Sequence[str] = ()
 ) -> Group:
     """The findings of a verification, where none means that everything agrees; what was checked, and its notices.
 
-    ``sealed`` says what a seal that was given belongs to.
+    ``belongs`` says what a seal or a policy that was given belongs to.
     """
     lines = [Text(f"{clean(str(ledger))}: everything that was checked agrees.", "green")]
     if findings:
         lines = [Text(f"{clean(str(ledger))}: {len(findings)} finding{'s' if len(findings) > 1 else ''}", "bold red")]
         lines += _finding_lines(findings)
-    if sealed is not None:
-        lines.append(Text(clean(sealed), "green"))
+    lines += [Text(clean(each), "green") for each in belongs]
     counted = ", ".join(f"{name} {number:,}" for name, number in checked.counts.items())
     lines.append(Text(f"Checked, of each: {counted}."))
     lines += [Text(f"Not checked: {clean(each)}", "yellow") for each in checked.unchecked]

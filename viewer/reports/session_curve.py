@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.ledger.read.records import DecisionRow, MainRunRow, SegmentRow
+from learning_signal.ledger.read.records import DecisionRow
+from learning_signal.ledger.read.training import MainRunRow, SegmentRow
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from typing import Any
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.read.forecasts import measured
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.ledger.read.records import ComparisonRow, SegmentRow
+from learning_signal.ledger.read.records import ComparisonRow
+from learning_signal.ledger.read.training import SegmentRow
 
 NAMES = ("first", "second")
 MEASURES = ("sparse_return", "progress")

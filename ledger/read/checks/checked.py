@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from learning_signal.ledger.read.checks.chains import chained_tables
@@ -16,6 +17,10 @@ class Checked:
     """How many of each."""
     unchecked: list[str]
     """One sentence each."""
+
+    def with_files(self, checkpoints: int, unchecked: Sequence[str]) -> Checked:
+        """The same with the checkpoints that were compared, and what could not be."""
+        return Checked({**self.counts, "checkpoints": checkpoints}, [*self.unchecked, *unchecked])
 
 
 def checked(reader: Query, code_version: str | None = None) -> Checked:

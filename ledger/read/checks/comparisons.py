@@ -8,7 +8,8 @@ from typing import Any
 from learning_signal.ledger.read.checks.evaluations import check_means
 from learning_signal.ledger.read.checks.numbers import average, same
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.ledger.read.records import ComparisonRow, DecisionRow, EvaluationRow, Finding, SegmentRow
+from learning_signal.ledger.read.records import ComparisonRow, DecisionRow, Finding
+from learning_signal.ledger.read.training import EvaluationRow, SegmentRow
 
 Recompute = Callable[[str, dict[str, Any], dict[str, Any]], dict[str, Any]]
 """(purpose, inputs, settings) -> the result of the comparison, computed anew.

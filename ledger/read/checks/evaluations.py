@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from learning_signal.ledger.read.checks.numbers import average, same
-from learning_signal.ledger.read.records import EvaluationRow, Finding
+from learning_signal.ledger.read.records import Finding
+from learning_signal.ledger.read.training import EvaluationRow
 
 
 def check_means(rows: Iterable[EvaluationRow]) -> list[Finding]:

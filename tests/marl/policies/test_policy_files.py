@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from learning_signal.marl.learners import make_learner
 from learning_signal.marl.learners.policy import Inputs, Player, greedy, sample
+from learning_signal.marl.learners.weights import named_weights, weights_hash
 from learning_signal.marl.policies.files import (
     DESCRIPTION,
     WEIGHTS,
@@ -261,3 +263,18 @@ def test_saving_again_replaces_both_files(trained, tmp_path):
     again = load_policy(tmp_path / "p")
     assert torch.equal(again.policy.actors[0].parameters, policy.policy.actors[0].parameters)
     assert sorted(each.name for each in (tmp_path / "p").iterdir()) == [DESCRIPTION, WEIGHTS]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hashes_tell_what_was_trained_and_not_where(trained, tmp_path: Path, kind: tuple[str, str, str]) -> None:
+    store, spec, folder = trained(*kind)
+    first = store.load_result(spec.id)
+    again = run_segment(spec, SegmentStore(tmp_path), make_task=make_sanity_task)
+    assert (again.checkpoint, again.policy) == (first.checkpoint, first.policy)
+    assert first.checkpoint == hashlib.sha256(store.checkpoint_path(spec.id).read_bytes()).hexdigest()
+    weights = named_weights(load_policy(folder).policy)
+    assert weights_hash(weights) == first.policy
+    weights["new"] = weights.pop(next(iter(weights)))
+    assert weights_hash(weights) != first.policy
+    other = run_segment(spec.model_copy(update={"seed": 4}), store, make_task=make_sanity_task)
+    assert other.checkpoint != first.checkpoint and other.policy != first.policy
