@@ -32,6 +32,8 @@ OLDEST_READABLE = 1
 """The first schema version that is read as it stands, without being migrated."""
 OLDEST_SQLITE = (3, 37, 0)
 """The first SQLite with STRICT tables."""
+NOT_BESIDE = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PROTOCOL", "SQLITE_IOERR_SHM", "SQLITE_IOERR_RDLOCK")
+"""How the names of errors begin where SQLite cannot make or lock the files it keeps beside a write-ahead log."""
 
 
 def open_to_write(path: Path) -> Database:
@@ -60,7 +62,7 @@ def open_to_write(path: Path) -> Database:
     connection = None
     try:
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
-        version = refuse_strangers(connection, path, empty_is_fine=True)
+        version = _version_to_write(connection, path)
         use_wal(connection, path)
         add_functions(connection)
         connection.execute("PRAGMA foreign_keys = ON")
@@ -78,11 +80,29 @@ def open_to_write(path: Path) -> Database:
         raise
 
 
+def _version_to_write(connection: sqlite3.Connection, path: Path) -> int:
+    """The version of the ledger, also where it has a write-ahead log and its file system refuses one.
+
+    Such a log is read by one connection alone, and ended here.
+    """
+    try:
+        return refuse_strangers(connection, path, empty_is_fine=True)
+    except sqlite3.OperationalError as error:
+        if not _not_beside(error):
+            raise
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    version = refuse_strangers(connection, path, empty_is_fine=True)
+    connection.execute("PRAGMA journal_mode = DELETE")
+    connection.execute("PRAGMA locking_mode = NORMAL")
+    return version
+
+
 def open_to_read(path: Path) -> sqlite3.Connection:
-    """Open the ledger at ``path`` read-only.
+    """Open the ledger at ``path`` read-only, also in a folder without write access.
 
     Raises:
-        LedgerError: there is no such file, it is not a ledger, or it has another version.
+        LedgerError: there is no such file, it is not a ledger, it has another version, or what was written last lies
+            in a log beside it that cannot be used there.
     """
     if not path.exists():
         raise LedgerError(
@@ -91,8 +111,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     _refuse_directory(path)
     connection = None
     try:
-        location = f"file:{quote(os.path.abspath(path))}?mode=ro"
-        connection = sqlite3.connect(location, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
+        connection = _read_only(path)
         version = refuse_strangers(connection, path, empty_is_fine=False)
         if version < OLDEST_READABLE:
             raise LedgerError(
@@ -111,6 +130,43 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         if connection is not None:
             connection.close()
         raise
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    """A connection that reads what is committed.
+
+    To share a ledger, SQLite keeps files beside it. Where it can neither use nor make them and none is left by a
+    writer, the file is complete, and is read as one that nobody changes.
+    """
+    location = f"file:{quote(os.path.abspath(path))}?mode=ro"
+    try:
+        return _reached(location)
+    except sqlite3.OperationalError as error:
+        if not _not_beside(error):
+            raise
+        logs = [Path(os.path.realpath(path) + ending) for ending in ("-wal", "-journal")]
+        left = [log for log in logs if log.exists() and log.stat().st_size > 0]
+        if left:
+            raise LedgerError(
+                f"The ledger {path} has a log of its last writes beside it ({left[0].name}), which cannot be used in a "
+                "folder without write access: copy all its files to a folder of yours, and read it there."
+            ) from error
+        return _reached(f"{location}&immutable=1")
+
+
+def _reached(location: str) -> sqlite3.Connection:
+    """A connection whose file could be read."""
+    connection = sqlite3.connect(location, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA schema_version")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _not_beside(error: sqlite3.Error) -> bool:
+    return (getattr(error, "sqlite_errorname", None) or "").startswith(NOT_BESIDE)
 
 
 def _show_as_newest(connection: sqlite3.Connection, version: int) -> None:
@@ -178,7 +234,12 @@ def use_wal(connection: sqlite3.Connection, path: Path) -> None:
     With it, ``synchronous=NORMAL`` keeps every commit through a killed process and never corrupts the file;
     only a power cut may cost the last commits. Without it, NORMAL might corrupt, so FULL.
     """
-    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    try:
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    except sqlite3.OperationalError as error:
+        if not _not_beside(error):
+            raise
+        mode = None
     if mode == "wal":
         connection.execute("PRAGMA synchronous = NORMAL")
         return

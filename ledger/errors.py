@@ -28,8 +28,8 @@ def sentence(error: sqlite3.Error, path: Path) -> str:
         return f"The file {path} is not a readable SQLite ledger ({text}); give another path."
     if "unable to open" in text:
         return (
-            f"The ledger {path} cannot be opened; expected a file in a directory that exists and is "
-            "writable: check the path and its permissions."
+            f"The ledger {path} cannot be opened; expected a file that you may read, or to start a session a writable "
+            "file in a writable directory: check the path and its permissions."
         )
     if "readonly" in text or "read-only" in text:
         return (

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from learning_signal.viewer.cli.options import LEDGER, AsJson, Ledger, Session
+from learning_signal.viewer.cli.places import place_for, refused
 from learning_signal.viewer.cli.terminal import out, plain_data, show_json
 from learning_signal.viewer.text import visible
 
@@ -45,9 +46,11 @@ def log_export(
 
     with Reader.open(ledger) as reader:
         chosen = reader.session_id(session)
-        place = ledger.parent / chosen / _NAMES[form] if to is None else to
-        place.parent.mkdir(parents=True, exist_ok=True)
-        _WRITERS[form](reader, chosen, place)
+        place = place_for(ledger, chosen, _NAMES[form], to)
+        try:
+            _WRITERS[form](reader, chosen, place)
+        except PermissionError as error:
+            raise refused(place, error) from error
     if as_json:
         return show_json({"session": chosen, "as": form.value, "path": str(place)})
     out.print(str(place), markup=False, soft_wrap=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from learning_signal.viewer.cli.options import LEDGER, AsJson, ByAgent, ByKind, ByRound, Ledger, Place, Session, whole
+from learning_signal.viewer.cli.places import place_for
 from learning_signal.viewer.cli.terminal import err, log_to, out, plain_data, show_json
 
 if TYPE_CHECKING:
@@ -155,8 +156,7 @@ def log_plot(
     with Reader.open(ledger) as reader:
         row = reader.session(session)
         curve = session_curve(reader, row.id)
-    file = ledger.parent / row.id / "curve.svg" if to is None else to
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file = place_for(ledger, row.id, "curve.svg", to)
     file.write_text(draw(curve), encoding="utf-8")
     if as_json:
         return show_json({"file": str(file), **plain_data(curve)})

@@ -1,0 +1,28 @@
+"""Where a command writes what it makes of a session: beside the log, or where ``--to`` says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class PlaceError(Exception):
+    """A place cannot be written to; one sentence."""
+
+
+def place_for(ledger: Path, session: str, name: str, to: Path | None) -> Path:
+    """``to``, or ``name`` in the session's folder beside the log; the folder that it lies in is made.
+
+    Raises ``PlaceError`` where that folder cannot be made or written to, as beside the log of somebody else.
+    """
+    place = ledger.parent / session / name if to is None else to
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise refused(place, error) from error
+    return place
+
+
+def refused(place: Path, error: OSError) -> PlaceError:
+    """What a user reads who may not write ``place``."""
+    why = (error.strerror or "unknown reason").lower()
+    return PlaceError(f"{place} cannot be written ({why}), expected a place that you may write to: name one with --to.")
