@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from learning_signal.agents.session.outcome import SessionOutcome
-    from learning_signal.ledger.read.reader import Reader
+    from learning_signal.ledger.read.tables.log import Log
     from learning_signal.marl.shaping import ShapingConfig
     from learning_signal.tools.context import HumanAnswer, HumanQuestion
     from learning_signal.tools.plan.settings import SessionSettings
@@ -176,14 +176,14 @@ def run_session(
     return _to_the_end(run, control.abort)
 
 
-def open_log(path: str | Path = "runs/ledger.db") -> Reader:
-    """The log at ``path``, to read: sessions, events, decisions, evaluations and costs; it is a context manager.
+def open_log(path: str | Path = "runs/ledger.db") -> Log:
+    """The log at ``path``, to read: sessions, events, decisions, evaluations and costs, as records and as tables.
 
-    Raises ``LedgerError`` where there is none.
+    It is a context manager. Raises ``LedgerError`` where there is no log.
     """
-    from learning_signal.ledger.read.reader import Reader
+    from learning_signal.ledger.read.tables.log import Log
 
-    return Reader.open(path)
+    return Log.open(path)
 
 
 def _given(options: Mapping[str, Any], config: Config | None) -> Given:

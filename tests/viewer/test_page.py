@@ -175,6 +175,6 @@ def test_data_and_tables_hold_every_event(ledger, tmp_path):
     assert any(call["reply"] for each in stored["events"] for call in each["llm_calls"])
     run("--ledger", str(ledger), "--as", "csv", "--to", str(tmp_path / "tables"))
     with (tmp_path / "tables" / "events.csv").open(newline="") as stream:
-        assert [int(row["seq"]) for row in csv.DictReader(stream)] == seqs
+        assert [int(row["event"]) for row in csv.DictReader(stream)] == seqs
     with (tmp_path / "tables" / "decisions.csv").open(newline="") as stream:
         assert [row["reason"] for row in csv.DictReader(stream)] == reasons

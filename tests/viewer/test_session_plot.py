@@ -12,7 +12,7 @@ import pytest
 from learning_signal import run
 from learning_signal.agents.session.session import run_session
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.viewer.reports.session_curve import SessionCurve, session_curve
+from learning_signal.ledger.read.tables.curve import SessionCurve, session_curve
 from learning_signal.viewer.reports.session_plot import draw
 from tests.support.ledger_helpers import tamper
 from tests.support.session_helpers import Recorder, tiny_settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -82,28 +82,20 @@ def _data(reader: Reader, session: str, place: Path) -> None:
 
 
 def _tables(reader: Reader, session: str, place: Path) -> None:
-    """A CSV file for each table; lists and objects within a row are JSON, and a missing value is empty."""
+    """A CSV file for each table; a missing value is empty."""
+    from learning_signal.ledger.read.tables.columns import TABLES
+    from learning_signal.ledger.read.tables.tables import table
+
     place.mkdir(exist_ok=True)
-    _table(place / "events.csv", plain_data(reader.events(session)))
-    _table(place / "decisions.csv", plain_data(reader.decisions(session)))
-    _table(place / "evaluations.csv", plain_data(reader.evaluations(session)))
-    _table(place / "segments.csv", plain_data(list(reader.segments(session).values())))
-
-
-def _table(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    made = list(rows)
-    with file.open("w", newline="", encoding="utf-8", errors="replace") as stream:
-        writer = csv.writer(stream)
-        if made:
-            writer.writerow(made[0])
-        for row in made:
-            writer.writerow([_cell(each) for each in row.values()])
+    for name, columns in TABLES.items():
+        with (place / f"{name}.csv").open("w", newline="", encoding="utf-8", errors="replace") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(columns)
+            writer.writerows([_cell(each) for each in row.values()] for row in table(reader, name, session))
 
 
 def _cell(value: Any) -> Any:
     """A value in a table without what a terminal acts on; what a spreadsheet would take for a formula is quoted."""
-    if isinstance(value, dict | list):
-        return json.dumps(value)
     if not isinstance(value, str):
         return value
     text = visible(value)

@@ -150,7 +150,7 @@ def log_plot(
 ) -> int:
     """Draw a session as SVG: sparse return over total env steps of training, with its rounds and decisions."""
     from learning_signal.ledger.read.reader import Reader
-    from learning_signal.viewer.reports.session_curve import session_curve
+    from learning_signal.ledger.read.tables.curve import session_curve
     from learning_signal.viewer.reports.session_plot import draw
 
     with Reader.open(ledger) as reader:

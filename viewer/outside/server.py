@@ -20,9 +20,9 @@ from learning_signal.ledger.read.across.compare import compare_sessions
 from learning_signal.ledger.read.explain import explain as chain_of
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.search import search as search_in
+from learning_signal.ledger.read.tables.curve import session_curve
 from learning_signal.viewer.outside.bounded import Detail, lines, page, whole
 from learning_signal.viewer.reports.explain import render_decision
-from learning_signal.viewer.reports.session_curve import session_curve
 from learning_signal.viewer.telling import answer, say, when
 
 INSTRUCTIONS = (

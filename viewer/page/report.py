@@ -18,13 +18,13 @@ from itertools import groupby
 from learning_signal.ledger.read.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import DecisionChain, Entry, EventRow
+from learning_signal.ledger.read.tables.curve import session_curve
 from learning_signal.viewer.comparisons import is_trial
 from learning_signal.viewer.events import tone
 from learning_signal.viewer.page.markup import classes, line, markup
 from learning_signal.viewer.page.plots import arms_plot
 from learning_signal.viewer.reports.explain import render_decision
 from learning_signal.viewer.reports.log import session_line
-from learning_signal.viewer.reports.session_curve import session_curve
 from learning_signal.viewer.reports.session_plot import STYLE as PLOT_STYLE
 from learning_signal.viewer.reports.session_plot import draw
 from learning_signal.viewer.text import agent_text, clean, outcome_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from html import escape
 
-from learning_signal.viewer.reports.session_curve import Decision, SessionCurve
+from learning_signal.ledger.read.tables.curve import Decision, SessionCurve
 from learning_signal.viewer.reports.study_plot import round_axis
 from learning_signal.viewer.text import clean
 

@@ -1,0 +1,1 @@
+"""Sessions as tables for other programs, and as curves."""
