@@ -77,7 +77,7 @@ def train(
         settings = TrainingSettings.of(_given(options, config).settings({}, {}), **own)
     else:
         _refuse_beside_settings({**options, **own, "config": config})
-    refuse_wrong_run(settings.run)
+    refuse_wrong_run(settings)
     control = SessionControl()
     return _to_the_end(lambda: train_chain(settings, observer=_Told(on_event), control=control), control.abort)
 
@@ -164,7 +164,7 @@ def run_session(
         raise SettingsError("Found approve = human and nobody to ask, expected a function: give approve=.")
     for spec in settings.agents.values():
         parse_chain(spec)
-    refuse_wrong_run(settings.run)
+    refuse_wrong_run(settings, settings.workers)
     control = SessionControl()
     told = _Told(on_event, approve)
 

@@ -64,7 +64,7 @@ def session(
         {role: each.text for role, each in backends.items()}, {role: each.source for role, each in backends.items()}
     )
     settings = settings.model_copy(update={"shadows": parse_shadows(shadow or [])})
-    refuse_wrong_run(settings.run)
+    refuse_wrong_run(settings, settings.workers)
 
     if dry_run:
         from learning_signal.agents.session.plan import plan

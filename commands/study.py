@@ -66,7 +66,7 @@ def study(
                 {role: each.source for role, each in backends.items()},
             )
         )
-        refuse_wrong_run(tasks[-1].run)
+        refuse_wrong_run(tasks[-1], tasks[-1].workers)
     settings = study_settings(arms, tasks, seeds, env_steps, to)
     planned = plan(settings)
     if dry_run:

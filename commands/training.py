@@ -55,7 +55,7 @@ def train(
         "share": share,
     }
     common = gather(set_here, os.environ, config).settings({}, {})
-    refuse_wrong_run(common.run)
+    refuse_wrong_run(common)
     settings = TrainingSettings.of(common, env_steps=steps, segment_steps=segment_steps, shaping=read_shaping(shaping))
     if dry_run:
         planned = plan(settings)

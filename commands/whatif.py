@@ -11,6 +11,7 @@ from learning_signal.viewer.cli import options
 from learning_signal.viewer.cli.options import LEDGER, AsJson, Ledger, option, whole
 from learning_signal.viewer.cli.terminal import out, plain_data, show_json, tell
 
+MOST_TIMES = 1_000
 NAME = "what-if.db"
 """The log of what-ifs, beside the log that they are about."""
 To = Annotated[Path | None, option(f"The log of the answers. [{NAME} beside the log]", "FILE")]
@@ -44,8 +45,10 @@ def counterfactual(
     from learning_signal.tools.consent import Consent
     from learning_signal.viewer.replays.whatif import render_counterfactual
 
-    if turn and train or times < 1:
-        wrong = "--turn with --train, expected one of them" if turn else f"-n {times}, expected at least 1"
+    if turn and train or not 1 <= times <= MOST_TIMES:
+        wrong = (
+            "--turn with --train, expected one of them" if turn and train else f"-n {times}, expected 1 to {MOST_TIMES}"
+        )
         raise typer.BadParameter(f"found {wrong}")
     backend = parse_spec(spec)
     with Reader.open(ledger) as reader:

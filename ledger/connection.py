@@ -58,7 +58,7 @@ def open_to_write(path: Path) -> Database:
             f"The directory {path.parent} of the ledger cannot be created ({error.strerror}); "
             "expected a writable directory: give another path or change its permissions."
         ) from error
-    _refuse_directory(path)
+    refuse_irregular(path)
     connection = None
     try:
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
@@ -108,7 +108,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         raise LedgerError(
             f"There is no ledger at {path}; start a session first, or give the path of an existing ledger."
         )
-    _refuse_directory(path)
+    refuse_irregular(path)
     connection = None
     try:
         connection = _read_only(path)
@@ -191,9 +191,12 @@ def _show_as_newest(connection: sqlite3.Connection, version: int) -> None:
         )
 
 
-def _refuse_directory(path: Path) -> None:
+def refuse_irregular(path: Path) -> None:
+    """``LedgerError`` where something stands at ``path`` that cannot be a ledger: a folder, a pipe, a device."""
     if path.is_dir():
         raise LedgerError(f"The ledger {path} is a directory, expected a file; give another path.")
+    if path.exists() and not path.is_file():
+        raise LedgerError(f"The ledger {path} is a pipe or a device, expected a regular file; give another path.")
 
 
 def refuse_strangers(connection: sqlite3.Connection, path: Path, *, empty_is_fine: bool) -> int:

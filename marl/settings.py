@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from learning_signal.marl.hyperparameters import recommended, recommended_evaluation
 from learning_signal.marl.tasks.base import TaskSpec
@@ -15,10 +17,35 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
 
+MOST_WHOLE = 2**63 - 1
+"""The largest whole number that the log holds."""
+
+
 class Frozen(BaseModel):
-    """A record that refuses unknown keys and cannot be changed."""
+    """A record that refuses unknown keys and cannot be changed; true and false are no numbers in it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, given: Any, info: ValidationInfo) -> Any:
+        values = given if isinstance(given, (list, tuple)) else (given,)
+        if any(each is True or each is False for each in values) and not _takes_truth(cls, str(info.field_name)):
+            raise PydanticCustomError("number", "Input should be a number or a word, not true or false")
+        return given
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _no_endless_number(cls, value: Any) -> Any:
+        if isinstance(value, int) and abs(value) > MOST_WHOLE:
+            raise PydanticCustomError("whole", "Input should be less than 2^63")
+        return value
+
+
+@cache
+def _takes_truth(record: type[BaseModel], name: str) -> bool:
+    """Whether a field of ``record`` may be true or false."""
+    return "bool" in str(record.model_fields[name].annotation) or record.model_fields[name].annotation is Any
 
 
 class QLearningSettings(Frozen):
@@ -35,7 +62,7 @@ class QLearningSettings(Frozen):
 
     Checkpoints hold them, too: 4 bytes per number of observations, state and features, 18 MiB on `spread`.
     """
-    gradient_steps: Count = 32
+    gradient_steps: Annotated[int, Field(ge=1, le=100_000)] = 32
     """Gradient steps per rollout."""
     batch_size: Count = 1024
     """Transitions of a gradient step (paper, EPyMARL: 32 episodes, so about 800 to 1600)."""
@@ -47,9 +74,9 @@ class QLearningSettings(Frozen):
     """Probability of a random action in the end (paper, EPyMARL)."""
     exploration_env_steps: Count = 50_000
     """Env steps over which it falls, linearly (paper, EPyMARL)."""
-    mixing_units: Count = 32
+    mixing_units: Annotated[int, Field(ge=1, le=65_536)] = 32
     """Hidden units of QMIX's mixing network (paper, EPyMARL)."""
-    hypernetwork_units: Count = 64
+    hypernetwork_units: Annotated[int, Field(ge=1, le=65_536)] = 64
     """Hidden units of the network that gives its weights (EPyMARL)."""
 
 
@@ -67,13 +94,13 @@ class LearnerSettings(Frozen):
     algorithm: Literal["mappo", "ippo", "qmix", "vdn"] = "mappo"
     """mappo: the critic sees the joint state; ippo: each agent's critic sees its own observation; qmix: the agents'
     action values make a joint value by a monotonic network; vdn: as their sum."""
-    hidden: Annotated[tuple[Count, ...], Field(min_length=1)] = (64, 64)
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(min_length=1, max_length=16)] = (64, 64)
     """Units of each hidden layer (tanh) of actor, critic and value network; with gru, of the first layer and of the
     memory."""
     memory: Literal["none", "gru"] = "none"
     """gru: networks that see observations remember (Cho et al. 2014); for tasks whose agents do not see everything.
     With mappo and ippo only."""
-    environments: Count = 128
+    environments: Annotated[int, Field(ge=1, le=1_000_000)] = 128
     """Parallel environments of a rollout."""
     rollout_steps: Count | None = None
     """Steps of a rollout per environment; the task's horizon when None. Every rollout starts fresh episodes."""
@@ -84,7 +111,7 @@ class LearnerSettings(Frozen):
     gae_lambda: Fraction = 0.8
     """lambda of generalised advantage estimation (Schulman et al. 2016); like all that follows down to ``entropy``, of
     mappo and ippo alone."""
-    epochs: Count = 4
+    epochs: Annotated[int, Field(ge=1, le=1_000)] = 4
     """Passes over a rollout per update."""
     minibatches: Count = 8
     """Minibatches per pass."""
@@ -151,13 +178,13 @@ class PlayedSets(Frozen):
 class EvaluationSettings(Frozen):
     """How often and on how many episodes a segment is evaluated, always unshaped."""
 
-    episodes: Annotated[int, Field(ge=2)] = 256
+    episodes: Annotated[int, Field(ge=2, le=1_000_000)] = 256
     """Episodes in each of the four disjoint evaluation sets (query, screen, confirm, report)."""
     share: Positive | None = 0.1
     """Env steps that a confirmation branch of a session plays on its own held-out episodes, as a share of those it
     trains. They are at least 64, or ``episodes`` where these are fewer; a screening branch has as many. None: both have
     ``episodes``, whatever they train."""
-    points: Annotated[int, Field(ge=2)] = 4
+    points: Annotated[int, Field(ge=2, le=10_000)] = 4
     """Evaluations per segment, evenly spaced, the last at its end."""
     policy: Literal["sampled", "greedy"] = "sampled"
     """Whether evaluation draws actions from the policy or takes the most probable one."""

@@ -12,7 +12,7 @@ from learning_signal.marl.gate.judge import Judge, Mode
 from learning_signal.marl.gate.judges import judge_of
 from learning_signal.marl.gate.sequential import MOST_LOOKS
 from learning_signal.marl.gate.statistics import MOST_PAIRS
-from learning_signal.marl.settings import Count, Fraction, Frozen
+from learning_signal.marl.settings import Fraction, Frozen
 
 Level = Annotated[float, Field(gt=0, lt=0.5)]
 LATER = 2
@@ -37,7 +37,7 @@ class GateSettings(Frozen):
     """
     shares: Literal["halves", "equal"] = "halves"
     """How confirmations share ``family_alpha`` with ``sequential``: half of what is left for each, or equal shares."""
-    screen_seeds: Count = 2
+    screen_seeds: Annotated[int, Field(ge=1, le=100)] = 2
     """Paired seeds of each candidate (and the control) in screening. Where it is not given: 1 with ``sequential``."""
     screen_further: Annotated[int, Field(ge=0, le=8)] = 2
     """Most further seeds the Validator may add to a close screen; with ``sequential`` alone, and without halvings."""
@@ -59,7 +59,7 @@ class GateSettings(Frozen):
     """
     single_run_margin: Fraction = 0.03
     """Sparse return, as a fraction of ``max_return``, by which a single run must be better under ``single run``."""
-    probation_resamples: Count = 9999
+    probation_resamples: Annotated[int, Field(ge=1, le=10_000_000)] = 9999
     """Sign flips drawn for probation's test over episodes; exact where all ``2**n`` are no more."""
 
     def shared_alpha(self, confirmations: int) -> float:

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
+from learning_signal.marl.files import UnreadableFile, read_bytes
 from learning_signal.marl.gate.statistics import interval
 from learning_signal.marl.learners import make_learner, make_policy
 from learning_signal.marl.learners.policy import Inputs, Player, Policy, greedy, sample
@@ -36,6 +37,8 @@ from learning_signal.marl.tasks.base import Group, Task, TaskSpec
 
 WEIGHTS, DESCRIPTION = "policy.safetensors", "policy.json"
 FORMAT: Final = 1
+MOST_WEIGHTS = 2**30
+"""Bytes; no policy of ours comes near."""
 
 
 class PolicyFileError(ValueError):
@@ -259,7 +262,7 @@ class LoadedPolicy:
 
 def _description(path: Path) -> PolicyDescription:
     try:
-        return PolicyDescription.model_validate_json(path.read_bytes())
+        return PolicyDescription.model_validate_json(read_bytes(path))
     except FileNotFoundError:
         raise PolicyFileError(
             f"There is no {DESCRIPTION} in {path.parent}, expected a folder with an exported policy: export one "
@@ -268,6 +271,8 @@ def _description(path: Path) -> PolicyDescription:
     except OSError as error:
         reason = (error.strerror or "it cannot be opened").lower()
         raise PolicyFileError(f"The policy {path} cannot be read ({reason}): check the path.") from None
+    except UnreadableFile as error:
+        raise PolicyFileError(f"{path} {error}.") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "the whole file"
@@ -279,11 +284,13 @@ def _description(path: Path) -> PolicyDescription:
 
 def _weights(path: Path) -> Mapping[str, Tensor]:
     try:
-        return load_file(path)
+        return load(read_bytes(path, MOST_WEIGHTS))
     except FileNotFoundError:
         raise PolicyFileError(
             f"There is no {WEIGHTS} in {path.parent}, expected it beside {DESCRIPTION}: copy both, or export again."
         ) from None
+    except UnreadableFile as error:
+        raise PolicyFileError(f"{path} {error}.") from None
     except (OSError, SafetensorError) as error:
         raise PolicyFileError(
             f"The weights {path} cannot be read ({' '.join(str(error).split())}), expected a safetensors file: "
@@ -303,4 +310,9 @@ def _fill(policy: Policy, stored: Mapping[str, Tensor], path: Path) -> None:
                 f"{wanted or 'nothing'}: use two files of one export."
             )
     for name, tensor in expected.items():
+        if not torch.isfinite(stored[name]).all():
+            raise PolicyFileError(
+                f"{path} holds NaN or infinity in {name}, expected finite weights: such a policy decides nothing; "
+                "export another one."
+            )
         tensor.copy_(stored[name])

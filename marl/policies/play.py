@@ -24,6 +24,9 @@ LEVEL = 0.95
 MakeTask = Callable[[str, int], Task]
 
 
+MOST_EPISODES = 1_000_000
+
+
 class PlayError(ValueError):
     """Nothing can be played like this; one sentence."""
 
@@ -100,9 +103,9 @@ class Played:
 
 
 def refuse_unplayable(episodes: int, seed: int) -> None:
-    """``PlayError`` for fewer than two episodes, or a negative seed."""
-    if episodes < 2:
-        raise PlayError(f"Found {episodes} episodes, expected at least 2: an interval needs them.")
+    """``PlayError`` for fewer than two or more than ``MOST_EPISODES`` episodes, or a negative seed."""
+    if not 2 <= episodes <= MOST_EPISODES:
+        raise PlayError(f"Found {episodes} episodes, expected 2 to {MOST_EPISODES:,}: an interval needs that, no more.")
     if seed < 0:
         raise PlayError(f"Found the seed {seed}, expected 0 or more: give another.")
 

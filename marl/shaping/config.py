@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from learning_signal.marl.canonical import canonical_json, short_hash
+from learning_signal.marl.files import UnreadableFile, parse_toml
 from learning_signal.marl.shaping.expression import MAX_CHARACTERS, ShapingError
 
 MAX_TERMS = 8
@@ -160,11 +160,10 @@ class ShapingConfig(_Record):
     def from_toml(cls, text: str) -> ShapingConfig:
         """The config in TOML ``text``; ``ShapingError`` in one sentence if it is not one."""
         try:
-            data = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+            data = parse_toml(text)
+        except UnreadableFile as error:
             raise ShapingError(
-                f"Found a shaping that is not TOML ({error}), expected beta, [[terms]] and optionally "
-                "[anneal]; correct it there."
+                f"Found a shaping that {error}; expected beta, [[terms]] and optionally [anneal]."
             ) from None
         return cls.parse(data)
 

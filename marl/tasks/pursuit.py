@@ -23,6 +23,8 @@ EVADER_SIZE, EVADER_PUSH, EVADER_SPEED = 0.05, 4.0, 1.3
 TOUCHING_DISTANCE = PURSUER_SIZE + EVADER_SIZE
 NEEDED = 2
 """So many pursuers must touch the evader at once."""
+MOST = 100
+"""Pursuers, and obstacles."""
 OBSTACLE_SIZE = 0.2
 OBSTACLE_AREA = 0.9
 """Obstacles stand in [-0.9, 0.9]^2, everybody starts in [-1, 1]^2."""
@@ -52,10 +54,10 @@ class Pursuit:
 
     def __init__(self, environments: int, pursuers: int = 3, obstacles: int = 2) -> None:
         self._clock = Clock("pursuit", environments, HORIZON)
-        if pursuers < NEEDED:
-            raise ValueError(f"pursuit got pursuers={pursuers}, expected at least {NEEDED}: choose such a number.")
-        if obstacles < 0:
-            raise ValueError(f"pursuit got obstacles={obstacles}, expected at least 0: choose such a number.")
+        if not NEEDED <= pursuers <= MOST:
+            raise ValueError(f"pursuit got pursuers={pursuers}, expected {NEEDED} to {MOST}: choose such a number.")
+        if not 0 <= obstacles <= MOST:
+            raise ValueError(f"pursuit got obstacles={obstacles}, expected 0 to {MOST}: choose such a number.")
         self.environments = environments
         self.spec = _specification(pursuers, obstacles)
         self._world = Particles(

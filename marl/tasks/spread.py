@@ -23,6 +23,7 @@ AGENT_SIZE = 0.15
 TOUCHING_DISTANCE = 2 * AGENT_SIZE
 """Two agents touch below this distance between their centres."""
 
+MOST_AGENTS = 100
 DISTANCE_CAP = 3.0
 """Feature distances end here: just above the arena's diagonal (2.83), so that bounds are true *and* useful.
 
@@ -47,16 +48,16 @@ class Spread:
     velocity (2), its position (2), landmarks relative to it (2 A), the other agents relative to it
     (2 (A - 1)) and their communication (2 (A - 1), always 0 because these agents are silent).
 
-    Any number of agents is taken, as in the reference. Observations of the whole team have ``6 A^2`` entries and are
-    made by a product with ``36 A^3`` floats: 1 MB at 20 agents, 18 MB at 50, 144 MB at 100.
+    Observations of the whole team have ``6 A^2`` entries and are made by a product with ``36 A^3`` floats: 1 MB at 20
+    agents, 18 MB at 50, 144 MB at 100, the most there may be.
 
     Raises ``ValueError`` when an argument is out of its range.
     """
 
     def __init__(self, environments: int, agents: int = 3, radius: float = 0.15) -> None:
         self._clock = Clock("spread", environments, HORIZON)
-        if agents < 1:
-            raise ValueError(f"spread got agents={agents}, expected at least 1: choose such a number.")
+        if not 1 <= agents <= MOST_AGENTS:
+            raise ValueError(f"spread got agents={agents}, expected 1 to {MOST_AGENTS}: choose such a number.")
         if not 0.0 < radius <= 1.0:
             raise ValueError(f"spread got radius={radius}, expected above 0 and at most 1: choose such a radius.")
         self.environments = environments

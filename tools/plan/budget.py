@@ -13,7 +13,7 @@ from learning_signal.ledger.wording import UNITS, amount, short
 from learning_signal.marl.settings import Frozen
 
 _EXAMPLES = {"env_steps": "5e6, 2M or 200k", "tokens": "5e6, 2M or 200k", "time": "30m, 1h30m or 90s", "usd": "2.50"}
-_EXPONENTS = {"k": "e3", "M": "e6", "G": "e9"}
+_EXPONENTS = {"k": "e3", "K": "e3", "M": "e6", "G": "e9"}
 _TIME = re.compile(r"(?:([0-9.]+)h)?(?:([0-9.]+)m)?(?:([0-9.]+)s)?")
 
 
@@ -46,6 +46,14 @@ def _amount(name: str, given: Any) -> float | int:
             raise ValueError(f"found {shown}={text}, expected a whole number of {UNITS[name]}")
         return int(value)
     return value
+
+
+EnvSteps = Annotated[
+    int,
+    BeforeValidator(lambda given: _amount("env_steps", given) if isinstance(given, str) else given),
+    Field(ge=1, le=10**12),
+]
+"""Env steps of a setting, also written as 150k, 4M or 4e6."""
 
 
 def _read(name: str) -> BeforeValidator:

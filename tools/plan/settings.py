@@ -12,8 +12,8 @@ from learning_signal.ledger.wording import LEDGER
 from learning_signal.marl.executors.base import ExecutorSettings
 from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.marl.hyperparameters import recommended_lengths
-from learning_signal.marl.settings import Count, Fraction, Frozen, RunSettings
-from learning_signal.tools.plan.budget import Budget, Price
+from learning_signal.marl.settings import Fraction, Frozen, RunSettings
+from learning_signal.tools.plan.budget import Budget, EnvSteps, Price
 from learning_signal.tools.plan.evaluation import refuse_chosen
 
 
@@ -28,9 +28,9 @@ class DeliberationSettings(Frozen):
     """Model calls an agent may use in one phase."""
     questions: Annotated[int, Field(ge=0, le=10)] = 3
     """Questions the Coordinator may put to the others in a round."""
-    deadline: Annotated[float, Field(gt=0)] = 180.0
+    deadline: Annotated[float, Field(gt=0, le=86_400)] = 180.0
     """Seconds one model call may take, retries included."""
-    evidence_tokens: Annotated[int, Field(ge=200)] = 1580
+    evidence_tokens: Annotated[int, Field(ge=200, le=1_000_000)] = 1580
     """Most tokens of one trajectory summary."""
     critic: bool = True
     """Whether the Critic takes part; without it the Generator proposes from the stage card alone."""
@@ -56,7 +56,7 @@ class TriggerSettings(Frozen):
     """Gain in progress (in [0, 1]) below which a stage is a stall; judged below the competence floor."""
     solved: Fraction = 0.95
     """Sparse return, as a fraction of ``max_return``, from which a stall triggers no round: little is left to gain."""
-    every: Count | None = None
+    every: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """Stages after which a round begins whatever was gained (1: after each); None disables this trigger."""
 
 
@@ -84,15 +84,15 @@ class SessionSettings(Frozen):
     """Seed of the session; every other seed derives from it."""
     rounds: Annotated[int, Field(ge=1, le=100)] = 3
     """Most rounds (deliberations); the session ends one stage after the last of them."""
-    stages: Annotated[int, Field(ge=2)] | None = None
+    stages: Annotated[int, Field(ge=2, le=10_000)] | None = None
     """Most stages of the main run, the last one included; four times the rounds when None."""
-    stage_steps: Count = 150_000
+    stage_steps: EnvSteps = 150_000
     """Env steps of a stage of the main run (rounded up to whole rollouts)."""
-    branch_steps: Annotated[Count, Field(validation_alias=AliasChoices("branch_steps", "horizon"))] = 125_000
+    branch_steps: Annotated[EnvSteps, Field(validation_alias=AliasChoices("branch_steps", "horizon"))] = 125_000
     """Env steps of a confirmation branch (rounded up to whole rollouts)."""
     approve: Literal["auto", "human"] = "auto"
     """Who approves a promotion that the Coordinator asks for."""
-    workers: Count | None = None
+    workers: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """Segments computed at a time; one per core (of this machine or of the Ray cluster) when None."""
     executor: ExecutorSettings = ExecutorSettings()
     """Local processes or Ray."""

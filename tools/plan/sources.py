@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import difflib
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ValidationError
 
+from learning_signal.ledger.connection import refuse_irregular
 from learning_signal.ledger.origin import STATE_VARIABLE
 from learning_signal.ledger.wording import command
 from learning_signal.marl.errors import SegmentImpossible
 from learning_signal.marl.executors.base import ExecutorSettings
+from learning_signal.marl.files import UnreadableFile, parse_toml, read_text
 from learning_signal.marl.gate.judges import judge_of, known_mode
 from learning_signal.marl.settings import RunSettings
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools.plan.budget import BudgetError, Price, parse_budget
+from learning_signal.tools.plan.memory import in_words, least_bytes, machine_bytes
 from learning_signal.tools.plan.settings import SessionSettings
 from learning_signal.tools.plan.suitability import refuse_untested
 
@@ -223,13 +225,31 @@ def refuse_wrong_task(name: str) -> None:
         raise SettingsError(str(error)) from None
 
 
-def refuse_wrong_run(run: RunSettings) -> None:
-    """Raise ``SettingsError`` if ``run`` cannot be trained here, before anything is written.
+class Runnable(Protocol):
+    """What settings of sessions and of training have in common."""
+
+    @property
+    def run(self) -> RunSettings: ...
+    @property
+    def executor(self) -> ExecutorSettings: ...
+    @property
+    def ledger(self) -> Path: ...
+    @property
+    def store(self) -> Path: ...
+
+
+def refuse_wrong_run(settings: Runnable, workers: int | None = None) -> None:
+    """Raise ``SettingsError`` if the run of ``settings`` cannot be trained here, before anything is written.
+
+    ``workers`` is how many of them there will be at least.
 
     A user's environment plays two episodes of the contract check. If its episodes were not a function of their seed,
     every comparison would be meaningless, without any error.
     """
+    run = settings.run
     refuse_wrong_task(run.task)
+    _refuse_too_large(settings, workers or 1)
+    _refuse_wrong_places(settings.ledger, settings.store)
     if ":" in run.task:
         from learning_signal.marl.tasks.foreign.contract import check_environment
 
@@ -246,13 +266,29 @@ def refuse_wrong_run(run: RunSettings) -> None:
             raise SettingsError(str(error)) from None
 
 
+def _refuse_too_large(settings: Runnable, workers: int) -> None:
+    if settings.executor.kind != "local":
+        return
+    needed, there = least_bytes(settings.run, make_task(settings.run.task, 1).spec, workers), machine_bytes()
+    if needed > there:
+        raise SettingsError(
+            f"Found settings whose rollouts and networks take at least {in_words(needed)} of memory (workers: "
+            f"{workers}), expected less than this machine's {in_words(there)}: set fewer workers, "
+            "run.learner.environments, rollout_steps or hidden units, or a smaller task."
+        )
+
+
+def _refuse_wrong_places(ledger: Path, store: Path) -> None:
+    refuse_irregular(ledger)
+    if store.exists() and not store.is_dir():
+        raise SettingsError(f"The store {store} is a file, expected a folder or a new one: give another with --store.")
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{path} is not valid TOML ({error}): correct it there.") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{path} is not UTF-8 text, expected a TOML file: give another file.") from None
+        return parse_toml(read_text(path))
+    except UnreadableFile as error:
+        raise SettingsError(f"{path} {error}.") from None
     except OSError as error:
         reason = (error.strerror or "it cannot be opened").lower()
         raise SettingsError(f"The config file {path} cannot be read ({reason}): check the path.") from None
@@ -299,7 +335,7 @@ def _parsed(text: str) -> Any:
     if text.lstrip().startswith(("[", "{")):
         try:
             return json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             return text
     return text
 

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from learning_signal.ledger.wording import short
+from learning_signal.marl.files import read_text
 from learning_signal.marl.gate.judge import Judge
 from learning_signal.marl.gate.judges import ALWAYS, PAIRED, SINGLE_RUN
 from learning_signal.marl.paths import inside
@@ -60,6 +61,9 @@ ARMS = {
 """Every arm in a few words."""
 BASELINE = "twin"
 """The arm the others are compared with."""
+
+
+MOST_SEEDS = 1_000
 
 
 class StudyError(ValueError):
@@ -135,8 +139,8 @@ def study_settings(arms: str, tasks: list[SessionSettings], seeds: int, env_step
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise StudyError(f"Found the task {twice} twice, expected each task once: leave one --task out.")
-    if seeds < 1:
-        raise StudyError(f"Found --seeds {seeds}, expected 1 or more: give the number of seeds.")
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise StudyError(f"Found --seeds {seeds}, expected 1 to {MOST_SEEDS:,}: give the number of seeds.")
     first = tasks[0].seed
     study = StudySettings(
         arms=parse_arms(arms),
@@ -243,8 +247,8 @@ class Record:
         known: dict[str, Any] = {"env_steps": None, "code": None, "tasks": {}, "cells": {}}
         if self.path.exists():
             try:
-                known |= json.loads(self.path.read_text(encoding="utf-8"))
-            except (OSError, ValueError, TypeError) as error:
+                known |= json.loads(read_text(self.path))
+            except (OSError, ValueError, TypeError, RecursionError) as error:
                 raise StudyError(
                     f"{self.path} cannot be read ({type(error).__name__}): give another folder with --to."
                 ) from None

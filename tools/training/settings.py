@@ -17,14 +17,15 @@ from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.training import EvaluationRow
 from learning_signal.ledger.wording import shaping_text
 from learning_signal.marl.executors.base import ExecutorSettings
+from learning_signal.marl.files import UnreadableFile, read_text
 from learning_signal.marl.gate.statistics import interval
 from learning_signal.marl.segments.segment import SegmentSpec, round_up
 from learning_signal.marl.segments.version import code_version
-from learning_signal.marl.settings import Count, Frozen, RunSettings
+from learning_signal.marl.settings import Frozen, RunSettings
 from learning_signal.marl.shaping import ShapingConfig, ShapingError, check
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools.consent import NO_CONSENT, Consent, Use, admit, uses_of_executor, uses_of_store, uses_of_task
-from learning_signal.tools.plan.budget import Budget
+from learning_signal.tools.plan.budget import Budget, EnvSteps
 from learning_signal.tools.plan.evaluation import evaluated_for
 from learning_signal.tools.plan.settings import SessionSettings
 
@@ -46,9 +47,9 @@ class TrainingSettings(Frozen):
     """In force from the first env step to the last."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the initial weights, the episodes and the minibatches."""
-    env_steps: Count = 1_000_000
+    env_steps: EnvSteps = 1_000_000
     """Env steps to train (rounded up to whole rollouts)."""
-    segment_steps: Count = 100_000
+    segment_steps: EnvSteps = 100_000
     """Env steps of one segment (rounded up to whole rollouts): the most that a crash loses."""
     executor: ExecutorSettings = ExecutorSettings()
     """local: in this process; ray: on a Ray cluster. It changes no result."""
@@ -150,9 +151,9 @@ def read_shaping(path: Path | None) -> ShapingConfig:
     if path is None:
         return ShapingConfig.none()
     try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise TrainingError(f"{path} is not UTF-8 text, expected a TOML file of a shaping: give another.") from None
+        text = read_text(path)
+    except UnreadableFile as error:
+        raise TrainingError(f"The shaping {path} {error}.") from None
     except OSError as error:
         reason = (error.strerror or "it cannot be opened").lower()
         raise TrainingError(f"The shaping {path} cannot be read ({reason}): check the path.") from None

@@ -13,9 +13,13 @@ from learning_signal.ledger.wording import LEDGER as LEDGER  # the default of th
 def whole(text: str) -> int:
     """A whole number from the command line."""
     try:
-        return int(text)
+        number = int(text)
     except ValueError:
-        raise typer.BadParameter(f"found {text!r}, expected a whole number") from None
+        shown = text if len(text) <= 40 else text[:37] + "..."
+        raise typer.BadParameter(f"found {shown!r}, expected a whole number") from None
+    if abs(number) >= 2**63:
+        raise typer.BadParameter(f"found {text}, expected a whole number below 2^63")
+    return number
 
 
 def option(text: str, metavar: str = "N") -> Any:

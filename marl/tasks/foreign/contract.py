@@ -14,6 +14,7 @@ from learning_signal.marl.tasks.foreign.layout import Layout, survey
 from learning_signal.marl.tasks.foreign.task import Foreign
 
 __all__ = ["Finding", "check_environment"]
+MOST_EPISODES = 10_000
 
 
 def check_environment(name: str, episodes: int = 10) -> list[Finding]:
@@ -21,10 +22,12 @@ def check_environment(name: str, episodes: int = 10) -> list[Finding]:
 
     Whole episodes of ``episodes`` seeds (two at least) with random actions: on the bare environment, then as the
     trainer plays it. Every check reports its first finding only, and an environment that cannot go on is played no
-    further. Raises ``EnvironmentRefused`` for fewer than two episodes.
+    further. Raises ``EnvironmentRefused`` for another number of episodes than 2 to ``MOST_EPISODES``.
     """
-    if episodes < 2:
-        raise EnvironmentRefused(f"Found {episodes} episodes, expected at least 2: a check compares them.")
+    if not 2 <= episodes <= MOST_EPISODES:
+        raise EnvironmentRefused(
+            f"Found {episodes} episodes, expected 2 to {MOST_EPISODES:,}: a check compares two, and more find little."
+        )
     report = Report()
     try:
         source = load(name)
