@@ -66,7 +66,7 @@ def train(
     Raises ``ValueError`` (or ``LedgerError``, ``ExecutorError``) with one sentence, before anything is written.
     """
     from learning_signal.agents.session.observer import SessionControl
-    from learning_signal.tools.plan.sources import refuse_wrong_run
+    from learning_signal.tools.plan.runnable import refuse_wrong_run
     from learning_signal.tools.training.run import train as train_chain
     from learning_signal.tools.training.settings import TrainingSettings
 
@@ -134,7 +134,8 @@ def run_session(
     from learning_signal.agents.session.observer import SessionControl
     from learning_signal.agents.session.session import run_session as run_to_the_end
     from learning_signal.agents.session.usable import refuse_unusable
-    from learning_signal.tools.plan.sources import SettingsError, refuse_wrong_run
+    from learning_signal.tools.plan.runnable import refuse_wrong_run
+    from learning_signal.tools.plan.sources import SettingsError
 
     options = {
         "task": task,

@@ -55,7 +55,8 @@ def session(
 ) -> int:
     """Run a supervised session. Settings: command line > environment (LEARNING_SIGNAL_...) > --config > default."""
     from learning_signal.agents.model.specs import parse_assignments, parse_shadows, resolve_specs
-    from learning_signal.tools.plan.sources import OPTIONS, gather, one_task, refuse_wrong_run
+    from learning_signal.tools.plan.runnable import refuse_wrong_run
+    from learning_signal.tools.plan.sources import OPTIONS, gather, one_task
 
     given_here = {**locals(), "task": one_task(task, env)}
     given = gather({name: given_here[name] for name in OPTIONS}, os.environ, config)

@@ -41,7 +41,8 @@ def study(
 ) -> int:
     """Compare arms at equal total env steps of training. The same command resumes an interrupted study."""
     from learning_signal.agents.model.specs import parse_assignments, resolve_specs
-    from learning_signal.tools.plan.sources import gather, refuse_wrong_run
+    from learning_signal.tools.plan.runnable import refuse_wrong_run
+    from learning_signal.tools.plan.sources import gather
     from learning_signal.tools.study.study import SESSION_ARMS, plan, session_settings, study_settings
 
     common = {

@@ -40,7 +40,8 @@ def train(
     verbose: Verbose = False,
 ) -> int:
     """Train without agents, under one shaping. The same command resumes an interrupted run."""
-    from learning_signal.tools.plan.sources import gather, one_task, refuse_wrong_run
+    from learning_signal.tools.plan.runnable import refuse_wrong_run
+    from learning_signal.tools.plan.sources import gather, one_task
     from learning_signal.tools.training.settings import TrainingSettings, plan, read_shaping
 
     set_here = {

@@ -46,7 +46,7 @@ ONLY_IN = {
 
 
 FLOORS_OF_MARL = (
-    {"canonical", "errors", "hyperparameters", "paths", "processes", "randomness"},
+    {"canonical", "errors", "files", "hyperparameters", "paths", "processes", "randomness"},
     {"tasks"},
     {"settings", "shaping"},
     {"gate", "learners"},

@@ -17,7 +17,7 @@ from learning_signal.marl.segments.segment import SegmentStore
 from learning_signal.marl.settings import RunSettings
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.consent import NO_CONSENT, NOT_OURS, Consent, refuse_unconfirmed, uses_of_task
-from learning_signal.tools.plan.sources import refuse_wrong_task
+from learning_signal.tools.plan.runnable import refuse_wrong_task
 
 Report = Callable[[int, int], None]
 """Called with the work done so far and the total."""
