@@ -732,7 +732,7 @@ def test_numbers_that_are_none_are_the_environment_s_fault(fault: str, words: st
 
 
 def test_a_check_of_less_than_two_episodes_is_refused() -> None:
-    with pytest.raises(EnvironmentRefused, match="Found 1 episodes, expected at least 2"):
+    with pytest.raises(EnvironmentRefused, match="Found 1 episodes, expected 2 to 10,000"):
         check_environment(HERE + "Walk", episodes=1)
 
 

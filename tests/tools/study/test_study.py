@@ -459,7 +459,7 @@ def test_wrong_arms_are_refused(arms, words):
     ("options", "words"),
     [
         (["--arms", "nobody"], "expected some of supervised"),
-        (["--seeds", "0"], "Found --seeds 0, expected 1 or more"),
+        (["--seeds", "0"], "Found --seeds 0, expected 1 to 1,000"),
         (["--env-steps", "many"], "Found --env-steps many"),
         (["--env-steps", "10", "--arms", "twin"], "Found 10 env steps for each run, expected at least one rollout"),
         (["--env-steps", "100k"], "Found 102,400 env steps for each run"),
