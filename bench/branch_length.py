@@ -32,7 +32,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from bench.support.branch_order import FIELDS, Field, Row, Run, rows
-from bench.support.readme import put
+from bench.support.readme import command_of, put
 from learning_signal.marl.executors.local import WorkerPool
 from learning_signal.marl.segments.segment import SegmentSpec
 from learning_signal.marl.shaping import ShapingConfig
@@ -166,7 +166,7 @@ def main() -> None:
             runs = measure(field, arguments.seeds, pool, threads, lambda steps, bar=bar: progress.advance(bar, steps))
             results[field.case.task] = rows(field, runs)
     if arguments.write:
-        command = " ".join(["python -m bench.branch_length", *sys.argv[1:]])
+        command = command_of("branch_length")
         put(written(results, arguments.workers, command), "branch_steps", README)
     if arguments.json:
         print(json.dumps(results, default=vars))

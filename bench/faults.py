@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from bench.support.readme import put
+from bench.support.readme import command_of, put
 from tests.support.faulty.cells import Cell, cells, chosen, play, problems
 from tests.support.faulty.protocols import PROTOCOLS
 from tests.support.faulty.table import FAULTS, GROUPS
@@ -122,7 +122,7 @@ def main() -> None:
         wanted = [cell for cell in wanted if cell.fault.name in names]
     found = list(rows(wanted, arguments.workers, Console(stderr=True)))
     if arguments.write:
-        put(written(found, " ".join(["python -m bench.faults", *sys.argv[1:]])), "faults", README)
+        put(written(found, command_of("faults")), "faults", README)
     if arguments.json:
         print(json.dumps([asdict(each) for each in found]))
     else:

@@ -41,7 +41,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from bench.support.cases import CASES, Case
 from bench.support.gate_rows import Measured, Report, report
 from bench.support.gate_table import plain, table, written
-from bench.support.readme import put
+from bench.support.readme import command_of, put
 from bench.support.trials import (
     BAD,
     CLONE,
@@ -193,7 +193,7 @@ def main() -> None:
     workers = arguments.workers
     reports = run(cases, *counts, workers, arguments.store, Console(stderr=True))
     if arguments.write:
-        command = " ".join(["python -m bench.gate", *sys.argv[1:]])
+        command = command_of("gate")
         put(written(reports, workers, command), "gate", README)
     if arguments.json:
         print(json.dumps([plain(found, workers) for found in reports]))

@@ -41,7 +41,7 @@ from bench.support.cases import CASES
 from bench.support.designs import Entry, entries
 from bench.support.episodes import scatter, tables
 from bench.support.promises import episodes_shared_or_own
-from bench.support.readme import put
+from bench.support.readme import command_of, put
 from bench.support.stored_trials import Stored, correlation, stored, values
 from learning_signal.marl.segments.segment import SegmentStore
 
@@ -197,12 +197,14 @@ def main() -> None:
     promised = promises.in_words()
     shared = ("passes at level 0.05 where nothing differs", list(promises.HEADER), episodes_shared_or_own(runs))
     if not kept:
-        notes = [f"Found no trial in {arguments.store}: run python -m bench.gate first for the table on real branches."]
+        notes = [
+            "Found no trial in the folder of --store: run python -m bench.gate first for the table on real branches."
+        ]
     if arguments.json:
         print(json.dumps({"simulated": [vars(row) for row in simulated], "real": [vars(row) for row in real]}))
         return
     if arguments.write:
-        command = " ".join(["python -m bench.gate_design", *sys.argv[1:]])
+        command = command_of("gate_design")
         lines = [f"`{command}`, {date.today().isoformat()}.", "", *markdown(HEADER, [cells(row) for row in simulated])]
         lines += ["", *[line for note in notes for line in (note, "")]]
         lines += markdown(*real_cells(real)) if real else []

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +25,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from bench.support.plot import Curve, Point, draw
-from bench.support.readme import put
+from bench.support.readme import command_of, put
 from learning_signal.marl.executors.local import WorkerPool
 from learning_signal.marl.gate.statistics import interval
 from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, rollout_size
@@ -275,7 +274,7 @@ def main() -> None:
     rows = measure(sizes, arguments.seeds, arguments.workers, arguments.store, Console(stderr=True))
     wall = time.perf_counter() - start
     if arguments.write:
-        command = " ".join(["python -m bench.learning", *sys.argv[1:]])
+        command = command_of("learning")
         put(written(rows, sizes.marks, command, wall), "learning", README)
         README.with_name("learning.svg").write_text(draw(rows, SOLVED, {PUBLISHED: EPYMARL}), encoding="utf-8")
     if arguments.json:

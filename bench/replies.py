@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from bench.support.readme import put
+from bench.support.readme import command_of, put
 from tests.support import lies, weak_replies
 
 README = Path(__file__).with_name("README.md")
@@ -109,7 +109,7 @@ def main() -> None:
     finally:
         logger.enable("learning_signal")
     if arguments.write:
-        put(written(rows, " ".join(["python -m bench.replies", *sys.argv[1:]])), "replies", README)
+        put(written(rows, command_of("replies")), "replies", README)
     if arguments.json:
         print(json.dumps([asdict(row) for row in rows]))
     else:

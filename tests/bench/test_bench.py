@@ -17,7 +17,7 @@ from bench import faults, learning, memory, reference_loop, replies, segments, t
 from bench.learning import Row, Sizes
 from bench.support import answers, devices
 from bench.support.plot import Curve, Point, draw
-from bench.support.readme import put
+from bench.support.readme import command_of, put
 from learning_signal.marl.segments.records import Evaluation
 from learning_signal.marl.segments.segment import SegmentResult, SegmentStore
 from learning_signal.marl.segments.training import run_segment
@@ -214,6 +214,20 @@ def test_the_table_goes_between_the_markers(tmp_path: Path) -> None:
     page.write_text(f"before\n{BEGIN}\nold\n")
     with pytest.raises(ValueError, match="put them in"):
         put(text, "learning", page)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["--store", "/home/me/store", "--write"], "--store FOLDER --write"),
+        (["--store=/home/me/store"], "--store=FOLDER"),
+        (["--store=~/store"], "--store=FOLDER"),
+        (["--store", "runs/gate", "--tasks", "talk:a/b"], "--store runs/gate --tasks talk:a/b"),
+    ],
+)
+def test_a_page_names_no_path_of_the_machine(monkeypatch, arguments, shown) -> None:
+    monkeypatch.setattr("sys.argv", ["gate", *arguments])
+    assert command_of("gate") == f"python -m bench.gate {shown}"
 
 
 def test_the_page_has_the_markers() -> None:
