@@ -23,6 +23,7 @@ HUMAN = ProviderEntry(
     example="human",
     build=_human,
     embedded=True,
+    fails=True,
     person=True,
     model="none",
     address_in="none",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -15,7 +16,11 @@ import pytest
 from rich.console import Console
 
 from learning_signal import run as program
+from learning_signal.agents.model.providers.spec import SpecError
+from learning_signal.agents.replay.original import Original
+from learning_signal.agents.replay.session import replay_session
 from learning_signal.agents.session.observer import SessionControl
+from learning_signal.commands.checking import refuse_absent
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.viewer.live.fields import TakenBack, field_lines, typed_arguments
 from learning_signal.viewer.live.readable import readable
@@ -161,6 +166,32 @@ def test_without_a_terminal_the_session_says_so(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "runs").exists()
     outcome = run_inline(played(tmp_path), Recorder())
     assert outcome.status == "paused" and outcome.stop_reason.startswith("Nobody can play the critic: this is a test;")
+
+
+def test_without_a_terminal_the_next_of_the_chain_takes_over_and_the_log_says_why(tmp_path, monkeypatch):
+    """And a replay does the same."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("submit_diagnosis {}\n"))
+    with pytest.raises(SpecError, match="The generator is to be played by a person"):
+        refuse_absent({"critic": "rules", "generator": "ollama/x|human"})
+    refuse_absent({"critic": "human|rules"})
+    settings = played(tmp_path)
+    settings = settings.model_copy(update={"agents": settings.agents | {"critic": "human|rules"}})
+    console = Console(file=io.StringIO(), width=80)
+    view = PlainView(console, "spread, mappo", None)
+    watcher = Recorder()
+    watcher.take_turn = view.take_turn
+    outcome = run_inline(settings, watcher)
+    assert outcome.status == "done", outcome.stop_reason
+    with Reader.open(settings.ledger) as reader:
+        fallbacks = [event.title for event in reader.events(kind="fallback")]
+        calls = reader.rows("SELECT spec, status, error FROM llm_calls WHERE agent = 'critic' ORDER BY id")
+        spoken = [(agent.spec, agent.source) for agent in reader.agents() if agent.role == "critic"]
+    assert len(fallbacks) == 1 and fallbacks[0].startswith("The critic (human) has no backend: Nobody can play the critic: found no terminal")
+    assert fallbacks[0].endswith("rules takes over its phases of this round.")
+    assert [(call["spec"], call["status"]) for call in calls[:2]] == [("human", "error"), ("rules", "ok")]
+    assert spoken[:2] == [("human|rules", "default"), ("rules", "fallback")]
+    played_again = asyncio.run(replay_session(Original(settings.ledger, "latest"), tmp_path / "replay.db"))
+    assert (played_again.divergence, played_again.decisions) == (None, 1)
 
 
 SCHEMA = {
