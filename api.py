@@ -87,6 +87,7 @@ def run_session(
     task: str | None = None,
     algorithm: str | None = None,
     agents: str | Mapping[str, str] | None = None,
+    shadows: Mapping[str, str] | None = None,
     rounds: int | None = None,
     stage_steps: int | None = None,
     branch_steps: int | None = None,
@@ -112,6 +113,8 @@ def run_session(
         algorithm: mappo, ippo, qmix or vdn. [mappo]
         agents: backend spec of all agents, such as ``"ollama/qwen3:8b"``, or one by role: critic, generator,
             validator, coordinator, and ``all`` for the others. [rules]
+        shadows: by role (or ``all``), the spec of a second backend that is asked what the agent is asked; its answers
+            are written down and change nothing. [none]
         rounds: most deliberations. [3]
         stage_steps: env steps of a stage of the main run. [by task]
         branch_steps: env steps of a confirmation branch. [by task]
@@ -130,7 +133,7 @@ def run_session(
 
     Raises ``ValueError`` (or ``LedgerError``, ``ExecutorError``) with one sentence, before anything is written.
     """
-    from learning_signal.agents.model.specs import parse_chain, resolve_specs
+    from learning_signal.agents.model.specs import parse_chain, resolve_specs, shadows_of
     from learning_signal.agents.session.observer import SessionControl
     from learning_signal.agents.session.session import run_session as run_to_the_end
     from learning_signal.agents.session.usable import refuse_unusable
@@ -158,8 +161,9 @@ def run_session(
         settings = given.settings(
             {role: each.text for role, each in backends.items()}, {role: each.source for role, each in backends.items()}
         )
+        settings = settings.model_copy(update={"shadows": shadows_of(shadows or {})})
     else:
-        _refuse_beside_settings({**options, "agents": agents, "config": config, "approve": None})
+        _refuse_beside_settings({**options, "agents": agents, "shadows": shadows, "config": config, "approve": None})
         settings = settings if approve is None else settings.model_copy(update={"approve": "human"})
     if settings.approve == "human" and approve is None:
         raise SettingsError("Found approve = human and nobody to ask, expected a function: give approve=.")
@@ -171,7 +175,8 @@ def run_session(
 
     async def run() -> SessionOutcome:
         if check:
-            await refuse_unusable([settings.agents], "name another with agents=, or leave the check out: check=False")
+            every = [settings.agents, settings.shadows]
+            await refuse_unusable(every, "name another with agents= or shadows=, or leave the check out: check=False")
         return await run_to_the_end(settings, observer=told, control=control)
 
     return _to_the_end(run, control.abort)

@@ -79,7 +79,7 @@ def session(
         return 0
     from learning_signal.commands.checking import refuse_absent, refuse_unusable
 
-    refuse_absent(settings.agents, settings.shadows)
+    refuse_absent(settings.agents)
     if checked:
         refuse_unusable(settings.agents, settings.shadows)
     from learning_signal.agents.session.session import run_session
@@ -160,7 +160,7 @@ def resume(
         admit(reader, row.id, uses_of_session(reader, row.id, stored, consent), consent)
     from learning_signal.commands.checking import refuse_absent, refuse_unusable
 
-    refuse_absent(stored.agents, stored.shadows)
+    refuse_absent(stored.agents)
     if checked:
         refuse_unusable(stored.agents, stored.shadows)
 

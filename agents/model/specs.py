@@ -161,9 +161,20 @@ def parse_shadows(assignments: Iterable[str]) -> dict[str, str]:
     """``ROLE=SPEC`` texts of ``--shadow`` as ``{role: spec text}``; ``all`` is every role.
 
     Raises:
-        SpecError: as ``parse_assignments``, or a wrong spec, one that cannot play the role, or a chain.
+        SpecError: as ``parse_assignments`` and ``shadows_of``.
     """
-    given = parse_assignments(assignments)
+    return shadows_of(parse_assignments(assignments))
+
+
+def shadows_of(given: Mapping[str, str]) -> dict[str, str]:
+    """``{role or "all": spec text}`` as ``{role: spec text}``, for backends that are asked beside the agents'.
+
+    Raises:
+        SpecError: an unknown role, a wrong spec, one that cannot play the role, a chain, or a person: a shadow speaks
+            silently.
+    """
+    for role in given:
+        _check_role(role, (*ROLES, "all"), "as a shadow")
     found: dict[str, str] = {
         role: given[role if role in given else "all"] for role in ROLES if {role, "all"} & set(given)
     }
@@ -173,6 +184,8 @@ def parse_shadows(assignments: Iterable[str]) -> dict[str, str]:
             raise SpecError(
                 f"The shadow of the {role} is a chain of {len(chain)} backends, expected one: give one spec."
             )
+        if entry_of(chain[0]).person:
+            raise SpecError(f"The shadow of the {role} is human, expected a model: nobody types silently.")
         refuse_role(chain[0], role)
     return found
 

@@ -167,6 +167,24 @@ def test_nobody_to_ask_is_refused(here: Path) -> None:
         run_session(config={"approve": "human"})
 
 
+def test_a_shadow_is_asked_and_only_written_down(here: Path) -> None:
+    lengths = {"rounds": 1, "stage_steps": 400, "branch_steps": 200, "workers": 1}
+    outcome = run_session(**lengths, config=SMALL, shadows={"critic": "rules"})
+    assert outcome.status == "done"
+    with open_log() as log:
+        assert [event.title for event in log.events(kind="shadow")] == ["agrees: submit_diagnosis"]
+        assert "critic's shadow" in log.costs("latest").agents
+    for shadows, words in (
+        ({"critic": "human"}, "The shadow of the critic is human"),
+        ({"judge": "rules"}, "'judge' as a shadow is no agent"),
+        ({"critic": "ollama/x|rules"}, "is a chain of 2 backends"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            run_session(shadows=shadows)
+    with pytest.raises(SettingsError, match="settings= and shadows="):
+        run_session(settings=SessionSettings(), shadows={"critic": "rules"})
+
+
 def test_ctrl_c_stops_the_run_and_the_same_call_goes_on(here: Path) -> None:
     def interrupt(event) -> None:
         if event["kind"] == "stage":

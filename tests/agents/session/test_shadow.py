@@ -140,6 +140,7 @@ def test_what_cannot_be_a_shadow_is_refused():
     for given, words in (
         (["critic=ollama/qwen3:8b|rules"], "The shadow of the critic is a chain of 2 backends"),
         (["critic=random"], "for the generator alone"),
+        (["critic=human"], "is human, expected a model: nobody types silently"),
         (["judge=rules"], "is no agent"),
         (["critic"], "assigns no backend"),
     ):
