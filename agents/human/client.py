@@ -8,8 +8,8 @@ from typing import Any
 from autogen_core import FunctionCall
 from autogen_core.models import CreateResult, LLMMessage
 
+from learning_signal.agents.human.absent import Absent
 from learning_signal.agents.human.turn import Person, turn_of
-from learning_signal.agents.model.errors import BackendError
 from learning_signal.agents.own_client import NO_TOKENS, OwnClient
 from learning_signal.tools.base import CannotGoOn
 
@@ -25,8 +25,7 @@ class HumanClient(OwnClient):
     ) -> CreateResult:
         """The person's call, or words.
 
-        Raises ``CannotGoOn`` where the person stops here, or no session asks, and ``BackendError`` where there is
-        nobody: the next of a chain takes over.
+        Raises ``CannotGoOn`` where the person stops here, or no session asks, and ``Absent`` where there is nobody.
         """
         if self._person is None:
             raise CannotGoOn(f"There is no person here who could play the {self._role}: run a session.")
@@ -36,9 +35,8 @@ class HumanClient(OwnClient):
             call = FunctionCall(id="", name=replied.tool, arguments=replied.arguments)
             return CreateResult(content=[call], usage=NO_TOKENS, cached=False, finish_reason="function_calls")
         if replied.words is None:
-            raise BackendError(
-                "permanent",
+            raise Absent(
                 f"Nobody can play the {self._role}: {replied.absent}; resume at a terminal, or with another backend "
-                f"(--agent {self._role}=rules).",
+                f"(--agent {self._role}=rules)."
             )
         return CreateResult(content=replied.words, usage=NO_TOKENS, cached=False, finish_reason="stop")

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from learning_signal.agents.human.absent import Absent
 from learning_signal.agents.model.dialect.error_body import ErrorBody, read_error_body
 from learning_signal.agents.model.dialect.window import CutPrompt
 from learning_signal.agents.model.errors import BackendError, Kind, LateReply
@@ -35,6 +36,8 @@ def classify(error: BaseException, spec: BackendSpec, secrets: Iterable[str] = (
     """``error``, raised by a model client, as a BackendError about ``spec``; no key survives in it."""
     if isinstance(error, BackendError):
         return error
+    if isinstance(error, Absent):
+        return BackendError("permanent", str(error))
     said = read_error_body(getattr(error, "body", None))
     kind, found, advice = _judge(error, spec, said)
     sentence = mask(" ".join(f"Backend '{spec.text}' {found}; {advice}.".split()), secrets)

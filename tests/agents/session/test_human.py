@@ -186,8 +186,9 @@ def test_without_a_terminal_the_next_of_the_chain_takes_over_and_the_log_says_wh
         fallbacks = [event.title for event in reader.events(kind="fallback")]
         calls = reader.rows("SELECT spec, status, error FROM llm_calls WHERE agent = 'critic' ORDER BY id")
         spoken = [(agent.spec, agent.source) for agent in reader.agents() if agent.role == "critic"]
-    assert len(fallbacks) == 1 and fallbacks[0].startswith("The critic (human) has no backend: Nobody can play the critic: found no terminal")
-    assert fallbacks[0].endswith("rules takes over its phases of this round.")
+    (title,) = fallbacks
+    assert title.startswith("The critic (human) has no backend: Nobody can play the critic: found no terminal")
+    assert title.endswith("rules takes over its phases of this round.")
     assert [(call["spec"], call["status"]) for call in calls[:2]] == [("human", "error"), ("rules", "ok")]
     assert spoken[:2] == [("human|rules", "default"), ("rules", "fallback")]
     played_again = asyncio.run(replay_session(Original(settings.ledger, "latest"), tmp_path / "replay.db"))
