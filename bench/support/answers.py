@@ -34,12 +34,12 @@ class Overhead:
 
 def overheads() -> list[Overhead]:
     """One row per protocol."""
-    os.environ.setdefault("FAULTY_API_KEY", "sk-no-key-at-all-0123456789")
     return [overhead(protocol) for protocol in PROTOCOLS]
 
 
 def overhead(protocol: Protocol) -> Overhead:
     """A phase of 16 turns behind a server of this protocol."""
+    os.environ.setdefault("FAULTY_API_KEY", "sk-no-key-at-all-0123456789")
     arrived: list[tuple[float, float]] = []
     sent: list[tuple[float, float]] = []
 
