@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from learning_signal.viewer.cli.options import LEDGER, AsJson, ByAgent, ByKind, ByRound, Ledger, Place, Session, whole
+from learning_signal.viewer.cli.options import LEDGER, AsJson, ByAgent, ByKind, ByRound, Ledger, Place, whole
 from learning_signal.viewer.cli.places import place_for
 from learning_signal.viewer.cli.terminal import err, log_to, out, plain_data, show_json
 
 if TYPE_CHECKING:
     from learning_signal.ledger.read.records import EventRow
+
+
+class Measure(StrEnum):
+    """What a plot shows."""
+
+    SPARSE_RETURN = "sparse_return"
+    PROGRESS = "progress"
 
 
 def log_list(
@@ -141,23 +149,39 @@ def log_search(
 
 
 def log_plot(
-    session: Session = "latest",
+    sessions: Annotated[
+        list[str] | None, typer.Argument(metavar="[SESSION]...", help="Sessions of one task. [latest]")
+    ] = None,
+    measure: Annotated[Measure, typer.Option(help="What is drawn.")] = Measure.SPARSE_RETURN,
     to: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="SVG file. [curve.svg in the session's folder beside the log]")
+        Path | None,
+        typer.Option(metavar="FILE", help="FILE.svg, .png or .pdf. [curve.svg in the session's folder beside the log]"),
     ] = None,
     ledger: Ledger = LEDGER,
     as_json: AsJson = False,
 ) -> int:
-    """Draw a session as SVG: sparse return over total env steps of training, with its rounds and decisions."""
+    """Draw a session over total env steps of training, with its rounds and decisions; or several, with intervals.
+
+    Sessions that differ in their seed alone are taken together: their median, in a band for it.
+    """
+    from learning_signal.ledger.read.across.seeds import curves_of
     from learning_signal.ledger.read.reader import Reader
     from learning_signal.ledger.read.tables.curve import session_curve
+    from learning_signal.viewer.pictures.files import refuse_other_forms, write_picture
+    from learning_signal.viewer.reports.seeds_plot import draw_sessions
     from learning_signal.viewer.reports.session_plot import draw
 
+    refuse_other_forms(to)
     with Reader.open(ledger) as reader:
-        row = reader.session(session)
-        curve = session_curve(reader, row.id)
-    file = place_for(ledger, row.id, "curve.svg", to)
-    file.write_text(draw(curve), encoding="utf-8")
+        chosen = list(dict.fromkeys(reader.session_id(each) for each in sessions or ["latest"]))
+        curve: Any
+        if len(chosen) == 1:
+            curve = session_curve(reader, chosen[0], measure.value)
+            picture, file = draw(curve), place_for(ledger, chosen[0], "curve.svg", to)
+        else:
+            curve = curves_of(reader, chosen, measure.value)
+            picture, file = draw_sessions(curve), place_for(ledger, "", "curves.svg", to)
+    write_picture(picture, file)
     if as_json:
         return show_json({"file": str(file), **plain_data(curve)})
     out.print(str(file), markup=False, soft_wrap=True)

@@ -58,7 +58,7 @@ def draw(curve: SessionCurve, *, links: bool = False) -> str:
             f'<rect class="round" x="{x(each.begin):.1f}" width="{x(each.end - each.begin):.1f}" height="{HEIGHT}"/>'
             for each in curve.decisions
         ),
-        *_axes(longest, bottom, top, rounds=bool(curve.decisions), name=_name(curve)),
+        *axes(longest, (bottom, top), _below(curve), measure_name(curve.measure, curve.episode_set)),
     ]
     if line:
         parts.append(f'<polyline class="curve" points="{line}"/>')
@@ -72,8 +72,9 @@ def draw(curve: SessionCurve, *, links: bool = False) -> str:
     return "\n".join([*parts, "</g>", "</svg>", ""])
 
 
-def _axes(longest: int, bottom: float, top: float, rounds: bool, name: str) -> list[str]:
-    parts = []
+def axes(longest: int, between: tuple[float, float], below: str, beside: str) -> list[str]:
+    """The grid, from 0 to ``longest`` env steps and ``between`` two values, and the words below and beside it."""
+    parts, (bottom, top) = [], between
     for quarter in range(5):
         y = HEIGHT * (1 - quarter / 4)
         parts.append(f'<line class="grid" x2="{WIDTH}" y1="{y}" y2="{y}"/>')
@@ -81,18 +82,21 @@ def _axes(longest: int, bottom: float, top: float, rounds: bool, name: str) -> l
     for tick in _ticks(longest):
         x = WIDTH * tick / longest
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT + 18}" text-anchor="middle">{_steps(tick)}</text>')
-    text = "total env steps of training; dots: ends of stages"
-    if rounds:
-        text = "total env steps of training, branches included; shaded: a round and its branches; dots: ends of stages"
-    parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT + 40}" text-anchor="middle">{text}</text>')
+    parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT + 40}" text-anchor="middle">{below}</text>')
     turn = f'transform="translate(-44 {HEIGHT / 2}) rotate(-90)"'
-    return [*parts, f'<text {turn} text-anchor="middle">{name}</text>']
+    return [*parts, f'<text {turn} text-anchor="middle">{beside}</text>']
 
 
-def _name(curve: SessionCurve) -> str:
+def _below(curve: SessionCurve) -> str:
+    if curve.decisions:
+        return "total env steps of training, branches included; shaded: a round and its branches; dots: ends of stages"
+    return "total env steps of training; dots: ends of stages"
+
+
+def measure_name(measure: str, episode_set: str) -> str:
     """What is drawn: the measure, and its episodes where they are not those of the report."""
-    measure = curve.measure.replace("_", " ")
-    return measure if curve.episode_set == "report" else f"{measure} ({escape(curve.episode_set)} episodes)"
+    name = measure.replace("_", " ")
+    return name if episode_set == "report" else f"{name} ({escape(episode_set)} episodes)"
 
 
 def _ticks(longest: int) -> list[float]:

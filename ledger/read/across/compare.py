@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from learning_signal.ledger.errors import LedgerError
+from learning_signal.ledger.read.across.order import median_interval
 from learning_signal.ledger.read.forecasts import measured
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import ComparisonRow
@@ -20,8 +21,6 @@ from learning_signal.ledger.read.training import SegmentRow
 
 NAMES = ("first", "second")
 MEASURES = ("sparse_return", "progress")
-LEVEL = 0.95
-"""The probability that an interval aims at; few pairs reach less, and it says how much."""
 NOT_COMPARED = frozenset(
     {"agents", "agent_sources", "shadows", "ledger", "store", "workers", "executor", "prices", "budget"}
 )
@@ -165,17 +164,9 @@ def compare_sessions(reader: Reader, first: str, second: str) -> SessionComparis
 
 
 def difference_of(values: Sequence[float]) -> Difference:
-    """What pairs say: the mean difference, and an interval for the median difference by order statistics.
-
-    It is exact for independent pairs of any distribution without ties: the median lies between the k-th smallest and
-    the k-th largest of n with probability 1 - 2 P(at most k - 1 of n fair coins show heads); k is the largest with
-    which that is at least ``LEVEL``, else 1 (Thompson 1936).
-    """
-    ordered, n = sorted(values), len(values)
-    k, level = 1, _covered(1, n)
-    while 2 * (k + 1) <= n and _covered(k + 1, n) >= LEVEL:
-        k, level = k + 1, _covered(k + 1, n)
-    low, high, above = ordered[k - 1], ordered[n - k], sum(value > 0 for value in values)
+    """What pairs say: the mean difference, and an interval for the median difference (``median_interval``)."""
+    (low, high, level), n = median_interval(values), len(values)
+    above = sum(value > 0 for value in values)
     return Difference(tuple(values), math.fsum(values) / n, above, low, high, level, _conclusion(n, low, high))
 
 
@@ -189,10 +180,6 @@ def _conclusion(n: int, low: float, high: float) -> str:
         better = "first" if low > 0 else "second"
         return f"The {better} is better from this checkpoint, as far as {n} pairs can say; other checkpoints are open."
     return "Which one is better is open."
-
-
-def _covered(k: int, n: int) -> float:
-    return 1 - 2 * sum(math.comb(n, each) for each in range(k)) / 2**n if n > 1 else 0.0
 
 
 def _flat(config: Any, place: str = "") -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""A picture that the viewer draws, in formats other than SVG."""
