@@ -10,7 +10,7 @@ import typer
 from learning_signal.commands.running import supervise, train_chain
 from learning_signal.viewer.cli import options
 from learning_signal.viewer.cli.options import LEDGER, AsJson, Ledger, Plain, Verbose, option
-from learning_signal.viewer.cli.terminal import out, show_json, tell
+from learning_signal.viewer.cli.terminal import out, show_json, tell, waiting
 
 
 def session(
@@ -65,7 +65,8 @@ def session(
         {role: each.text for role, each in backends.items()}, {role: each.source for role, each in backends.items()}
     )
     settings = settings.model_copy(update={"shadows": parse_shadows(shadow or [])})
-    refuse_wrong_run(settings, settings.workers)
+    with waiting("checking the environment ...") as told:
+        refuse_wrong_run(settings, settings.workers, told)
 
     if dry_run:
         from learning_signal.agents.session.plan import plan

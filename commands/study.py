@@ -11,7 +11,7 @@ import typer
 from learning_signal.commands.running import compare
 from learning_signal.viewer.cli import options
 from learning_signal.viewer.cli.options import AsJson, Plain, Verbose, option, whole
-from learning_signal.viewer.cli.terminal import out, show_json
+from learning_signal.viewer.cli.terminal import out, show_json, waiting
 
 
 def study(
@@ -67,7 +67,8 @@ def study(
                 {role: each.source for role, each in backends.items()},
             )
         )
-        refuse_wrong_run(tasks[-1], tasks[-1].workers)
+        with waiting("checking the environment ...") as told:
+            refuse_wrong_run(tasks[-1], tasks[-1].workers, told)
     settings = study_settings(arms, tasks, seeds, env_steps, to)
     planned = plan(settings)
     if dry_run:

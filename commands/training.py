@@ -11,7 +11,7 @@ import typer
 from learning_signal.commands.running import train_chain
 from learning_signal.viewer.cli import options
 from learning_signal.viewer.cli.options import AsJson, Plain, Verbose, option, whole
-from learning_signal.viewer.cli.terminal import out, show_json
+from learning_signal.viewer.cli.terminal import out, show_json, waiting
 
 
 def train(
@@ -56,7 +56,8 @@ def train(
         "share": share,
     }
     common = gather(set_here, os.environ, config).settings({}, {})
-    refuse_wrong_run(common)
+    with waiting("checking the environment ...") as told:
+        refuse_wrong_run(common, on_call=told)
     settings = TrainingSettings.of(common, env_steps=steps, segment_steps=segment_steps, shaping=read_shaping(shaping))
     if dry_run:
         planned = plan(settings)

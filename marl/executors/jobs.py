@@ -45,7 +45,7 @@ class Job:
         first, second = self.deaths
         return SegmentFailed(
             f"The worker died ({first}) while computing segment {self.spec.id}, "
-            f"and so did a fresh one ({second}) that tried it again.",
+            f"and so did a fresh one ({second}) that tried it again{_who_ended(first, second)}.",
             env_steps=self.env_steps,
         )
 
@@ -53,6 +53,15 @@ class Job:
         """The failure of a segment that was cancelled."""
         reason = f"Segment {self.spec.id} was cancelled before it was finished."
         return SegmentImpossible(reason, env_steps=self.env_steps)
+
+
+def _who_ended(*causes: str) -> str:
+    """Whether code or the machine ended workers, where that is known."""
+    if all(cause.startswith("exit code") for cause in causes):
+        return ": code that they ran ended them, so look for os._exit in the environment or what it loads"
+    if all("SIGKILL" in cause for cause in causes):
+        return ": the machine ended them, usually because memory was short"
+    return ""
 
 
 class Jobs:

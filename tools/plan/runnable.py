@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +14,11 @@ from learning_signal.marl.settings import RunSettings
 from learning_signal.marl.tasks import make_task
 from learning_signal.tools.plan.memory import in_words, least_bytes, machine_bytes
 from learning_signal.tools.plan.sources import SettingsError
+
+OnCall = Callable[[str, float], None]
+"""Told what is called, and for how many seconds so far."""
+PATIENCE = 300.0
+"""Seconds that one call of a user's environment may take before its session is refused."""
 
 
 def refuse_wrong_task(name: str) -> None:
@@ -36,25 +42,22 @@ class Runnable(Protocol):
     def store(self) -> Path: ...
 
 
-def refuse_wrong_run(settings: Runnable, workers: int | None = None) -> None:
+def refuse_wrong_run(settings: Runnable, workers: int | None = None, on_call: OnCall | None = None) -> None:
     """Raise ``SettingsError`` if the run of ``settings`` cannot be trained here, before anything is written.
 
-    ``workers`` is how many of them there will be at least.
+    A user's environment plays two episodes of the contract check, in a process of its own. If its episodes were not a
+    function of their seed, every comparison would be meaningless, without any error.
 
-    A user's environment plays two episodes of the contract check. If its episodes were not a function of their seed,
-    every comparison would be meaningless, without any error.
+    Args:
+        workers: how many of them there will be at least.
+        on_call: told of every call of a user's environment, and how long it takes.
     """
     run = settings.run
+    if ":" in run.task:
+        _refuse_wrong_environment(run.task, on_call)
     refuse_wrong_task(run.task)
     _refuse_too_large(settings, workers or 1)
     _refuse_wrong_places(settings.ledger, settings.store)
-    if ":" in run.task:
-        from learning_signal.marl.tasks.foreign.contract import check_environment
-
-        errors = [finding for finding in check_environment(run.task, episodes=2) if finding.level == "error"]
-        if errors:
-            found = errors[0].message.removesuffix(".")
-            raise SettingsError(f"{found}; {command('check-env', run.task)} shows whether there is more.")
     if run.learner.device == "cuda":
         from learning_signal.marl.segments.running import refuse_missing_device
 
@@ -62,6 +65,17 @@ def refuse_wrong_run(settings: Runnable, workers: int | None = None) -> None:
             refuse_missing_device(run.learner.device)
         except SegmentImpossible as error:
             raise SettingsError(str(error)) from None
+
+
+def _refuse_wrong_environment(name: str, on_call: OnCall | None) -> None:
+    from learning_signal.marl.tasks.foreign.apart import check_apart
+
+    errors = [each for each in check_apart(name, 2, PATIENCE, on_call).findings if each.level == "error"]
+    if errors and errors[0].check == "start":  # it is not found, or cannot be made
+        raise SettingsError(errors[0].message)
+    if errors:
+        found = errors[0].message.removesuffix(".")
+        raise SettingsError(f"{found}; {command('check-env', name)} shows whether there is more.")
 
 
 def _refuse_too_large(settings: Runnable, workers: int) -> None:

@@ -8,7 +8,8 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -97,6 +98,17 @@ def tell(lines: Sequence[str]) -> None:
 def show_traceback() -> None:
     """Print the traceback of the exception that is being handled; its text may come from a log as well."""
     err.print(Text(clean(traceback.format_exc(), lines=True).rstrip()), soft_wrap=True)
+
+
+@contextmanager
+def waiting(doing: str) -> Iterator[Callable[[str, float], None]]:
+    """Show what is being done; what is given is to be told what is waited for, which is shown from two seconds on."""
+    with err.status(doing) as status:
+
+        def told(what: str, seconds: float) -> None:
+            status.update(Text(f"{doing}: {clean(what)}, {seconds:.0f} s" if seconds >= 2 else doing))
+
+        yield told
 
 
 def fail(sentence: str) -> int:

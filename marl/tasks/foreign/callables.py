@@ -60,7 +60,7 @@ def owner_of(module: str) -> Literal["Python itself", "this program"] | None:
         found = find_spec(top)
     except (ImportError, ValueError):
         return None  # a missing module is reported by its import
-    places = {_place(file) for file in _files(found)} if found is not None else set()
+    places = {place_of_file(file) for file in _files(found)} if found is not None else set()
     return "Python itself" if "python" in places else "this program" if "program" in places else None
 
 
@@ -100,7 +100,8 @@ def _files(found: Any) -> list[str]:
     return list(found.submodule_search_locations or ())
 
 
-def _place(file: str) -> Place:
+def place_of_file(file: str) -> Place:
+    """Whose code a file holds."""
     path = Path(os.path.abspath(file))
     real = path.resolve()
     if any(real.is_relative_to(_PROGRAM / room) for room in _ROOMS) or real in {_PROGRAM / name for name in _FILES}:
@@ -120,7 +121,7 @@ def _place_of(function: Any) -> Place | None:
     else:
         code = getattr(function, "__code__", None)
         file = code.co_filename if isinstance(code, CodeType) else None
-    return _place(file) if isinstance(file, str) and os.path.isfile(file) else None
+    return place_of_file(file) if isinstance(file, str) and os.path.isfile(file) else None
 
 
 def _unwrapped(thing: Any) -> Any:

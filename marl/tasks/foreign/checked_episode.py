@@ -12,6 +12,7 @@ from gymnasium import spaces
 
 from learning_signal.marl.tasks.foreign.declaration import kind
 from learning_signal.marl.tasks.foreign.layout import Layout
+from learning_signal.marl.tasks.foreign.own_code import OwnCodeFailed, call
 
 _PARTS = ("observations", "rewards", "terminations", "truncations", "infos")
 
@@ -62,10 +63,9 @@ class Report:
     def ask(self, what: str, function: Callable[..., Any], *given: Any, **named: Any) -> Any:
         """The answer of the environment's own code; an exception ends the check."""
         try:
-            return function(*given, **named)
-        except Exception as error:
-            text = " ".join(f"{type(error).__name__}: {error}".split())
-            self.add("error", what.partition("(")[0], f"{what} failed ({text}), expected an answer: correct its code.")
+            return call(what, None, function, *given, **named)
+        except OwnCodeFailed as error:
+            self.add("error", what.partition("(")[0], f"{what} failed ({error}), expected an answer: correct its code.")
             raise Unplayable from error
 
     @property
@@ -116,7 +116,7 @@ class CheckedEpisode:
             if not acting:
                 return
             joint = {agent: self._action(self._spaces[agent][1]) for agent in acting}
-            answer = report.ask("step(actions)", env.step, joint)
+            answer = report.ask(f"step(actions) at step {step}", env.step, joint)
             if not (isinstance(answer, tuple) and len(answer) == 5 and all(isinstance(part, dict) for part in answer)):
                 report.add(
                     "error",

@@ -24,10 +24,7 @@ def check_environment(name: str, episodes: int = 10) -> list[Finding]:
     trainer plays it. Every check reports its first finding only, and an environment that cannot go on is played no
     further. Raises ``EnvironmentRefused`` for another number of episodes than 2 to ``MOST_EPISODES``.
     """
-    if not 2 <= episodes <= MOST_EPISODES:
-        raise EnvironmentRefused(
-            f"Found {episodes} episodes, expected 2 to {MOST_EPISODES:,}: a check compares two, and more find little."
-        )
+    refuse_episodes(episodes)
     report = Report()
     try:
         source = load(name)
@@ -48,6 +45,14 @@ def check_environment(name: str, episodes: int = 10) -> list[Finding]:
         except (EnvironmentFailed, ValueError) as error:
             report.add("error", "task", str(error))
     return report.findings
+
+
+def refuse_episodes(episodes: int) -> None:
+    """Raise ``EnvironmentRefused`` for a number of episodes that no check plays."""
+    if not 2 <= episodes <= MOST_EPISODES:
+        raise EnvironmentRefused(
+            f"Found {episodes} episodes, expected 2 to {MOST_EPISODES:,}: a check compares two, and more find little."
+        )
 
 
 def _play_bare(source: Source, env: Any, layout: Layout, episodes: int, report: Report) -> None:

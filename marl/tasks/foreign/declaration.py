@@ -21,9 +21,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from learning_signal.marl.errors import EnvironmentFailed, EnvironmentRefused, TaskOptionError, UnknownTask, sentence
+from learning_signal.marl.errors import EnvironmentFailed, EnvironmentRefused, TaskOptionError, UnknownTask
 from learning_signal.marl.tasks.base import Feature
 from learning_signal.marl.tasks.foreign.callables import refuse_callable, refuse_module
+from learning_signal.marl.tasks.foreign.own_code import OwnCodeFailed, call, phrase
 
 Option = bool | int | float | str
 
@@ -114,11 +115,10 @@ class Source:
     def make(self, **more: Option) -> Any:
         """A new ``ParallelEnv``; raises ``EnvironmentFailed`` where its factory does not give one."""
         try:
-            env = self.task.factory(**{**self.options, **more})
-        except Exception as error:
+            env = call("the factory", None, self.task.factory, **{**self.options, **more})
+        except OwnCodeFailed as error:
             raise EnvironmentFailed(
-                f"The factory of {self.name} failed ({sentence(error)}), expected a ParallelEnv: correct it or its "
-                "options."
+                f"The factory of {self.name} failed ({error}), expected a ParallelEnv: correct it or its options."
             ) from error
         missing = [name for name in ("reset", "step", "observation_space", "action_space") if not hasattr(env, name)]
         if not getattr(env, "possible_agents", None):
@@ -143,10 +143,10 @@ class Source:
         ``what`` was asked for; ``moment`` is the seed of the episode and its step. Raises ``EnvironmentFailed``.
         """
         try:
-            return function(*given, **named)
-        except Exception as error:
+            return call(what, moment, function, *given, **named)
+        except OwnCodeFailed as error:
             raise EnvironmentFailed(
-                f"{what} of {self.name} failed{at(moment)} ({sentence(error)}), expected an answer: correct its code."
+                f"{what} of {self.name} failed{at(moment)} ({error}), expected an answer: correct its code."
             ) from error
 
     def takes(self, option: str) -> bool:
@@ -181,7 +181,7 @@ def load(name: str) -> Source:
         ) from error
     except EnvironmentRefused:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _not_importable(base, error) from error
     for part in attribute.split("."):
         if not hasattr(thing, part):
@@ -241,9 +241,9 @@ def _make_working_directory_importable() -> None:
     sys.path.insert(last + 1, os.getcwd())
 
 
-def _not_importable(base: str, error: Exception) -> EnvironmentFailed:
+def _not_importable(base: str, error: BaseException) -> EnvironmentFailed:
     return EnvironmentFailed(
-        f"{base} could not be imported ({sentence(error)}), expected a module that loads: correct it or install that."
+        f"{base} could not be imported ({phrase(error)}), expected a module that loads: correct it or install that."
     )
 
 

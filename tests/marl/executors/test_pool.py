@@ -188,12 +188,22 @@ def test_a_stored_segment_is_answered_at_once(tmp_path):
         assert "cannot be read" in impossible_of(pool.submit(spec))
 
 
-@pytest.mark.parametrize(("task", "cause"), [("killed", "signal 9, SIGKILL"), ("exit", "exit code 3")])
-def test_a_segment_whose_worker_dies_twice_has_failed_and_no_other(pool, task, cause):
+@pytest.mark.parametrize(
+    ("task", "cause", "who"),
+    [
+        ("killed", "signal 9, SIGKILL", "the machine ended them, usually because memory was short"),
+        (
+            "exit",
+            "exit code 3",
+            "code that they ran ended them, so look for os._exit in the environment or what it loads",
+        ),
+    ],
+)
+def test_a_segment_whose_worker_dies_twice_has_failed_and_no_other(pool, task, cause, who):
     doomed, next_one = pool.submit(make_spec(task)), pool.submit(make_spec(seed=20))
     assert failure_of(doomed) == (
         f"The worker died ({cause}) while computing segment {make_spec(task).id}, "
-        f"and so did a fresh one ({cause}) that tried it again."
+        f"and so did a fresh one ({cause}) that tried it again: {who}."
     )
     assert next_one.result(PATIENCE)["seed"] == 20
     assert error_of(doomed).env_steps == (80 if task == "killed" else 0)  # 40 were reported by either
