@@ -27,6 +27,8 @@ READING = [
     "log export {session} --to {out}/report.html",
     "log export {session} --as data --to {out}/session.json",
     "log export {session} --as csv --to {out}/tables",
+    "log export {session} --as markdown --to {out}/report.md",
+    "log export {session} --as atif --to {out}/trajectory.json",
     "log verify",
     "log seal {session}",
     "explain {session}/R1",

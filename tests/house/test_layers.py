@@ -39,6 +39,7 @@ ONLY_IN = {
     "sqlite3": {"ledger"},
     "rich": {"viewer", "run"},
     "mcp": {"viewer"},
+    "pyarrow": {"viewer"},
     "typer": {"run", "viewer", "commands"},
     "commands": {"commands", "run"},
 }

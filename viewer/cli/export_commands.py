@@ -1,20 +1,18 @@
-"""``log export``: a session as one page, as JSON, or as tables."""
+"""``log export``: a session as a report, as data, as tables, and in the formats of other programs."""
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from learning_signal.viewer.cli.options import LEDGER, AsJson, Ledger, Session
 from learning_signal.viewer.cli.places import place_for, refused
 from learning_signal.viewer.cli.terminal import out, plain_data, show_json
-from learning_signal.viewer.text import visible
 
 if TYPE_CHECKING:
     from learning_signal.ledger.read.reader import Reader
@@ -24,15 +22,22 @@ class Form(StrEnum):
     """What a session is exported as."""
 
     HTML = "html"
+    MARKDOWN = "markdown"
     DATA = "data"
     CSV = "csv"
+    PARQUET = "parquet"
+    ATIF = "atif"
 
 
 def log_export(
     session: Session = "latest",
     form: Annotated[
         Form,
-        typer.Option("--as", help="html: a report in one file; data: everything as JSON; csv: tables, in a folder."),
+        typer.Option(
+            "--as",
+            help="html, markdown: a report in one file; data: everything as JSON; csv, parquet: tables, in a folder; "
+            "atif: an agent trajectory.",
+        ),
     ] = Form.HTML,
     to: Annotated[
         Path | None,
@@ -46,9 +51,9 @@ def log_export(
 
     with Reader.open(ledger) as reader:
         chosen = reader.session_id(session)
-        place = place_for(ledger, chosen, _NAMES[form], to)
+        place = place_for(ledger, chosen, _FORMS[form].name, to)
         try:
-            _WRITERS[form](reader, chosen, place)
+            _FORMS[form].write(reader, chosen, place)
         except PermissionError as error:
             raise refused(place, error) from error
     if as_json:
@@ -63,8 +68,16 @@ def _page(reader: Reader, session: str, place: Path) -> None:
     place.write_text(session_page(reader, session), encoding="utf-8", errors="replace")
 
 
+def _markdown(reader: Reader, session: str, place: Path) -> None:
+    from learning_signal.viewer.exports.markdown import session_markdown
+
+    place.write_text(session_markdown(reader, session), encoding="utf-8", errors="replace")
+
+
 def _data(reader: Reader, session: str, place: Path) -> None:
     """Every record of the session: its row, configuration, agents, events with their bodies, decisions, evaluations."""
+    from learning_signal.viewer.exports.files import write_json
+
     everything = {
         "session": plain_data(reader.session(session)),
         "configuration": reader.config(session),
@@ -78,29 +91,42 @@ def _data(reader: Reader, session: str, place: Path) -> None:
         "evaluations": plain_data(reader.evaluations(session)),
         "costs": plain_data(reader.costs(session)),
     }
-    place.write_text(json.dumps(everything, indent=1, default=str, allow_nan=False), encoding="ascii")
+    write_json(place, everything)
 
 
-def _tables(reader: Reader, session: str, place: Path) -> None:
-    """A CSV file for each table; a missing value is empty."""
-    from learning_signal.ledger.read.tables.columns import TABLES
-    from learning_signal.ledger.read.tables.tables import table
+def _csv(reader: Reader, session: str, place: Path) -> None:
+    from learning_signal.viewer.exports.tables import write_csv
 
-    place.mkdir(exist_ok=True)
-    for name, columns in TABLES.items():
-        with (place / f"{name}.csv").open("w", newline="", encoding="utf-8", errors="replace") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(columns)
-            writer.writerows([_cell(each) for each in row.values()] for row in table(reader, name, session))
+    write_csv(reader, session, place)
 
 
-def _cell(value: Any) -> Any:
-    """A value in a table without what a terminal acts on; what a spreadsheet would take for a formula is quoted."""
-    if not isinstance(value, str):
-        return value
-    text = visible(value)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+def _parquet(reader: Reader, session: str, place: Path) -> None:
+    from learning_signal.viewer.exports.tables import write_parquet
+
+    write_parquet(reader, session, place)
 
 
-_NAMES = {Form.HTML: "report.html", Form.DATA: "session.json", Form.CSV: "tables"}
-_WRITERS: dict[Form, Callable[[Reader, str, Path], None]] = {Form.HTML: _page, Form.DATA: _data, Form.CSV: _tables}
+def _atif(reader: Reader, session: str, place: Path) -> None:
+    from learning_signal.viewer.exports.atif import trajectory
+    from learning_signal.viewer.exports.files import write_json
+
+    write_json(place, trajectory(reader, session))
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How a session is written."""
+
+    name: str
+    """Of the file or folder, in the session's folder."""
+    write: Callable[[Reader, str, Path], None]
+
+
+_FORMS = {
+    Form.HTML: _Form("report.html", _page),
+    Form.MARKDOWN: _Form("report.md", _markdown),
+    Form.DATA: _Form("session.json", _data),
+    Form.CSV: _Form("tables", _csv),
+    Form.PARQUET: _Form("parquet", _parquet),
+    Form.ATIF: _Form("trajectory.json", _atif),
+}
