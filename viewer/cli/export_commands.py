@@ -27,6 +27,8 @@ class Form(StrEnum):
     CSV = "csv"
     PARQUET = "parquet"
     ATIF = "atif"
+    OTLP = "otlp"
+    TENSORBOARD = "tensorboard"
 
 
 def log_export(
@@ -36,7 +38,7 @@ def log_export(
         typer.Option(
             "--as",
             help="html, markdown: a report in one file; data: everything as JSON; csv, parquet: tables, in a folder; "
-            "atif: an agent trajectory.",
+            "atif: an agent trajectory; otlp: OpenTelemetry spans; tensorboard: curves and decisions, in a folder.",
         ),
     ] = Form.HTML,
     to: Annotated[
@@ -113,6 +115,19 @@ def _atif(reader: Reader, session: str, place: Path) -> None:
     write_json(place, trajectory(reader, session))
 
 
+def _spans(reader: Reader, session: str, place: Path) -> None:
+    from learning_signal.viewer.exports.files import write_json
+    from learning_signal.viewer.exports.spans import spans
+
+    write_json(place, spans(reader, session), one_line=True)
+
+
+def _tensorboard(reader: Reader, session: str, place: Path) -> None:
+    from learning_signal.viewer.exports.tensorboard import write_tensorboard
+
+    write_tensorboard(reader, session, place)
+
+
 @dataclass(frozen=True)
 class _Form:
     """How a session is written."""
@@ -129,4 +144,6 @@ _FORMS = {
     Form.CSV: _Form("tables", _csv),
     Form.PARQUET: _Form("parquet", _parquet),
     Form.ATIF: _Form("trajectory.json", _atif),
+    Form.OTLP: _Form("spans.json", _spans),
+    Form.TENSORBOARD: _Form("tensorboard", _tensorboard),
 }

@@ -23,6 +23,7 @@ def of_extra(module: str, extra: str) -> Any:
         ) from error
 
 
-def write_json(file: Path, data: Any) -> None:
+def write_json(file: Path, data: Any, *, one_line: bool = False) -> None:
     """Write JSON in ASCII, so that no text in it can be anything but text."""
-    file.write_text(json.dumps(data, indent=1, default=str, allow_nan=False) + "\n", encoding="ascii")
+    written = json.dumps(data, indent=None if one_line else 1, default=str, allow_nan=False)
+    file.write_text(f"{written}\n", encoding="ascii")
