@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from learning_signal.marl.learners.policy import Inputs, Player, Policy, greedy, sample
-from learning_signal.marl.randomness import derive, episode_seeds, uniforms
+from learning_signal.marl.randomness import uniforms
+from learning_signal.marl.segments.points import Use, seeds_of
 from learning_signal.marl.segments.records import SETS, BehaviourRecord, Evaluation
 from learning_signal.marl.settings import RunSettings
 from learning_signal.marl.tasks.base import Task, TaskSpec, declared_progress
@@ -59,16 +60,9 @@ class Evaluator:
         self._action_seeds = self._set_seeds("evaluation actions")
         self._inputs = Inputs(task.spec, (task.environments,))
 
-    def _set_seeds(self, use: str) -> np.ndarray:
+    def _set_seeds(self, use: Use) -> np.ndarray:
         """One seed ``[sets * n]`` per episode, set after set."""
-        of_all, held_out = self.run.evaluation_seed, self.run.held_out_seed
-        seeds = [of_all if name in ("query", "report") or held_out is None else held_out for name in self.sets]
-        return np.concatenate(
-            [
-                episode_seeds(derive(seed, use, name), 0, self.episodes)
-                for seed, name in zip(seeds, self.sets, strict=True)
-            ]
-        )
+        return np.concatenate([seeds_of(self.run, name, use) for name in self.sets])
 
     def evaluate(
         self, policy: Policy, env_steps: int, *, record: bool

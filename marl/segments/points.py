@@ -1,9 +1,24 @@
-"""When a segment is evaluated, and which of the sets of episodes are played then."""
+"""When a segment is evaluated, which of the sets of episodes are played then, and from which seeds."""
 
 from __future__ import annotations
 
+from typing import Literal
+
+import numpy as np
+
+from learning_signal.marl.randomness import derive, episode_seeds
 from learning_signal.marl.segments.records import SETS
-from learning_signal.marl.settings import EvaluationSettings, When
+from learning_signal.marl.settings import EvaluationSettings, RunSettings, When
+
+Use = Literal["evaluation episodes", "evaluation actions"]
+"""What a seed of an evaluation is for: the episode itself, or the actions drawn in it."""
+
+
+def seeds_of(run: RunSettings, name: str, use: Use = "evaluation episodes") -> np.ndarray:
+    """A seed ``[n]`` uint64 for each episode of the set called ``name``."""
+    of_all, held_out = run.evaluation_seed, run.held_out_seed
+    seed = of_all if name in ("query", "report") or held_out is None else held_out
+    return episode_seeds(derive(seed, use, name), 0, run.evaluation.episodes)
 
 
 def evaluated_after(updates: int, points: int) -> list[int]:

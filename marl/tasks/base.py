@@ -164,6 +164,39 @@ class Task(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Ground:
+    """Where the middle of an agent may be in the pictures of a task, in cells: a plane or a board."""
+
+    columns: int
+    rows: int
+    cell: float
+    """Side of a cell, in the coordinates of pictures; the first cell is at their origin."""
+    plane: bool
+    """Whether an agent may be anywhere in a cell (a plane), or in its middle only (a board)."""
+
+    def middles(self) -> np.ndarray:
+        """``[rows * columns, 2]``: x and y of the middle of every cell, row by row."""
+        y, x = np.divmod(np.arange(self.rows * self.columns), self.columns)
+        return (np.stack([x, y], axis=1) + 0.5) * self.cell
+
+
+class GroundedTask(Task, Protocol):
+    """A task whose agents are somewhere in its pictures."""
+
+    ground: Ground
+
+    def features_at(
+        self, agent: int, places: np.ndarray, names: Collection[str] | None = None
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """``features`` of the current states if ``agent`` were at ``places [E, 2]`` (x and y), and whether it can be.
+
+        All else is as it is, and stays so: neither states nor episodes change. Where the agent cannot be (``[E]`` bool)
+        features are those of the current state.
+        """
+        ...
+
+
 def declared_progress(task: Task) -> np.ndarray:
     """``progress`` of a task whose specification declares it."""
     progress = task.progress()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 
-from learning_signal.marl.tasks.base import Step
+from learning_signal.marl.tasks.base import Ground, Step
 from learning_signal.marl.tasks.clock import Clock
 from learning_signal.marl.tasks.foraging_board import LEVELS, Board, parse_id, spawn
 from learning_signal.marl.tasks.foraging_declaration import ACTION_NAMES, HORIZON, specification
@@ -42,6 +42,7 @@ class Foraging:
         self.game = game = parse_id(id)
         self.spec = specification(game)
         self._board = Board(game.size)
+        self.ground = Ground(columns=game.size, rows=game.size, cell=1.0, plane=False)
         self._full_sight = game.sight >= game.size
         self._cell = np.zeros((game.players, environments), np.int64)
         self._level = np.ones((game.players, environments), np.float32)
@@ -98,6 +99,22 @@ class Foraging:
     def features(self, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
         """The features in ``names`` (every declared one when None), float32: team ``[E]``, agent ``[E, A]``."""
         return {name: _FEATURE_VALUES[name](self) for name in (_FEATURE_VALUES if names is None else names)}
+
+    def features_at(
+        self, agent: int, places: np.ndarray, names: Collection[str] | None = None
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """See `GroundedTask`: an agent can be in every cell without a food or another agent."""
+        kept = self._cell[agent].copy()
+        x, y = places.T.astype(np.int64)
+        wanted = y * self.game.size + x
+        others = np.delete(self._cell, agent, axis=0)
+        free = (wanted != np.concatenate([others, self._food_cell])).all(axis=0)
+        self._cell[agent] = np.where(free, wanted, kept)
+        self._locate()
+        found = self.features(names)
+        self._cell[agent] = kept
+        self._locate()
+        return found, free
 
     def heuristic(self) -> np.ndarray:
         """Everybody walks to the food that is nearest to all together, and loads beside it; actions ``[E, A]``.

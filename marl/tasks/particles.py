@@ -8,6 +8,8 @@ them (rewards, features, progress) and the contact forces of the next step.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import combinations
 
 import numpy as np
@@ -78,6 +80,18 @@ class Particles:
         np.square(self._difference, out=self._square)
         np.add(self._square[0], self._square[1], out=self._distance)
         np.sqrt(self._distance, out=self._distance)
+
+    @contextmanager
+    def elsewhere(self, body: int, position: np.ndarray) -> Iterator[None]:
+        """A body at ``position [2, E]`` while the block lasts."""
+        kept = self.position[:, body].copy()
+        self.position[:, body] = position
+        self.measure()
+        try:
+            yield
+        finally:
+            self.position[:, body] = kept
+            self.measure()
 
     def move(self, actions: np.ndarray) -> None:
         """One ``World.step`` under ``actions [B, E]``: contact forces, then positions, then velocities."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 
 from learning_signal.marl.randomness import uniforms
-from learning_signal.marl.tasks.base import Feature, Step, TaskSpec
+from learning_signal.marl.tasks.base import Feature, Ground, Step, TaskSpec
 from learning_signal.marl.tasks.clock import Clock
 from learning_signal.marl.tasks.particles import ACTION_NAMES, Particles, observation_map, row_numbers, steer
 from learning_signal.marl.tasks.picture import Picture, Shape
@@ -39,6 +39,7 @@ DISTANCE_CAP = 3.0
 """Feature distances end here, just above the arena's diagonal (2.83): the plane itself has no end."""
 VIEW = 1.4
 """A picture shows the square from -VIEW to VIEW."""
+GROUND = Ground(columns=20, rows=20, cell=2 * VIEW / 20, plane=True)
 
 
 class Pursuit:
@@ -51,6 +52,8 @@ class Pursuit:
 
     Raises ``ValueError`` when an argument is out of its range.
     """
+
+    ground = GROUND
 
     def __init__(self, environments: int, pursuers: int = 3, obstacles: int = 2) -> None:
         self._clock = Clock("pursuit", environments, HORIZON)
@@ -131,6 +134,13 @@ class Pursuit:
         """The features in ``names`` (every declared one when None), float32: team ``[E]``, agent ``[E, A]``."""
         chosen = [feature.name for feature in self.spec.features] if names is None else names
         return {name: np.ascontiguousarray(_FEATURE_VALUES[name](self).T, dtype=np.float32) for name in chosen}
+
+    def features_at(
+        self, agent: int, places: np.ndarray, names: Collection[str] | None = None
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """See `GroundedTask`: a pursuer can be anywhere in the plane."""
+        with self._world.elsewhere(agent, np.stack([places[:, 0] - VIEW, VIEW - places[:, 1]])):
+            return self.features(names), np.ones(self.environments, bool)
 
     def heuristic(self) -> np.ndarray:
         """Joint actions ``[E, A]``: everybody heads for where the evader will be. Mean return 0.9 (random: 0.002)."""

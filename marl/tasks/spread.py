@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 
 from learning_signal.marl.randomness import uniforms
-from learning_signal.marl.tasks.base import Feature, Step, TaskSpec
+from learning_signal.marl.tasks.base import Feature, Ground, Step, TaskSpec
 from learning_signal.marl.tasks.clock import Clock
 from learning_signal.marl.tasks.particles import ACTION_NAMES, Particles, lengths, observation_map, row_numbers, steer
 from learning_signal.marl.tasks.picture import Picture, Shape
@@ -36,6 +36,7 @@ LOOKAHEAD = 0.3
 """Seconds of its own motion that the heuristic counts in, so that it brakes at a landmark."""
 VIEW = 1.4
 """A picture shows the square from -VIEW to VIEW."""
+GROUND = Ground(columns=20, rows=20, cell=2 * VIEW / 20, plane=True)
 DRAWN_SIZE = 0.09
 """Radius of an agent in pictures: smaller than it is, so that one sees the landmark it covers."""
 
@@ -53,6 +54,8 @@ class Spread:
 
     Raises ``ValueError`` when an argument is out of its range.
     """
+
+    ground = GROUND
 
     def __init__(self, environments: int, agents: int = 3, radius: float = 0.15) -> None:
         self._clock = Clock("spread", environments, HORIZON)
@@ -105,6 +108,16 @@ class Spread:
         """The features in ``names`` (every declared one when None), float32: team ``[E]``, agent ``[E, A]``."""
         chosen = [feature.name for feature in self.spec.features] if names is None else names
         return {name: _FEATURE_VALUES[name](self) for name in chosen}
+
+    def features_at(
+        self, agent: int, places: np.ndarray, names: Collection[str] | None = None
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """See `GroundedTask`: an agent can be anywhere in the plane."""
+        with self._world.elsewhere(agent, np.stack([places[:, 0] - VIEW, VIEW - places[:, 1]])):
+            self._measure()
+            found = self.features(names)
+        self._measure()
+        return found, np.ones(self.environments, bool)
 
     def heuristic(self) -> np.ndarray:
         """Joint actions ``[E, A]``: every agent goes to its own landmark and brakes there.

@@ -27,7 +27,7 @@ class ExportError(ValueError):
     """A session has no policy that could be exported; one sentence."""
 
 
-class _Trained(BaseModel):
+class Trained(BaseModel):
     """The settings that sessions and training runs share, and that an export needs."""
 
     run: RunSettings
@@ -55,7 +55,7 @@ def export_policy(ledger: Path, session: str, folder: Path | None = None, consen
             f"'{resume_command(row.id, ledger)}'."
         )
     try:
-        trained = _Trained.model_validate(config)
+        trained = Trained.model_validate(config)
     except ValidationError as error:
         problem = error.errors()[0]
         raise ExportError(

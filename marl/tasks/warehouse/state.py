@@ -7,6 +7,9 @@ direction and the number of an agent. Which shelf is which does not matter to th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
 from learning_signal.marl.tasks.warehouse.layout import Layout
@@ -65,6 +68,30 @@ class WarehouseState:
         """The cells ``[E, Q]`` of the requested shelves, and whether each is held ``[E, Q]`` bool."""
         found = np.flatnonzero(self.flat & REQUESTED).reshape(self.environments, -1)
         return found - self.base, (self.flat.take(found) & HELD) != 0
+
+    @contextmanager
+    def elsewhere(self, agent: int, place: np.ndarray) -> Iterator[np.ndarray]:
+        """An agent, with its shelf, in the cells ``place [E]`` while the block lasts; gives where it can be ``[E]``.
+
+        It cannot be where another agent or a wall is or, with a shelf, where a shelf is. There it stays where it is.
+        """
+        index, target = self.index[:, agent].copy(), self.base[:, 0] + place
+        here, there = self.flat.take(index), self.flat.take(target)
+        moved = here & np.where(here & HELD, np.uint16(ROBOT | CARGO), np.uint16(ROBOT))
+        alone = (there & (ROBOT | WALL)) == 0
+        free = (target == index) | (alone & (((here & HELD) == 0) | ((there & SHELF) == 0)))
+        self._carry(agent, moved, np.where(free, target, index))
+        try:
+            yield free
+        finally:
+            self._carry(agent, moved, index)
+
+    def _carry(self, agent: int, moved: np.ndarray, target: np.ndarray) -> None:
+        """Take the bits ``moved [E]`` of an agent from its cells to ``target [E]``, which do not have them."""
+        self.flat[self.index[:, agent]] ^= moved
+        self.flat[target] ^= moved
+        self.index[:, agent] = target
+        self.here = self.flat.take(self.index)
 
     def ahead(self) -> tuple[np.ndarray, np.ndarray]:
         """The cell in front of each agent ``[E, A]``, and whether a wall or a shelf keeps it from driving there."""

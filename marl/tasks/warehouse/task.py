@@ -11,7 +11,7 @@ from collections.abc import Collection
 import numpy as np
 
 from learning_signal.marl.randomness import uniforms
-from learning_signal.marl.tasks.base import Step
+from learning_signal.marl.tasks.base import Ground, Step
 from learning_signal.marl.tasks.clock import Clock
 from learning_signal.marl.tasks.picture import Picture, Shape
 from learning_signal.marl.tasks.warehouse.features import (
@@ -66,6 +66,7 @@ class Warehouse:
         self.spec = specification(id, layout, OWN + SIGHT * PER_CELL)
         agents = layout.agents
         self.world = WarehouseState(environments, layout)
+        self.ground = Ground(columns=layout.width, rows=layout.height, cell=1.0, plane=False)
         self._goals = self.world.base.T + layout.goals[:, None]
         self._seeds = np.zeros(environments, dtype=np.uint64)
         self._delivered = np.zeros(environments, dtype=np.int64)
@@ -135,6 +136,15 @@ class Warehouse:
         """The features in ``names`` (every declared one when None), float32: team ``[E]``, agent ``[E, A]``."""
         chosen = [feature.name for feature in self.spec.features] if names is None else names
         return {name: FEATURE_VALUES[name](self.world).astype(np.float32) for name in chosen}
+
+    def features_at(
+        self, agent: int, places: np.ndarray, names: Collection[str] | None = None
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """See `GroundedTask`: an agent can be in every cell without another; with a shelf, in those without a shelf."""
+        x, y = places.T.astype(np.int64)
+        place = (y + 1) * self.layout.stride + x + 1
+        with self.world.elsewhere(agent, place) as free:
+            return self.features(names), free
 
     def heuristic(self) -> np.ndarray:
         """Joint actions ``[E, A]`` of `marl.tasks.warehouse.policy.scripted`."""

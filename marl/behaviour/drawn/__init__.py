@@ -1,0 +1,1 @@
+"""Recorded episodes and potentials as plain numbers that a page can draw."""

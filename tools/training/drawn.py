@@ -1,0 +1,118 @@
+"""What a page draws of a session besides its log: shapings over the task's drawing, episodes around each promotion.
+
+Positions and features are in no log. They are made again here, from the task, the seeds of the evaluation and what the
+store of segments has: recorded actions or, where a promoted branch recorded none, its checkpoint. What is missing is said.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from learning_signal.ledger.origin import is_ours
+from learning_signal.ledger.read.explain import explain
+from learning_signal.ledger.read.reader import Reader
+from learning_signal.ledger.read.records import DecisionChain
+from learning_signal.marl.behaviour.drawn.episodes import side_by_side
+from learning_signal.marl.behaviour.drawn.scene import NotTheSame, scene_of, survey
+from learning_signal.marl.errors import EnvironmentFailed, EnvironmentRefused, SegmentFailed, UnknownTask
+from learning_signal.marl.segments.late import behaviour_of, played_again
+from learning_signal.marl.segments.points import seeds_of
+from learning_signal.marl.segments.records import BehaviourRecord
+from learning_signal.marl.segments.segment import SegmentStore
+from learning_signal.marl.settings import RunSettings
+from learning_signal.marl.shaping import ShapingConfig, ShapingError, check
+from learning_signal.marl.tasks import make_task
+from learning_signal.marl.tasks.base import TaskSpec
+from learning_signal.tools.consent import NO_CONSENT, NOT_OURS, Consent, NotTrusted, refuse_unconfirmed, uses_of_task
+from learning_signal.tools.training.policies import Trained
+
+BEFORE = "before"
+"""What the shaping in use before a round is called among its fields; the others by the id of their candidate."""
+
+
+def drawings(reader: Reader, session: str = "latest", consent: Consent = NO_CONSENT) -> dict[str, Any]:
+    """Plain data: ``note`` (why nothing is drawn, or None), ``start`` (a ``Scene``, or None) and ``rounds`` by number.
+
+    A round has ``fields`` (``Fields`` at the start of an episode, for ``BEFORE`` and every candidate that is shaped),
+    ``episodes`` (a ``SideBySide`` of a promotion, or None) and ``note`` (why a promotion has none, or None).
+    """
+    row = reader.session(session)
+    chains = [explain(reader, each.id) for each in reader.decisions(row.id)]
+    nothing: dict[str, Any] = {"note": None, "start": None, "rounds": {}}
+    if not chains:
+        return nothing
+    try:
+        trained = Trained.model_validate(reader.config(row.id))
+        uses = uses_of_task(trained.run.task, consent, f"session {row.id}")
+        if not is_ours(reader.rows, row.id):
+            refuse_unconfirmed(uses, consent, f"session {row.id}", NOT_OURS)
+        spec = make_task(trained.run.task, 1).spec
+    except ValidationError:
+        return nothing | {"note": "Nothing is drawn: the session was written by another version of this program."}
+    except NotTrusted:
+        asked = f"the environment {row.task} is code that came with this log; name it with --env to have it drawn."
+        return nothing | {"note": f"Nothing is drawn: {asked}"}
+    except (UnknownTask, EnvironmentFailed, EnvironmentRefused, ValueError) as error:
+        return nothing | {"note": f"Nothing is drawn: {error}"}
+    return {
+        "note": None,
+        "start": _start(trained.run),
+        "rounds": {each.decision.round: _round(trained, spec, each) for each in chains},
+    }
+
+
+def _start(run: RunSettings) -> dict[str, Any] | None:
+    """The start of the first query episode; None where the task is not drawn as shapes."""
+    task = make_task(run.task, 1)
+    if not hasattr(task, "ground"):
+        return None
+    task.reset(seeds_of(run, "query")[:1])
+    return scene_of({0: task.draw(0)}).model_dump(mode="json")
+
+
+def _round(trained: Trained, spec: TaskSpec, chain: DecisionChain) -> dict[str, Any]:
+    shapings = {BEFORE: chain.decision.shaping_from, **{each.id: each.shaping for each in chain.candidates}}
+    fields = {name: _field(trained.run, spec, shaping) for name, shaping in shapings.items()}
+    drawn: dict[str, Any] = {
+        "fields": {name: each for name, each in fields.items() if each is not None},
+        "episodes": None,
+        "note": None,
+    }
+    if chain.decision.action != "promote":
+        return drawn
+    store = SegmentStore(trained.store)
+    try:
+        before, after = (
+            _recorded(store, trained.run, each) for each in (chain.decision.segment_from, chain.decision.segment_to)
+        )
+        shaping = ShapingConfig.parse(chain.decision.shaping_to)
+        drawn["episodes"] = side_by_side(trained.run, spec, before, after, shaping).model_dump(mode="json")
+    except (SegmentFailed, ShapingError, NotTheSame) as error:
+        drawn["note"] = f"Its episodes are not drawn: {error}"
+    return drawn
+
+
+def _field(run: RunSettings, spec: TaskSpec, shaping: dict[str, Any]) -> dict[str, Any] | None:
+    """Phi at the start of the first query episode; None where nothing is shaped, or by what is not known any more."""
+    try:
+        config = ShapingConfig.parse(shaping)
+        if config.is_none:
+            return None
+        seed: np.uint64 = seeds_of(run, "query")[0]
+        found = survey(run.task, seed, check(config, spec), [], (0,))
+    except ShapingError:
+        return None
+    return None if found is None else found.model_dump(mode="json")
+
+
+def _recorded(store: SegmentStore, run: RunSettings, segment: str) -> BehaviourRecord:
+    """The query episodes at the end of a segment, as stored or played again; ``SegmentFailed`` where neither can be."""
+    if not store.has(segment):
+        raise SegmentFailed(f"the store {store.root} does not have their segment {segment} (any more).")
+    try:
+        return behaviour_of(store, run, segment)
+    except SegmentFailed:  # nobody looked at it before
+        return played_again(store, run, segment)

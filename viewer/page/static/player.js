@@ -1,0 +1,139 @@
+"use strict";
+// Episodes before and after a promotion, played side by side: pictures, Phi over them, and curves with a cursor.
+const LEFT = 210, WIDTH = 560, ROW = 54, TOP = 8;
+const escaped = (text) => text.replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
+const short = (value) => String(Number(value.toPrecision(3)));
+// The place of the last of the sorted steps that is not after the step.
+const latest_of = (steps, step) => {
+  let place = steps.length - 1;
+  while (steps[place] > step) place -= 1;
+  return place;
+};
+
+function chart(pair) {
+  const parts = [];
+  pair.curves.forEach(([name, ...sides], row) => {
+    const all = sides.flat(), low = Math.min(...all), span = Math.max(...all) - low;
+    const y = (value) => TOP + ROW * row + 38 * (span ? 1 - (value - low) / span : 0.5);
+    const x = (step) => LEFT + WIDTH * step / Math.max(pair.length, 1);
+    parts.push(`<text class="ink" x="0" y="${TOP + ROW * row + 16}">${escaped(name)}</text>`,
+      `<text class="value" x="0" y="${TOP + ROW * row + 34}"></text>`);
+    for (const edge of span ? [low, low + span] : [low]) {
+      parts.push(`<line class="grid" x1="${LEFT}" x2="${LEFT + WIDTH}" y1="${y(edge)}" y2="${y(edge)}"/>`,
+        `<text class="edge" x="${LEFT + WIDTH + 6}" y="${y(edge) + 4}">${short(edge)}</text>`);
+    }
+    sides.forEach((values, side) => {
+      const points = values.map((value, step) => `${x(step).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
+      parts.push(`<polyline class="${side ? "candidate" : "control"}" points="${points}"/>`);
+    });
+  });
+  const height = TOP + ROW * pair.curves.length;
+  const words = escaped(pair.curves.map(([name]) => name).join(", "));
+  return `<svg class="curves" viewBox="0 0 ${LEFT + WIDTH + 60} ${height}" role="img" aria-label="Curves of ${words}">`
+    + `${parts.join("")}<line class="cursor" y1="0" y2="${height}"/></svg>`;
+}
+
+function prepare(root, pairs) {
+  const find = (name) => root.querySelector("." + name);
+  const figures = [...root.querySelectorAll("figure")];
+  let pair, step = 0, timer = null;
+
+  function show(wanted) {
+    step = Math.min(Math.max(wanted, 0), pair.length);
+    pair.sides.forEach((side, place) => {
+      const scene = side.scene, ended = step >= side.steps ? `, ended at step ${side.steps}` : "";
+      const earned = pair.curves[0][1 + place][Math.min(step, side.steps)];
+      let said = `sparse return ${short(earned)}${ended}`;
+      if (scene) {
+        const frame = latest_of(scene.steps, step), svg = figures[place].querySelector("svg");
+        svg.querySelector("g").innerHTML = scene.frames[frame].map((each) => scene.shapes[each]).join("");
+        said = `${scene.captions[frame]}; ${said}`;
+        svg.setAttribute("aria-label", said);
+        if (side.field) {
+          svg.querySelector("image").setAttribute("href", side.field.pictures[latest_of(side.field.steps, step)]);
+        }
+      }
+      figures[place].querySelector(".said").textContent = said;
+    });
+    find("seek").value = step;
+    find("now").textContent = `step ${step} of ${pair.length}`;
+    const x = LEFT + WIDTH * step / Math.max(pair.length, 1);
+    find("cursor").setAttribute("x1", x);
+    find("cursor").setAttribute("x2", x);
+    root.querySelectorAll(".value").forEach((text, row) => {
+      const [before, after] = pair.curves[row].slice(1).map((all) => short(all[Math.min(step, all.length - 1)]));
+      text.textContent = `${before} before, ${after} after`;
+    });
+  }
+
+  function stop() {
+    clearInterval(timer);
+    timer = null;
+    find("play").textContent = "play";
+  }
+
+  function play() {
+    if (timer !== null) return stop();
+    if (step >= pair.length) show(0);
+    find("play").textContent = "pause";
+    timer = setInterval(() => {
+      show(step + 1);
+      if (step >= pair.length) stop();
+    }, 1000 / Number(find("speed").value));
+  }
+
+  function by(steps) {
+    stop();
+    show(step + steps);
+  }
+
+  function choose(place) {
+    stop();
+    pair = pairs[place];
+    find("seek").max = pair.length;
+    find("chart").innerHTML = chart(pair);
+    find("scale-of").innerHTML = pair.legend;
+    pair.sides.forEach((side, number) => {
+      const svg = figures[number].querySelector("svg");
+      svg.toggleAttribute("hidden", !side.scene);
+      if (!side.scene) return;
+      svg.setAttribute("viewBox", side.scene.box);
+      svg.innerHTML = (side.field ? side.field.image : "") + "<g></g>";
+      shade();
+    });
+    show(pair.length);
+  }
+
+  function shade() {
+    for (const figure of figures) {
+      const image = figure.querySelector("image");
+      image?.toggleAttribute("hidden", !find("shade").checked);
+      figure.querySelector("svg").classList.toggle("on-field", Boolean(image) && find("shade").checked);
+    }
+  }
+
+  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  find("speed").value = calm ? "2" : pairs[0].length > 100 ? "30" : "8";
+  find("shade").closest("label").hidden = !pairs.some((each) => each.sides.some((side) => side.field));
+  find("play").addEventListener("click", play);
+  find("back").addEventListener("click", () => by(-1));
+  find("forward").addEventListener("click", () => by(1));
+  find("seek").addEventListener("input", () => by(Number(find("seek").value) - step));
+  find("which").addEventListener("change", () => choose(Number(find("which").value)));
+  find("speed").addEventListener("change", () => timer !== null && (stop(), play()));
+  find("shade").addEventListener("change", shade);
+  root.addEventListener("keydown", (event) => {
+    if (event.target !== root) return;
+    const act = { " ": play, ArrowLeft: () => by(-1), ArrowRight: () => by(1), Home: () => by(-step),
+      End: () => by(pair.length) }[event.key];
+    if (!act) return;
+    event.preventDefault();
+    act();
+  });
+  choose(0);
+  root.classList.add("ready");
+}
+
+for (const root of document.querySelectorAll(".player")) {
+  gunzip(root.querySelector("script").textContent).then((text) => prepare(root, JSON.parse(text)));
+}
