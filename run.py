@@ -29,11 +29,11 @@ try:
         session,
         study,
         training,
-        verification,
         whatif,
     )
+    from learning_signal.commands.log import exporting, verification
     from learning_signal.ledger.wording import program
-    from learning_signal.viewer.cli import export_commands, log_commands
+    from learning_signal.viewer.cli import log_commands
     from learning_signal.viewer.cli.options import Version
     from learning_signal.viewer.cli.streams import prepare_streams
     from learning_signal.viewer.cli.terminal import (
@@ -105,7 +105,7 @@ log_app.command("show")(log_commands.log_show)
 log_app.command("search")(log_commands.log_search)
 log_app.command("plot")(log_commands.log_plot)
 log_app.command("forecasts")(log_commands.log_forecasts)
-log_app.command("export")(export_commands.log_export)
+log_app.command("export")(exporting.log_export)
 log_app.command("verify")(verification.log_verify)
 log_app.command("seal")(verification.log_seal)
 

@@ -186,6 +186,10 @@ class GroundedTask(Task, Protocol):
 
     ground: Ground
 
+    def places(self, agent: int) -> np.ndarray:
+        """Where ``agent`` is in the pictures, ``[E, 2]``: x and y of its middle."""
+        ...
+
     def features_at(
         self, agent: int, places: np.ndarray, names: Collection[str] | None = None
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:

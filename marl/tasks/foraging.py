@@ -100,6 +100,10 @@ class Foraging:
         """The features in ``names`` (every declared one when None), float32: team ``[E]``, agent ``[E, A]``."""
         return {name: _FEATURE_VALUES[name](self) for name in (_FEATURE_VALUES if names is None else names)}
 
+    def places(self, agent: int) -> np.ndarray:
+        """See `GroundedTask`."""
+        return self._place[::-1, agent].T + 0.5
+
     def features_at(
         self, agent: int, places: np.ndarray, names: Collection[str] | None = None
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:

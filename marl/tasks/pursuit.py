@@ -135,6 +135,11 @@ class Pursuit:
         chosen = [feature.name for feature in self.spec.features] if names is None else names
         return {name: np.ascontiguousarray(_FEATURE_VALUES[name](self).T, dtype=np.float32) for name in chosen}
 
+    def places(self, agent: int) -> np.ndarray:
+        """See `GroundedTask`."""
+        x, y = self._world.position[:, agent]
+        return np.stack([VIEW + x, VIEW - y], axis=1)
+
     def features_at(
         self, agent: int, places: np.ndarray, names: Collection[str] | None = None
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:

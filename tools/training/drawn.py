@@ -1,7 +1,8 @@
 """What a page draws of a session besides its log: shapings over the task's drawing, episodes around each promotion.
 
 Positions and features are in no log. They are made again here, from the task, the seeds of the evaluation and what the
-store of segments has: recorded actions or, where a promoted branch recorded none, its checkpoint. What is missing is said.
+store of segments has: recorded actions or, where a promoted branch recorded none, its checkpoint. What is missing is
+said.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from learning_signal.ledger.read.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import DecisionChain
 from learning_signal.marl.behaviour.drawn.episodes import side_by_side
-from learning_signal.marl.behaviour.drawn.scene import NotTheSame, scene_of, survey
+from learning_signal.marl.behaviour.drawn.scene import Film, NotTheSame, grounded, survey
 from learning_signal.marl.errors import EnvironmentFailed, EnvironmentRefused, SegmentFailed, UnknownTask
 from learning_signal.marl.segments.late import behaviour_of, played_again
 from learning_signal.marl.segments.points import seeds_of
@@ -67,10 +68,12 @@ def drawings(reader: Reader, session: str = "latest", consent: Consent = NO_CONS
 def _start(run: RunSettings) -> dict[str, Any] | None:
     """The start of the first query episode; None where the task is not drawn as shapes."""
     task = make_task(run.task, 1)
-    if not hasattr(task, "ground"):
+    if grounded(task) is None:
         return None
     task.reset(seeds_of(run, "query")[:1])
-    return scene_of({0: task.draw(0)}).model_dump(mode="json")
+    film = Film(task)
+    film.take(0)
+    return film.scene().model_dump(mode="json")
 
 
 def _round(trained: Trained, spec: TaskSpec, chain: DecisionChain) -> dict[str, Any]:

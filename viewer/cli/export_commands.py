@@ -1,21 +1,21 @@
-"""``log export``: a session as a report, as data, as tables, and in the formats of other programs."""
+"""What ``log export`` writes: a session as a report, as data, as tables, and in the formats of other programs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from learning_signal.viewer.cli.options import LEDGER, AsJson, Ledger, Session
 from learning_signal.viewer.cli.places import place_for, refused
 from learning_signal.viewer.cli.terminal import out, plain_data, show_json
 
 if TYPE_CHECKING:
     from learning_signal.ledger.read.reader import Reader
+
+
+PAGE = "report.html"
 
 
 class Form(StrEnum):
@@ -31,31 +31,22 @@ class Form(StrEnum):
     TENSORBOARD = "tensorboard"
 
 
-def log_export(
-    session: Session = "latest",
-    form: Annotated[
-        Form,
-        typer.Option(
-            "--as",
-            help="html, markdown: a report in one file; data: everything as JSON; csv, parquet: tables, in a folder; "
-            "atif: an agent trajectory; otlp: OpenTelemetry spans; tensorboard: curves and decisions, in a folder.",
-        ),
-    ] = Form.HTML,
-    to: Annotated[
-        Path | None,
-        typer.Option(metavar="PATH", help="File, or folder of tables. [in the session's folder beside the log]"),
-    ] = None,
-    ledger: Ledger = LEDGER,
-    as_json: AsJson = False,
-) -> int:
-    """Write a session as a report to read anywhere, or as data for other programs."""
+Drawings = Callable[["Reader", str], Mapping[str, Any]]
+"""What a page draws of a session besides its log; see ``viewer.page.report``."""
+
+
+def export(ledger: Path, session: str, form: Form, to: Path | None, drawings: Drawings, *, as_json: bool) -> int:
+    """Write a session to ``to``, or to its usual place beside the log; only a page asks for ``drawings``."""
     from learning_signal.ledger.read.reader import Reader
 
     with Reader.open(ledger) as reader:
         chosen = reader.session_id(session)
-        place = place_for(ledger, chosen, _FORMS[form].name, to)
+        place = place_for(ledger, chosen, PAGE if form is Form.HTML else _FORMS[form].name, to)
         try:
-            _FORMS[form].write(reader, chosen, place)
+            if form is Form.HTML:
+                _page(reader, chosen, place, drawings(reader, chosen))
+            else:
+                _FORMS[form].write(reader, chosen, place)
         except PermissionError as error:
             raise refused(place, error) from error
     if as_json:
@@ -64,10 +55,10 @@ def log_export(
     return 0
 
 
-def _page(reader: Reader, session: str, place: Path) -> None:
+def _page(reader: Reader, session: str, place: Path, drawn: Mapping[str, Any]) -> None:
     from learning_signal.viewer.page.report import session_page
 
-    place.write_text(session_page(reader, session), encoding="utf-8", errors="replace")
+    place.write_text(session_page(reader, session, drawn), encoding="utf-8", errors="replace")
 
 
 def _markdown(reader: Reader, session: str, place: Path) -> None:
@@ -130,7 +121,7 @@ def _tensorboard(reader: Reader, session: str, place: Path) -> None:
 
 @dataclass(frozen=True)
 class _Form:
-    """How a session is written."""
+    """How a session is written that is no page."""
 
     name: str
     """Of the file or folder, in the session's folder."""
@@ -138,7 +129,6 @@ class _Form:
 
 
 _FORMS = {
-    Form.HTML: _Form("report.html", _page),
     Form.MARKDOWN: _Form("report.md", _markdown),
     Form.DATA: _Form("session.json", _data),
     Form.CSV: _Form("tables", _csv),

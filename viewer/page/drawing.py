@@ -6,17 +6,49 @@ What comes in is plain data: scenes and fields as ``marl.behaviour.drawn.scene``
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from learning_signal.ledger.read.records import DecisionChain
 from learning_signal.viewer.page.heat import LEVELS, Range, colours, levels, png, range_of
-from learning_signal.viewer.text import clean, number
+from learning_signal.viewer.text import clean, number, shaping_line
 
+BEFORE = "before"
+"""What the shaping in use before a round is called among its fields; the others by the id of their candidate."""
 SIDE = 300
 """Of a scene, across, in the units of its SVG."""
 COLOURS = ("agent", "other", "goal", "done", "wall", "floor", "ink")
 START = "start-scene"
 """The id of the scene that all fields of a page are drawn over."""
+
+
+@dataclass(frozen=True)
+class FieldPart:
+    """A shaping as a picture."""
+
+    title: str
+    formula: str
+    picture: str
+    legend: str
+
+
+def field_parts(scene: Mapping[str, Any], fields: Mapping[str, Any], chain: DecisionChain) -> tuple[FieldPart, ...]:
+    """The shapings of a round over the start of an episode: of the one before and of all candidates that have one."""
+    from markupsafe import Markup
+
+    named = [(BEFORE, "in use before", chain.decision.shaping_from)]
+    named += [(each.id, each.name, each.shaping) for each in chain.candidates]
+    return tuple(
+        FieldPart(
+            clean(title),
+            shaping_line(shaping),
+            Markup(field_picture(scene, fields[key], f"Phi of {title} at the start of an episode")),  # noqa: S704
+            Markup(legend(range_of(fields[key]["values"]), f"Phi of agent {fields[key]['agent']}")),  # noqa: S704
+        )
+        for key, title, shaping in named
+        if key in fields
+    )
 
 
 def size(scene: Mapping[str, Any]) -> tuple[int, int]:
@@ -53,8 +85,19 @@ def _shape(shape: Sequence[Any], scale: float) -> str:
 def start_scene(scene: Mapping[str, Any]) -> str:
     """The scene that ``field_picture`` refers to, invisible itself."""
     drawn = fragments(scene)
-    shapes = "".join(drawn[place] for place in scene["frames"][0])
-    return f'<svg class="defs" width="0" height="0" aria-hidden="true"><defs><g id="{START}">{shapes}</g></defs></svg>'
+    shapes = "".join([*(drawn[place] for place in scene["frames"][0]), ring(scene, 0)])
+    return (
+        '<svg class="defs" width="0" height="0" aria-hidden="true"><defs>'
+        f'<g id="{START}" class="on-field">{shapes}</g></defs></svg>'
+    )
+
+
+def ring(scene: Mapping[str, Any], frame: int) -> str:
+    """An SVG element that marks the agent whose place a field varies; empty where agents have no place."""
+    if not scene["places"]:
+        return ""
+    x, y = (SIDE / scene["width"] * value for value in scene["places"][frame])
+    return f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="{SIDE / 18:.0f}"/>'
 
 
 def field_picture(scene: Mapping[str, Any], field: Mapping[str, Any], words: str) -> str:
@@ -68,14 +111,13 @@ def field_picture(scene: Mapping[str, Any], field: Mapping[str, Any], words: str
     )
 
 
-def image(scene: Mapping[str, Any], field: Mapping[str, Any], source: str) -> str:
-    """The SVG element that shows a field; neighbouring cells of a plane run into one another."""
+def image(scene: Mapping[str, Any], field: Mapping[str, Any], source: str = "") -> str:
+    """The SVG element that shows a field, whose picture is in ``source``; cells of a plane run into one another."""
     scale = SIDE / scene["width"]
     width, height = (round(scale * field["cell"] * field[side], 1) for side in ("columns", "rows"))
     kind = "plane" if field["plane"] else "board"
     return (
-        f'<image class="{kind}" width="{width}" height="{height}" preserveAspectRatio="none" '
-        f'href="{escape(source)}"/>'
+        f'<image class="{kind}" width="{width}" height="{height}" preserveAspectRatio="none" href="{escape(source)}"/>'
     )
 
 
@@ -92,4 +134,4 @@ def legend(bounds: Range | None, of: str) -> str:
         for place, (red, green, blue) in enumerate(colours())
     )
     bar = f'<svg class="scale" width="{6 * LEVELS}" height="10" aria-hidden="true">{boxes}</svg>'
-    return f"{words}: <span class=\"whole\">{number(low)} {bar} {number(high)}</span>"
+    return f'{words}: <span class="whole">{number(low)} {bar} {number(high)}</span>'

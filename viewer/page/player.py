@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from learning_signal.viewer.page.drawing import fragments, image, legend, size
-from learning_signal.viewer.page.heat import Range, levels, png, range_of
+from learning_signal.viewer.page.drawing import fragments, image, legend, ring, size
+from learning_signal.viewer.page.heat import Range, colours, levels, range_of
 from learning_signal.viewer.text import clean
 
 SIDES = ("before", "after")
@@ -38,8 +38,8 @@ class PlayerPart:
 
 def player(round_number: int, episodes: Mapping[str, Any]) -> PlayerPart:
     """The player of the episodes around the promotion of a round."""
-    pairs = [_pair(each) for each in episodes["pairs"]]
-    data = json.dumps(pairs, separators=(",", ":"), allow_nan=False).encode()
+    played = {"colours": colours(), "pairs": [_pair(each) for each in episodes["pairs"]]}
+    data = json.dumps(played, separators=(",", ":"), allow_nan=False).encode()
     return PlayerPart(
         round=round_number,
         episodes=episodes["episodes"],
@@ -60,12 +60,12 @@ def _pair(pair: Mapping[str, Any]) -> dict[str, Any]:
         "length": max(pair[side]["steps"] for side in SIDES),
         "sides": sides,
         "curves": [[clean(name), *(pair[side]["curves"][name] for side in SIDES)] for name in names],
-        "legend": legend(bounds, f"Phi of agent {fields[0]['agent']} by where it is") if fields else "",
+        "legend": legend(bounds, f"Phi of agent {fields[0]['agent']} (ringed) wherever it could be") if fields else "",
     }
 
 
 def _side(episode: Mapping[str, Any], bounds: Range | None) -> dict[str, Any]:
-    """One episode: its shapes as SVG elements, its frames as their places, its fields as pictures."""
+    """One episode: shapes as SVG elements, frames as their places; fields as levels, a hexadecimal digit a cell."""
     scene, field = episode["scene"], episode["fields"]
     side: dict[str, Any] = {"steps": episode["steps"], "sparse_return": episode["sparse_return"], "scene": None}
     if scene is None:
@@ -77,8 +77,13 @@ def _side(episode: Mapping[str, Any], bounds: Range | None) -> dict[str, Any]:
         "steps": scene["steps"],
         "frames": scene["frames"],
         "captions": [clean(each) for each in scene["captions"]],
+        "rings": [ring(scene, frame) for frame in range(len(scene["steps"]))],
     }
     if field is not None and bounds is not None:
-        pictures = [png(levels(values, bounds), field["columns"]) for values in field["values"]]
-        side["field"] = {"steps": field["steps"], "pictures": pictures, "image": image(scene, field, pictures[-1])}
+        side["field"] = {
+            "steps": field["steps"],
+            "columns": field["columns"],
+            "levels": ["".join(f"{level:x}" for level in levels(values, bounds)) for values in field["values"]],
+            "image": image(scene, field),
+        }
     return side

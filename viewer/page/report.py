@@ -9,11 +9,12 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from importlib.resources import files
 from itertools import groupby
+from typing import Any
 
 from learning_signal.ledger.read.explain import explain
 from learning_signal.ledger.read.reader import Reader
@@ -21,7 +22,9 @@ from learning_signal.ledger.read.records import DecisionChain, Entry, EventRow
 from learning_signal.ledger.read.tables.curve import session_curve
 from learning_signal.viewer.comparisons import is_trial
 from learning_signal.viewer.events import tone
+from learning_signal.viewer.page.drawing import FieldPart, field_parts, start_scene
 from learning_signal.viewer.page.markup import classes, line, markup
+from learning_signal.viewer.page.player import PlayerPart, player
 from learning_signal.viewer.page.plots import arms_plot
 from learning_signal.viewer.reports.explain import render_decision
 from learning_signal.viewer.reports.log import session_line
@@ -32,6 +35,9 @@ from learning_signal.viewer.transcript.story import turns
 from learning_signal.viewer.transcript.values import readable
 
 MEASURES = ("sparse_return", "progress")
+NOTHING_DRAWN: Mapping[str, Any] = {"note": None, "start": None, "rounds": {}}
+ROOM = 400_000
+"""Characters of a page that episodes may take; of the promotions that do not fit, the later ones, it is said."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,12 @@ class DecisionPart:
     plots: tuple[str, ...]
     links: tuple[tuple[str, int], ...]
     """What can be read in the transcript about it: its name, and the number of its event."""
+    fields: tuple[FieldPart, ...]
+    """The shapings of the round, the one in use before first, that are drawn over the task."""
+    player: PlayerPart | None
+    """The episodes before and after a promotion, where they are drawn."""
+    note: str | None
+    """Why a promotion has none, in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +69,19 @@ class TranscriptPart:
     """Its HTML, gzip in base64."""
 
 
-def session_page(reader: Reader, session: str = "latest") -> str:
-    """The report of a session as an HTML document."""
+def session_page(reader: Reader, session: str = "latest", drawn: Mapping[str, Any] = NOTHING_DRAWN) -> str:
+    """The report of a session as an HTML document.
+
+    ``drawn`` is what is drawn of it besides its log, see ``tools.training.drawn``.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     row = reader.session(session)
     here = files("learning_signal.viewer.page")
-    style, script = ((here / "static" / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    style, script, playing = (
+        (here / "static" / name).read_text(encoding="utf-8") for name in ("page.css", "page.js", "player.js")
+    )
     entries = [reader.entry(each.seq) for each in reader.events(row.id)]
     curves = [session_curve(reader, row.id, measure) for measure in MEASURES]
     environment = Environment(
@@ -78,10 +95,12 @@ def session_page(reader: Reader, session: str = "latest") -> str:
         row=row,
         line=session_line(row),
         style=Markup(style),  # noqa: S704 - a file of ours
-        script=Markup(script),  # noqa: S704
-        hashes={"style": [_hash(style), _hash(PLOT_STYLE)], "script": [_hash(script)]},
+        scripts=[Markup(script), Markup(playing)],  # noqa: S704
+        hashes={"style": [_hash(style), _hash(PLOT_STYLE)], "script": [_hash(script), _hash(playing)]},
         curves=[Markup(draw(each, links=True)) for each in curves if each.points],  # noqa: S704
-        decisions=[_decision(explain(reader, each.id)) for each in reader.decisions(row.id)],
+        decisions=_decisions([explain(reader, each.id) for each in reader.decisions(row.id)], drawn),
+        start=Markup(start_scene(drawn["start"])) if drawn["start"] else None,  # noqa: S704 - it escapes all it is given
+        note=drawn["note"] and clean(drawn["note"]),
         agents=[
             {"role": each.role, "spec": clean(each.spec), "source": clean(each.source)}
             for each in reader.agents(row.id)
@@ -98,7 +117,23 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _decision(chain: DecisionChain) -> DecisionPart:
+def _decisions(chains: Sequence[DecisionChain], drawn: Mapping[str, Any]) -> list[DecisionPart]:
+    parts, room = [], ROOM
+    for chain in chains:
+        of_round = drawn["rounds"].get(chain.decision.round) or {"fields": {}, "episodes": None, "note": None}
+        playing = None if of_round["episodes"] is None else player(chain.decision.round, of_round["episodes"])
+        note = of_round["note"] and clean(of_round["note"])
+        if playing is not None and len(playing.packed) > room:
+            playing, note = None, "Its episodes are left out: with those of the earlier rounds, this page is full."
+        room -= 0 if playing is None else len(playing.packed)
+        fields = field_parts(drawn["start"], of_round["fields"], chain) if drawn["start"] else ()
+        parts.append(_decision(chain, fields, playing, note))
+    return parts
+
+
+def _decision(
+    chain: DecisionChain, fields: tuple[FieldPart, ...], playing: PlayerPart | None, note: str | None
+) -> DecisionPart:
     from markupsafe import Markup
 
     decision = chain.decision
@@ -113,6 +148,9 @@ def _decision(chain: DecisionChain) -> DecisionPart:
         Markup(markup(render_decision(chain))),  # noqa: S704 - markup escapes all it is given
         tuple(Markup(plot) for each in trials if (plot := arms_plot(each))),  # noqa: S704
         tuple(links),
+        fields,
+        playing,
+        note,
     )
 
 

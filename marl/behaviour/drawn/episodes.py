@@ -107,11 +107,14 @@ def curves_of(record: BehaviourRecord, episode: int, potential: Potential | None
         curves["progress"] = record.progress[:end, episode]
     if potential is not None:
         features = {name: values[:end, episode] for name, values in record.features.items()}
-        curves["Phi"] = potential(features).mean(axis=1)
-        for term, expression in zip(potential.config.terms, potential.expressions, strict=True):
+        terms = potential.config.terms
+        if len(terms) > 1:
+            curves["Phi"] = potential(features).mean(axis=1)
+        for term, expression in zip(terms, potential.expressions, strict=True):
             values = term.weight * expression(features)
             mean = values if values.ndim == 1 else values.mean(axis=1)
-            curves[f"{term.weight}*{term.potential} ({term.scope})"] = mean
+            words = f"{term.weight}*{term.potential} ({term.scope})"
+            curves[words if len(terms) > 1 else f"Phi = {words}"] = mean
     return {name: tuple(rounded(value) for value in values) for name, values in curves.items()}
 
 

@@ -5,6 +5,8 @@ An episode is a pure function of its seed and its actions, so both are enough; f
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 
 from learning_signal.marl.segments.records import BehaviourRecord
@@ -39,6 +41,8 @@ class Scene(Frozen):
     frames: tuple[tuple[int, ...], ...]
     """For each of them the places in ``shapes`` of what is drawn, in order."""
     captions: tuple[str, ...]
+    places: tuple[tuple[float, float], ...] | None
+    """Where ``AGENT`` is in each; None where agents have no place."""
 
 
 class Fields(Frozen):
@@ -61,21 +65,46 @@ def spaced(length: int, most: int) -> tuple[int, ...]:
     return tuple(sorted({*range(0, length + 1, stride), length}))
 
 
-def scene_of(pictures: dict[int, Picture]) -> Scene:
-    """The pictures of shapes of some steps as one record."""
-    places: dict[Shape, int] = {}
-    frames = [tuple(places.setdefault(shape, len(places)) for shape in each.shapes) for each in pictures.values()]
-    first = pictures[min(pictures)]
-    return Scene(
-        width=first.width,
-        height=first.height,
-        shapes=tuple(
-            (one.kind, round(one.x, 4), round(one.y, 4), round(one.size, 4), one.colour, one.label) for one in places
-        ),
-        steps=tuple(pictures),
-        frames=tuple(frames),
-        captions=tuple(each.caption for each in pictures.values()),
-    )
+class Film:
+    """Collects the pictures of a task's first environment."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._shapes: dict[Shape, int] = {}
+        self._frames: dict[int, tuple[int, ...]] = {}
+        self._captions: list[str] = []
+        self._places: list[tuple[float, float]] = []
+        self._picture = Picture(1.0, 1.0)
+
+    def take(self, step: int) -> None:
+        """A picture of the current state."""
+        self._picture = self._task.draw(0)
+        self._frames[step] = tuple(self._shapes.setdefault(one, len(self._shapes)) for one in self._picture.shapes)
+        self._captions.append(self._picture.caption)
+        task = grounded(self._task)
+        if task is not None:
+            x, y = task.places(AGENT)[0].tolist()
+            self._places.append((x, y))
+
+    def scene(self) -> Scene:
+        """What was taken so far, at least one picture."""
+        return Scene(
+            width=self._picture.width,
+            height=self._picture.height,
+            shapes=tuple(
+                (one.kind, round(one.x, 4), round(one.y, 4), round(one.size, 4), one.colour, one.label)
+                for one in self._shapes
+            ),
+            steps=tuple(self._frames),
+            frames=tuple(self._frames.values()),
+            captions=tuple(self._captions),
+            places=tuple((round(x, 4), round(y, 4)) for x, y in self._places) or None,
+        )
+
+
+def grounded(task: Task) -> GroundedTask | None:
+    """``task`` where its agents have places; else None."""
+    return cast(GroundedTask, task) if hasattr(task, "ground") else None
 
 
 def step_again(task_name: str, record: BehaviourRecord, episode: int, seed: np.uint64) -> Scene:
@@ -84,15 +113,15 @@ def step_again(task_name: str, record: BehaviourRecord, episode: int, seed: np.u
     Raises ``NotTheSame`` where the task does something else than was recorded.
     """
     task, length = make_task(task_name, 1), int(record.lengths[episode])
-    drawn, pictures = spaced(length, MOST_FRAMES), {}
+    drawn, film = spaced(length, MOST_FRAMES), Film(task)
     task.reset(np.array([seed], np.uint64))
     for step in range(length + 1):
         if step:
             task.step(_joint(record, episode, step - 1))
         _refuse_other(task, record, episode, step)
         if step in drawn:
-            pictures[step] = task.draw(0)
-    return scene_of(pictures)
+            film.take(step)
+    return film.scene()
 
 
 def fields_of(
@@ -108,11 +137,11 @@ def survey(
     task_name: str, seed: np.uint64, potential: Potential, actions: list[np.ndarray], steps: tuple[int, ...]
 ) -> Fields | None:
     """As ``fields_of``, of the episode that ``seed`` and joint actions (``[1, A]`` each) lead through."""
-    ground = getattr(make_task(task_name, 1), "ground", None)
-    if ground is None:
+    one = grounded(make_task(task_name, 1))
+    if one is None:
         return None
-    places = ground.middles()
-    task: GroundedTask = make_task(task_name, len(places))  # type: ignore[assignment]  # it has a ground
+    ground, places = one.ground, one.ground.middles()
+    task = cast(GroundedTask, make_task(task_name, len(places)))
     task.reset(np.full(len(places), seed, np.uint64))
     values = []
     for step in range(max(steps) + 1):
@@ -135,7 +164,7 @@ def survey(
 
 def rounded(value: float) -> float:
     """To five significant digits: more than a picture shows."""
-    return float(f"{value:.5g}")
+    return float(f"{value:.5g}") + 0.0  # a zero without a sign
 
 
 def _joint(record: BehaviourRecord, episode: int, step: int) -> np.ndarray:

@@ -137,6 +137,10 @@ class Warehouse:
         chosen = [feature.name for feature in self.spec.features] if names is None else names
         return {name: FEATURE_VALUES[name](self.world).astype(np.float32) for name in chosen}
 
+    def places(self, agent: int) -> np.ndarray:
+        """See `GroundedTask`."""
+        return self._columns_rows.take(self.world.place[:, agent], axis=0) + 0.5
+
     def features_at(
         self, agent: int, places: np.ndarray, names: Collection[str] | None = None
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -3,14 +3,17 @@
 const parts = [...document.querySelectorAll("details.part")];
 const byId = (name) => document.getElementById(name);
 
+function gunzip(stored) {
+  const bytes = Uint8Array.from(atob(stored), (c) => c.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+}
+
 async function unpack(part) {
   const stored = part.querySelector("script");
   if (!stored) return part.unpacked;
-  const bytes = Uint8Array.from(atob(stored.textContent), (c) => c.charCodeAt(0));
   stored.remove();
   part.unpacked = (async () => {
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-    part.querySelector(".events").innerHTML = await new Response(stream).text();
+    part.querySelector(".events").innerHTML = await gunzip(stored.textContent);
   })();
   return part.unpacked;
 }

@@ -1,6 +1,6 @@
 "use strict";
 // Episodes before and after a promotion, played side by side: pictures, Phi over them, and curves with a cursor.
-const LEFT = 210, WIDTH = 560, ROW = 54, TOP = 8;
+const WIDTH = 720, HIGH = 40, PAD = 6;
 const escaped = (text) => text.replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
 const short = (value) => String(Number(value.toPrecision(3)));
 // The place of the last of the sorted steps that is not after the step.
@@ -10,30 +10,40 @@ const latest_of = (steps, step) => {
   return place;
 };
 
+// A field as a picture: the colour of each level, the last level transparent.
+function painted(field, place, colours) {
+  const canvas = document.createElement("canvas"), levels = field.levels[place];
+  canvas.width = field.columns;
+  canvas.height = levels.length / field.columns;
+  const context = canvas.getContext("2d"), picture = context.createImageData(canvas.width, canvas.height);
+  [...levels].forEach((digit, cell) => {
+    const colour = colours[parseInt(digit, 16)];
+    if (colour) picture.data.set([...colour, 255], 4 * cell);
+  });
+  context.putImageData(picture, 0, 0);
+  return canvas.toDataURL();
+}
+
+// A row for each curve: its name and values, and below them the course of both sides.
 function chart(pair) {
-  const parts = [];
-  pair.curves.forEach(([name, ...sides], row) => {
+  const x = (step) => WIDTH * step / Math.max(pair.length, 1);
+  return pair.curves.map(([name, ...sides]) => {
     const all = sides.flat(), low = Math.min(...all), span = Math.max(...all) - low;
-    const y = (value) => TOP + ROW * row + 38 * (span ? 1 - (value - low) / span : 0.5);
-    const x = (step) => LEFT + WIDTH * step / Math.max(pair.length, 1);
-    parts.push(`<text class="ink" x="0" y="${TOP + ROW * row + 16}">${escaped(name)}</text>`,
-      `<text class="value" x="0" y="${TOP + ROW * row + 34}"></text>`);
-    for (const edge of span ? [low, low + span] : [low]) {
-      parts.push(`<line class="grid" x1="${LEFT}" x2="${LEFT + WIDTH}" y1="${y(edge)}" y2="${y(edge)}"/>`,
-        `<text class="edge" x="${LEFT + WIDTH + 6}" y="${y(edge) + 4}">${short(edge)}</text>`);
-    }
+    const y = (value) => PAD + HIGH * (span ? 1 - (value - low) / span : 0.5);
+    const parts = (span ? [low, low + span] : [low]).map((edge) =>
+      `<line class="grid" x2="${WIDTH}" y1="${y(edge)}" y2="${y(edge)}"/>`
+      + `<text class="edge" x="${WIDTH + 6}" y="${y(edge) + 4}">${short(edge)}</text>`);
     sides.forEach((values, side) => {
       const points = values.map((value, step) => `${x(step).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
       parts.push(`<polyline class="${side ? "candidate" : "control"}" points="${points}"/>`);
     });
-  });
-  const height = TOP + ROW * pair.curves.length;
-  const words = escaped(pair.curves.map(([name]) => name).join(", "));
-  return `<svg class="curves" viewBox="0 0 ${LEFT + WIDTH + 60} ${height}" role="img" aria-label="Curves of ${words}">`
-    + `${parts.join("")}<line class="cursor" y1="0" y2="${height}"/></svg>`;
+    return `<p>${escaped(name)} <span class="dim value"></span></p>`
+      + `<svg class="curve-of" viewBox="-2 0 ${WIDTH + 60} ${HIGH + 2 * PAD}" role="img" aria-label="${escaped(name)}">`
+      + `${parts.join("")}<line class="cursor" y2="${HIGH + 2 * PAD}"/></svg>`;
+  }).join("");
 }
 
-function prepare(root, pairs) {
+function prepare(root, { colours, pairs }) {
   const find = (name) => root.querySelector("." + name);
   const figures = [...root.querySelectorAll("figure")];
   let pair, step = 0, timer = null;
@@ -41,25 +51,27 @@ function prepare(root, pairs) {
   function show(wanted) {
     step = Math.min(Math.max(wanted, 0), pair.length);
     pair.sides.forEach((side, place) => {
-      const scene = side.scene, ended = step >= side.steps ? `, ended at step ${side.steps}` : "";
+      const scene = side.scene, ended = step > side.steps ? `, ended at step ${side.steps}` : "";
       const earned = pair.curves[0][1 + place][Math.min(step, side.steps)];
       let said = `sparse return ${short(earned)}${ended}`;
       if (scene) {
         const frame = latest_of(scene.steps, step), svg = figures[place].querySelector("svg");
-        svg.querySelector("g").innerHTML = scene.frames[frame].map((each) => scene.shapes[each]).join("");
+        svg.querySelector("g").innerHTML = scene.frames[frame].map((each) => scene.shapes[each]).join("")
+          + (side.field ? scene.rings[frame] : "");
         said = `${scene.captions[frame]}; ${said}`;
         svg.setAttribute("aria-label", said);
         if (side.field) {
-          svg.querySelector("image").setAttribute("href", side.field.pictures[latest_of(side.field.steps, step)]);
+          const field = painted(side.field, latest_of(side.field.steps, step), colours);
+          svg.querySelector("image").setAttribute("href", field);
         }
       }
       figures[place].querySelector(".said").textContent = said;
     });
     find("seek").value = step;
     find("now").textContent = `step ${step} of ${pair.length}`;
-    const x = LEFT + WIDTH * step / Math.max(pair.length, 1);
-    find("cursor").setAttribute("x1", x);
-    find("cursor").setAttribute("x2", x);
+    for (const cursor of root.querySelectorAll(".cursor")) {
+      for (const end of ["x1", "x2"]) cursor.setAttribute(end, WIDTH * step / Math.max(pair.length, 1));
+    }
     root.querySelectorAll(".value").forEach((text, row) => {
       const [before, after] = pair.curves[row].slice(1).map((all) => short(all[Math.min(step, all.length - 1)]));
       text.textContent = `${before} before, ${after} after`;
