@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable, Mapping, Sequence
 
 if sys.platform == "win32":
     sys.exit("error: Found Windows, expected Linux or macOS: run this program in WSL (Windows Subsystem for Linux).")
@@ -57,63 +58,83 @@ except ModuleNotFoundError as missing:
     )
     sys.exit(2)
 
-app = typer.Typer(
-    help="LLM agents repair the reward shaping of a MARL run; only validated changes are promoted.",
-    epilog="'python run.py', 'learning-signal' and 'python -m learning_signal' are the same program.",
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for command in (
-    session.session,
-    session.resume,
-    replay.replay,
-    answering.approve,
-    answering.reject,
-    answering.say,
-    whatif.counterfactual,
-    whatif.ab,
-    outside.mcp,
-    training.train,
-    study.study,
-    policies.export,
-    policies.play,
-    environments.check_env,
-    environments.tasks,
-    backends.backends,
-    log_commands.explain,
-    log_commands.compare,
-):
-    app.command()(command)
-
+COMMANDS: dict[str, Callable[..., object]] = {
+    "session": session.session,
+    "resume": session.resume,
+    "replay": replay.replay,
+    "approve": answering.approve,
+    "reject": answering.reject,
+    "say": answering.say,
+    "counterfactual": whatif.counterfactual,
+    "ab": whatif.ab,
+    "mcp": outside.mcp,
+    "train": training.train,
+    "study": study.study,
+    "export": policies.export,
+    "play": policies.play,
+    "check-env": environments.check_env,
+    "tasks": environments.tasks,
+    "backends": backends.backends,
+    "explain": log_commands.explain,
+    "compare": log_commands.compare,
+}
+LOG: dict[str, Callable[..., object]] = {
+    "list": log_commands.log_list,
+    "show": log_commands.log_show,
+    "search": log_commands.log_search,
+    "plot": log_commands.log_plot,
+    "forecasts": log_commands.log_forecasts,
+    "export": exporting.log_export,
+    "verify": verification.log_verify,
+    "seal": verification.log_seal,
+}
+"""The commands of ``log``."""
 READING = {"tasks", "backends", "explain", "compare", "log", "approve", "reject", "say", "mcp"}
 """Commands that start at once: they log nothing, or see to it themselves."""
 
 
-@app.callback()
 def prepare(context: typer.Context, version: Version = False) -> None:
     """Show what is logged as one line, not as loguru would, before anything is loaded that logs."""
     if context.invoked_subcommand not in READING:
         log_to(err)
 
 
-log_app = typer.Typer(help="Read the log: list, show, search or verify sessions.")
-app.add_typer(log_app, name="log")
-log_app.command("list")(log_commands.log_list)
-log_app.command("show")(log_commands.log_show)
-log_app.command("search")(log_commands.log_search)
-log_app.command("plot")(log_commands.log_plot)
-log_app.command("forecasts")(log_commands.log_forecasts)
-log_app.command("export")(exporting.log_export)
-log_app.command("verify")(verification.log_verify)
-log_app.command("seal")(verification.log_seal)
+def application(arguments: Sequence[str] = ()) -> typer.Typer:
+    """The program with the command that ``arguments`` name, or with every command where they name none.
+
+    To read the options of all takes as long as to list a log.
+    """
+    words = [each for each in arguments if not each.startswith("-")][:2]
+    app = typer.Typer(
+        help="LLM agents repair the reward shaping of a MARL run; only validated changes are promoted.",
+        epilog="'python run.py', 'learning-signal' and 'python -m learning_signal' are the same program.",
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(prepare)
+    named = words[0] if words and words[0] in (*COMMANDS, "log") else None
+    _add(app, COMMANDS, named)
+    if named in ("log", None):
+        log = typer.Typer(help="Read the log: list, show, search or verify sessions.")
+        app.add_typer(log, name="log")
+        _add(log, LOG, words[1] if words[1:] and words[1] in LOG else None)
+    return app
+
+
+def _add(app: typer.Typer, commands: Mapping[str, Callable[..., object]], named: str | None) -> None:
+    """Add the one that is named, or all."""
+    for name, function in commands.items():
+        if named in (name, None):
+            app.command(name)(function)
 
 
 def run(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     prepare_streams()
     try:
+        app = application(sys.argv[1:] if arguments is None else arguments)
         result = app(args=arguments, standalone_mode=False, prog_name=program())
         return result if isinstance(result, int) else 0
     except TyperException as error:

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import typer
 
 from learning_signal import run
 from learning_signal.commands.session import session
@@ -292,11 +293,11 @@ LISTING = (*NEVER, "loguru", "sqlite_utils", "asyncio", "rich.progress", "rich.l
     [
         (["--help"], (*LISTING, "pydantic", "numpy", "sqlite3")),
         (["session", "--help"], (*NEVER, "numpy", "sqlite3")),
-        (["tasks"], (*LISTING, "sqlite3")),
+        (["tasks"], (*LISTING, "sqlite3", "pydantic")),
         (["backends"], (*LISTING, "numpy", "learning_signal.ledger.read.records")),
-        (["log", "list"], (*LISTING, "numpy")),
-        (["log", "show", "-v"], (*LISTING, "numpy")),
-        (["explain"], (*LISTING, "numpy")),
+        (["log", "list"], (*LISTING, "numpy", "pydantic")),
+        (["log", "show", "-v"], (*LISTING, "numpy", "pydantic")),
+        (["explain"], (*LISTING, "numpy", "pydantic")),
     ],
 )
 def test_what_starts_at_once_imports_nothing_heavy(ledger, arguments, heavy):
@@ -308,6 +309,17 @@ def test_what_starts_at_once_imports_nothing_heavy(ledger, arguments, heavy):
     environment = os.environ | {"LEARNING_SIGNAL_LEDGER": ledger, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr.strip()) == (0, "")
+
+
+def test_only_the_command_that_is_named_is_built():
+    def built(*arguments):
+        group = typer.main.get_command(run.application(arguments))
+        return {name: len(getattr(each, "commands", ())) for name, each in group.commands.items()}
+
+    everything = built()
+    assert everything == {**dict.fromkeys(run.COMMANDS, 0), "log": len(run.LOG)}
+    assert built("--verbose", "log", "list", "--json") == {"log": 1} and built("tasks") == {"tasks": 0}
+    assert built("log") == built("log", "lst") == {"log": len(run.LOG)} and built("tsks") == built("-h") == everything
 
 
 # verification -------------------------------------------------------------------------------------------------

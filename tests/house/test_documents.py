@@ -95,7 +95,7 @@ def test_there_are_commands() -> None:
 
 def parsed(words: list[str]):
     """(name, values) of a command, as the command line reads them; raises where it refuses."""
-    command, name = typer.main.get_command(run.app), "run.py"
+    command, name = typer.main.get_command(run.application()), "run.py"
     while words and words[0] in getattr(command, "commands", {}):
         name, command = words[0], command.commands[words[0]]
         words = words[1:]
@@ -130,7 +130,7 @@ def refused(line: str) -> str | None:
     if name == "train":
         given = {"task": values["task"], "algorithm": values["algorithm"]}
         gather(given, {}, values["config"]).settings({}, {})
-        return None if values["shaping"] is None or values["shaping"].is_file() else "no such shaping"
+        return None if values["shaping"] is None or Path(values["shaping"]).is_file() else "no such shaping"
     if values.get("task"):
         make_task(values["task"], 1)
     return _failing(words) if name in READING else None

@@ -16,7 +16,7 @@ from rich.text import Text
 from typer.testing import CliRunner
 
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.run import app
+from learning_signal.run import application
 from learning_signal.viewer.page.markup import markup
 from learning_signal.viewer.page.report import session_page
 from tests.support.recorded_ledger import RECORDED_ID, recorded_ledger
@@ -152,7 +152,7 @@ def test_the_page_of_a_session_is_small(page):
 
 
 def run(*command: str):
-    result = CliRunner().invoke(app, ["log", "export", *command])
+    result = CliRunner().invoke(application(), ["log", "export", *command])
     assert result.exit_code == 0, result.output
     return result.output.strip()
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.read.query import Place, find_place
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.run import app
+from learning_signal.run import application
 from learning_signal.viewer.transcript.story import render_entry, render_events, render_turns
 from learning_signal.viewer.transcript.values import pieces, readable, said
 from tests.support.recorded_ledger import RECORDED_ID, recorded_ledger
@@ -34,7 +34,7 @@ def words(text: str) -> str:
 
 
 def printed(ledger, *command: str) -> str:
-    result = CliRunner().invoke(app, ["log", "show", *command, "--ledger", str(ledger)])
+    result = CliRunner().invoke(application(), ["log", "show", *command, "--ledger", str(ledger)])
     assert result.exit_code == 0, result.output
     return result.output
 

@@ -163,7 +163,7 @@ def test_findings(ledger):
     )
     checked = Checked(counts, ["One session began earlier."])
     assert "bodies abc: was changed" in shown(render_findings(ledger, [finding], [], checked))
-    words = shown(render_findings(ledger, [], [], checked, "The seal 0123 is that of session x."))
+    words = shown(render_findings(ledger, [], [], checked, ["The seal 0123 is that of session x."]))
     for expected in ("everything that was checked agrees", "rows 3", "Not checked: One", "The seal 0123"):
         assert expected in words
 

@@ -15,6 +15,8 @@ from learning_signal.viewer.text import agent_text, clean, outcome_text, styled
 from learning_signal.viewer.transcript.opened import indented, opened, raw, result
 from learning_signal.viewer.transcript.turn import render_next_turn, render_turn
 
+WIDTHS = (5, 8, 3, 11, 11)
+"""Of number, time, round, agent and kind."""
 WHOLE = ("error", "refused", "interrupted")
 """Events with this status have their whole sentence, on as many lines as it takes."""
 
@@ -68,10 +70,19 @@ def render_raw(row: SessionRow, entries: Sequence[Entry]) -> Group:
     return Group(session_line(row), *_lines([each.event for each in entries], [raw(each) for each in entries]))
 
 
-def event_line(event: EventRow) -> Table:
-    """One event on a line of its own."""
-    table = _table()
-    table.add_row(*_cells(event))
+def event_line(event: EventRow, whole: bool = False) -> RenderableType:
+    """One event on a line of its own; ``whole``, and where something went wrong, on as many as its title takes."""
+    cells = _cells(event, whole)
+    if cells[-1].no_wrap:  # a table takes ten times as long to be drawn
+        line = Text(no_wrap=True, overflow="ellipsis")
+        for width, cell in zip(WIDTHS, cells, strict=False):
+            line.append_text(cell).append(" " * (width + 1 - cell.cell_len))
+        return line.append_text(cells[-1])
+    table = Table.grid(padding=(0, 1))
+    for width, cell in zip(WIDTHS, cells, strict=False):
+        table.add_column(width=max(width, cell.cell_len), no_wrap=True)
+    table.add_column(ratio=1)
+    table.add_row(*cells)
     return table
 
 
@@ -84,24 +95,12 @@ def _common(before: Sequence[str], now: Sequence[str]) -> int:
 
 
 def _lines(events: Sequence[EventRow], details: Sequence[list[RenderableType]] | None) -> list[RenderableType]:
-    """The lines of events in tables that each end where something lies behind a line."""
+    """The line of each event, and below it what lies behind it."""
     parts: list[RenderableType] = []
-    table = _table()
     for index, event in enumerate(events):
-        table.add_row(*_cells(event, whole=details is not None))
-        behind = indented(details[index]) if details is not None else []
-        if behind:
-            parts += [table, *behind]
-            table = _table()
-    return [*parts, table] if table.row_count else parts
-
-
-def _table() -> Table:
-    table = Table.grid(padding=(0, 1))
-    for width in (5, 8, 3, 11, 11):
-        table.add_column(width=width, no_wrap=True)
-    table.add_column(ratio=1)
-    return table
+        parts.append(event_line(event, whole=details is not None))
+        parts += indented(details[index]) if details is not None else []
+    return parts
 
 
 def _cells(event: EventRow, whole: bool = False) -> tuple[Text, ...]:
