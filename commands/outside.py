@@ -9,20 +9,26 @@ import typer
 from learning_signal.viewer.cli.options import LEDGER, Ledger
 from learning_signal.viewer.cli.terminal import err, fail, log_to, plain_data
 
-ALLOWED = ("approve",)
+ALLOWED = ("propose", "launch", "approve")
 """What a client may be allowed besides reading."""
 
 
 def mcp(
     allow: Annotated[
-        str | None, typer.Option(metavar="WHAT", help="approve: also answer questions and say something to agents.")
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="Comma-separated. propose: also shapings, which join the next round; launch: also ask for that round; "
+            "approve: also answer questions and say something to agents.",
+        ),
     ] = None,
     ledger: Ledger = LEDGER,
 ) -> int:
     """Serve the log to programs over the Model Context Protocol (stdio): read-only unless --allow says otherwise."""
     allowed = frozenset(word.strip() for word in (allow or "").split(",") if word.strip())
     if unknown := sorted(allowed - set(ALLOWED)):
-        return fail(f"Found --allow {unknown[0]}, expected {' or '.join(ALLOWED)}, or nothing to read alone.")
+        known = f"{', '.join(ALLOWED[:-1])} or {ALLOWED[-1]}"
+        return fail(f"Found --allow {unknown[0]}, expected {known}, or nothing to read alone.")
     log_to(err)
     try:
         from learning_signal.viewer.outside.server import serve

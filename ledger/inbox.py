@@ -1,4 +1,4 @@
-"""The inbox of a session: what persons send to it from other shells, one JSON line each.
+"""The inbox of a session: what persons and programs outside send to it, one JSON line each.
 
 A ledger has one writer, the session. So what comes from outside is appended to a file in the user's state folder
 (`ledger.origin`), and the session reads it, records it with who and when, and acts on it. The file lies there and not
@@ -12,6 +12,8 @@ import getpass
 import hashlib
 import json
 import os
+import re
+import secrets
 import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,9 +23,13 @@ from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.origin import STATE_VARIABLE, state_folder
 from learning_signal.ledger.write.clock import now
 
-Kind = Literal["approve", "reject", "say"]
+Kind = Literal["approve", "reject", "say", "propose", "launch"]
+REQUESTS: tuple[Kind, ...] = ("propose", "launch")
+"""What a session answers: by the id of the letter."""
 LONGEST_TEXT = 2000
 """Characters of a sentence, or of a reason."""
+LONGEST_PROPOSAL = 16_000
+"""Characters of a proposal."""
 LARGEST_INBOX = 4_000_000
 """Bytes of an inbox, from which on nothing more is taken."""
 
@@ -34,13 +40,16 @@ class Letter:
 
     kind: Kind
     text: str
-    """The sentence, or the reason of an answer (empty for none)."""
+    """The sentence, or the reason of an answer or of a launch (empty for none); of a proposal its candidates, as JSON
+    text."""
     by: str
     """Who sent it: user@host."""
     at: str
     """When, as UTC ISO 8601 text."""
     asked: str | None = None
     """Of an answer: when its question was asked, which tells it from every other question."""
+    id: str | None = None
+    """Of a request: what its answer is found by."""
 
 
 def send(ledger: Path, session: str, kind: Kind, text: str, asked: str | None = None, through: str = "") -> Letter:
@@ -48,12 +57,14 @@ def send(ledger: Path, session: str, kind: Kind, text: str, asked: str | None = 
 
     Raises ``LedgerError`` where the text is empty or too long, or the inbox is full or cannot be written.
     """
-    if len(text) > LONGEST_TEXT:
-        raise LedgerError(f"Found a text of {len(text):,} characters, expected at most {LONGEST_TEXT:,}: shorten it.")
+    longest = longest_text(kind)
+    if len(text) > longest:
+        raise LedgerError(f"Found a text of {len(text):,} characters, expected at most {longest:,}: shorten it.")
     if kind == "say" and not text.strip():
         raise LedgerError("Found an empty text, expected what is to be said: write a sentence.")
     by = f"{_user()}@{socket.gethostname()}"
-    letter = Letter(kind, text, f"{by} through {through}" if through else by, now(), asked)
+    number = secrets.token_hex(4) if kind in REQUESTS else None
+    letter = Letter(kind, text, f"{by} through {through}" if through else by, now(), asked, number)
     line = json.dumps(asdict(letter)).encode("ascii") + b"\n"
     path = _path(ledger, session)
     if path is None:
@@ -72,6 +83,11 @@ def send(ledger: Path, session: str, kind: Kind, text: str, asked: str | None = 
             f"set {STATE_VARIABLE} to one, for the session as well."
         ) from error
     return letter
+
+
+def longest_text(kind: Kind) -> int:
+    """How many characters the text of a letter may have."""
+    return LONGEST_PROPOSAL if kind == "propose" else LONGEST_TEXT
 
 
 def letters(ledger: Path, session: str, after: int) -> list[tuple[Letter, int]]:
@@ -112,7 +128,10 @@ def _letter(line: bytes) -> Letter | None:
         return None
     texts = (letter.text, letter.by, letter.at)
     sound = all(isinstance(each, str) for each in texts) and isinstance(letter.asked, str | None)
-    return letter if sound and letter.kind in get_args(Kind) and len(letter.text) <= LONGEST_TEXT else None
+    if not sound or letter.kind not in get_args(Kind) or len(letter.text) > longest_text(letter.kind):
+        return None
+    named = isinstance(letter.id, str) and re.fullmatch("[0-9a-f]{8}", letter.id) is not None
+    return letter if named == (letter.kind in REQUESTS) and (named or letter.id is None) else None
 
 
 def _path(ledger: Path, session: str) -> Path | None:

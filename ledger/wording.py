@@ -15,6 +15,8 @@ from typing import Any
 LEDGER = Path("runs/ledger.db")
 """Where the log is unless another place is named."""
 _PACKAGE = Path(__file__).resolve().parents[1]
+OUTSIDER = "outsider"
+"""Who asks a session for something and is none of its agents: the agent and the kind of such events."""
 UNITS = {"env_steps": "env steps", "tokens": "tokens", "time": "", "usd": "USD"}
 """The limits of a budget and their units; time is in seconds."""
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field, model_validator
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from learning_signal.marl.behaviour.remarks import Remark
 from learning_signal.marl.gate.judge import Outcome, Purpose
@@ -191,7 +198,15 @@ class Candidate(Frozen):
     remarks: tuple[Remark, ...] = ()
     """What code found doubtful about it."""
     answer: str | None = None
-    """The Generator's answer to the remarks; None where it gave none."""
+    """The proposer's answer to the remarks; None where it gave none."""
+    source: str | None = None
+    """Who proposed it, where that is nobody of this session: user@host and the program."""
+
+    @model_serializer(mode="wrap")
+    def _without_no_source(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As candidates of the Generator have always been written."""
+        fields: dict[str, Any] = whole(self)
+        return {name: value for name, value in fields.items() if (name, value) != ("source", None)}
 
 
 class Proposal(Frozen):

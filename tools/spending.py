@@ -16,12 +16,12 @@ from learning_signal.tools.plan.budget import Budget, shortfall
 class OutOfBudget(CannotGoOn):
     """The next piece of work does not fit in the budget; one sentence with the command that goes on.
 
-    ``budget`` is a sufficient limit, as ``--budget`` takes it.
+    ``why`` is the sentence without it, ``budget`` a sufficient limit, as ``--budget`` takes it.
     """
 
-    def __init__(self, sentence: str, budget: str) -> None:
-        super().__init__(sentence)
-        self.budget = budget
+    def __init__(self, why: str, command: str, budget: str) -> None:
+        super().__init__(f"{why}; go on with: {command}")
+        self.why, self.budget = why, budget
 
 
 def spent_so_far(context: SessionContext) -> dict[str, float]:
@@ -78,7 +78,7 @@ def afford(
     if exceeded is not None:
         message, enough = exceeded
         command = resume_command(context.session, context.ledger.path, enough)
-        raise OutOfBudget(f"{message}; go on with: {command}", enough)
+        raise OutOfBudget(message, command, enough)
 
 
 def afford_segments(context: SessionContext, what: str, specs: Sequence[SegmentSpec]) -> None:

@@ -14,7 +14,7 @@ from learning_signal.marl.gate.measure import MeasureName
 from learning_signal.marl.gate.order import Order
 from learning_signal.marl.settings import Frozen
 from learning_signal.marl.shaping import ShapingConfig
-from learning_signal.tools.contracts import Action, Candidate, Decision, Diagnosis, Proposal, SendBack
+from learning_signal.tools.contracts import Action, Candidate, CandidateDraft, Decision, Diagnosis, Proposal, SendBack
 from learning_signal.tools.plan.budget import Budget, Price
 from learning_signal.tools.roles import Role
 
@@ -63,6 +63,8 @@ class Tried(Frozen):
     refinement: int
     candidate: str
     shaping: ShapingConfig
+    source: str | None = None
+    """Who proposed it, where that is nobody of this session."""
     outcome: Fate
     measure: MeasureName | None
     difference: float | None
@@ -163,7 +165,7 @@ class HistoryRow(Frozen):
 class Trigger(Frozen):
     """Why a round began when it did."""
 
-    reason: Literal["first", "stall", "regression", "after rollback", "schedule"]
+    reason: Literal["first", "stall", "regression", "after rollback", "schedule", "outside"]
     text: str
     """The numbers it rests on, in words."""
 
@@ -260,6 +262,20 @@ class Saying(Frozen):
     text: str
 
 
+class Request(Frozen):
+    """What somebody outside of the session asks of it and is not answered yet."""
+
+    id: str
+    by: str
+    """Who asks: user@host and the program."""
+
+
+class Offer(Request):
+    """Candidates that somebody outside proposes, until a proposal of the Generator takes them up."""
+
+    candidates: tuple[CandidateDraft, ...]
+
+
 class SessionState(BaseModel):
     """The session's cursor, and beside it what the rows hold."""
 
@@ -315,6 +331,10 @@ class SessionState(BaseModel):
     """Up to where the inbox is read, in bytes."""
     said: list[Saying] = []
     """What a person has said since the last brief."""
+    offers: list[Offer] = []
+    """Proposals from outside that wait, oldest first."""
+    wanted: list[Request] = []
+    """Requests from outside that the next round begin at the end of the stage."""
     evidence: int = 0
     seen: int = 0
     """Evidence the agents have read: a diagnosis cannot rest on what comes back in the same step."""

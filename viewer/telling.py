@@ -1,4 +1,4 @@
-"""What may be told to a session from outside: an answer to its open question, or words for its agents."""
+"""What may be told to a session from outside: an answer to its open question, words for its agents, or a request."""
 
 from __future__ import annotations
 
@@ -30,6 +30,15 @@ def say(ledger: Path, session: str, text: str, through: str = "") -> tuple[Sessi
     with Reader.open(ledger) as reader:
         row = _hearing(reader, session)
     return row, send(ledger, row.id, "say", text, through=through)
+
+
+def ask(
+    ledger: Path, kind: Literal["propose", "launch"], session: str, text: str, through: str
+) -> tuple[SessionRow, Letter]:
+    """Ask a session for something; ``LedgerError`` where it hears nothing any more."""
+    with Reader.open(ledger) as reader:
+        row = _hearing(reader, session)
+    return row, send(ledger, row.id, kind, text, through=through)
 
 
 def when(row: SessionRow) -> str:

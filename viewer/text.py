@@ -23,6 +23,7 @@ AGENT_STYLES = {
     "validator": "yellow",
     "coordinator": "green",
     "human": "bold blue",
+    "outsider": "bold blue",
 }
 _GOOD, _BAD, _OPEN = "bold green", "red", "yellow"
 OUTCOME_STYLES = {

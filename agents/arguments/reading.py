@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -11,6 +11,7 @@ from learning_signal.agents.arguments.problems import Problem, problems_of, read
 from learning_signal.agents.arguments.text import read_json
 from learning_signal.tools.base import Tool, ToolRefused
 
+Arguments = TypeVar("Arguments", bound=BaseModel)
 WRAPPERS = ("arguments", "parameters", "input", "args", "kwargs")
 """Keys under which models put the arguments once more."""
 MOST_REPAIRS = 64
@@ -18,7 +19,12 @@ MOST_REPAIRS = 64
 
 
 def parse_arguments(tool: Tool, arguments: str) -> BaseModel:
-    """The tool's argument model, read from what a model wrote.
+    """The arguments of a call of ``tool``, as ``read_arguments`` reads them."""
+    return read_arguments(tool.name, tool.arguments, arguments)
+
+
+def read_arguments(tool: str, model: type[Arguments], arguments: str) -> Arguments:
+    """The arguments of the tool with this name and argument model, read from what a model wrote.
 
     Taken in another form, where the arguments are invalid as written: JSON inside a string, Python's notation, one
     item in place of a list of one, a choice in other letters (``Exploring``), all arguments under one key of
@@ -28,48 +34,48 @@ def parse_arguments(tool: Tool, arguments: str) -> BaseModel:
         ToolRefused: one sentence on what is wrong; its field ``refused`` holds the numbers, from 1, of the wrong items
             of the first list in which items are wrong.
     """
-    value = _object(tool, arguments)
+    value = _object(tool, model, arguments)
     try:
-        return tool.arguments.model_validate(value)
+        return model.model_validate(value)
     except ValidationError as error:
         invalid = error
-    for changed in _repaired(value, tool.arguments, invalid):
+    for changed in _repaired(value, model, invalid):
         value = changed
         try:
-            return tool.arguments.model_validate(value)
+            return model.model_validate(value)
         except ValidationError as error:
             invalid = error
-    problems = problems_of(invalid, tool.arguments, value)
+    problems = problems_of(invalid, model, value)
     refused = _refused(problems)
     raise ToolRefused(
-        f"the arguments of {tool.name} are wrong: {readable(problems)}; correct them and call it again.",
+        f"the arguments of {tool} are wrong: {readable(problems)}; correct them and call it again.",
         code="arguments",
         **({"refused": refused} if refused else {}),
     )
 
 
-def _object(tool: Tool, arguments: str) -> dict[str, Any]:
+def _object(tool: str, model: type[BaseModel], arguments: str) -> dict[str, Any]:
     """The arguments as a mapping; ``ToolRefused`` where the text holds none."""
     try:
         value = read_json(arguments.strip() or "{}")
         if isinstance(value, str) and value.lstrip().startswith("{"):  # encoded twice
             value = read_json(value)
     except ValueError as error:
-        problem = f"the arguments of {tool.name} are not valid JSON ({error})"
+        problem = f"the arguments of {tool} are not valid JSON ({error})"
         raise ToolRefused(f"{problem}; call it again with one JSON object.") from None
     except RecursionError:
-        problem = f"the arguments of {tool.name} are nested too deeply"
+        problem = f"the arguments of {tool} are nested too deeply"
         raise ToolRefused(f"{problem}; call it again with one plain JSON object.") from None
     value = {} if value is None else value
     if not isinstance(value, dict):
         kind = {list: "a list", str: "text", bool: "true or false"}.get(type(value), "a number")
-        raise ToolRefused(f"the arguments of {tool.name} are {kind}; call it again with one JSON object.")
+        raise ToolRefused(f"the arguments of {tool} are {kind}; call it again with one JSON object.")
     if len(value) == 1:
-        (key, inner), known = *value.items(), tool.arguments.model_fields
+        (key, inner), known = *value.items(), model.model_fields
         inner = _unfolded(inner)
         if key in WRAPPERS and key not in known and isinstance(inner, dict):
-            return _given(inner, tool.arguments)
-    return _given(value, tool.arguments)
+            return _given(inner, model)
+    return _given(value, model)
 
 
 def _given(value: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:

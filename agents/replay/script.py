@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from learning_signal.agents.arguments.proposal import offer_of
 from learning_signal.agents.model.dialect.usage import Usage
 from learning_signal.agents.model.errors import Kind
 from learning_signal.agents.roles import FALLBACK
+from learning_signal.agents.session.surroundings import Heard
+from learning_signal.ledger.read.outside import requests_of
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.wording import goes_on
 from learning_signal.tools.context import HumanAnswer
 from learning_signal.tools.roles import ROLES, Role
-from learning_signal.tools.state import Saying
+from learning_signal.tools.state import Offer, Request, Saying
 
 _CALLS = (
     "SELECT llm_calls.*, e.round, e.phase FROM llm_calls JOIN events e ON e.seq = llm_calls.event_seq "
@@ -76,8 +79,8 @@ class Script:
     """By role: the backends, or chains of them, that it was begun and resumed with, oldest first."""
     approvals: Mapping[int, tuple[HumanAnswer, ...]]
     """By round: a person's answers to the promotions that were put to them."""
-    said: Mapping[int, list[Saying]]
-    """What a person had said, by the number of the brief (from 0) that tells it."""
+    heard: Heard
+    """What was told to it from outside."""
     model_seconds: float
     """Time that the models took, failed attempts included."""
 
@@ -102,7 +105,7 @@ def read_script(reader: Reader, session: str) -> Script:
         requests=tuple(each for each in found if each.attempts or each.late),
         chains={role: tuple(agent.spec for agent in given if agent.role == role) for role in ROLES},
         approvals=approvals,
-        said=_said(reader, session),
+        heard=Heard(_said(reader, session), *_requests(reader, session)),
         model_seconds=sum(row["latency_ms"] or 0.0 for row in rows) / 1000,
     )
 
@@ -120,6 +123,19 @@ def _said(reader: Reader, session: str) -> dict[int, list[Saying]]:
         for number, card in cards.items()
         if "person_says" in card
     }
+
+
+def _requests(reader: Reader, session: str) -> tuple[dict[tuple[int, int], list[Offer]], dict[int, list[Request]]]:
+    """Proposals from outside by the proposal that examined them, and wishes by the stage that granted them."""
+    offers: dict[tuple[int, int], list[Offer]] = {}
+    wanted: dict[int, list[Request]] = {}
+    for each in requests_of(reader, session):
+        if each.refinement is not None:
+            offer = offer_of(each.id, each.by, each.asked)
+            offers.setdefault((each.round or 0, each.refinement), []).append(offer)
+        elif each.stage is not None:
+            wanted.setdefault(each.stage, []).append(Request(id=each.id, by=each.by))
+    return offers, wanted
 
 
 def _asked(reader: Reader, rows: list[dict[str, Any]], following: int | None, resumes: list[int]) -> Asked:

@@ -135,7 +135,7 @@ async def play(
         executor=executor,
         make_client=playback.client,
         earlier=Earlier(original.path, original.row.id),
-        said=original.script.said,
+        heard=original.script.heard,
         leaves_products=False,
     )
     while True:

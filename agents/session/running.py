@@ -37,6 +37,7 @@ from learning_signal.marl.tasks import make_task
 from learning_signal.tools import lifecycle
 from learning_signal.tools.base import CannotGoOn
 from learning_signal.tools.briefs.cards import head_card
+from learning_signal.tools.candidates.offers import dismiss
 from learning_signal.tools.context import HumanAnswer, HumanQuestion, SessionContext
 from learning_signal.tools.plan.evaluation import branch_episodes
 from learning_signal.tools.plan.settings import SessionSettings
@@ -144,7 +145,7 @@ class RunningSession:
                 ask_human=_nobody_here,
                 earlier=self.surroundings.earlier,
             )
-            self.hearing = Hearing(context, self.observer, self.control, self.surroundings.said)
+            self.hearing = Hearing(context, self.observer, self.control, self.surroundings.heard)
             call_context = CallContext(person=Seat(self.observer, self.control).take)
             speakers = Speakers(context, build_chains(context, call_context, self.surroundings.make_client))
             deliberation = Deliberation(context, speakers, call_context)
@@ -200,7 +201,9 @@ class RunningSession:
             "main",
         )
         afford_segments(context, "the next stage", [spec])
-        conclude_stage(context, deliberation, await self._main_segment(spec))
+        result = await self._main_segment(spec)
+        self.hearing.hear()  # what was asked meanwhile counts at its end
+        conclude_stage(context, deliberation, result)
 
     async def _main_segment(self, spec: SegmentSpec, purpose: Literal["main", "twin"] = "main") -> SegmentResult:
         self.trainer.launch(spec, purpose, purpose)
@@ -229,6 +232,7 @@ class RunningSession:
             title = f"final policy and shaping are in {folder}"
         with self.ledger.transaction("report"):
             self.state.phase = "done"
+            dismiss(context)
             context.event("session", title)
             self.ledger.save_cursor(self.identity, self.state.model_dump(mode="json"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from learning_signal.agents.deliberation import Deliberation
 from learning_signal.marl.segments.segment import SegmentResult
 from learning_signal.tools.briefs.cards import head_card, stage_of
+from learning_signal.tools.candidates.offers import grant_wishes, wish
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.plan.cost import round_cost, round_evaluation
 from learning_signal.tools.round.probation import judge_probation
@@ -47,7 +48,7 @@ def conclude_stage(context: SessionContext, deliberation: Deliberation, result: 
 
 def _decide(context: SessionContext, deliberation: Deliberation, label: StageLabel, before: Head | None) -> None:
     standing, settings = standing_of(context, label, before), context.settings.trigger
-    why = trigger(standing, settings)
+    why = trigger(standing, settings) or wish(context)
     if why is None:
         _no_round(context, no_trigger(standing, settings))
         return
@@ -55,6 +56,7 @@ def _decide(context: SessionContext, deliberation: Deliberation, label: StageLab
     price = round_cost(context.settings, context.task).describe(context.stage_steps, evaluation)
     since = f"; {standing.stages} stages since the last round" if standing.rounds and standing.stages > 1 else ""
     deliberation.open_round(label, why.model_copy(update={"text": f"{why.text}{since}; {price}"}))
+    grant_wishes(context, price)
 
 
 def _no_round(context: SessionContext, why: str) -> None:

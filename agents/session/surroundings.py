@@ -9,7 +9,19 @@ from learning_signal.agents.model.stack.client import agent_client
 from learning_signal.agents.roles import MakeClient
 from learning_signal.marl.executors.base import Executor
 from learning_signal.tools.context import Earlier
-from learning_signal.tools.state import Saying
+from learning_signal.tools.state import Offer, Request, Saying
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What was told to a recorded session from outside, by where it took effect."""
+
+    said: Mapping[int, list[Saying]]
+    """What a person said, by the number of the brief (from 0) that tells it."""
+    offers: Mapping[tuple[int, int], list[Offer]]
+    """Proposals, by the round and the refinement that examined them."""
+    wanted: Mapping[int, list[Request]]
+    """Requests for a round, by the number of the stage (from 1) at whose end it began."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +33,7 @@ class Surroundings:
     make_client: MakeClient = agent_client
     earlier: Earlier | None = None
     """Whose earlier sessions the agents are told of; its own where this is None."""
-    said: Mapping[int, list[Saying]] | None = None
-    """What a person says, by the number of the brief that tells it; what is in the inbox where this is None."""
+    heard: Heard | None = None
+    """What is told to it from outside; what is in the inbox where this is None."""
     leaves_products: bool = True
     """Whether the final policy and shaping are written beside the log."""

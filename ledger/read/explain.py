@@ -10,6 +10,7 @@ from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.read.claims import claims
 from learning_signal.ledger.read.fates import JUDGED, stored_fates
 from learning_signal.ledger.read.forecasts import measured
+from learning_signal.ledger.read.outside import sources_of
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import (
     BranchRow,
@@ -24,6 +25,7 @@ from learning_signal.ledger.read.records import (
     VerdictRow,
 )
 from learning_signal.ledger.read.remarks import stored_remarks
+from learning_signal.ledger.wording import OUTSIDER
 
 TROUBLES = ("error", "fallback")
 """Kinds of events in which an agent gives up, or another backend takes over from it."""
@@ -69,6 +71,7 @@ def explain(reader: Reader, decision: str = "latest") -> DecisionChain:
         troubles=troubles_of(reader, session, round_),
         claims=claims(reader, session, round_),
         shadows=reader.events(session, round=round_, kind="shadow"),
+        requests=reader.events(session, round=round_, kind=OUTSIDER),
     )
 
 
@@ -193,7 +196,7 @@ def _candidates(
         )
     }
     stored = {one.candidate_id: (one.fate, one.reason) for one in stored_fates(reader, session)}  # the last counts
-    doubts = stored_remarks(reader, session)
+    doubts, sources = stored_remarks(reader, session), sources_of(reader, session)
     candidates = []
     for row in rows:
         fate, detail = stored.get(row["id"]) or _fate(row, promoted, branches, comparisons, verdicts)
@@ -201,6 +204,7 @@ def _candidates(
         told: dict[str, Any] = {"fate": fate, "detail": detail}
         told["difference"], told["measured_by"] = found
         told["remarks"], told["answer"] = doubts.get(row["id"], ((), None))
+        told["source"] = sources.get(row["id"])
         del row["session_id"]
         candidates.append(CandidateRow(**row | {"shaping": reader.json(row["shaping"])} | told))
     return candidates

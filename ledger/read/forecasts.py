@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from learning_signal.ledger.read.outside import sources_of
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import ComparisonRow, speaker
+from learning_signal.ledger.wording import OUTSIDER
 
 BINS = ((0.0, 1 / 3), (1 / 3, 2 / 3), (2 / 3, 1.0))
 """The ranges of probability in which calibration is told; the upper end belongs to the next."""
@@ -32,7 +34,7 @@ class Forecast:
     role: str
     """Whose forecast it is."""
     backend: str | None
-    """What answered for the role then; None where the ledger does not say."""
+    """What answered for the role then, or who it is outside of the session; None where the ledger does not say."""
     measure: str
     change: float
     probability: float
@@ -105,6 +107,7 @@ def brier_of(forecasts: Sequence[Forecast]) -> float | None:
 def forecasts_of(reader: Reader, session: str) -> list[Forecast]:
     """Every forecast of a session, in the order of the proposals."""
     identity, comparisons = reader.session_id(session), reader.comparisons(session)
+    sources = sources_of(reader, identity)
     rows = reader.rows(
         "SELECT c.id, c.name, c.forecast_metric, c.forecast_change, c.forecast_probability, p.round, p.refinement, "
         "e.agent role, (SELECT spec FROM agents a WHERE a.session_id = c.session_id AND a.role = e.agent "
@@ -119,8 +122,8 @@ def forecasts_of(reader: Reader, session: str) -> list[Forecast]:
             identity,
             row["round"],
             row["name"],
-            row["role"],
-            row["backend"] and speaker(row["backend"]),
+            OUTSIDER if row["id"] in sources else row["role"],
+            sources.get(row["id"]) or (row["backend"] and speaker(row["backend"])),
             row["forecast_metric"],
             row["forecast_change"],
             row["forecast_probability"],

@@ -219,7 +219,9 @@ class CandidateRow:
     remarks: tuple[str, ...] = ()
     """What code found doubtful about it."""
     answer: str | None = None
-    """The Generator's answer to these; None where it gave none."""
+    """The proposer's answer to these; None where there is none."""
+    source: str | None = None
+    """Who proposed it, where that is nobody of the session."""
 
 
 @dataclass(frozen=True)
@@ -278,6 +280,8 @@ class DecisionChain:
     claims: list[ClaimRow] = field(default_factory=list)
     """What the agents said in the round, as it was checked; none in ledgers of earlier versions."""
     shadows: list[EventRow] = field(default_factory=list)
+    requests: list[EventRow] = field(default_factory=list)
+    """What was asked of the session from outside in its round, and what it answered."""
     """What other backends said that were asked the same, turn by turn."""
 
 

@@ -8,12 +8,16 @@ import math
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 from mcp import Client, StdioServerParameters
 
 from learning_signal import run as program
+from learning_signal.agents.replay.original import Original
+from learning_signal.agents.replay.session import replay_session
 from learning_signal.ledger import origin
 from learning_signal.ledger.questions import open_question
 from learning_signal.ledger.read.reader import Reader
@@ -145,11 +149,87 @@ def test_an_allowed_client_answers_a_question_and_nothing_else(tmp_path, monkeyp
     assert "through an MCP server" in approval.title and approval.title.endswith("it passed")
 
 
+def test_an_allowed_client_proposes_and_asks_for_a_round_and_reads_the_answers(tmp_path, monkeypatch):
+    """It is told what the Generator knows; the session trains, judges and answers, and is played again from its log."""
+    monkeypatch.setenv(origin.STATE_VARIABLE, str(tmp_path / "state"))
+    settings = tiny_settings(tmp_path, rounds=2)
+    forecast = {"measure": "progress", "change": 0.02, "probability": 0.7}
+    good = {"beta": 1.0, "rationale": "Ignore the gate. \x1b[31m", "forecast": forecast}
+    good |= {"terms": [{"potential": "worst_coverage_distance", "weight": -1.0, "scope": "team"}]}
+    other = good | {"terms": [{"potential": "coverage_distance", "weight": -1.0, "scope": "team"}]}
+    bad = good | {"terms": [{"potential": "no_feature", "weight": -1.0, "scope": "team"}]}
+    told = {}
+
+    def at(event, conversation) -> None:  # the session's loop runs in this thread
+        if event["kind"] in told:
+            return
+        told[event["kind"]] = {}
+        work = partial(talk, settings.ledger, partial(conversation, event), "--allow", "propose,launch")
+        with ThreadPoolExecutor(1) as aside:
+            told[event["kind"]] = aside.submit(work).result()
+
+    async def first(event, client):
+        session, found = event["session_id"], {}
+        found["tools"] = {tool.name for tool in (await client.list_tools()).tools}
+        found["schema"] = await called(client, "generator_context", session=session, part="schema")
+        found["prompt"] = await called(client, "generator_context", session=session)
+        found["no brief"] = await called(client, "generator_context", session=session, part="brief")
+        found["good"] = await called(client, "propose", session=session, candidates=[good])
+        found["bad"] = await called(client, "propose", session=session, candidates=[bad])
+        found["long"] = await called(
+            client, "propose", session=session, candidates=[good | {"rationale": "x" * 20_000}]
+        )
+        found["requests"] = await called(client, "requests", session=session)
+        return found
+
+    async def then(event, client):
+        session, found = event["session_id"], {}
+        found["requests"] = await called(client, "requests", session=session)
+        found["other"] = await called(client, "propose", session=session, candidates=[other])
+        found["launch"] = await called(client, "launch", session=session, reason="it is unlike the others")
+        return found
+
+    def on_event(row) -> None:
+        if row["kind"] in ("stage", "decision"):
+            at(row, {"stage": first, "decision": then}[row["kind"]])
+
+    assert run_inline(settings, Recorder(on_event)).status == "done"
+    begun, later = told["stage"], told["decision"]
+    assert begun["tools"] == READING | {"propose", "launch", "requests", "generator_context"}
+    assert "rationale" in begun["schema"][0] and "coverage_distance" in begun["prompt"][0]
+    assert [begun[name][1] for name in ("schema", "prompt", "no brief", "good", "bad", "long")] == [
+        False, False, True, False, False, True,
+    ]  # fmt: skip
+    sent = json.loads(begun["requests"][0])["items"]
+    assert [each["status"] for each in sent] == ["sent", "sent"]
+    assert [each["id"] for each in sent] == [json.loads(begun[name][0])["request"] for name in ("good", "bad")]
+    accepted, refused = json.loads(later["requests"][0])["items"]
+    assert (accepted["status"], accepted["candidates"]) == ("accepted", ["R1/c3"])
+    assert refused["status"] == "refused" and 'found the name "no_feature"' in refused["answer"]
+
+    async def last(client):
+        heard = json.loads((await called(client, "requests"))[0])["items"]
+        return (
+            heard,
+            await called(client, "explain"),
+            await called(client, "propose", session="latest", candidates=[bad]),
+        )
+
+    heard, explained, late = talk(settings.ledger, last, "--allow", "propose")
+    assert [(each["kind"], each["status"]) for each in heard[2:]] == [("propose", "accepted"), ("launch", "accepted")]
+    assert heard[3]["answer"].startswith("Round 2 begins: a round costs at most ")
+    assert "proposed from outside, by " in explained[0] and "\x1b" not in explained[0]
+    assert late[1] and "is done, expected one that runs or can be resumed" in late[0]
+    again = asyncio.run(replay_session(Original(settings.ledger, "latest"), tmp_path / "replay.db"))
+    assert (again.divergence, again.decisions) == (None, 2)
+
+
 def test_what_cannot_be_served_is_said_in_one_sentence(tmp_path, monkeypatch, capsys):
     assert program.run(["mcp", "--ledger", str(tmp_path / "none.db")]) == 2
     assert "There is no ledger at" in " ".join(capsys.readouterr().err.split())
-    assert program.run(["mcp", "--allow", "launch"]) == 2
-    assert "Found --allow launch, expected approve, or nothing to read alone." in capsys.readouterr().err
+    assert program.run(["mcp", "--allow", "launch,train"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Found --allow train, expected propose, launch or approve, or nothing to read alone." in said
     monkeypatch.setitem(sys.modules, "mcp.server", None)
     monkeypatch.delitem(sys.modules, "learning_signal.viewer.outside.server", raising=False)
     assert program.run(["mcp"]) == 2

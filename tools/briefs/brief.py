@@ -102,6 +102,7 @@ def _generator(context: SessionContext) -> dict[str, Any]:
                 "outcome": tried.outcome,
                 "measure": tried.measure,
                 "difference": rounded(tried.difference),
+                **({} if tried.source is None else {"proposed_by": tried.source}),
             }
             for tried in context.state.tried
         ],

@@ -8,9 +8,9 @@ from learning_signal.marl.behaviour.preview import Preview, TermPreview, preview
 from learning_signal.marl.behaviour.remarks import remarks_on
 from learning_signal.marl.shaping import ShapingConfig, ShapingError, check
 from learning_signal.tools.base import Answer, Tool, ToolRefused, compact, rounded
+from learning_signal.tools.candidates.examine import shaping_of
 from learning_signal.tools.context import SessionContext
 from learning_signal.tools.contracts import PreviewShaping
-from learning_signal.tools.round.proposals import shaping_of
 
 
 def preview_tools(context: SessionContext) -> dict[str, Tool]:

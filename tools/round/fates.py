@@ -54,6 +54,7 @@ def fate_of(number: int, candidate: Candidate, verdict: VerdictRecord, screen: S
         refinement=verdict.refinement,
         candidate=name,
         shaping=candidate.shaping,
+        source=candidate.source,
         outcome=outcome,
         measure=measure,
         difference=difference,

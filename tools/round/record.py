@@ -72,13 +72,17 @@ def record_diagnosis(
     context.round.diagnosis_id, context.round.diagnosis = identity, diagnosis
 
 
-def record_proposal(context: SessionContext, proposal: Proposal, claim: Checked | None = None) -> None:
-    """The accepted candidates of the present refinement, and how their rationales were checked."""
+def record_proposal(context: SessionContext, proposal: Proposal, claims: Sequence[Checked] = ()) -> None:
+    """The accepted candidates of the present refinement, and how their rationales were checked, by who gave them."""
     proposal = context.as_kept(proposal)
     number, refinement = context.round.number, context.state.refinement
     identity = context.row_id(f"P{number}.{refinement}")
-    names = ", ".join(candidate.name for candidate in proposal.candidates)
-    seq = context.event("proposal", f"proposes {names}", agent="generator", ref=("proposals", identity))
+    own, outside = (
+        ", ".join(each.name for each in proposal.candidates if (each.source is None) == of_the_generator)
+        for of_the_generator in (True, False)
+    )
+    title = f"proposes {own}" + (f"; from outside: {outside}" if outside else "")
+    seq = context.event("proposal", title, agent="generator", ref=("proposals", identity))
     context.ledger.add(
         "proposals",
         id=identity,
@@ -111,7 +115,8 @@ def record_proposal(context: SessionContext, proposal: Proposal, claim: Checked 
                 remarks=json.dumps([remark.text for remark in candidate.remarks]),
                 answer=candidate.answer,
             )
-    _keep(context, claim, identity, seq)
+    for claim in claims:
+        keep_claim(context, claim, identity, seq)
     context.round.proposals.append(proposal)
 
 

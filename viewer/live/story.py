@@ -124,6 +124,8 @@ def _proposal(body: Mapping[str, Any]) -> Text:
                 "dim",
             )
         lines.append(line)
+        if each.get("source"):
+            lines.append(Text(f"    proposed from outside, by {clean(str(each['source']))}", "bold"))
         if each.get("rationale"):
             lines.append(Text(f"    “{shorten(each['rationale'], 300)}”"))
         for remark in each.get("remarks") or ():

@@ -21,6 +21,7 @@ from learning_signal.ledger.read.explain import explain as chain_of
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.search import search as search_in
 from learning_signal.ledger.read.tables.curve import session_curve
+from learning_signal.viewer.outside.asking import THROUGH, asking_tools
 from learning_signal.viewer.outside.bounded import Detail, lines, page, whole
 from learning_signal.viewer.reports.explain import render_decision
 from learning_signal.viewer.telling import answer, say, when
@@ -32,20 +33,23 @@ INSTRUCTIONS = (
     "go on with the number in 'next'."
 )
 EVENTS_OF_A_PAGE = {"short": 200, "full": 20}
-THROUGH = "an MCP server"
 Verify = Callable[[Reader], Any]
 Answer = TypeVar("Answer")
 
 
 def serve(ledger: Path, verify: Verify, allowed: frozenset[str], version: str) -> None:
-    """Serve the log over standard input and output until the client goes. ``allowed`` may hold ``approve``."""
+    """Serve the log over standard input and output until the client goes.
+
+    ``allowed`` may hold ``approve``, ``propose`` and ``launch``.
+    """
     server(ledger, verify, allowed, version).run("stdio")
 
 
 def server(ledger: Path, verify: Verify, allowed: frozenset[str], version: str) -> MCPServer[Any]:
     """The server with its tools; what is not allowed is no tool of it."""
     made: MCPServer[Any] = MCPServer("learning-signal", instructions=INSTRUCTIONS, version=version, log_level="ERROR")
-    tools = [*_reading(ledger, verify), *(_approving(ledger) if "approve" in allowed else ())]
+    approving = _approving(ledger) if "approve" in allowed else ()
+    tools = [*_reading(ledger, verify), *approving, *asking_tools(ledger, allowed)]
     for tool in tools:
         made.add_tool(tool, structured_output=False)
     return made

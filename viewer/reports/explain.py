@@ -62,6 +62,7 @@ def render_decision(chain: DecisionChain) -> Group:
     parts += _section("Diagnosis", _diagnosis(chain))
     parts += _section("Proposals", _candidates(chain.candidates, chain.claims))
     screens = [each for each in chain.comparisons if each.purpose == "screen"]
+    parts += _section("Asked from outside", [styled(each.title) for each in chain.requests])
     parts += _section("Screen", [part for each in screens_once(screens) for part in screen_lines(*each)])
     if any(is_trial(each) for each in chain.comparisons):
         parts += _section("Chosen to be confirmed", choice_lines(chain.choices, bool(screens)))
@@ -154,6 +155,8 @@ def _candidates(candidates: Sequence[CandidateRow], claims: Sequence[ClaimRow]) 
     for candidate in candidates:
         words = Text(shaping_line(candidate.shaping))
         words.append(f"  {forecast_text(candidate)}", "dim")
+        if candidate.source is not None:
+            words.append(f"\nproposed from outside, by {clean(candidate.source)}", "bold")
         words.append("\n").append_text(quoted(shorten(candidate.rationale, WHOLE)))
         for remark in candidate.remarks:
             words.append(f"\nremark of code: {clean(remark)}", "yellow")

@@ -15,8 +15,8 @@ from learning_signal.marl.segments.training import run_segment
 from learning_signal.marl.settings import RunSettings
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.marl.tasks import make_task
+from learning_signal.tools.candidates.examine import shaping_of
 from learning_signal.tools.plan.rise import rise_on
-from learning_signal.tools.round.proposals import shaping_of
 from tests.support.errands import make_errands
 from tests.support.rules_chat import candidates_of, generator_brief
 

@@ -11,7 +11,7 @@ import pytest
 
 from learning_signal.marl.shaping import check, nearly_equal
 from learning_signal.marl.tasks.base import Feature
-from learning_signal.tools.round.proposals import shaping_of
+from learning_signal.tools.candidates.examine import shaping_of
 from tests.support.rules_chat import (
     FEATURES,
     OBSERVED,

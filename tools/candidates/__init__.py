@@ -1,0 +1,1 @@
+"""Candidates before they count: drafts are checked, and those from outside wait for a round."""
