@@ -25,9 +25,13 @@ def count_tokens(text: str) -> int:
     Never downloads: tiktoken would, without a time limit, when the file is missing or damaged, so the file is
     checked first. Texts that look like special tokens are counted as ordinary text.
     """
-    if not text:
-        return 0
-    encoding = _encoding(str(cached_vocabulary(os.environ) or ""))
+    return _counted(text, str(cached_vocabulary(os.environ) or "")) if text else 0
+
+
+@lru_cache(maxsize=256)
+def _counted(text: str, vocabulary: str) -> int:
+    """The tokens of ``text``; the messages of a conversation are counted in every turn."""
+    encoding = _encoding(vocabulary)
     if encoding is None:
         return estimate_tokens(text)
     return len(encoding.encode(text, disallowed_special=()))

@@ -26,6 +26,16 @@ def canonical_json(value: Any) -> str:
     return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
+def quick_json(value: Any) -> str:
+    """``canonical_json`` for what is JSON data already, but with its keys as they stand; raises as that."""
+    try:
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except (ValueError, TypeError, RecursionError):
+        return canonical_json(value)
+    return canonical_json(value) if "\\u0000" in text else text
+
+
 def plain(value: Any) -> Any:
     """Return ``value`` as JSON types; NaN and infinity, which JSON cannot say, become None.
 
@@ -34,17 +44,19 @@ def plain(value: Any) -> Any:
     Raises:
         ValueError: for any other type, and for a dict key that is not text.
     """
-    if value is None or isinstance(value, (bool, int)):
-        return value
     if isinstance(value, str):
         return storable(value)
+    if value is None or isinstance(value, (bool, int)):
+        return value
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, dict):
-        for key in value:
+        found = {}
+        for key, item in value.items():
             if not isinstance(key, str):
                 raise ValueError(f"JSON keys must be text, got {key!r} ({type(key).__name__}).")
-        return {storable(key): plain(item) for key, item in value.items()}
+            found[storable(key)] = plain(item)
+        return found
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if hasattr(value, "tolist"):  # NumPy, without importing it
@@ -58,6 +70,8 @@ def storable(text: str) -> str:
     """Return ``text`` with what SQLite cannot hold as text (lone surrogates, NUL) replaced by U+FFFD."""
     if "\x00" in text:
         text = text.replace("\x00", "\ufffd")
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:

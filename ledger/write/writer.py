@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from learning_signal.ledger.canonical import canonical_json
+from learning_signal.ledger.canonical import quick_json
 from learning_signal.ledger.connection import open_to_write
 from learning_signal.ledger.write.chain import chained
 from learning_signal.ledger.write.rows import OnCommit
@@ -88,7 +88,7 @@ class Ledger(SessionWriter):
             self._execute(
                 "INSERT INTO cursors (session_id, state) VALUES (?, ?) "
                 "ON CONFLICT (session_id) DO UPDATE SET state = excluded.state",
-                (session_id, self._redactor.certain(canonical_json(state))),
+                (session_id, self._redactor.certain(quick_json(state))),
             )
 
     def load_cursor(self, session_id: str) -> dict[str, Any] | None:

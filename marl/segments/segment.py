@@ -118,6 +118,8 @@ class TrainingStatus:
 
 
 _ID = re.compile("s[0-9a-f]{16}")
+_RESULTS = 16
+"""Results that a store keeps in memory."""
 
 
 class SegmentStore:
@@ -125,6 +127,8 @@ class SegmentStore:
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
+        self._read: dict[Path, tuple[tuple[int, int], SegmentResult]] = {}
+        """The results that were read last, each with its file's time and size: HEAD's is read in every step."""
 
     def path(self, segment: str) -> Path:
         """The folder of a segment, whether it exists or not.
@@ -154,7 +158,13 @@ class SegmentStore:
         if not self.has(segment):
             raise SegmentImpossible(f"Segment {segment} is not in {self.root}; run it first.")
         try:
-            return SegmentResult.model_validate_json(path.read_bytes())
+            written = path.stat()
+            stamp = written.st_mtime_ns, written.st_size
+            known, result = self._read.get(path, (None, None))
+            if result is None or known != stamp:
+                result = SegmentResult.model_validate_json(path.read_bytes())
+                self._read = dict([*self._read.items()][-_RESULTS + 1 :]) | {path: (stamp, result)}
+            return result
         except (OSError, ValidationError) as error:
             raise SegmentImpossible(
                 f"The result of segment {segment} in {path} cannot be read ({type(error).__name__}); "

@@ -47,7 +47,8 @@ def speculate(context: SessionContext) -> None:
     Both purposes are started: the screen's segments are used whenever there is more than one candidate, those of the
     first confirmation unless nothing could be compared. A launch by the Validator finds them in flight.
     """
-    if not context.settings.speculate:
+    begun = context.round.speculated
+    if not context.settings.speculate or begun and all(map(context.trainer.known, begun)):
         return
     specs = _control(context)
     if all(context.trainer.known(spec.id) for _, spec in specs):
