@@ -34,7 +34,7 @@ try:
     )
     from learning_signal.commands.log import exporting, verification
     from learning_signal.ledger.wording import program
-    from learning_signal.viewer.cli import log_commands
+    from learning_signal.viewer.cli import browse_command, log_commands
     from learning_signal.viewer.cli.options import Version
     from learning_signal.viewer.cli.streams import prepare_streams
     from learning_signal.viewer.cli.terminal import (
@@ -85,6 +85,7 @@ LOG: dict[str, Callable[..., object]] = {
     "plot": log_commands.log_plot,
     "forecasts": log_commands.log_forecasts,
     "export": exporting.log_export,
+    "browse": browse_command.log_browse,
     "verify": verification.log_verify,
     "seal": verification.log_seal,
 }

@@ -40,6 +40,7 @@ ONLY_IN = {
     "rich": {"viewer", "run"},
     "mcp": {"viewer"},
     "pyarrow": {"viewer"},
+    "datasette": {"viewer"},
     "tensorboard": {"viewer"},
     "typer": {"run", "viewer", "commands"},
     "commands": {"commands", "run"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,11 @@ from learning_signal.viewer.cli.places import place_for
 from learning_signal.viewer.cli.terminal import err, log_to, out, plain_data, show_json
 
 if TYPE_CHECKING:
+    from learning_signal.ledger.read.reader import Reader
     from learning_signal.ledger.read.records import EventRow
+
+PAGE = 200
+"""Events that are read and shown at a time."""
 
 
 class Measure(StrEnum):
@@ -90,24 +94,45 @@ def log_show(
             "kind": kind,
             "status": status,
         }
-        events = reader.events(row.id, **filters, tool=tool)
-        if not events:
-            refuse_unknown(f"session {row.id}", reader.events(row.id), **filters)
-        if text is not None:
-            hits = search(reader, text, session=row.id, limit=None)
-            containing = {hit.event.seq for hit in hits}
-            events = [event for event in events if event.seq in containing]
         opens = full or as_stored or whole_round
-        entries = [reader.entry(event.seq) for event in events] if opens else None
+        containing = None
+        if text is not None:
+            containing = {hit.event.seq for hit in search(reader, text, session=row.id, limit=None)}
+        # A round is opened as a whole, since its turns are told apart; everything else is shown as it is read.
+        pages = _pages(reader, row.id, None if whole_round or as_json else PAGE, containing, **filters, tool=tool)
+        begun = False
+        for events in pages:
+            entries = [reader.entry(event.seq) for event in events] if opens else None
+            if as_json:
+                return show_json(plain_data(events if entries is None else entries))
+            head = None if begun else row
+            if entries is None:
+                out.print(render_events(head, events))
+            elif as_stored:
+                out.print(render_raw(head, entries))
+            else:
+                out.print(render_turns(head, entries) if whole_round else render_events(head, events, entries))
+            begun = True
+        if begun:
+            return 0
+        if not reader.events(row.id, **filters, tool=tool, limit=1):
+            refuse_unknown(f"session {row.id}", reader.events(row.id), **filters)
     if as_json:
-        return show_json(plain_data(events if entries is None else entries))
-    if entries is None or not events:
-        out.print(render_events(row, events))
-    elif as_stored:
-        out.print(render_raw(row, entries))
-    else:
-        out.print(render_turns(row, entries) if whole_round else render_events(row, events, entries))
+        return show_json([])
+    out.print(render_events(row, []))
     return 0
+
+
+def _pages(
+    reader: Reader, session: str, limit: int | None, containing: set[int] | None, **filters: Any
+) -> Iterator[list[EventRow]]:
+    """The chosen events, ``limit`` of a session read at a time, without pages that have none."""
+    after = 0
+    while events := reader.events(session, **filters, after_seq=after, limit=limit):
+        after = events[-1].seq
+        chosen = [event for event in events if containing is None or event.seq in containing]
+        if chosen:
+            yield chosen
 
 
 def refuse_unknown(place: str, events: Sequence[EventRow], **filters: str | int | None) -> None:

@@ -21,17 +21,24 @@ WHOLE = ("error", "refused", "interrupted")
 """Events with this status have their whole sentence, on as many lines as it takes."""
 
 
-def render_events(row: SessionRow, events: Sequence[EventRow], entries: Sequence[Entry] | None = None) -> Group:
-    """The story of a session, one line per event; with ``entries`` (one per event) also what lies behind each."""
-    parts: list[RenderableType] = [session_line(row)]
+def render_events(row: SessionRow | None, events: Sequence[EventRow], entries: Sequence[Entry] | None = None) -> Group:
+    """The story of a session, one line per event; with ``entries`` (one per event) also what lies behind each.
+
+    ``row`` is the session, None where its story goes on.
+    """
+    parts = _headline(row)
     if not events:
         parts.append(Text("No event fits these filters.", "yellow"))
     return Group(*parts, *_lines(events, None if entries is None else [opened(each) for each in entries]))
 
 
-def render_turns(row: SessionRow, entries: Sequence[Entry]) -> Group:
+def render_turns(row: SessionRow | None, entries: Sequence[Entry]) -> Group:
     """The events of a round, every model call as it was sent and answered; what two of them share is shown once."""
-    return Group(session_line(row), *_lines([each.event for each in entries], turns(entries)))
+    return Group(*_headline(row), *_lines([each.event for each in entries], turns(entries)))
+
+
+def _headline(row: SessionRow | None) -> list[RenderableType]:
+    return [] if row is None else [session_line(row)]
 
 
 def turns(entries: Sequence[Entry]) -> list[list[RenderableType]]:
@@ -65,9 +72,9 @@ def render_entry(entry: Entry, *, as_stored: bool = False) -> Group:
     return Group(*_lines([entry.event], [parts]))
 
 
-def render_raw(row: SessionRow, entries: Sequence[Entry]) -> Group:
+def render_raw(row: SessionRow | None, entries: Sequence[Entry]) -> Group:
     """The events of a session with their rows as they are stored."""
-    return Group(session_line(row), *_lines([each.event for each in entries], [raw(each) for each in entries]))
+    return Group(*_headline(row), *_lines([each.event for each in entries], [raw(each) for each in entries]))
 
 
 def event_line(event: EventRow, whole: bool = False) -> RenderableType:
