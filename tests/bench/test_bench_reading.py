@@ -8,8 +8,8 @@ import pytest
 
 from bench.ledger.__main__ import run
 from bench.ledger.tape import recording
-from bench.reading import seconds
-from bench.support.long_session import Onward
+from bench.reading.__main__ import seconds
+from bench.reading.long_session import Onward
 from learning_signal.ledger.read.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify

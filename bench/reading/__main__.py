@@ -25,7 +25,7 @@ from rich.table import Table
 
 from bench.ledger.__main__ import run
 from bench.ledger.tape import Player, recording
-from bench.support.long_session import Onward
+from bench.reading.long_session import Onward
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.write.writer import Ledger
 from tests.support.places import ROOT
