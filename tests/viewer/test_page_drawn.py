@@ -15,6 +15,7 @@ from PIL import Image
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.tools.training.drawn import drawings
 from learning_signal.viewer.page import report
+from learning_signal.viewer.page.decisions import fitting
 from learning_signal.viewer.page.heat import LEVELS, NOTHING, colours, levels, png, range_of
 from learning_signal.viewer.page.report import session_page
 from tests.support.promoted_policies import stored_policies
@@ -96,7 +97,8 @@ def test_what_is_not_drawn_is_said(reader):
 
 def test_episodes_for_which_a_page_has_no_room_are_left_out_and_it_says_so(reader, drawn, monkeypatch):
     whole = session_page(reader, drawn=drawn)
-    monkeypatch.setattr(report, "ROOM", len(re.findall(r'application/episodes">([^<]+)<', whole)[0]))
+    first, second = (len(each) for each in re.findall(r'application/episodes">([^<]+)<', whole))
+    monkeypatch.setattr(report, "fitting", lambda parts, _: fitting(parts, first + second - 1))
     page = session_page(reader, drawn=drawn)
     assert len(played(whole)) == 2 and len(played(page)) == 1
     assert "Its episodes are left out" in re.search(r'<article id="R3".*?</article>', page, re.DOTALL)[0]

@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from learning_signal.ledger.read.reader import Reader
+from learning_signal.viewer.page import report
 from learning_signal.viewer.page.report import session_page
 from tests.support.recorded_ledger import recorded_ledger
 
@@ -100,3 +101,15 @@ def test_nothing_is_wider_than_the_page_and_text_stands_out_in_both_schemes(page
         assert abs(sum(ink) - sum(paper)) > 450
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_packed_decisions_of_a_long_session_are_there_at_once(browser, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "PLAIN", 0)
+    with Reader.open(recorded_ledger(tmp_path / "ledger.db")) as reader:
+        (tmp_path / "report.html").write_text(report.session_page(reader), encoding="utf-8")
+    page = browser.new_page()
+    page.goto((tmp_path / "report.html").as_uri() + "#R1")
+    article = page.locator("article#R1")
+    article.locator("svg.arms").first.wait_for()
+    assert "No agent comes near a landmark." in article.inner_text()
+    page.close()

@@ -5,8 +5,6 @@ What comes in is plain data: a ``SideBySide`` of ``marl.behaviour.drawn.episodes
 
 from __future__ import annotations
 
-import base64
-import gzip
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from typing import Any
 
 from learning_signal.viewer.page.drawing import fragments, image, legend, ring, size
 from learning_signal.viewer.page.heat import Range, colours, levels, range_of
+from learning_signal.viewer.page.packed import gzipped
 from learning_signal.viewer.text import clean
 
 SIDES = ("before", "after")
@@ -39,7 +38,6 @@ class PlayerPart:
 def player(round_number: int, episodes: Mapping[str, Any]) -> PlayerPart:
     """The player of the episodes around the promotion of a round."""
     played = {"colours": colours(), "pairs": [_pair(each) for each in episodes["pairs"]]}
-    data = json.dumps(played, separators=(",", ":"), allow_nan=False).encode()
     return PlayerPart(
         round=round_number,
         episodes=episodes["episodes"],
@@ -47,7 +45,7 @@ def player(round_number: int, episodes: Mapping[str, Any]) -> PlayerPart:
         after=episodes["after"],
         note=episodes["note"] and clean(episodes["note"]),
         names=tuple(f"{each['rank']} afterwards (episode {each['episode']})" for each in episodes["pairs"]),
-        packed=base64.b64encode(gzip.compress(data, 9, mtime=0)).decode(),
+        packed=gzipped(json.dumps(played, separators=(",", ":"), allow_nan=False)),
     )
 
 

@@ -1,16 +1,16 @@
 """The report of a session: one HTML file that needs no network, no server and, but for the transcript, no script.
 
 The transcript is stored compressed, a part for each round and each stage between them, and unpacked by the page's own
-script when it is opened. The page allows that script and its own styles, by their hashes, and nothing else.
+script when it is opened; so are the decisions of a long session, unpacked at once. The page allows its own scripts and
+styles, by their hashes, and nothing else.
 """
 
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from html import escape
 from importlib.resources import files
 from itertools import groupby
@@ -18,15 +18,13 @@ from typing import Any
 
 from learning_signal.ledger.read.explain import explain
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.ledger.read.records import DecisionChain, Entry, EventRow
+from learning_signal.ledger.read.records import Entry, EventRow
 from learning_signal.ledger.read.tables.curve import session_curve
-from learning_signal.viewer.comparisons import is_trial
 from learning_signal.viewer.events import tone
-from learning_signal.viewer.page.drawing import FieldPart, field_parts, start_scene
+from learning_signal.viewer.page.decisions import decision_parts, fitting
+from learning_signal.viewer.page.drawing import start_scene
 from learning_signal.viewer.page.markup import classes, line, markup
-from learning_signal.viewer.page.player import PlayerPart, player
-from learning_signal.viewer.page.plots import arms_plot
-from learning_signal.viewer.reports.explain import render_decision
+from learning_signal.viewer.page.packed import Packed
 from learning_signal.viewer.reports.log import session_line
 from learning_signal.viewer.reports.session_plot import STYLE as PLOT_STYLE
 from learning_signal.viewer.reports.session_plot import draw
@@ -36,26 +34,10 @@ from learning_signal.viewer.transcript.values import readable
 
 MEASURES = ("sparse_return", "progress")
 NOTHING_DRAWN: Mapping[str, Any] = {"note": None, "start": None, "rounds": {}}
-ROOM = 400_000
-"""Characters of a page that episodes may take; of the promotions that do not fit, the later ones, it is said."""
-
-
-@dataclass(frozen=True)
-class DecisionPart:
-    """A decision on the page."""
-
-    round: int
-    title: str
-    body: str
-    plots: tuple[str, ...]
-    links: tuple[tuple[str, int], ...]
-    """What can be read in the transcript about it: its name, and the number of its event."""
-    fields: tuple[FieldPart, ...]
-    """The shapings of the round, the one in use before first, that are drawn over the task."""
-    player: PlayerPart | None
-    """The episodes before and after a promotion, where they are drawn."""
-    note: str | None
-    """Why a promotion has none, in one sentence."""
+WHOLE = 900_000
+"""Characters of a page with which no more episodes are put into it; of the promotions without them it is said."""
+PLAIN = 150_000
+"""Characters of decisions that stand in a page as they are; if they are more, the page's script unpacks them."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +48,7 @@ class TranscriptPart:
     first: int
     last: int
     packed: str
-    """Its HTML, gzip in base64."""
+    """Its HTML, see ``viewer.page.packed``."""
 
 
 def session_page(reader: Reader, session: str = "latest", drawn: Mapping[str, Any] = NOTHING_DRAWN) -> str:
@@ -82,7 +64,6 @@ def session_page(reader: Reader, session: str = "latest", drawn: Mapping[str, An
     style, script, playing = (
         (here / "static" / name).read_text(encoding="utf-8") for name in ("page.css", "page.js", "player.js")
     )
-    entries = [reader.entry(each.seq) for each in reader.events(row.id)]
     curves = [session_curve(reader, row.id, measure) for measure in MEASURES]
     environment = Environment(
         loader=PackageLoader("learning_signal.viewer.page"),
@@ -91,6 +72,15 @@ def session_page(reader: Reader, session: str = "latest", drawn: Mapping[str, An
         trim_blocks=True,
     )
     environment.filters["markup"] = lambda shown: Markup(markup(shown))  # noqa: S704 - markup escapes all it is given
+    events, packed = reader.events(row.id), Packed()
+    transcript = _transcript([reader.entry(each.seq) for each in events], packed)
+    decisions = decision_parts([explain(reader, each.id) for each in reader.decisions(row.id)], drawn)
+    bodies = [environment.get_template("decision.html").render(decision=each) for each in decisions]
+    if sum(map(len, bodies)) > PLAIN:
+        decisions = [replace(each, packed=packed.part(body)) for each, body in zip(decisions, bodies, strict=True)]
+    lines = packed.lines()
+    taken = sum(len(each.packed) for each in transcript) + len(lines)
+    taken += sum(len(each.packed or body) for each, body in zip(decisions, bodies, strict=True))
     return environment.get_template("report.html").render(
         row=row,
         line=session_line(row),
@@ -98,7 +88,7 @@ def session_page(reader: Reader, session: str = "latest", drawn: Mapping[str, An
         scripts=[Markup(script), Markup(playing)],  # noqa: S704
         hashes={"style": [_hash(style), _hash(PLOT_STYLE)], "script": [_hash(script), _hash(playing)]},
         curves=[Markup(draw(each, links=True)) for each in curves if each.points],  # noqa: S704
-        decisions=_decisions([explain(reader, each.id) for each in reader.decisions(row.id)], drawn),
+        decisions=fitting(decisions, WHOLE - taken),
         start=Markup(start_scene(drawn["start"])) if drawn["start"] else None,  # noqa: S704 - it escapes all it is given
         note=drawn["note"] and clean(drawn["note"]),
         agents=[
@@ -107,9 +97,10 @@ def session_page(reader: Reader, session: str = "latest", drawn: Mapping[str, An
         ],
         costs=readable(asdict(reader.costs(row.id))),
         configuration=readable(reader.config(row.id)),
-        parts=_transcript(entries),
-        kinds=sorted({each.event.kind for each in entries}),
-        speakers=sorted({each.event.agent for each in entries} - {None}),
+        parts=transcript,
+        lines=lines,
+        kinds=sorted({each.kind for each in events}),
+        speakers=sorted({each.agent for each in events} - {None}),
     )
 
 
@@ -117,44 +108,7 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _decisions(chains: Sequence[DecisionChain], drawn: Mapping[str, Any]) -> list[DecisionPart]:
-    parts, room = [], ROOM
-    for chain in chains:
-        of_round = drawn["rounds"].get(chain.decision.round) or {"fields": {}, "episodes": None, "note": None}
-        playing = None if of_round["episodes"] is None else player(chain.decision.round, of_round["episodes"])
-        note = of_round["note"] and clean(of_round["note"])
-        if playing is not None and len(playing.packed) > room:
-            playing, note = None, "Its episodes are left out: with those of the earlier rounds, this page is full."
-        room -= 0 if playing is None else len(playing.packed)
-        fields = field_parts(drawn["start"], of_round["fields"], chain) if drawn["start"] else ()
-        parts.append(_decision(chain, fields, playing, note))
-    return parts
-
-
-def _decision(
-    chain: DecisionChain, fields: tuple[FieldPart, ...], playing: PlayerPart | None, note: str | None
-) -> DecisionPart:
-    from markupsafe import Markup
-
-    decision = chain.decision
-    links = [("diagnosis", chain.diagnosis.event_seq)] if chain.diagnosis else []
-    links += [(f"{each.purpose} {clean(each.id.rpartition('/')[2])}", each.event_seq) for each in chain.comparisons]
-    links += [("verdict", each.event_seq) for each in chain.verdicts]
-    links.append(("decision", decision.event_seq))
-    trials = [each for each in chain.comparisons if is_trial(each) or each.purpose == "screen"]
-    return DecisionPart(
-        decision.round,
-        clean(f"Round {decision.round}: {decision.action.replace('_', ' ')}"),
-        Markup(markup(render_decision(chain))),  # noqa: S704 - markup escapes all it is given
-        tuple(Markup(plot) for each in trials if (plot := arms_plot(each))),  # noqa: S704
-        tuple(links),
-        fields,
-        playing,
-        note,
-    )
-
-
-def _transcript(entries: Sequence[Entry]) -> list[TranscriptPart]:
+def _transcript(entries: Sequence[Entry], packed: Packed) -> list[TranscriptPart]:
     rounds: dict[int, list[int]] = {}
     for entry in entries:
         if entry.event.round is not None:
@@ -170,8 +124,7 @@ def _transcript(entries: Sequence[Entry]) -> list[TranscriptPart]:
     for title, group in groupby(zip(entries, turns(entries), strict=True), key=where):
         some = list(group)
         page = "".join(_event(entry.event, "".join(map(markup, behind))) for entry, behind in some)
-        packed = base64.b64encode(gzip.compress(page.encode(), 9, mtime=0)).decode()
-        parts.append(TranscriptPart(title, some[0][0].event.seq, some[-1][0].event.seq, packed))
+        parts.append(TranscriptPart(title, some[0][0].event.seq, some[-1][0].event.seq, packed.part(page)))
     return parts
 
 

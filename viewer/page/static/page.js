@@ -8,12 +8,20 @@ function gunzip(stored) {
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
 }
 
+// Every line of packed HTML is stored once: a part says how far each of its lines is from the one before.
+const lines = gunzip(byId("lines").textContent).then((text) => text.split("\x1e"));
+async function html(stored) {
+  const all = await lines, steps = await gunzip(stored);
+  let place = 0;
+  return steps ? steps.split(" ").map((step) => all[place += Number(step)]).join("") : "";
+}
+
 async function unpack(part) {
   const stored = part.querySelector("script");
   if (!stored) return part.unpacked;
   stored.remove();
   part.unpacked = (async () => {
-    part.querySelector(".events").innerHTML = await gunzip(stored.textContent);
+    part.querySelector(".events").innerHTML = await html(stored.textContent);
   })();
   return part.unpacked;
 }
@@ -67,6 +75,9 @@ async function openAll(open) {
   }
 }
 
+for (const rest of document.querySelectorAll(".rest")) {
+  html(rest.nextElementSibling.textContent).then((text) => { rest.innerHTML = text; });
+}
 for (const part of parts) part.addEventListener("toggle", () => part.open && unpack(part));
 byId("wanted").addEventListener("input", filter);
 byId("agent").addEventListener("change", filter);
