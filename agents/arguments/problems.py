@@ -254,6 +254,8 @@ def _otherwise(problem: Problem) -> str:
 SENTENCES: Mapping[str, Sentence] = {
     "missing": lambda problem: "missing",
     "extra_forbidden": _unknown,
+    "number": _must_be("a number or a word"),
+    "whole": _must_be("a whole number below 2^63"),
     "float_type": _must_be("a number"),
     "float_parsing": _must_be("a number"),
     "finite_number": _must_be("a finite number"),
