@@ -88,7 +88,7 @@ def _differences(comparison: ComparisonRow) -> dict[str, float | None]:
 def _screen(comparison: ComparisonRow) -> list[RenderableType]:
     result = comparison.result
     if result.get("order") is None:
-        return [_ranking(comparison)]
+        return [_ranking(comparison), *_beside(comparison)]
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("candidate")
     for measure in MEASURES:
@@ -166,6 +166,19 @@ def _ranking(comparison: ComparisonRow) -> Text:
         else:
             line.append(f" {number(arm.get('mean_difference'), sign=True)}")
     return _goes_on(line.append(" "), result)
+
+
+def _beside(comparison: ComparisonRow) -> list[Text]:
+    """The measure by which a screen did not rank, of every arm: the mean over its seeds; none where nothing has it."""
+    arms: Mapping[str, Any] = comparison.inputs.get("arms") or {}
+    measured = _measure(comparison).replace(" ", "_")
+    other = "progress" if measured == "sparse_return" else "sparse_return"
+    known = {
+        name: [seed[other] for seed in seeds or () if isinstance(seed.get(other), int | float)]
+        for name, seeds in arms.items()
+    }
+    told = [f"{clean(name)} {number(sum(each) / len(each))}" for name, each in known.items() if each]
+    return [Text(f"mean {other.replace('_', ' ')}: {', '.join(told)}")] if told else []
 
 
 def _goes_on(line: Text, result: Mapping[str, Any]) -> Text:

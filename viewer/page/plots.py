@@ -1,4 +1,4 @@
-"""Confirmations as pictures: every branch of control and candidate as a dot, in both measures."""
+"""Comparisons as pictures: every branch of every arm as a dot, in both measures, and the mean of an arm as a line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from learning_signal.viewer.comparisons import CONTROL, MEASURES
 from learning_signal.viewer.reports.study_plot import round_axis
 from learning_signal.viewer.text import clean, number
 
-WIDTH, ROW, LEFT, TOP, GAP = 300, 30, 74, 26, 56
+WIDTH, ROW, LEFT, TOP, GAP = 300, 30, 74, 26, 72
 """Of a panel and a row of it, in pixels."""
 RADIUS = 4.5
 
@@ -65,6 +65,8 @@ def _panel(measure: str, values: Mapping[str, Sequence[float]], left: int, names
         if each:
             mean = x(sum(each) / len(each))
             parts.append(f'<line class="mean" x1="{mean:.1f}" x2="{mean:.1f}" y1="{y - 10}" y2="{y + 10}"/>')
+            told = number(sum(each) / len(each))
+            parts.append(f'<text class="ink" x="{left + WIDTH + 8}" y="{y + 4}">{told}</text>')
     return parts
 
 
