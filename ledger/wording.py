@@ -76,6 +76,44 @@ def shaping_text(shaping: Mapping[str, Any]) -> str:
     return f"beta {beta}{fall}: " + " + ".join(parts)
 
 
+def shaping_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What ``after`` changes of ``before`` (both as plain data), a phrase each; nothing where they are the same."""
+    old, new = _terms(before), _terms(after)
+    changes = [f"adds {_weighted(weight, *term)}" for term, weight in new.items() if term not in old]
+    changes += [f"takes out {_weighted(weight, *term)}" for term, weight in old.items() if term not in new]
+    changes += [
+        f"weighs {_scoped(*term)} {weight} in place of {old[term]}"
+        for term, weight in new.items()
+        if term in old and old[term] != weight
+    ]
+    if old and new and before.get("beta") != after.get("beta"):
+        changes.append(f"beta {after.get('beta')} in place of {before.get('beta')}")
+    if new and before.get("anneal") != after.get("anneal"):
+        fall = after.get("anneal")
+        changes.append(
+            f"beta falls to 0 over env steps {fall['start']} to {fall['end']}" if fall else "beta falls no longer"
+        )
+    return changes
+
+
+def _terms(shaping: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
+    """The weight of each potential and scope; nothing of a shaping that is none."""
+    if shaping.get("beta") == 0:
+        return {}
+    return {
+        (str(term.get("potential", "-")), str(term.get("scope", "-"))): term.get("weight", "-")
+        for term in shaping.get("terms") or ()
+    }
+
+
+def _scoped(potential: str, scope: str) -> str:
+    return f"{potential if potential.isidentifier() else f'({potential})'} ({scope})"
+
+
+def _weighted(weight: Any, potential: str, scope: str) -> str:
+    return f"{weight}*{_scoped(potential, scope)}"
+
+
 def program() -> str:
     """The command that this program was started with; ``learning-signal`` unless it was run from a file of ours."""
     started = Path(sys.argv[0])

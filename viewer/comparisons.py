@@ -93,6 +93,8 @@ def _screen(comparison: ComparisonRow) -> list[RenderableType]:
     table.add_column("candidate")
     for measure in MEASURES:
         table.add_column(f"gain in {measure.replace('_', ' ')}", justify="right")
+    for measure in MEASURES:
+        table.add_column(measure.replace("_", " "), justify="right", style="dim")
     table.add_column("")
     confirmable, goes_on = result.get("confirmable") or (), result.get("goes_on") or ()
     for arm in result.get("arms") or ():
@@ -102,13 +104,21 @@ def _screen(comparison: ComparisonRow) -> list[RenderableType]:
             cause = _lost(comparison, arm.get("name"))
             note = arm["failure"] + (f" ({cause})" if cause else "")
         values = [number(gains.get(measure), sign=True) for measure in MEASURES]
+        values += [_seeds(comparison, name, measure) for measure in MEASURES]
         table.add_row(styled(name, "bold" if name == result.get("chosen") else ""), *values, styled(note))
+    table.add_row(CONTROL, "", "", *(_seeds(comparison, CONTROL, measure) for measure in MEASURES), "")
     first = Text("→ no candidate may be confirmed")
     if goes_on:
         first = _goes_on(Text(), result)
     elif result.get("chosen"):
         first = Text(f"→ {clean(result['chosen'])} is first")
     return [table, Text(f"order: {clean(str(result['order'].get('reason', MISSING)))}"), first]
+
+
+def _seeds(comparison: ComparisonRow, arm: str, measure: str) -> str:
+    """What an arm scored, seed by seed."""
+    seeds = (comparison.inputs.get("arms") or {}).get(arm) or ()
+    return ", ".join(number(seed.get(measure)) for seed in seeds) or MISSING
 
 
 def choice_lines(choices: Sequence[EventRow], screened: bool) -> list[RenderableType]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from learning_signal.agents.session.troubles import never_worked
 from learning_signal.ledger.read.costs import known_sum
-from learning_signal.ledger.read.explain import troubles_of
+from learning_signal.ledger.read.decision.explain import troubles_of
 from learning_signal.ledger.read.forecasts import forecasts_of, records_of
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.wording import shaping_text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from learning_signal.ledger.read.explain import troubles_of
+from learning_signal.ledger.read.decision.explain import troubles_of
 from learning_signal.ledger.read.reader import Reader
 
 ENDING = frozenset(

@@ -16,7 +16,7 @@ from learning_signal.agents.whatif.fork import Fork, ForkWatcher
 from learning_signal.agents.whatif.question import Question, end_of_phase
 from learning_signal.agents.whatif.segments import ForkedSegments
 from learning_signal.agents.whatif.stances import Stance
-from learning_signal.ledger.read.explain import explain
+from learning_signal.ledger.read.decision.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import DecisionChain
 from learning_signal.ledger.write.writer import Ledger

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from learning_signal.ledger.read.claims import ClaimRow
+from learning_signal.ledger.read.decision.deliberation import QuestionRow, RefusedRow, RoundCost
 from learning_signal.ledger.read.training import SegmentRow
 
 
@@ -222,6 +223,8 @@ class CandidateRow:
     """The proposer's answer to these; None where there is none."""
     source: str | None = None
     """Who proposed it, where that is nobody of the session."""
+    changes: tuple[str, ...] = ()
+    """What it changes of the shaping that was in force, a phrase each."""
 
 
 @dataclass(frozen=True)
@@ -280,9 +283,15 @@ class DecisionChain:
     claims: list[ClaimRow] = field(default_factory=list)
     """What the agents said in the round, as it was checked; none in ledgers of earlier versions."""
     shadows: list[EventRow] = field(default_factory=list)
+    """What other backends said that were asked the same, turn by turn."""
     requests: list[EventRow] = field(default_factory=list)
     """What was asked of the session from outside in its round, and what it answered."""
-    """What other backends said that were asked the same, turn by turn."""
+    questions: list[QuestionRow] = field(default_factory=list)
+    refusals: list[RefusedRow] = field(default_factory=list)
+    cost: RoundCost | None = None
+    """Of the models; the training is that of the branches."""
+    otherwise: list[str] = field(default_factory=list)
+    """What would have had to be different for another decision."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from bench.ledger.__main__ import run
 from bench.ledger.tape import recording
 from bench.reading.__main__ import seconds
 from bench.reading.long_session import Onward
-from learning_signal.ledger.read.explain import explain
+from learning_signal.ledger.read.decision.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
 from learning_signal.ledger.write.writer import Ledger

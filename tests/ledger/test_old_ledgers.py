@@ -21,7 +21,7 @@ from sqlite_utils import Database
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.migrations import migrations
 from learning_signal.ledger.read.checks.chains import check_chains
-from learning_signal.ledger.read.explain import explain
+from learning_signal.ledger.read.decision.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.search import search
 from learning_signal.ledger.read.verify import verify

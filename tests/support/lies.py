@@ -18,7 +18,7 @@ from rich.console import Console
 from learning_signal.agents.rules.reading import read
 from learning_signal.agents.session.session import run_session
 from learning_signal.ledger.read.claims import claims
-from learning_signal.ledger.read.explain import explain
+from learning_signal.ledger.read.decision.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import Finding
 from learning_signal.ledger.read.verify import notices, verify

@@ -6,7 +6,7 @@ import pytest
 
 from learning_signal.agents.session.observer import SessionControl
 from learning_signal.agents.session.plan import plan
-from learning_signal.ledger.read.explain import explain
+from learning_signal.ledger.read.decision.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.marl.gate.settings import GateSettings
 from learning_signal.marl.tasks import make_task

@@ -13,7 +13,7 @@ import pytest
 from learning_signal import run
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.ids import is_session_id, new_session_id
-from learning_signal.ledger.read.explain import explain
+from learning_signal.ledger.read.decision.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
 from learning_signal.ledger.wording import resume_command

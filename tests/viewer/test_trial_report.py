@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from rich.console import Console
 
-from learning_signal.ledger.read.explain import explain
+from learning_signal.ledger.read.decision.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import ComparisonRow, DecisionChain
 from learning_signal.viewer.comparisons import comparison_lines
@@ -61,8 +61,10 @@ def test_a_promotion_by_a_trial_is_told_whole(sent_back):
     assert places == sorted(places)
     said = words(text)
     for part in (
-        "candidate gain in sparse return gain in progress",
-        "c1 +0 +0.02 may be confirmed c3 +0 +0.015 may be confirmed c2 +0 +0.01 may be confirmed",
+        "candidate gain in sparse return gain in progress sparse return progress",
+        "c1 +0 +0.02 0 0.063 may be confirmed c3 +0 +0.015 0 0.058 may be confirmed "
+        "c2 +0 +0.01 0 0.053 may be confirmed",
+        "control 0 0.043",
         "order: at most 0.0% of an arm's episodes succeed, so progress decides → c1 is first",
         f"validator confirmed c3, chosen over c1: “{WHY}”",
         "coordinator sent the round back for c2: “It was better than the control too.”",

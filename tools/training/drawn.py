@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from learning_signal.ledger.origin import is_ours
-from learning_signal.ledger.read.explain import explain
+from learning_signal.ledger.read.decision.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import DecisionChain
 from learning_signal.marl.behaviour.drawn.episodes import side_by_side

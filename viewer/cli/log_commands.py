@@ -238,11 +238,12 @@ def log_forecasts(
 
 def explain(
     decision: Annotated[str, typer.Argument(help="SESSION/R2, SESSION/2, or 'latest'.")] = "latest",
+    brief: Annotated[bool, typer.Option("--brief", help="On one screen, a line for each part.")] = False,
     ledger: Ledger = LEDGER,
     as_json: AsJson = False,
 ) -> int:
-    """Why a change was made: diagnosis, proposal, branches, statistics, verdict, decision - on one screen."""
-    from learning_signal.ledger.read.explain import explain as chain_of
+    """Why a change was made: diagnosis, proposals, branches, statistics, verdict, and what would have changed it."""
+    from learning_signal.ledger.read.decision.explain import explain as chain_of
     from learning_signal.ledger.read.reader import Reader
     from learning_signal.viewer.reports.explain import render_decision
 
@@ -250,7 +251,7 @@ def explain(
         chain = chain_of(reader, decision)
     if as_json:
         return show_json(plain_data(chain))
-    out.print(render_decision(chain))
+    out.print(render_decision(chain, brief))
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from learning_signal.ledger.read.explain import explain
+from learning_signal.ledger.read.decision.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import EventRow
 from learning_signal.ledger.read.tables.curve import session_curve

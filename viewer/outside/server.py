@@ -17,7 +17,7 @@ from rich.console import Console, RenderableType
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.questions import open_question
 from learning_signal.ledger.read.across.compare import compare_sessions
-from learning_signal.ledger.read.explain import explain as chain_of
+from learning_signal.ledger.read.decision.explain import explain as chain_of
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.search import search as search_in
 from learning_signal.ledger.read.tables.curve import session_curve

@@ -16,7 +16,7 @@ from importlib.resources import files
 from itertools import groupby
 from typing import Any
 
-from learning_signal.ledger.read.explain import explain
+from learning_signal.ledger.read.decision.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import Entry, EventRow
 from learning_signal.ledger.read.tables.curve import session_curve

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -11,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from learning_signal.ledger.read.claims import ClaimRow
+from learning_signal.ledger.read.decision.cited import cited_numbers
+from learning_signal.ledger.read.decision.deliberation import QuestionRow, RefusedRow, RoundCost
 from learning_signal.ledger.read.records import (
     BranchRow,
     CandidateRow,
@@ -21,6 +24,7 @@ from learning_signal.ledger.read.records import (
     VerdictRow,
 )
 from learning_signal.ledger.read.training import SegmentRow
+from learning_signal.ledger.wording import amount
 from learning_signal.viewer.claims import claim_text, mark_lines, quoted, record_text, unsupported
 from learning_signal.viewer.comparisons import (
     choice_lines,
@@ -32,8 +36,9 @@ from learning_signal.viewer.comparisons import (
     screens_once,
     trial_line,
 )
-from learning_signal.viewer.events import call_arguments, diagnosis_text, parsed, verdict_text
+from learning_signal.viewer.events import call_arguments, parsed, verdict_text
 from learning_signal.viewer.forecasts import forecast_text
+from learning_signal.viewer.reports.explain_brief import render_brief
 from learning_signal.viewer.text import (
     MISSING,
     agent_text,
@@ -48,12 +53,17 @@ from learning_signal.viewer.text import (
 
 WHOLE = 4_000
 """Characters of an agent's words: no tool takes longer ones, so nothing that was said is cut."""
-LINE = 92
-"""Characters of a rationale or a piece of evidence: what fits on one line."""
+UNKNOWN = "?"
+"""In place of what nobody counted."""
 
 
-def render_decision(chain: DecisionChain) -> Group:
-    """Why a decision was taken, in the order in which it came about, for a terminal of 100 columns."""
+def render_decision(chain: DecisionChain, brief: bool = False) -> Group:
+    """Why a decision was taken, in the order in which it came about, for a terminal of 100 columns; nothing is cut.
+
+    ``brief`` is what fits on one screen: what fails, what was tried, what came of it.
+    """
+    if brief:
+        return render_brief(chain, _headline(chain))
     decision = chain.decision
     parts: list[RenderableType] = [_headline(chain)]
     if chain.need is not None:
@@ -77,10 +87,13 @@ def render_decision(chain: DecisionChain) -> Group:
         parts += _section(comparison_title(chain.comparison), comparison_lines(chain.comparison))
     if chain.verdict is not None:
         parts += _section("Verdict", _verdict(chain.verdict, chain.comparison is not None, chain.claims))
+    parts += _section("Asked by the Coordinator", [line for each in chain.questions for line in _question(each)])
     parts += _section("Decision", _decision(decision, chain.approvals, chain.claims))
+    parts += _section("What would have made it another", [record_text(each) for each in chain.otherwise])
+    parts += _section("Refused on the way", [_refusal(each) for each in chain.refusals])
     parts += _section("Other words that the record does not support", _other_marks(chain))
     parts += _section("What shadows would have done", [_shadow(each) for each in chain.shadows])
-    parts += _section("Cost", _cost(chain.branches, chain.late))
+    parts += _section("Cost", [*_cost(chain.branches, chain.late), *_models(chain.cost)])
     parts += _section("Afterwards", _afterwards(chain))
     return Group(*parts)
 
@@ -102,10 +115,40 @@ def _cost(branches: Sequence[BranchRow], late: Sequence[SegmentRow]) -> list[Ren
     return [Text(f"{trained} env steps of training in {len(used)} branch segments, {words}{unknown}")]
 
 
+def _models(cost: RoundCost | None) -> list[RenderableType]:
+    """What the models of the round used, and how long it took."""
+    if cost is None or not cost.calls:
+        return []
+    tokens = [
+        f"{UNKNOWN if each is None else count(each)} {way}"
+        for each, way in ((cost.tokens_in, "in"), (cost.tokens_out, "out"))
+    ]
+    price = UNKNOWN if cost.usd is None else amount("usd", cost.usd)
+    took = UNKNOWN if cost.seconds is None else amount("time", cost.seconds)
+    calls = f"{cost.calls} model call{'s' if cost.calls != 1 else ''}"
+    return [Text(f"{calls}, tokens {' and '.join(tokens)}, {price}; the round took {took}")]
+
+
+def _question(row: QuestionRow) -> list[RenderableType]:
+    asked = Text.assemble(agent_text(row.asker), " asked the ", agent_text(row.asked), ": ", quoted(row.question))
+    if row.answer is None:
+        return [asked.append("  not answered", "yellow")]
+    return [asked, claim_text(row.asked, row.answer)]
+
+
+def _refusal(row: RefusedRow) -> Text:
+    return Text.assemble(
+        agent_text(row.agent),
+        f" called {clean(row.tool)}: ",
+        (clean(row.sentence), "red"),
+        (f"  #{row.event_seq}", "dim"),
+    )
+
+
 def _shadow(event: EventRow) -> Text:
     """What one said in a turn, of which nothing was acted on."""
     style = "" if event.title.startswith("agrees") else "yellow"
-    return Text.assemble(agent_text(event.agent), " ", (shorten(event.title, LINE - 12), style))
+    return Text.assemble(agent_text(event.agent), " ", (clean(event.title), style))
 
 
 def _headline(chain: DecisionChain) -> Text:
@@ -130,19 +173,37 @@ def _diagnosis(chain: DecisionChain) -> list[RenderableType]:
         return [Text(clean(str(diagnosis.body.get("advice", MISSING))), "dim")]
     computed = next((each.known.get("stage") for each in claims if each.about == "diagnoses"), None)
     record = Text.assemble(record_text(f"the computed stage is {computed}"), "; ") if computed else Text()
-    said = diagnosis_text(diagnosis.stage, diagnosis.body, WHOLE)
-    lines: list[RenderableType] = [Text.assemble(record, ("claim by ", "dim"), agent_text("critic"), ": ", said)]
+    stage = Text.assemble(("claim by ", "dim"), agent_text("critic"), ": diagnosis: ", (clean(diagnosis.stage), "bold"))
+    lines: list[RenderableType] = [Text.assemble(record, stage)]
+    cited = {each.evidence_id: each for each in diagnosis.evidence}
+    for failure in diagnosis.body.get("failures", ()):
+        lines += _failure(failure, cited)
+    if diagnosis.body.get("advice"):
+        lines.append(Text.assemble(("advice: ", "dim"), quoted(str(diagnosis.body["advice"]))))
     lines += mark_lines(claims, "diagnoses", diagnosis.id)
     return lines + [_evidence(each) for each in diagnosis.evidence]
+
+
+def _failure(failure: Mapping[str, Any], cited: Mapping[str, EvidenceRow]) -> list[RenderableType]:
+    """What fails, in the Critic's words, and below it where the evidence it cites has its numbers."""
+    words, names = str(failure.get("description", MISSING)), [str(each) for each in failure.get("evidence", ())]
+    lines: list[RenderableType] = [Text.assemble("- ", quoted(words), (f" [{clean(', '.join(names))}]", "dim"))]
+    for name in names:
+        row = cited.get(name)
+        found = [] if row is None else cited_numbers(words, row.result)
+        if found:
+            places = "; ".join(f"{each.said} is {each.path} {each.value:.6g}" for each in found)
+            lines.append(Padding(Text(f"{clean(name)}: {clean(places)}", "dim"), (0, 0, 0, 4), expand=False))
+    return lines
 
 
 def _evidence(row: EvidenceRow) -> Text:
     line = Text.assemble((clean(row.evidence_id), "bold"), " ")
     if row.tool is None:
         return line.append("was cited, but no tool result of this session has this id", "red")
-    call = f"{clean(row.tool)}({call_arguments(parsed(row.arguments), 36)}): "
-    line.append(shorten(call + (row.result or MISSING), LINE), "dim")
-    return line if row.event_seq is None else line.append(f" #{row.event_seq}", "dim")
+    arguments = call_arguments(parsed(row.arguments), WHOLE)
+    where = "" if row.event_seq is None else f": log show {row.event_seq} opens it"
+    return line.append(f"{clean(row.tool)}({arguments}){where}", "dim")
 
 
 def _candidates(candidates: Sequence[CandidateRow], claims: Sequence[ClaimRow]) -> list[RenderableType]:
@@ -155,6 +216,8 @@ def _candidates(candidates: Sequence[CandidateRow], claims: Sequence[ClaimRow]) 
     for candidate in candidates:
         words = Text(shaping_line(candidate.shaping))
         words.append(f"  {forecast_text(candidate)}", "dim")
+        if candidate.changes:
+            words.append(f"\nchanges: {clean('; '.join(candidate.changes))}", "bold")
         if candidate.source is not None:
             words.append(f"\nproposed from outside, by {clean(candidate.source)}", "bold")
         words.append("\n").append_text(quoted(shorten(candidate.rationale, WHOLE)))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from learning_signal.ledger.read.costs import known_sum
-from learning_signal.ledger.read.explain import troubles_of
+from learning_signal.ledger.read.decision.explain import troubles_of
 from learning_signal.ledger.read.forecasts import Forecast, brier_of, forecasts_of
 from learning_signal.ledger.read.reader import Reader
 

@@ -18,7 +18,7 @@ from learning_signal.agents.replay.session import replay_session
 from learning_signal.agents.session.observer import SessionControl
 from learning_signal.ledger import origin
 from learning_signal.ledger.inbox import LONGEST_PROPOSAL, letters, send
-from learning_signal.ledger.read.explain import explain
+from learning_signal.ledger.read.decision.explain import explain
 from learning_signal.ledger.read.forecasts import forecasts_of
 from learning_signal.ledger.read.outside import requests_of
 from learning_signal.ledger.read.reader import Reader

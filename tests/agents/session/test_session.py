@@ -8,7 +8,7 @@ import pytest
 
 from bench.session import attributed
 from learning_signal.agents.session.plan import plan
-from learning_signal.ledger.read.explain import explain
+from learning_signal.ledger.read.decision.explain import explain
 from learning_signal.ledger.read.forecasts import forecasts_of
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify

@@ -12,7 +12,7 @@ from learning_signal.agents.model.specs import parse_shadows
 from learning_signal.agents.replay.script import read_script
 from learning_signal.agents.session.session import run_session
 from learning_signal.ledger.read.across.backends import backend_records
-from learning_signal.ledger.read.explain import explain
+from learning_signal.ledger.read.decision.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.run import run
 from tests.support.scripted_server import error, serving, text

@@ -12,7 +12,7 @@ from rich.console import Console
 from learning_signal.agents.session.observer import SessionControl
 from learning_signal.agents.session.session import run_session
 from learning_signal.agents.session.troubles import ENDING
-from learning_signal.ledger.read.explain import explain
+from learning_signal.ledger.read.decision.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.tools.plan.settings import DeliberationSettings
 from learning_signal.tools.roles import ROLES

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from learning_signal.ledger.errors import LedgerError
-from learning_signal.ledger.read.explain import cited_evidence, explain
+from learning_signal.ledger.read.decision.explain import cited_evidence, explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.write.writer import Ledger
 from tests.support.ledger_helpers import tamper

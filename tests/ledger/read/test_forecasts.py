@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from learning_signal.ledger.read.explain import explain
+from learning_signal.ledger.read.decision.explain import explain
 from learning_signal.ledger.read.forecasts import UNINFORMED, Forecast, forecasts_of, measured, records_of
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import ComparisonRow

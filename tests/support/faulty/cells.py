@@ -27,7 +27,7 @@ from loguru import logger
 
 from learning_signal.agents.session.observer import SessionControl
 from learning_signal.agents.session.session import resume_session, run_session
-from learning_signal.ledger.read.explain import explain
+from learning_signal.ledger.read.decision.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
 from learning_signal.marl.gate.recompute import recompute

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from learning_signal.agents.schemas import tool_schema
-from learning_signal.ledger.read.explain import explain
+from learning_signal.ledger.read.decision.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.tools.base import ToolRefused
 from learning_signal.tools.briefs.brief import brief

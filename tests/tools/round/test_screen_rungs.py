@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from learning_signal.agents.session.session import run_session
-from learning_signal.ledger.read.explain import explain
+from learning_signal.ledger.read.decision.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
 from learning_signal.marl.gate.recompute import recompute

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
+from dataclasses import replace
 from typing import Any
 
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.read.claims import claims
+from learning_signal.ledger.read.decision.deliberation import questions, refusals, round_cost
+from learning_signal.ledger.read.decision.otherwise import otherwise
 from learning_signal.ledger.read.fates import JUDGED, stored_fates
 from learning_signal.ledger.read.forecasts import measured
 from learning_signal.ledger.read.outside import sources_of
@@ -25,7 +28,7 @@ from learning_signal.ledger.read.records import (
     VerdictRow,
 )
 from learning_signal.ledger.read.remarks import stored_remarks
-from learning_signal.ledger.wording import OUTSIDER
+from learning_signal.ledger.wording import OUTSIDER, shaping_changes
 
 TROUBLES = ("error", "fallback")
 """Kinds of events in which an agent gives up, or another backend takes over from it."""
@@ -51,7 +54,12 @@ def explain(reader: Reader, decision: str = "latest") -> DecisionChain:
     verdict = next((each for each in verdicts if each.id == chosen.verdict_id), None)
     rests_on = chosen.comparison_id or (verdict.comparison_id if verdict else None)
     candidates = _candidates(reader, session, round_, branches, comparisons, verdicts)
+    candidates = [
+        replace(each, changes=tuple(shaping_changes(chosen.shaping_from, each.shaping))) for each in candidates
+    ]
     rolled_back_by = _rolled_back_by(reader, chosen)
+    comparison = next((each for each in reader.comparisons(session) if each.id == rests_on), None)
+    approvals = reader.events(session, round=round_, kind="approval")
     return DecisionChain(
         decision=chosen,
         diagnosis=_diagnosis(reader, session, round_),
@@ -60,10 +68,10 @@ def explain(reader: Reader, decision: str = "latest") -> DecisionChain:
         branches=branches,
         late=[each for each in reader.segments(session).values() if each.env_steps == 0 and each.parent in ends],
         comparisons=comparisons,
-        comparison=next((each for each in reader.comparisons(session) if each.id == rests_on), None),
+        comparison=comparison,
         verdict=verdict,
         verdicts=verdicts,
-        approvals=reader.events(session, round=round_, kind="approval"),
+        approvals=approvals,
         probation=_probation(reader, chosen),
         rolled_back_by=rolled_back_by,
         need=next(iter(reader.events(session, round=round_, kind="need")), None),
@@ -72,6 +80,10 @@ def explain(reader: Reader, decision: str = "latest") -> DecisionChain:
         claims=claims(reader, session, round_),
         shadows=reader.events(session, round=round_, kind="shadow"),
         requests=reader.events(session, round=round_, kind=OUTSIDER),
+        questions=questions(reader, session, round_),
+        refusals=refusals(reader, session, round_),
+        cost=round_cost(reader, session, round_),
+        otherwise=otherwise(chosen, comparison, comparisons, verdicts, candidates, approvals),
     )
 
 
