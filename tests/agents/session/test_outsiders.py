@@ -6,7 +6,11 @@ import asyncio
 import getpass
 import io
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -32,6 +36,7 @@ from learning_signal.tools.plan.settings import session_rules
 from learning_signal.viewer.live.story import spoken
 from learning_signal.viewer.reports.explain import render_decision
 from learning_signal.viewer.telling import ask, when
+from tests.support.places import ROOT
 from tests.support.scripted_session import ScriptedSession
 from tests.support.scripted_session import draft as answered
 from tests.support.session_helpers import Recorder, resume_inline, run_inline, tiny_settings
@@ -225,6 +230,39 @@ def test_after_a_crash_a_proposal_is_neither_lost_nor_doubled(tmp_path, monkeypa
             )
     assert resume_inline(settings).status == "done"
     assert [status for status, _ in answers(settings)] == ["accepted", "refused"]
+    with Reader.open(settings.ledger) as reader:
+        assert [each.source for each in explain(reader).candidates] == [None, None, BY]
+    sound(settings.ledger)
+    assert replayed(settings, tmp_path).divergence is None
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from tests.agents.session.test_outsiders import asks, draft, proposal
+from tests.support.killed_session import kill_at
+from tests.support.session_helpers import run_inline, tiny_settings
+
+folder, label, number, when = sys.argv[1:]
+settings = tiny_settings(Path(folder))
+kill_at(label, int(number), when)
+run_inline(settings, asks(settings, proposal(draft("worst_coverage_distance"))))
+"""
+
+
+@pytest.mark.parametrize(
+    ("label", "number", "when"), [("heard", 1, "after"), ("step", 2, "before")], ids=["heard", "taken up"]
+)
+def test_after_a_kill_too(tmp_path, label, number, when):
+    """Killed with the proposal heard and not taken up; and with it taken up in a step that is not committed."""
+    command = [sys.executable, "-c", KILLED, str(tmp_path), label, str(number), when]
+    died = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, timeout=120)
+    assert died.returncode == -signal.SIGKILL, died.stderr.decode()
+    settings = tiny_settings(tmp_path)
+    with Reader.open(settings.ledger) as reader:
+        assert len(requests_of(reader, reader.session_id("latest"))) == 1
+    assert resume_inline(settings).status == "done"
+    assert [status for status, _ in answers(settings)] == ["accepted"]
     with Reader.open(settings.ledger) as reader:
         assert [each.source for each in explain(reader).candidates] == [None, None, BY]
     sound(settings.ledger)
