@@ -15,12 +15,26 @@ if TYPE_CHECKING:
     from learning_signal.marl.tasks import make_task
     from learning_signal.marl.tasks.base import Feature
     from learning_signal.marl.tasks.foreign.declaration import ParallelTask
+    from learning_signal.marl.tasks.picture import Picture, Shape
 
-__all__ = ["Feature", "ParallelTask", "ShapingConfig", "load_policy", "make_task", "open_log", "run_session", "train"]
+__all__ = [
+    "Feature",
+    "ParallelTask",
+    "Picture",
+    "Shape",
+    "ShapingConfig",
+    "load_policy",
+    "make_task",
+    "open_log",
+    "run_session",
+    "train",
+]
 
 _HOMES = {
     "Feature": "marl.tasks.base",
     "ParallelTask": "marl.tasks.foreign.declaration",
+    "Picture": "marl.tasks.picture",
+    "Shape": "marl.tasks.picture",
     "ShapingConfig": "marl.shaping",
     "load_policy": "marl.policies.files",
     "make_task": "marl.tasks",

@@ -53,6 +53,18 @@ class Shape:
     """A few characters written in the middle."""
 
 
+def unsound(shape: Shape) -> str | None:
+    """What of a shape cannot be drawn, in a few words; None where it can."""
+    if not isinstance(shape, Shape):
+        return f"a {type(shape).__name__} for a shape"
+    if shape.kind not in ("disc", "square") or shape.colour not in COLOURS or not isinstance(shape.label, str):
+        return f"the shape {shape}"
+    try:
+        return None if np.isfinite([shape.x, shape.y, shape.size]).all() else f"the shape {shape}"
+    except TypeError:
+        return f"the shape {shape}"
+
+
 @dataclass(frozen=True)
 class Picture:
     """Shapes inside ``width`` x ``height`` (x to the right, y down, both from 0), or pixels."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 from learning_signal.ledger.read.reader import Reader
@@ -120,3 +122,22 @@ def test_who_wants_little_motion_gets_a_slow_pace_and_print_a_still_frame(browse
 def test_it_fits_a_narrow_page(page, player):
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_where_nothing_is_drawn_the_curves_are_still_played(browser, drawn, tmp_path):
+    made = copy.deepcopy(drawn[0])
+    for pair in made["rounds"][1]["episodes"]["pairs"]:
+        for side in ("before", "after"):
+            pair[side] |= {"scene": None, "fields": None}
+    made["rounds"][1]["episodes"]["note"] = "The environment declares no drawing."
+    with Reader.open(recorded_ledger(tmp_path / "ledger.db")) as reader:
+        (tmp_path / "report.html").write_text(session_page(reader, drawn=made), encoding="utf-8")
+    page = browser.new_page()
+    page.goto((tmp_path / "report.html").as_uri())
+    player = page.locator(".player.ready").first
+    assert page.locator("article#R1 p:text-is('The environment declares no drawing.')").is_visible()
+    player.locator(".seek").fill("3")
+    assert player.locator(".said").first.inner_text().startswith("sparse return ")
+    assert not player.locator("figure svg").first.is_visible() and not player.locator(".shade").is_visible()
+    assert player.locator("svg.curve-of").count() == 3 and player.locator(".now").inner_text() == "step 3 of 25"
+    page.close()

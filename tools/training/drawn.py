@@ -17,7 +17,7 @@ from learning_signal.ledger.read.decision.explain import explain
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import DecisionChain
 from learning_signal.marl.behaviour.drawn.episodes import side_by_side
-from learning_signal.marl.behaviour.drawn.scene import Film, NotTheSame, grounded, survey
+from learning_signal.marl.behaviour.drawn.scene import Film, NotTheSame, grounded, made, survey
 from learning_signal.marl.errors import EnvironmentFailed, EnvironmentRefused, SegmentFailed, UnknownTask
 from learning_signal.marl.segments.late import behaviour_of, played_again
 from learning_signal.marl.segments.points import seeds_of
@@ -25,7 +25,6 @@ from learning_signal.marl.segments.records import BehaviourRecord
 from learning_signal.marl.segments.segment import SegmentStore
 from learning_signal.marl.settings import RunSettings
 from learning_signal.marl.shaping import ShapingConfig, ShapingError, check
-from learning_signal.marl.tasks import make_task
 from learning_signal.marl.tasks.base import TaskSpec
 from learning_signal.tools.consent import NO_CONSENT, NOT_OURS, Consent, NotTrusted, refuse_unconfirmed, uses_of_task
 from learning_signal.tools.training.policies import Trained
@@ -50,7 +49,8 @@ def drawings(reader: Reader, session: str = "latest", consent: Consent = NO_CONS
         uses = uses_of_task(trained.run.task, consent, f"session {row.id}")
         if not is_ours(reader.rows, row.id):
             refuse_unconfirmed(uses, consent, f"session {row.id}", NOT_OURS)
-        spec = make_task(trained.run.task, 1).spec
+        with made(trained.run.task) as task:
+            spec = task.spec
     except ValidationError:
         return nothing | {"note": "Nothing is drawn: the session was written by another version of this program."}
     except NotTrusted:
@@ -67,12 +67,12 @@ def drawings(reader: Reader, session: str = "latest", consent: Consent = NO_CONS
 
 def _start(run: RunSettings) -> dict[str, Any] | None:
     """The start of the first query episode; None where the task is not drawn as shapes."""
-    task = make_task(run.task, 1)
-    if grounded(task) is None:
-        return None
-    task.reset(seeds_of(run, "query")[:1])
-    film = Film(task)
-    film.take(0)
+    with made(run.task) as task:
+        if grounded(task) is None:
+            return None
+        task.reset(seeds_of(run, "query")[:1])
+        film = Film(task)
+        film.take(0)
     return film.scene().model_dump(mode="json")
 
 

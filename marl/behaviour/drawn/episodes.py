@@ -13,6 +13,7 @@ from learning_signal.marl.segments.records import BehaviourRecord
 from learning_signal.marl.settings import Frozen, RunSettings
 from learning_signal.marl.shaping import Potential, ShapingConfig, check
 from learning_signal.marl.tasks.base import TaskSpec
+from learning_signal.marl.tasks.foreign.declaration import load
 
 Rank = Literal["median", "best", "worst"]
 
@@ -130,6 +131,6 @@ def _chosen(after: BehaviourRecord, count: int) -> dict[int, Rank]:
 
 
 def _undrawn(task_name: str) -> str | None:
-    if ":" not in task_name:
+    if ":" not in task_name or load(task_name).task.draw is not None:
         return None
     return f"The environment {task_name} declares no drawing: the curves below are all that is shown of its episodes."

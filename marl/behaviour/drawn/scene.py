@@ -5,6 +5,8 @@ An episode is a pure function of its seed and its actions, so both are enough; f
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import numpy as np
@@ -102,6 +104,17 @@ class Film:
         )
 
 
+@contextmanager
+def made(task_name: str) -> Iterator[Task]:
+    """One environment of a task, closed at the end if it has to be."""
+    task = make_task(task_name, 1)
+    try:
+        yield task
+    finally:
+        if hasattr(task, "close"):
+            task.close()
+
+
 def grounded(task: Task) -> GroundedTask | None:
     """``task`` where its agents have places; else None."""
     return cast(GroundedTask, task) if hasattr(task, "ground") else None
@@ -112,15 +125,17 @@ def step_again(task_name: str, record: BehaviourRecord, episode: int, seed: np.u
 
     Raises ``NotTheSame`` where the task does something else than was recorded.
     """
-    task, length = make_task(task_name, 1), int(record.lengths[episode])
-    drawn, film = spaced(length, MOST_FRAMES), Film(task)
-    task.reset(np.array([seed], np.uint64))
-    for step in range(length + 1):
-        if step:
-            task.step(_joint(record, episode, step - 1))
-        _refuse_other(task, record, episode, step)
-        if step in drawn:
-            film.take(step)
+    length = int(record.lengths[episode])
+    drawn = spaced(length, MOST_FRAMES)
+    with made(task_name) as task:
+        film = Film(task)
+        task.reset(np.array([seed], np.uint64))
+        for step in range(length + 1):
+            if step:
+                task.step(_joint(record, episode, step - 1))
+            _refuse_other(task, record, episode, step)
+            if step in drawn:
+                film.take(step)
     return film.scene()
 
 
@@ -137,10 +152,11 @@ def survey(
     task_name: str, seed: np.uint64, potential: Potential, actions: list[np.ndarray], steps: tuple[int, ...]
 ) -> Fields | None:
     """As ``fields_of``, of the episode that ``seed`` and joint actions (``[1, A]`` each) lead through."""
-    one = grounded(make_task(task_name, 1))
-    if one is None:
+    with made(task_name) as one:
+        on_ground = grounded(one)
+    if on_ground is None:
         return None
-    ground, places = one.ground, one.ground.middles()
+    ground, places = on_ground.ground, on_ground.ground.middles()
     task = cast(GroundedTask, make_task(task_name, len(places)))
     task.reset(np.full(len(places), seed, np.uint64))
     values = []

@@ -84,8 +84,11 @@ class Batch:
         return actions
 
     def draw(self, index: int) -> Picture:
-        """The environment's own rendering, or the agents' observations as a chart."""
+        """The declared drawing, the environment's own rendering, or the agents' observations as a chart."""
         member = self._members[index]
+        declared = member.picture()
+        if declared is not None:
+            return declared
         pixels = member.pixels()
         if pixels is not None:
             height, width, _ = pixels.shape

@@ -136,11 +136,13 @@ def _play_as_trained(task: Foreign, episodes: int, report: Report) -> None:
     counts = np.zeros(spec.agents, np.int64)
     for group in spec.groups:
         counts[list(group.agents)] = group.actions
-    scripted = task.heuristic
+    scripted, draws = task.heuristic, load(spec.name).task.draw is not None
     for episode in range(episodes + 1):  # the last one with the scripted policy
         task.reset(episode_seeds(0, episode, 1))
         for _ in range(spec.horizon):
             task.state(), task.features(), task.progress()
+            if draws:
+                task.draw(0)
             actions = scripted() if episode == episodes else None
             if actions is None and spec.continuous:
                 actions = generator.uniform(-1, 1, (1, spec.agents, spec.actions)).astype(np.float32)

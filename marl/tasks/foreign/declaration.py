@@ -25,6 +25,7 @@ from learning_signal.marl.errors import EnvironmentFailed, EnvironmentRefused, T
 from learning_signal.marl.tasks.base import Feature
 from learning_signal.marl.tasks.foreign.callables import refuse_callable, refuse_module
 from learning_signal.marl.tasks.foreign.own_code import OwnCodeFailed, call, phrase
+from learning_signal.marl.tasks.picture import Picture
 
 Option = bool | int | float | str
 
@@ -59,6 +60,8 @@ class ParallelTask:
     """The action that does nothing, counted from 0."""
     heuristic: Callable[[Any], Mapping[str, Any]] | None = None
     """A scripted policy: an action of the environment for every agent in ``env.agents``."""
+    draw: Callable[[Any], Picture] | None = None
+    """What it looks like: shapes in coordinates of its own, in a picture of one size for all states."""
     new_each_episode: bool = False
     """Make a new environment for every episode: for those whose ``reset`` leaves something behind."""
 

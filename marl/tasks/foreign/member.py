@@ -14,6 +14,7 @@ from learning_signal.marl.randomness import mix
 from learning_signal.marl.tasks.base import Feature
 from learning_signal.marl.tasks.foreign.declaration import Source, at, kind
 from learning_signal.marl.tasks.foreign.layout import Layout, as_row, survey
+from learning_signal.marl.tasks.picture import Picture, unsound
 
 
 class Member:
@@ -132,6 +133,21 @@ class Member:
                 actions[place, : ours.size] = ours
             else:
                 actions[place] = ours
+
+    def picture(self) -> Picture | None:
+        """The declared drawing of the present state, of shapes; None without one."""
+        if self.source.task.draw is None:
+            return None
+        drawn = self._ask("draw", self.source.task.draw, self.env)
+        if not isinstance(drawn, Picture) or drawn.pixels is not None:
+            found = "gave pixels" if isinstance(drawn, Picture) else f"gave {kind(drawn)}"
+            raise self._wrong("draw", found, "a Picture of shapes", "return one")
+        wrong = next((each for each in (unsound(shape) for shape in drawn.shapes) if each), None)
+        if wrong is not None:
+            raise self._wrong("draw", f"gave {wrong}", "shapes as marl.tasks.picture declares them", "correct it")
+        if not drawn.width > 0 < drawn.height:
+            raise self._wrong("draw", f"gave a picture of {drawn.width} x {drawn.height}", "more than 0", "correct it")
+        return drawn
 
     def pixels(self) -> np.ndarray | None:
         """``[height, width, 3]`` uint8 of the present state; None where the environment cannot be drawn.

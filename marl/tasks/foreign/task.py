@@ -99,7 +99,7 @@ class Foreign:
         return self._copies.heuristic() if self._heuristic else None
 
     def draw(self, environment: int) -> Picture:
-        """The environment's rendering, or else a chart of the agents' observations."""
+        """The declared drawing, the environment's rendering, or else a chart of the agents' observations."""
         return self._copies.draw(environment)
 
     def close(self) -> None:

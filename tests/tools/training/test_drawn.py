@@ -68,7 +68,7 @@ def test_an_environment_that_came_with_the_log_runs_only_where_it_is_named(reade
     config = reader.config("latest") | {"run": reader.config("latest")["run"] | {"task": foreign}}
     with (
         mock.patch.object(Reader, "config", lambda *_: config),
-        mock.patch("learning_signal.tools.training.drawn.make_task") as make,
+        mock.patch("learning_signal.marl.behaviour.drawn.scene.make_task") as make,
     ):
         note = drawings(reader)["note"]
         assert "came with this log" in note and "--env" in note
