@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from learning_signal.ledger.write.writer import Ledger
 from tests.support import session_helpers
@@ -77,5 +78,12 @@ def died_of(case: dict) -> int | None:
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
 
 
+def warmed_up() -> None:
+    """Run a session that nobody kills: what its first one loads, every process forked here then has."""
+    with TemporaryDirectory() as folder:
+        session_helpers.run(session_helpers.tiny_settings(Path(folder)), pool=InlinePool)
+
+
 if __name__ == "__main__":
+    warmed_up()
     print(json.dumps([died_of(case) for case in json.loads(sys.argv[1])]))

@@ -143,6 +143,9 @@ def test_killed_at_every_kind_of_commit_and_resumed(whole, tmp_path, when, place
     # After the very last commit the session is done, and there is nothing left to resume.
     cases = [(kind, nth(labels[kind]), when) for kind in kinds(labels) if (kind, when) != ("session-end", "after")]
     assert len(cases) >= 10
+    if place != "middle":  # of what happens once only, the first and the last are the one in the middle
+        cases = [case for case in cases if labels[case[0]] > 1]
+        assert len(cases) >= 5
     # What a worker process is in the middle of matters to a third of the kills only: processes take longest to start.
     for folder in killed(tmp_path, *cases, workers=place == "middle"):
         assert resume(tiny_settings(folder)).status == "done"
