@@ -5,6 +5,8 @@ Every request carries them. Whatever they leave out is still checked when a call
 
 from __future__ import annotations
 
+from copy import deepcopy
+from functools import cache
 from typing import Any
 
 from autogen_core.tools import ParametersSchema, ToolSchema
@@ -33,6 +35,11 @@ def plain_schema(model: type[BaseModel]) -> ParametersSchema:
 
     Many servers read neither ``$ref`` nor ``$defs``. Raises ``ValueError`` for a model that contains itself.
     """
+    return deepcopy(_plain(model))
+
+
+@cache  # pydantic takes milliseconds for each, and every agent of a session has its own workbench
+def _plain(model: type[BaseModel]) -> ParametersSchema:
     schema = model.model_json_schema()
     definitions = schema.pop("$defs", {})
     plain = _inline(schema, definitions, ())

@@ -17,6 +17,11 @@ from learning_signal.ledger.write.writer import Ledger
 from tests.support.ledger_helpers import begin
 
 
+@pytest.fixture(autouse=True)
+def new_ledgers() -> None:
+    """Here the migrations themselves make them."""
+
+
 def test_migrating_twice_changes_nothing_and_a_fresh_ledger_is_up_to_date(tmp_path: Path) -> None:
     def schema(path: Path) -> list[tuple]:
         return sqlite3.connect(path).execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
