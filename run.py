@@ -34,7 +34,7 @@ try:
     )
     from learning_signal.commands.log import exporting, verification
     from learning_signal.ledger.wording import program
-    from learning_signal.viewer.cli import browse_command, log_commands
+    from learning_signal.viewer.cli import across_commands, browse_command, log_commands
     from learning_signal.viewer.cli.options import Version
     from learning_signal.viewer.cli.streams import prepare_streams
     from learning_signal.viewer.cli.terminal import (
@@ -82,6 +82,10 @@ LOG: dict[str, Callable[..., object]] = {
     "list": log_commands.log_list,
     "show": log_commands.log_show,
     "search": log_commands.log_search,
+    "tail": across_commands.log_tail,
+    "scan": across_commands.log_scan,
+    "stats": across_commands.log_stats,
+    "diff": across_commands.log_diff,
     "plot": log_commands.log_plot,
     "forecasts": log_commands.log_forecasts,
     "export": exporting.log_export,
