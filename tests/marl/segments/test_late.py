@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from learning_signal.marl.errors import SegmentImpossible
-from learning_signal.marl.segments.late import LATE, behaviour_of, complete, late_evaluation
+from learning_signal.marl.segments.late import LATE, behaviour_of, complete, late_evaluation, played_again
 from learning_signal.marl.segments.segment import SegmentResult, SegmentSpec, SegmentStore, rollout_size
 from learning_signal.marl.segments.training import run_segment
 from learning_signal.marl.settings import EvaluationSettings, LearnerSettings, PlayedSets, RunSettings
@@ -100,3 +100,24 @@ def test_the_same_episodes_whatever_the_branch_was_held_out_on(tmp_path):
     judged = [each.evaluations_of("confirm")[-1].progress for each in (one, other)]
     looked = [run_segment(late_evaluation(settings, each.id, "query"), store).evaluations[0] for each in (one, other)]
     assert judged[0] != judged[1] and looked[0].progress == looked[1].progress
+
+
+@pytest.mark.parametrize("learner", [{}, {"memory": "gru"}, {"algorithm": "qmix"}])
+def test_episodes_that_are_played_again_are_those_that_were_recorded_and_leave_nothing(tmp_path, learner):
+    store = SegmentStore(tmp_path)
+    whole = run_segment(branch(run(query="last", screen="never", confirm="later half", **learner)), store)
+    stored = sorted(tmp_path.rglob("*"))
+    again, recorded = played_again(store, run(**learner), whole.id), store.behaviour(whole.id)
+    assert sorted(tmp_path.rglob("*")) == stored
+    for name in ("actions", "rewards", "lengths", "sparse_returns", "progress_means"):
+        assert np.array_equal(getattr(again, name), getattr(recorded, name), equal_nan=True)
+    for name, values in again.features.items():
+        assert np.array_equal(values, recorded.features[name], equal_nan=True)
+
+
+def test_without_its_checkpoint_a_segment_is_not_played_again(tmp_path):
+    store = SegmentStore(tmp_path)
+    settings, late = branched(store)
+    store.checkpoint_path(late.id).unlink()
+    with pytest.raises(SegmentImpossible, match="cannot be read"):
+        played_again(store, settings, late.id)
