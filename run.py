@@ -91,6 +91,7 @@ LOG: dict[str, Callable[..., object]] = {
     "export": exporting.log_export,
     "browse": browse_command.log_browse,
     "verify": verification.log_verify,
+    "backup": across_commands.log_backup,
     "seal": verification.log_seal,
 }
 """The commands of ``log``."""

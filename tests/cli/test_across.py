@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -161,3 +162,33 @@ def test_two_readers_follow_a_session_to_its_end(tmp_path: Path) -> None:
         shown = [int(line.split()[0][1:]) for line in stdout.splitlines() if line.startswith("#")]
         assert shown == events and each.returncode == 0
         assert "waiting for a session" in stderr and "is done" in stderr
+
+
+def test_a_backup_is_one_moment_of_a_log_that_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger, to = recorded_ledger(tmp_path / "ledger.db"), tmp_path / "copies" / "copy.db"
+    stop, written = threading.Event(), []
+
+    def write() -> None:
+        with Ledger.open(ledger) as log:
+            while not stop.is_set():
+                written.append(log.event(RECORDED_ID, "message", "and one more"))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        while len(written) < 5:
+            time.sleep(0.01)
+        assert json.loads(said(capsys, ledger, "backup", str(to), "--json"))["bytes"] == to.stat().st_size
+    finally:
+        stop.set()
+        writer.join()
+    with Reader.open(to) as copy, Reader.open(ledger) as reader:
+        events = copy.events()
+        assert events == reader.events()[: len(events)] and len(events) >= written[4]
+    assert json.loads(said(capsys, to, "verify", "--json"))["findings"] == []
+    assert [each.name for each in to.parent.iterdir()] == ["copy.db"]
+    before = to.read_bytes()
+    assert program.run(["log", "backup", str(to), "--ledger", str(ledger)]) == 2
+    assert "overwrites nothing" in " ".join(capsys.readouterr().err.split()) and to.read_bytes() == before
+    assert program.run(["log", "backup", "/proc/nowhere/copy.db", "--ledger", str(ledger)]) == 2
+    assert program.run(["log", "backup", str(tmp_path / "other.db"), "--ledger", str(tmp_path / "none.db")]) == 2

@@ -1,4 +1,4 @@
-"""``log tail``, ``log scan``, ``log stats`` and ``log diff``: events as they come, and whole sessions at a glance."""
+"""``log tail``, ``scan``, ``stats``, ``diff`` and ``backup``: events as they come, and whole sessions at a glance."""
 
 from __future__ import annotations
 
@@ -147,6 +147,22 @@ def log_diff(
     if as_json:
         return show_json({"divergence": plain_data(found), "sides": plain_data(sides)})
     out.print(render_parting(found, sides))
+    return 0
+
+
+def log_backup(
+    to: Annotated[Path, typer.Argument(metavar="FILE", help="Where the copy goes; nothing is overwritten.")],
+    ledger: Ledger = LEDGER,
+    as_json: AsJson = False,
+) -> int:
+    """Copy a log as it stands, also while a session writes it."""
+    from learning_signal.ledger.write.backup import backup
+
+    with err.status("copying ...") as status:
+        size = backup(ledger, to, lambda done, of: status.update(f"copying ... {done} of {of} pages"))
+    if as_json:
+        return show_json({"ledger": str(ledger), "backup": str(to), "bytes": size})
+    out.print(f"{to}  {size:,} bytes", markup=False, soft_wrap=True)
     return 0
 
 

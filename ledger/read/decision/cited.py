@@ -29,8 +29,8 @@ class CitedNumber:
 def cited_numbers(sentence: str, evidence: str | None) -> list[CitedNumber]:
     """Where the numbers of ``sentence`` stand in ``evidence``, the JSON of a tool's result; at most one place of each.
 
-    A number is found where a value rounds to it at the digits that are written; percent are hundredths. Whole numbers
-    below 3 are not looked for, as they stand everywhere, and one digit alone only where the sentence names its place.
+    A number is found where a value rounds to it at the digits that are written; percent are hundredths. Of one digit
+    alone none is looked for: many values round to it.
     """
     try:
         data = json.loads(evidence or "null")
@@ -39,11 +39,9 @@ def cited_numbers(sentence: str, evidence: str | None) -> list[CitedNumber]:
     leaves, found = list(_leaves(data, "", 0)), dict[str, CitedNumber]()
     for match in _NUMBER.finditer(sentence):
         written, percent = match[1], match[2] is not None
-        if written in found or (written.isdigit() and int(written) < 3 and not percent):
+        if written in found or len(written.strip("+-")) < 2 and not percent:
             continue
         places = [leaf for leaf in leaves if _says(written, percent, leaf[1])]
-        if len(written.strip("+-")) < 2:  # many values round to one digit
-            places = [leaf for leaf in places if _named(leaf[0], sentence)]
         if places:
             path, value = min(places, key=lambda leaf: (-_named(leaf[0], sentence), len(leaf[0])))
             found[written] = CitedNumber(match[0].strip(), path, value)
