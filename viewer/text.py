@@ -87,7 +87,7 @@ def visible(text: str) -> str:
     Left out are control characters (C0, C1, DEL), formatting ones (bidirectional overrides, zero widths), surrogates,
     private ones, and line and paragraph separators.
     """
-    if text.isprintable():
+    if text.replace("\n", "").replace("\t", "").isprintable():
         return text
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in _UNSEEN)
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from learning_signal.tools.claims.diagnosis import CLAUSE, is_of, spoken, unsupported
 from learning_signal.tools.claims.instructions import orders
 from learning_signal.tools.claims.mark import Known, Mark
-from learning_signal.tools.claims.numbers import Written, written_numbers
+from learning_signal.tools.claims.numbers import written_numbers
 from learning_signal.tools.claims.record import Number, numbers_of
 from learning_signal.tools.claims.words import is_change, stated
 
@@ -128,7 +128,9 @@ def _numbers(name: str, text: str, record: RoundRecord, known: Known, *, only_pr
         clause = CLAUSE.split(text[: number.start])[-1] + CLAUSE.split(text[number.end :])[0]
         if about is None or _PLANNED.search(clause):
             continue
-        values = [each.value for each in record.numbers if not each.bound and _is_about(each, about, number, text)]
+        differs = about in ("difference", "interval")
+        differs = differs or (about in ("sparse_return", "progress") and is_change(text, number))
+        values = [each.value for each in record.numbers if not each.bound and _is_about(each, about, differs)]
         if not any(number.fits(value) for value in values):
             nearest = min(values, key=number.distance, default=None)
             near = "there is none" if nearest is None else f"the nearest is {nearest:.4g}"
@@ -141,11 +143,9 @@ def _numbers(name: str, text: str, record: RoundRecord, known: Known, *, only_pr
             )
 
 
-def _is_about(number: Number, about: str, said: Written, text: str) -> bool:
-    if _named(number.names, (about,)):
-        return True
-    differs = about in ("difference", "interval") or (about in ("sparse_return", "progress") and is_change(text, said))
-    return differs and _named(number.names, _OF_DIFFERENCES)
+def _is_about(number: Number, about: str, differs: bool) -> bool:
+    """Whether a number is of what a text says; ``differs``: also where it is a difference of anything."""
+    return _named(number.names, (about,)) or (differs and _named(number.names, _OF_DIFFERENCES))
 
 
 @lru_cache(maxsize=4096)  # few names stand beside many numbers
