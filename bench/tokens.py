@@ -50,8 +50,8 @@ class Row:
 COLUMNS = ("calls", "tokens", "new")
 
 
-def measure() -> list[Row]:
-    """Play one round in a temporary folder; a row for every call of the model, in order."""
+def measure(stage_steps: int = 38_400, branch_steps: int = 19_200) -> list[Row]:
+    """Play one round in a temporary folder; a row for every call of the model, in order. Lengths are in env steps."""
     from bench.support.strong_model import answer
     from learning_signal.agents.session.session import run_session
     from learning_signal.ledger.read.reader import Reader
@@ -74,8 +74,8 @@ def measure() -> list[Row]:
                 agent_sources=dict.fromkeys(ROLES, "default"),
                 rounds=1,
                 stages=2,
-                stage_steps=38_400,
-                branch_steps=19_200,
+                stage_steps=stage_steps,
+                branch_steps=branch_steps,
                 store=folder / "segments",
                 ledger=folder / "ledger.db",
             )
