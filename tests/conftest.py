@@ -25,7 +25,7 @@ from learning_signal.ledger import migrations  # noqa: E402
 @pytest.fixture(scope="session")
 def empty_ledger() -> Iterator[sqlite3.Connection]:
     """What the migrations make of an empty file."""
-    made = sqlite3.connect(":memory:")
+    made = sqlite3.connect(":memory:", check_same_thread=False)  # sessions may write in a thread
     migrations.apply(Database(made))
     yield made
     made.close()

@@ -143,7 +143,7 @@ def test_bad_configs_are_refused_in_one_sentence(data, part):
 
 
 def test_bad_toml_is_refused_and_configs_are_frozen():
-    with pytest.raises(ShapingError, match="not TOML"):
+    with pytest.raises(ShapingError, match="not valid TOML"):
         ShapingConfig.from_toml("beta = = 1")
     with pytest.raises(ValidationError):
         GAP.beta = 2.0

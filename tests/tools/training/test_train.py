@@ -306,7 +306,7 @@ def test_a_shaping_file_is_read_or_refused_with_its_name(tmp_path):
     path = tmp_path / "s.toml"
     path.write_text(SHAPING.to_toml())
     assert read_shaping(path) == SHAPING
-    for text, words in (("beta =", "not TOML"), ("beta = 99.0\nterms = []", "99.0"), ("beta = 1.0", "terms")):
+    for text, words in (("beta =", "not valid TOML"), ("beta = 99.0\nterms = []", "99.0"), ("beta = 1.0", "terms")):
         path.write_text(text)
         with pytest.raises(TrainingError, match=words) as caught:
             read_shaping(path)
