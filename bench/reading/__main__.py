@@ -1,6 +1,6 @@
 """Reading a log: what the commands take at 5,000 and at 50,000 events, in many sessions and in one.
 
-    python -m bench.reading [--quick] [--json]
+    python -m bench.reading [--quick] [--events FEWER MORE] [--json]
 
 The events are those of sessions with rule-based agents and training without learning, recorded and written again by the
 real writer: as other sessions of one log, and as later rounds of one session. Every command is a process of its own and
@@ -119,9 +119,10 @@ def measure(sizes: tuple[int, ...]) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="200 and 800 events")
+    parser.add_argument("--events", type=int, nargs=2, default=SIZES, metavar="N", help="other sizes of the logs")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
-    found = measure((200, 800) if arguments.quick else SIZES)
+    found = measure((200, 800) if arguments.quick else tuple(arguments.events))
     if arguments.json:
         print(json.dumps(found))
         return
