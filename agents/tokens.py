@@ -67,9 +67,14 @@ def cached_vocabulary(environment: Mapping[str, str]) -> Path | None:
     folder = environment.get("TIKTOKEN_CACHE_DIR", environment.get("DATA_GYM_CACHE_DIR"))
     if folder == "":  # tiktoken reads this as: no cache, always download
         return None
-    root = Path(folder) if folder else Path(tempfile.gettempdir()) / "data-gym-cache"
-    path = root / hashlib.sha1(O200K_ADDRESS.encode(), usedforsecurity=False).hexdigest()
-    return path if path.is_file() else None
+    path = _vocabulary_in(folder or os.path.join(tempfile.gettempdir(), "data-gym-cache"))
+    return Path(path) if os.path.isfile(path) else None
+
+
+@lru_cache(maxsize=4)
+def _vocabulary_in(folder: str) -> str:
+    """Where tiktoken keeps the vocabulary in this folder."""
+    return os.path.join(folder, hashlib.sha1(O200K_ADDRESS.encode(), usedforsecurity=False).hexdigest())
 
 
 @lru_cache(maxsize=4)
