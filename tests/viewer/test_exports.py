@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sqlite3
 import sys
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from learning_signal.viewer.exports.markdown import session_markdown
 from learning_signal.viewer.exports.markup import escaped, markdown
 from tests.support.atif import Trajectory
 from tests.support.ledger_helpers import begin
-from tests.support.recorded_ledger import RECORDED_ID, recorded_ledger
+from tests.support.recorded_ledger import RECORDED_ID, hostile_ledger, recorded_ledger
 
 HOSTILE = (
     "<script>alert(1)</script> ![x](http://evil/x.png) [click](javascript:alert(2)) | a | `b` @everyone #1 "
@@ -60,17 +59,7 @@ def test_the_report_has_what_the_page_has(ledger: Path) -> None:
 
 
 def test_hostile_text_becomes_no_markup(tmp_path: Path) -> None:
-    path = recorded_ledger(tmp_path / "hostile.db")
-    connection = sqlite3.connect(path)
-    for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-        connection.execute(f"DROP TRIGGER {trigger}")
-    connection.execute("UPDATE events SET title = ?", (HOSTILE,))
-    connection.execute("UPDATE decisions SET reason = ?", (HOSTILE,))
-    connection.execute("UPDATE verdicts SET reading = ?, reason = ?", (HOSTILE, HOSTILE))
-    connection.execute("UPDATE candidates SET rationale = ?", (HOSTILE,))
-    connection.execute("UPDATE agents SET spec = ?, source = ?", (HOSTILE, HOSTILE))
-    connection.commit()
-    connection.close()
+    path = hostile_ledger(tmp_path / "hostile.db", HOSTILE)
     with Reader.open(path) as reader:
         report, events = session_markdown(reader), len(reader.events())
     page = rendered(report)

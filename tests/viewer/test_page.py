@@ -7,7 +7,6 @@ import csv
 import gzip
 import json
 import re
-import sqlite3
 from html.parser import HTMLParser
 from itertools import accumulate
 
@@ -20,7 +19,7 @@ from learning_signal.ledger.read.reader import Reader
 from learning_signal.run import application
 from learning_signal.viewer.page.markup import markup
 from learning_signal.viewer.page.report import session_page
-from tests.support.recorded_ledger import RECORDED_ID, recorded_ledger
+from tests.support.recorded_ledger import RECORDED_ID, hostile_ledger, recorded_ledger
 
 HOSTILE = (
     '<script>alert(1)</script><img src=x onerror=alert(2)>" onload="alert(3) \x1b[31m\u202e\x00 javascript:alert(4)'
@@ -108,20 +107,7 @@ def test_the_page_asks_nobody_and_allows_only_its_own_script_and_styles(page):
 
 
 def test_hostile_text_is_inert(ledger, tmp_path):
-    path = recorded_ledger(tmp_path / "hostile.db")
-    connection = sqlite3.connect(path)
-    for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-        connection.execute(f"DROP TRIGGER {trigger}")
-    connection.execute("UPDATE events SET title = ?", (HOSTILE,))
-    connection.execute("UPDATE decisions SET reason = ?", (HOSTILE,))
-    connection.execute("UPDATE verdicts SET reading = ?, reason = ?", (HOSTILE, HOSTILE))
-    connection.execute("UPDATE candidates SET rationale = ?", (HOSTILE,))
-    connection.execute("UPDATE agents SET spec = ?, source = ?", (HOSTILE, HOSTILE))
-    connection.execute("UPDATE bodies SET body = ? WHERE hash IN (SELECT body FROM messages)", (HOSTILE,))
-    connection.execute("UPDATE bodies SET body = ? WHERE hash IN (SELECT result FROM tool_calls)", (HOSTILE,))
-    connection.execute("UPDATE bodies SET body = ? WHERE hash IN (SELECT reply FROM llm_calls)", (HOSTILE,))
-    connection.commit()
-    connection.close()
+    path = hostile_ledger(tmp_path / "hostile.db", HOSTILE)
     with Reader.open(path) as reader:
         hostile = session_page(reader)
     whole = hostile + unpacked(hostile)
