@@ -81,11 +81,16 @@ class Particles:
         np.add(self._square[0], self._square[1], out=self._distance)
         np.sqrt(self._distance, out=self._distance)
 
+    def pictured(self, body: int, view: float) -> np.ndarray:
+        """Where a body is in a picture of the square from ``-view`` to ``view``: ``[E, 2]``, from its upper left."""
+        x, y = self.position[:, body]
+        return np.stack([view + x, view - y], axis=1)
+
     @contextmanager
-    def elsewhere(self, body: int, position: np.ndarray) -> Iterator[None]:
-        """A body at ``position [2, E]`` while the block lasts."""
+    def pictured_at(self, body: int, places: np.ndarray, view: float) -> Iterator[None]:
+        """A body at ``places [E, 2]`` of such a picture while the block lasts."""
         kept = self.position[:, body].copy()
-        self.position[:, body] = position
+        self.position[:, body] = np.stack([places[:, 0] - view, view - places[:, 1]])
         self.measure()
         try:
             yield

@@ -137,14 +137,13 @@ class Pursuit:
 
     def places(self, agent: int) -> np.ndarray:
         """See `GroundedTask`."""
-        x, y = self._world.position[:, agent]
-        return np.stack([VIEW + x, VIEW - y], axis=1)
+        return self._world.pictured(agent, VIEW)
 
     def features_at(
         self, agent: int, places: np.ndarray, names: Collection[str] | None = None
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """See `GroundedTask`: a pursuer can be anywhere in the plane."""
-        with self._world.elsewhere(agent, np.stack([places[:, 0] - VIEW, VIEW - places[:, 1]])):
+        with self._world.pictured_at(agent, places, VIEW):
             return self.features(names), np.ones(self.environments, bool)
 
     def heuristic(self) -> np.ndarray:

@@ -111,14 +111,13 @@ class Spread:
 
     def places(self, agent: int) -> np.ndarray:
         """See `GroundedTask`."""
-        x, y = self._world.position[:, agent]
-        return np.stack([VIEW + x, VIEW - y], axis=1)
+        return self._world.pictured(agent, VIEW)
 
     def features_at(
         self, agent: int, places: np.ndarray, names: Collection[str] | None = None
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """See `GroundedTask`: an agent can be anywhere in the plane."""
-        with self._world.elsewhere(agent, np.stack([places[:, 0] - VIEW, VIEW - places[:, 1]])):
+        with self._world.pictured_at(agent, places, VIEW):
             self._measure()
             found = self.features(names)
         self._measure()
