@@ -73,7 +73,7 @@ class _Found:
     forecasts: list[Forecast] = field(default_factory=list)
 
 
-class _Speakers:
+class Speakers:
     """Which backend spoke last for a role in a round, before an event."""
 
     def __init__(self, calls: Sequence[Mapping[str, Any]]) -> None:
@@ -113,7 +113,7 @@ def _read(reader: Reader, session: str, found: dict[str, _Found]) -> None:
         if call["kind"] == "shadow":
             found.setdefault(call["spec"], _Found()).beside.append(call)
     calls = [call for call in calls if call["kind"] != "shadow"]
-    speakers = _Speakers(calls)
+    speakers = Speakers(calls)
     promoted = {each.round: each.id for each in reader.decisions(session) if each.action == "promote"}
     for call in calls:
         each = found.setdefault(call["spec"], _Found())

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from learning_signal.ledger.read.across.backends import Speakers
 from learning_signal.ledger.read.claims import claims
 from learning_signal.ledger.read.costs import known_sum
 from learning_signal.ledger.read.decision.explain import cited_evidence, troubles_of
@@ -65,7 +66,7 @@ class _Found:
 def agent_stats(reader: Reader, sessions: Sequence[str]) -> list[AgentStats]:
     """One row for every role and backend that was asked in these sessions, in the order in which they first spoke.
 
-    What happens between two calls of a role counts for the backend of the call before; shadows are left out.
+    What an agent does counts for the backend that spoke last for it in the round; shadows are left out.
     """
     found: dict[tuple[str, str], _Found] = defaultdict(lambda: _Found(set(), [], [], []))
     for session in sessions:
@@ -75,33 +76,36 @@ def agent_stats(reader: Reader, sessions: Sequence[str]) -> list[AgentStats]:
 
 def _read(reader: Reader, session: str, found: dict[tuple[str, str], _Found]) -> None:
     calls = reader.rows(
-        "SELECT c.* FROM llm_calls c JOIN events e ON e.seq = c.event_seq "
+        "SELECT c.*, e.round FROM llm_calls c JOIN events e ON e.seq = c.event_seq "
         "WHERE c.session_id = ? AND e.kind <> 'shadow' AND c.status IN ('ok', 'error') ORDER BY c.event_seq",
         (session,),
     )
-    spoke: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for call in calls:
-        spoke[call["agent"]].append((call["event_seq"], call["spec"]))
         of = found[call["agent"], call["spec"]]
         of.sessions.add(session)
         of.calls.append(call)
+    speakers = Speakers(calls)
 
-    def behind(role: str | None, event: int) -> _Found | None:
-        before = [spec for seq, spec in spoke.get(str(role), ()) if seq <= event]
-        return found[str(role), before[-1]] if before else None
+    def behind(round_: int | None, role: str | None, event: int) -> _Found | None:
+        spec = speakers.before(round_, str(role), event)
+        return None if spec is None else found[str(role), spec]
 
-    for row in reader.rows("SELECT event_seq, agent, status FROM tool_calls WHERE session_id = ?", (session,)):
-        if (speaker := behind(row["agent"], row["event_seq"])) is not None:
+    tools = "SELECT event_seq, round, agent, status FROM tool_calls WHERE session_id = ?"
+    for row in reader.rows(tools, (session,)):
+        if (speaker := behind(row["round"], row["agent"], row["event_seq"])) is not None:
             speaker.tools.append(row["status"])
-    nudges = "SELECT event_seq, target FROM messages WHERE session_id = ? AND type = 'nudge'"
-    for row in reader.rows(nudges, (session,)):
-        if (speaker := behind(row["target"], row["event_seq"])) is not None:
+    for row in reader.rows(
+        "SELECT m.event_seq, m.target, e.round FROM messages m JOIN events e ON e.seq = m.event_seq "
+        "WHERE m.session_id = ? AND m.type = 'nudge'",
+        (session,),
+    ):
+        if (speaker := behind(row["round"], row["target"], row["event_seq"])) is not None:
             speaker.nudges += 1
     for event in troubles_of(reader, session):
-        if (speaker := behind(event.agent, event.seq)) is not None:
+        if (speaker := behind(event.round, event.agent, event.seq)) is not None:
             speaker.given_up += 1
     for claim in claims(reader, session):
-        if (speaker := behind(claim.agent, claim.event_seq)) is not None:
+        if (speaker := behind(claim.round, claim.agent, claim.event_seq)) is not None:
             speaker.claims += 1
             speaker.cited += len(cited_evidence(claim.words))
             speaker.marks += len(claim.marks)

@@ -28,6 +28,7 @@ from learning_signal.ledger.read.records import (
     VerdictRow,
 )
 from learning_signal.ledger.read.remarks import stored_remarks
+from learning_signal.ledger.read.training import SegmentRow
 from learning_signal.ledger.wording import OUTSIDER, shaping_changes
 
 TROUBLES = ("error", "fallback")
@@ -47,8 +48,9 @@ def explain(reader: Reader, decision: str = "latest") -> DecisionChain:
     """
     chosen = find_decision(reader, decision)
     session, round_ = chosen.session_id, chosen.round
-    comparisons = [each for each in reader.comparisons(session) if each.round == round_ and each.purpose != "probation"]
-    branches = _branches(reader, session, round_, comparisons)
+    every, trained = reader.comparisons(session), reader.segments(session)
+    comparisons = [each for each in every if each.round == round_ and each.purpose != "probation"]
+    branches = _branches(reader, trained, session, round_, comparisons)
     ends = {each.segment.id for branch in branches for each in branch.segments}
     verdicts = reader.verdicts(session, round_)
     verdict = next((each for each in verdicts if each.id == chosen.verdict_id), None)
@@ -58,7 +60,7 @@ def explain(reader: Reader, decision: str = "latest") -> DecisionChain:
         replace(each, changes=tuple(shaping_changes(chosen.shaping_from, each.shaping))) for each in candidates
     ]
     rolled_back_by = _rolled_back_by(reader, chosen)
-    comparison = next((each for each in reader.comparisons(session) if each.id == rests_on), None)
+    comparison = next((each for each in every if each.id == rests_on), None)
     approvals = reader.events(session, round=round_, kind="approval")
     return DecisionChain(
         decision=chosen,
@@ -66,13 +68,13 @@ def explain(reader: Reader, decision: str = "latest") -> DecisionChain:
         candidate=next((each for each in candidates if each.id == chosen.candidate_id), None),
         candidates=candidates,
         branches=branches,
-        late=[each for each in reader.segments(session).values() if each.env_steps == 0 and each.parent in ends],
+        late=[each for each in trained.values() if each.env_steps == 0 and each.parent in ends],
         comparisons=comparisons,
         comparison=comparison,
         verdict=verdict,
         verdicts=verdicts,
         approvals=approvals,
-        probation=_probation(reader, chosen),
+        probation=_probation(reader, every, chosen),
         rolled_back_by=rolled_back_by,
         need=next(iter(reader.events(session, round=round_, kind="need")), None),
         choices=_choices(reader, session, round_, branches),
@@ -160,8 +162,9 @@ def _evidence(reader: Reader, session: str, evidence_id: str) -> EvidenceRow:
     return EvidenceRow(evidence_id, row["event_seq"], row["agent"], row["name"], row["arguments"], row["result"])
 
 
-def _branches(reader: Reader, session: str, round_: int, comparisons: list[ComparisonRow]) -> list[BranchRow]:
-    segments = reader.segments(session)
+def _branches(
+    reader: Reader, segments: dict[str, SegmentRow], session: str, round_: int, comparisons: list[ComparisonRow]
+) -> list[BranchRow]:
     measured = {
         (comparison.purpose, seed["segment"]): seed
         for comparison in comparisons
@@ -251,7 +254,7 @@ def _fate(
     return "not screened", None
 
 
-def _probation(reader: Reader, decision: DecisionRow) -> ComparisonRow | None:
+def _probation(reader: Reader, comparisons: list[ComparisonRow], decision: DecisionRow) -> ComparisonRow | None:
     """The probation a promotion was put to: the first one after it and before the next promotion."""
     if decision.action != "promote":
         return None
@@ -261,7 +264,7 @@ def _probation(reader: Reader, decision: DecisionRow) -> ComparisonRow | None:
         if each.action == "promote" and each.number > decision.number
     ]
     end = min(later, default=float("inf"))
-    for comparison in reader.comparisons(decision.session_id):
+    for comparison in comparisons:
         if comparison.purpose == "probation" and decision.event_seq < comparison.event_seq < end:
             return comparison
     return None
