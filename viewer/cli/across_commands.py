@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from learning_signal.viewer.cli.options import LEDGER, AsJson, Ledger, Session, whole
+from learning_signal.viewer.cli.options import LEDGER, AsJson, First, Ledger, Second, Session, whole
 from learning_signal.viewer.cli.terminal import err, out, plain_data, show_json
 
 if TYPE_CHECKING:
@@ -129,12 +129,7 @@ def log_stats(sessions: Sessions = None, ledger: Ledger = LEDGER, as_json: AsJso
     return 0
 
 
-def log_diff(
-    first: Annotated[str, typer.Argument(help="Session id, its beginning, or 'latest'.")],
-    second: Annotated[str, typer.Argument(help="Another session of the same log.")],
-    ledger: Ledger = LEDGER,
-    as_json: AsJson = False,
-) -> int:
+def log_diff(first: First, second: Second, ledger: Ledger = LEDGER, as_json: AsJson = False) -> int:
     """Where two sessions part: their configurations, the first event that differs, decisions and costs side by side."""
     from learning_signal.ledger.read.across.compare import compare_sessions
     from learning_signal.ledger.read.across.parting import parting

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from learning_signal.viewer.cli.options import LEDGER, AsJson, ByAgent, ByKind, ByRound, Ledger, Place, whole
+from learning_signal.viewer.cli.options import (
+    LEDGER,
+    AsJson,
+    ByAgent,
+    ByKind,
+    ByRound,
+    First,
+    Ledger,
+    Place,
+    Second,
+    whole,
+)
 from learning_signal.viewer.cli.places import place_for
 from learning_signal.viewer.cli.terminal import err, log_to, out, plain_data, show_json
 
@@ -255,12 +266,7 @@ def explain(
     return 0
 
 
-def compare(
-    first: Annotated[str, typer.Argument(help="Session id, its beginning, or 'latest'.")],
-    second: Annotated[str, typer.Argument(help="Another session of the same log.")],
-    ledger: Ledger = LEDGER,
-    as_json: AsJson = False,
-) -> int:
+def compare(first: First, second: Second, ledger: Ledger = LEDGER, as_json: AsJson = False) -> int:
     """Two sessions side by side: backends, rounds, results and costs, and their candidates branch by branch."""
     from learning_signal.ledger.read.across.compare import compare_sessions
     from learning_signal.ledger.read.reader import Reader

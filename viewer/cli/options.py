@@ -41,6 +41,8 @@ Version = Annotated[
 ]
 Ledger = Annotated[Path, typer.Option(envvar="LEARNING_SIGNAL_LEDGER", help="The SQLite log.")]
 Session = Annotated[str, typer.Argument(help="Session id, its beginning, or 'latest'.")]
+First = Annotated[str, typer.Argument(help="Session id, its beginning, or 'latest'.")]
+Second = Annotated[str, typer.Argument(help="Another session of the same log.")]
 Place = Annotated[str, typer.Argument(help="SESSION, SESSION/R2 (a round) or SESSION#286 (an event).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Plain = Annotated[bool, typer.Option("--plain", help="One line per event instead of the live view.")]
