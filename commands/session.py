@@ -65,7 +65,7 @@ def session(
         {role: each.text for role, each in backends.items()}, {role: each.source for role, each in backends.items()}
     )
     settings = settings.model_copy(update={"shadows": parse_shadows(shadow or [])})
-    with waiting("checking the environment ...") as told:
+    with waiting("checking the settings ...") as told:
         refuse_wrong_run(settings, settings.workers, told)
 
     if dry_run:

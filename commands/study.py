@@ -67,7 +67,7 @@ def study(
                 {role: each.source for role, each in backends.items()},
             )
         )
-        with waiting("checking the environment ...") as told:
+        with waiting("checking the settings ...") as told:
             refuse_wrong_run(tasks[-1], tasks[-1].workers, told)
     settings = study_settings(arms, tasks, seeds, env_steps, to)
     planned = plan(settings)

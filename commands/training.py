@@ -56,7 +56,7 @@ def train(
         "share": share,
     }
     common = gather(set_here, os.environ, config).settings({}, {})
-    with waiting("checking the environment ...") as told:
+    with waiting("checking the settings ...") as told:
         refuse_wrong_run(common, on_call=told)
     settings = TrainingSettings.of(common, env_steps=steps, segment_steps=segment_steps, shaping=read_shaping(shaping))
     if dry_run:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from learning_signal.ledger.connection import refuse_irregular
 from learning_signal.ledger.wording import command
@@ -12,19 +11,21 @@ from learning_signal.marl.errors import SegmentImpossible
 from learning_signal.marl.executors.base import ExecutorSettings
 from learning_signal.marl.settings import RunSettings
 from learning_signal.marl.tasks import make_task
+from learning_signal.marl.tasks.base import TaskSpec
 from learning_signal.tools.plan.memory import in_words, least_bytes, machine_bytes
 from learning_signal.tools.plan.sources import SettingsError
 
-OnCall = Callable[[str, float], None]
-"""Told what is called, and for how many seconds so far."""
+if TYPE_CHECKING:  # loads gymnasium
+    from learning_signal.marl.tasks.foreign.apart import OnCall
+
 PATIENCE = 300.0
 """Seconds that one call of a user's environment may take before its session is refused."""
 
 
-def refuse_wrong_task(name: str) -> None:
-    """Raise ``SettingsError`` for a task that cannot be made, before anything is written."""
+def declared(name: str) -> TaskSpec:
+    """The declaration of a task; ``SettingsError`` for one that cannot be made, before anything is written."""
     try:
-        make_task(name, 1)
+        return make_task(name, 1).spec
     except ValueError as error:
         raise SettingsError(str(error)) from None
 
@@ -55,8 +56,7 @@ def refuse_wrong_run(settings: Runnable, workers: int | None = None, on_call: On
     run = settings.run
     if ":" in run.task:
         _refuse_wrong_environment(run.task, on_call)
-    refuse_wrong_task(run.task)
-    _refuse_too_large(settings, workers or 1)
+    _refuse_too_large(settings, declared(run.task), workers or 1)
     _refuse_wrong_places(settings.ledger, settings.store)
     if run.learner.device == "cuda":
         from learning_signal.marl.segments.running import refuse_missing_device
@@ -78,10 +78,10 @@ def _refuse_wrong_environment(name: str, on_call: OnCall | None) -> None:
         raise SettingsError(f"{found}; {command('check-env', name)} shows whether there is more.")
 
 
-def _refuse_too_large(settings: Runnable, workers: int) -> None:
+def _refuse_too_large(settings: Runnable, task: TaskSpec, workers: int) -> None:
     if settings.executor.kind != "local":
         return
-    needed, there = least_bytes(settings.run, make_task(settings.run.task, 1).spec, workers), machine_bytes()
+    needed, there = least_bytes(settings.run, task, workers), machine_bytes()
     if needed > there:
         raise SettingsError(
             f"Found settings whose rollouts and networks take at least {in_words(needed)} of memory (workers: "

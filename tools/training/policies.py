@@ -17,7 +17,7 @@ from learning_signal.marl.segments.segment import SegmentStore
 from learning_signal.marl.settings import RunSettings
 from learning_signal.marl.shaping import ShapingConfig
 from learning_signal.tools.consent import NO_CONSENT, NOT_OURS, Consent, refuse_unconfirmed, uses_of_task
-from learning_signal.tools.plan.runnable import refuse_wrong_task
+from learning_signal.tools.plan.runnable import declared
 
 Report = Callable[[int, int], None]
 """Called with the work done so far and the total."""
@@ -111,7 +111,7 @@ def play_policy(
 
 def play_heuristic(task: str, episodes: int, seed: int, to: Path | None, report: Report) -> dict[str, Any]:
     """Play the heuristic of a task; ``marl.policies.play.Shown`` as JSON data. Raises what ``show`` there raises."""
-    refuse_wrong_task(task)
+    declared(task)  # before its name becomes that of a folder
     from learning_signal.marl.policies.play import show
 
     folder = to or inside("runs/heuristics", re.sub(r"[^\w.-]+", "_", task))
