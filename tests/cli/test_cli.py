@@ -540,7 +540,7 @@ def test_every_package_is_shipped():
     assert project["project"]["scripts"] == {"learning-signal": "learning_signal.run:main"} and callable(run.main)
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.skipif(shutil.which("make") is None and not os.environ.get("CI"), reason="make is not installed")
 def test_make_alone_lists_every_target_on_one_line():
     done = subprocess.run(["make", "-s", "-C", str(ROOT)], capture_output=True, text=True, timeout=20)
     lines = done.stdout.strip().splitlines()
