@@ -11,24 +11,23 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from html import escape
 from importlib.resources import files
 from itertools import groupby
 from typing import Any
 
 from learning_signal.ledger.read.decision.explain import explain
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.ledger.read.records import Entry, EventRow
+from learning_signal.ledger.read.records import Entry
 from learning_signal.ledger.read.tables.curve import session_curve
-from learning_signal.viewer.events import tone
 from learning_signal.viewer.page.decisions import decision_parts, fitting
 from learning_signal.viewer.page.drawing import start_scene
-from learning_signal.viewer.page.markup import classes, line, markup
+from learning_signal.viewer.page.event import event_html
+from learning_signal.viewer.page.markup import markup
 from learning_signal.viewer.page.packed import Packed
 from learning_signal.viewer.reports.log import session_line
 from learning_signal.viewer.reports.session_plot import STYLE as PLOT_STYLE
 from learning_signal.viewer.reports.session_plot import draw
-from learning_signal.viewer.text import agent_text, clean, outcome_text
+from learning_signal.viewer.text import clean
 from learning_signal.viewer.transcript.story import turns
 from learning_signal.viewer.transcript.values import readable
 
@@ -56,8 +55,9 @@ def session_page(reader: Reader, session: str = "latest", drawn: Mapping[str, An
 
     ``drawn`` is what is drawn of it besides its log, see ``tools.training.drawn``.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
+
+    from learning_signal.viewer.page.templates import environment
 
     row = reader.session(session)
     here = files("learning_signal.viewer.page")
@@ -65,23 +65,17 @@ def session_page(reader: Reader, session: str = "latest", drawn: Mapping[str, An
         (here / "static" / name).read_text(encoding="utf-8") for name in ("page.css", "page.js", "player.js")
     )
     curves = [session_curve(reader, row.id, measure) for measure in MEASURES]
-    environment = Environment(
-        loader=PackageLoader("learning_signal.viewer.page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters["markup"] = lambda shown: Markup(markup(shown))  # noqa: S704 - markup escapes all it is given
+    templates = environment("learning_signal.viewer.page")
     events, packed = reader.events(row.id), Packed()
     transcript = _transcript([reader.entry(each.seq) for each in events], packed)
     decisions = decision_parts([explain(reader, each.id) for each in reader.decisions(row.id)], drawn)
-    bodies = [environment.get_template("decision.html").render(decision=each) for each in decisions]
+    bodies = [templates.get_template("decision.html").render(decision=each) for each in decisions]
     if sum(map(len, bodies)) > PLAIN:
         decisions = [replace(each, packed=packed.part(body)) for each, body in zip(decisions, bodies, strict=True)]
     lines = packed.lines()
     taken = sum(len(each.packed) for each in transcript) + len(lines)
     taken += sum(len(each.packed or body) for each, body in zip(decisions, bodies, strict=True))
-    return environment.get_template("report.html").render(
+    return templates.get_template("report.html").render(
         row=row,
         line=session_line(row),
         style=Markup(style),  # noqa: S704 - a file of ours
@@ -123,22 +117,6 @@ def _transcript(entries: Sequence[Entry], packed: Packed) -> list[TranscriptPart
     parts = []
     for title, group in groupby(zip(entries, turns(entries), strict=True), key=where):
         some = list(group)
-        page = "".join(_event(entry.event, "".join(map(markup, behind))) for entry, behind in some)
+        page = "".join(event_html(entry.event, "".join(map(markup, behind))) for entry, behind in some)
         parts.append(TranscriptPart(title, some[0][0].event.seq, some[-1][0].event.seq, packed.part(page)))
     return parts
-
-
-def _event(event: EventRow, behind: str) -> str:
-    """An event: a line, and what lies behind it below."""
-    kind, style = event.kind.replace("_", " "), " ".join(classes([tone(event.kind, event.status, event.title)]))
-    status = "" if event.status == "ok" else f" {line(outcome_text(event.status))}"
-    time, agent = escape(clean(event.started_at)[11:19]), escape(clean(event.agent or "session"))
-    summary = (
-        f'<a class="number" href="#e{event.seq}">#{event.seq}</a> <time>{time}</time> '
-        f"{line(agent_text(event.agent))} <i>{escape(clean(kind))}</i> "
-        f'<span class="{style}">{escape(clean(event.title))}</span>{status}'
-    )
-    facts = f'id="e{event.seq}" data-agent="{agent}" data-kind="{escape(clean(event.kind))}"'
-    if not behind:
-        return f'<div class="event" {facts}>{summary}</div>'
-    return f'<details class="event" {facts}><summary>{summary}</summary><div class="behind">{behind}</div></details>'
