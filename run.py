@@ -30,6 +30,7 @@ try:
         session,
         study,
         training,
+        viewing,
         whatif,
     )
     from learning_signal.commands.log import exporting, verification
@@ -77,6 +78,7 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "backends": backends.backends,
     "explain": log_commands.explain,
     "compare": log_commands.compare,
+    "view": viewing.view,
 }
 LOG: dict[str, Callable[..., object]] = {
     "list": log_commands.log_list,
@@ -95,7 +97,7 @@ LOG: dict[str, Callable[..., object]] = {
     "seal": verification.log_seal,
 }
 """The commands of ``log``."""
-READING = {"tasks", "backends", "explain", "compare", "log", "approve", "reject", "say", "mcp"}
+READING = {"tasks", "backends", "explain", "compare", "log", "approve", "reject", "say", "mcp", "view"}
 """Commands that start at once: they log nothing, or see to it themselves."""
 
 

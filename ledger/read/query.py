@@ -46,6 +46,10 @@ class Query:
             return [dict(zip(names, row, strict=True)) for row in cursor]
         except sqlite3.Error as error:
             raise LedgerError(sentence(error, self.path)) from error
+        except OverflowError as error:
+            raise LedgerError(
+                "Found a number above 2^63, expected one that a log can hold: take it from there."
+            ) from error
 
     @overload
     def body(self, address: str) -> str: ...

@@ -41,6 +41,8 @@ ONLY_IN = {
     "mcp": {"viewer"},
     "pyarrow": {"viewer"},
     "datasette": {"viewer"},
+    "starlette": {"viewer"},
+    "uvicorn": {"viewer"},
     "tensorboard": {"viewer"},
     "typer": {"run", "viewer", "commands"},
     "commands": {"commands", "run"},

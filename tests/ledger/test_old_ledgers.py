@@ -22,8 +22,8 @@ from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.migrations import migrations
 from learning_signal.ledger.read.checks.chains import check_chains
 from learning_signal.ledger.read.decision.explain import explain
+from learning_signal.ledger.read.events.search import search
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.ledger.read.search import search
 from learning_signal.ledger.read.verify import verify
 from learning_signal.ledger.schema import VERSION
 from learning_signal.ledger.write.writer import Ledger

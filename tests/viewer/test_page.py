@@ -111,7 +111,7 @@ def test_hostile_text_is_inert(ledger, tmp_path):
     with Reader.open(path) as reader:
         hostile = session_page(reader)
     whole = hostile + unpacked(hostile)
-    assert whole.count("<script") == hostile.count('<script type="application/') + 2
+    assert whole.count("<script") == hostile.count('<script type="application/') + 3
     assert "&lt;script&gt;alert(1)" in whole and "\x1b" not in whole and "\u202e" not in whole and "\x00" not in whole
     for tag, attributes in Page(whole).elements:
         assert tag != "img" and not any(name.startswith("on") for name in attributes)

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-
 import pytest
 
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.viewer.page import report
 from learning_signal.viewer.page.report import session_page
+from tests.support.browser import chromium
 from tests.support.recorded_ledger import recorded_ledger
-
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
 @pytest.fixture(scope="module")
 def browser():
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None and os.environ.get("CI") != "true":
-        pytest.skip("there is no Chromium on this machine")
-    assert chromium is not None, "CI must have Chromium: .ci/run installs it"
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=chromium, args=QUIET)
-        yield browser
-        browser.close()
+    yield from chromium()
 
 
 @pytest.fixture(scope="module")
@@ -112,4 +100,17 @@ def test_packed_decisions_of_a_long_session_are_there_at_once(browser, tmp_path,
     article = page.locator("article#R1")
     article.locator("svg.arms").first.wait_for()
     assert "No agent comes near a landmark." in article.inner_text()
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_the_report(browser, address, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = browser.new_page(bypass_csp=True)  # axe puts a script into the page
+    page.emulate_media(color_scheme=scheme)
+    page.goto(address)
+    page.locator("details.part").first.locator("summary").first.click()
+    page.locator(".event").first.wait_for()
+    found = axe.run(page).response["violations"]
+    assert [f"{each['id']}: {each['nodes'][0]['html'][:120]}" for each in found] == []
     page.close()

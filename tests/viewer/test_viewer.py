@@ -16,9 +16,9 @@ from rich.console import Console
 
 from learning_signal.ledger.read.checks.checked import Checked
 from learning_signal.ledger.read.decision.explain import explain
+from learning_signal.ledger.read.events.search import search
 from learning_signal.ledger.read.forecasts import Bin, ForecastRecord
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.ledger.read.search import search
 from learning_signal.marl.gate.judge import Mode
 from learning_signal.marl.gate.judges import judge_of
 from learning_signal.viewer.forecasts import render_forecasts

@@ -84,9 +84,9 @@ def log_show(
 
     SESSION#286 shows one event, a model call as it was sent and answered; SESSION/R2 the turns of a round.
     """
+    from learning_signal.ledger.read.events.search import search
     from learning_signal.ledger.read.query import find_place
     from learning_signal.ledger.read.reader import Reader
-    from learning_signal.ledger.read.search import search
     from learning_signal.viewer.transcript.story import render_entry, render_events, render_raw, render_turns
 
     with Reader.open(ledger) as reader:
@@ -169,8 +169,8 @@ def log_search(
     as_json: AsJson = False,
 ) -> int:
     """Search the messages, arguments and results of all sessions."""
+    from learning_signal.ledger.read.events.search import search
     from learning_signal.ledger.read.reader import Reader
-    from learning_signal.ledger.read.search import search
     from learning_signal.viewer.reports.log import render_hits
 
     with Reader.open(ledger) as reader:

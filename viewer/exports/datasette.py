@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from learning_signal.ledger.packing import add_functions
-from learning_signal.viewer.exports.files import ExportError, of_extra
+from learning_signal.viewer.exports.files import of_extra
+from learning_signal.viewer.web.listening import listening
 
 HERE = "127.0.0.1"
 HOSTS = ("127.0.0.1", "localhost")
@@ -108,16 +109,12 @@ def serve(ledger: Path, port: int, tell: Callable[[str], None]) -> None:
     """Serve the log to browsers on this machine until Ctrl-C; ``tell`` is given its address first.
 
     Raises:
-        ExportError: Datasette is not installed, or the port is taken.
+        ExportError: Datasette is not installed.
+        NotServed: the port cannot be used.
     """
     inner = app(ledger).app()
     uvicorn = of_extra("uvicorn", "datasette")
-    with socket.socket() as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            taken.bind((HERE, port))
-        except (OSError, OverflowError) as error:
-            raise ExportError(f"The port {port} cannot be used ({error}), expected a free one: --port 0.") from error
+    with closing(listening(HERE, port)) as taken:
         tell(f"http://{HERE}:{taken.getsockname()[1]}/")
         server = uvicorn.Server(uvicorn.Config(only_here(inner), log_level="warning"))
         server.run(sockets=[taken])

@@ -18,8 +18,8 @@ from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.questions import open_question
 from learning_signal.ledger.read.across.compare import compare_sessions
 from learning_signal.ledger.read.decision.explain import explain as chain_of
+from learning_signal.ledger.read.events.search import search as search_in
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.ledger.read.search import search as search_in
 from learning_signal.ledger.read.tables.curve import session_curve
 from learning_signal.viewer.outside.asking import THROUGH, asking_tools
 from learning_signal.viewer.outside.bounded import Detail, lines, page, whole

@@ -13,11 +13,16 @@ from learning_signal.viewer.text import agent_text, clean, outcome_text
 def event_html(event: EventRow, behind: str) -> str:
     """An event with the HTML of what lies behind it; a line alone where that is empty."""
     if not behind:
-        return f'<div class="event" {facts(event)}>{summary(event)}</div>'
+        return f'<div class="event" {facts(event)}>{summary(event)} {permalink(event)}</div>'
     return (
         f'<details class="event" {facts(event)}><summary>{summary(event)}</summary>'
-        f'<div class="behind">{behind}</div></details>'
+        f'<div class="behind">{behind}{permalink(event)}</div></details>'
     )
+
+
+def permalink(event: EventRow) -> str:
+    """The address of an event on its page; it stands outside of what is clicked to open the event."""
+    return f'<a class="number" href="#e{event.seq}" aria-label="link to event {event.seq}">¶</a>'
 
 
 def facts(event: EventRow) -> str:
@@ -32,7 +37,7 @@ def summary(event: EventRow) -> str:
     status = "" if event.status == "ok" else f" {line(outcome_text(event.status))}"
     time = escape(clean(event.started_at)[11:19])
     return (
-        f'<a class="number" href="#e{event.seq}">#{event.seq}</a> <time>{time}</time> '
+        f'<span class="number">#{event.seq}</span> <time>{time}</time> '
         f"{line(agent_text(event.agent))} <i>{escape(clean(kind))}</i> "
         f'<span class="{style}">{escape(clean(event.title))}</span>{status}'
     )

@@ -91,7 +91,7 @@ def _cleaned(words: str) -> str:
 def _table(table: Table) -> str:
     """A table; the columns of numbers are aligned right."""
     columns = table.columns
-    heads = "".join(f'<th scope="col"{_class(column)}>{_cell(column.header)}</th>' for column in columns)
+    heads = "".join(map(_head, columns))
     head = f"<thead><tr>{heads}</tr></thead>" if table.show_header and any(str(each.header) for each in columns) else ""
     rows = zip(*(list(column.cells) for column in columns), strict=True)
     body = "".join(
@@ -101,6 +101,12 @@ def _table(table: Table) -> str:
         for row in rows
     )
     return f'<div class="wide"><table>{head}<tbody>{body}</tbody></table></div>'
+
+
+def _head(column: Any) -> str:
+    """The head of a column; a column without a name has none that is read aloud."""
+    shown = _cell(column.header)
+    return f'<th scope="col"{_class(column)}>{shown}</th>' if shown else "<td></td>"
 
 
 def _class(column: Any) -> str:

@@ -32,6 +32,7 @@ from learning_signal.viewer.transcript.story import turns
 from learning_signal.viewer.transcript.values import readable
 
 MEASURES = ("sparse_return", "progress")
+STATIC = ("page.css", "packed.js", "page.js", "player.js")
 NOTHING_DRAWN: Mapping[str, Any] = {"note": None, "start": None, "rounds": {}}
 WHOLE = 900_000
 """Characters of a page with which no more episodes are put into it; of the promotions without them it is said."""
@@ -61,9 +62,7 @@ def session_page(reader: Reader, session: str = "latest", drawn: Mapping[str, An
 
     row = reader.session(session)
     here = files("learning_signal.viewer.page")
-    style, script, playing = (
-        (here / "static" / name).read_text(encoding="utf-8") for name in ("page.css", "page.js", "player.js")
-    )
+    style, *scripts = ((here / "static" / name).read_text(encoding="utf-8") for name in STATIC)
     curves = [session_curve(reader, row.id, measure) for measure in MEASURES]
     templates = environment("learning_signal.viewer.page")
     events, packed = reader.events(row.id), Packed()
@@ -79,8 +78,8 @@ def session_page(reader: Reader, session: str = "latest", drawn: Mapping[str, An
         row=row,
         line=session_line(row),
         style=Markup(style),  # noqa: S704 - a file of ours
-        scripts=[Markup(script), Markup(playing)],  # noqa: S704
-        hashes={"style": [_hash(style), _hash(PLOT_STYLE)], "script": [_hash(script), _hash(playing)]},
+        scripts=[Markup(each) for each in scripts],  # noqa: S704
+        hashes={"style": [_hash(style), _hash(PLOT_STYLE)], "script": [_hash(each) for each in scripts]},
         curves=[Markup(draw(each, links=True)) for each in curves if each.points],  # noqa: S704
         decisions=fitting(decisions, WHOLE - taken),
         start=Markup(start_scene(drawn["start"])) if drawn["start"] else None,  # noqa: S704 - it escapes all it is given

@@ -7,11 +7,14 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from learning_signal.viewer.page.markup import markup
+from learning_signal.viewer.page.markup import line, markup
 
 
 def environment(*packages: str) -> Environment:
-    """The templates of these packages, the first one's before the others'; the filter ``markup`` takes renderables."""
+    """The templates of these packages, the first one's before the others'.
+
+    Their filter ``markup`` takes a renderable, ``line`` a text.
+    """
     made = Environment(
         loader=ChoiceLoader([PackageLoader(each) for each in packages]),
         autoescape=True,
@@ -19,8 +22,13 @@ def environment(*packages: str) -> Environment:
         trim_blocks=True,
     )
     made.filters["markup"] = _markup
+    made.filters["line"] = _line
     return made
 
 
 def _markup(shown: Any) -> Markup:
     return Markup(markup(shown))  # noqa: S704 - markup escapes all it is given
+
+
+def _line(shown: Any) -> Markup:
+    return Markup(line(shown))  # noqa: S704 - as above

@@ -56,7 +56,7 @@ def render_sessions(rows: Sequence[SessionRow], ledger: Path = LEDGER) -> Render
             styled(row.algorithm),
             Text(str(row.seed)),
             Text(MISSING if row.kind == TRAINING else str(row.rounds)),
-            Text("training", "dim") if row.kind == TRAINING else _decisions(row),
+            Text("training", "dim") if row.kind == TRAINING else decisions_text(row),
             Text(_env_steps(row)),
             Text(_short_duration(row.wall_seconds)),
         )
@@ -81,7 +81,7 @@ def _env_steps(row: SessionRow) -> str:
     return f"{count(spent)}\nof {count(int(row.budget['env_steps']))}"
 
 
-def _decisions(row: SessionRow) -> Text:
+def decisions_text(row: SessionRow) -> Text:
     """How many changes were promoted, kept out and rolled back (what is 0 is left out), and whether untested."""
     counts = ((row.promoted, "promoted"), (row.kept, "kept"), (row.rolled_back, "rolled back"))
     words = [Text(f"{each} {word}", OUTCOME_STYLES[word]) for each, word in counts if each]

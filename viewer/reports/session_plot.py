@@ -49,7 +49,7 @@ def draw(curve: SessionCurve, *, links: bool = False) -> str:
     line = " ".join(f"{x(steps):.1f},{y(value):.1f}" for steps, value in curve.points)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'role="img" aria-label="{escape(_words(curve))}">',
+        f'role="{"group" if links else "img"}" aria-label="{escape(_words(curve))}">',
         f"<style>{STYLE}</style>",
         f'<rect class="paper" width="{width}" height="{height}"/>',
         f'<g transform="translate({LEFT} {TOP})" font-family="system-ui, sans-serif" font-size="12" class="ink">',

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from learning_signal.ledger.errors import LedgerError
+from learning_signal.ledger.read.events.search import search
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.ledger.read.search import search
 
 
 @pytest.mark.parametrize(

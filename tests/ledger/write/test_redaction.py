@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from learning_signal.ledger.errors import LedgerError
+from learning_signal.ledger.read.events.search import search
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.ledger.read.search import search
 from learning_signal.ledger.write.redaction import MARK, Redactor
 from learning_signal.ledger.write.writer import Ledger
 

@@ -3,11 +3,6 @@
 const parts = [...document.querySelectorAll("details.part")];
 const byId = (name) => document.getElementById(name);
 
-function gunzip(stored) {
-  const bytes = Uint8Array.from(atob(stored), (c) => c.charCodeAt(0));
-  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
-}
-
 // Every line of packed HTML is stored once: a part says how far each of its lines is from the one before.
 const lines = gunzip(byId("lines").textContent).then((text) => text.split("\x1e"));
 async function html(stored) {

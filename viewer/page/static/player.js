@@ -146,6 +146,9 @@ function prepare(root, { colours, pairs }) {
   root.classList.add("ready");
 }
 
-for (const root of document.querySelectorAll(".player")) {
-  gunzip(root.querySelector("script").textContent).then((text) => prepare(root, JSON.parse(text)));
+function players(within) {
+  for (const root of within.querySelectorAll(".player:not(.ready)")) {
+    gunzip(root.querySelector("script").textContent).then((text) => prepare(root, JSON.parse(text)));
+  }
 }
+players(document);

@@ -1,0 +1,1 @@
+"""Events of a log: found by words, and a page at a time."""
