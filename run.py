@@ -33,7 +33,7 @@ try:
         viewing,
         whatif,
     )
-    from learning_signal.commands.log import exporting, verification
+    from learning_signal.commands.log import exporting, pruning, verification
     from learning_signal.ledger.wording import program
     from learning_signal.viewer.cli import across_commands, browse_command, log_commands
     from learning_signal.viewer.cli.options import Version
@@ -94,6 +94,7 @@ LOG: dict[str, Callable[..., object]] = {
     "browse": browse_command.log_browse,
     "verify": verification.log_verify,
     "backup": across_commands.log_backup,
+    "prune": pruning.log_prune,
     "seal": verification.log_seal,
 }
 """The commands of ``log``."""

@@ -1,9 +1,10 @@
-"""The log on a terminal: sessions, search hits and what a verification found."""
+"""The log on a terminal: sessions, search hits, what a verification found, and what a pruning frees."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -172,3 +173,34 @@ def _finding_lines(findings: Sequence[Finding]) -> list[Text]:
 
 def _short_duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def render_pruning(plans: Sequence[Any], removed: bool) -> RenderableType:
+    """A line for each session that has something to lose; plans are ``tools.training.pruning.Prunable``."""
+    some = [each for each in plans if each.segments]
+    if not some:
+        return Text("No checkpoint can go: finished sessions keep what they ended on, and others everything.")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("session", no_wrap=True)
+    for name in ("segments", "kept", "size"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("store", overflow="fold")
+    for each in some:
+        table.add_row(
+            styled(each.session, "bold"),
+            count(len(each.segments)),
+            count(each.kept),
+            size_text(each.bytes),
+            clean(str(each.store)),
+        )
+    total = size_text(sum(each.bytes for each in some))
+    words = f"{total} freed." if removed else f"{total} would be freed: --yes removes them."
+    return Group(table, Text(words, "green" if removed else "yellow"))
+
+
+def size_text(size: int) -> str:
+    """Bytes as ``4.1 MB``."""
+    for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} bytes"
