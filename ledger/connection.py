@@ -20,14 +20,13 @@ from learning_signal.ledger.additions import (
     UNPACKED,
 )
 from learning_signal.ledger.errors import LedgerError, sentence
+from learning_signal.ledger.file.waiting import LOOK_SECONDS, patiently
 from learning_signal.ledger.packing import add_functions
 from learning_signal.ledger.schema import APPLICATION_ID, COSTS, COSTS_SINCE, RECORDED_SINCE, SINCE_RECORDED, VERSION
 
 if TYPE_CHECKING:  # it loads numpy if installed, which would delay readers
     from sqlite_utils import Database
 
-BUSY_SECONDS = 10.0
-"""How long a write waits for another session that is writing to the same ledger."""
 OLDEST_READABLE = 1
 """The first schema version that is read as it stands, without being migrated."""
 OLDEST_SQLITE = (3, 37, 0)
@@ -39,13 +38,11 @@ NOT_BESIDE = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PROTOCOL", "SQLITE_I
 def open_to_write(path: Path) -> Database:
     """Open or create the ledger at ``path``, parents included, and bring it to the newest version.
 
+    While another process locks it, this waits, see ``ledger.file.waiting``.
+
     Raises:
         LedgerError: the place is not writable, or the file is not a ledger, or a newer program wrote it.
     """
-    from sqlite_utils import Database
-
-    from learning_signal.ledger import migrations
-
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         raise LedgerError(
             f"This Python has SQLite {sqlite3.sqlite_version}, the ledger needs "
@@ -59,9 +56,19 @@ def open_to_write(path: Path) -> Database:
             "expected a writable directory: give another path or change its permissions."
         ) from error
     refuse_irregular(path)
-    connection = None
     try:
-        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
+        return patiently(path, lambda: _writable(path))
+    except sqlite3.Error as error:
+        raise LedgerError(sentence(error, path)) from error
+
+
+def _writable(path: Path) -> Database:
+    from sqlite_utils import Database
+
+    from learning_signal.ledger import migrations
+
+    connection = sqlite3.connect(path, timeout=LOOK_SECONDS, check_same_thread=False)
+    try:
         version = _version_to_write(connection, path)
         use_wal(connection, path)
         add_functions(connection)
@@ -70,13 +77,8 @@ def open_to_write(path: Path) -> Database:
         if version < VERSION:
             migrations.apply(db)
         return db
-    except sqlite3.Error as error:
-        if connection is not None:
-            connection.close()
-        raise LedgerError(sentence(error, path)) from error
     except BaseException:
-        if connection is not None:
-            connection.close()
+        connection.close()
         raise
 
 
@@ -109,9 +111,15 @@ def open_to_read(path: Path) -> sqlite3.Connection:
             f"There is no ledger at {path}; start a session first, or give the path of an existing ledger."
         )
     refuse_irregular(path)
-    connection = None
     try:
-        connection = _read_only(path)
+        return patiently(path, lambda: _readable(path))
+    except sqlite3.Error as error:
+        raise LedgerError(sentence(error, path)) from error
+
+
+def _readable(path: Path) -> sqlite3.Connection:
+    connection = _read_only(path)
+    try:
         version = refuse_strangers(connection, path, empty_is_fine=False)
         if version < OLDEST_READABLE:
             raise LedgerError(
@@ -122,13 +130,8 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         _show_as_newest(connection, version)
         connection.execute("PRAGMA query_only = ON")
         return connection
-    except sqlite3.Error as error:
-        if connection is not None:
-            connection.close()
-        raise LedgerError(sentence(error, path)) from error
     except BaseException:
-        if connection is not None:
-            connection.close()
+        connection.close()
         raise
 
 
@@ -156,7 +159,7 @@ def _read_only(path: Path) -> sqlite3.Connection:
 
 def _reached(location: str) -> sqlite3.Connection:
     """A connection whose file could be read."""
-    connection = sqlite3.connect(location, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
+    connection = sqlite3.connect(location, uri=True, timeout=LOOK_SECONDS, check_same_thread=False)
     try:
         connection.execute("PRAGMA schema_version")
     except BaseException:

@@ -13,6 +13,7 @@ from typing import Any, Self, overload
 
 from learning_signal.ledger.connection import bound, open_to_read
 from learning_signal.ledger.errors import LedgerError, sentence
+from learning_signal.ledger.file.waiting import patiently
 from learning_signal.ledger.ids import is_session_id, refuse_strange_id
 
 
@@ -40,8 +41,9 @@ class Query:
 
     def rows(self, sql: str, parameters: Iterable[Any] = ()) -> list[dict[str, Any]]:
         """Run a query and return its rows as dicts."""
+        values = bound(sql, parameters)
         try:
-            cursor = self._connection.execute(sql, bound(sql, parameters))
+            cursor = patiently(self.path, lambda: self._connection.execute(sql, values))
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor]
         except sqlite3.Error as error:

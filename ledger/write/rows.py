@@ -19,6 +19,7 @@ from learning_signal.ledger.chain.places import only_rewritten, places
 from learning_signal.ledger.changes import COMPLETED_LATER
 from learning_signal.ledger.connection import bound
 from learning_signal.ledger.errors import LedgerError, SessionTaken, sentence
+from learning_signal.ledger.file.waiting import patiently
 from learning_signal.ledger.packing import packed_json
 from learning_signal.ledger.write.clock import SessionClock, now
 from learning_signal.ledger.write.redaction import Redactor
@@ -146,9 +147,9 @@ class RowWriter:
                 yield
 
     def _execute(self, sql: str, parameters: Iterable[Any] = ()) -> sqlite3.Cursor:
-        connection = self._db.conn
+        connection, values = self._db.conn, bound(sql, parameters)
         try:
-            return connection.execute(sql, bound(sql, parameters))
+            return patiently(self.path, lambda: connection.execute(sql, values))
         except sqlite3.Error as error:
             raise LedgerError(sentence(error, self.path)) from error
 

@@ -8,13 +8,17 @@ import pty
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from learning_signal import run
+from learning_signal.ledger.write.writer import Ledger
 from learning_signal.viewer.cli.streams import PLAIN
 from learning_signal.viewer.cli.terminal import for_a_user
 from tests.cli.test_cli import _own_folder, fake_session, outcome, refused  # noqa: F401 - fixtures, used by being here
@@ -89,6 +93,36 @@ def test_other_signals_pause_like_ctrl_c_and_stop_when_they_come_again(capsys, f
     text = capsys.readouterr().out
     assert f"{name}: pausing after the running step" in text and f"{name}: stopping at once" in text
     assert signal.getsignal(number) is signal.SIG_DFL, "afterwards it is as it was"
+
+
+def test_a_session_that_waits_for_a_locked_ledger_is_ended_by_the_second_signal(tmp_path):
+    """While it waits, nothing runs that could answer the signals."""
+    code = (
+        "import sys\n"
+        "import learning_signal.agents.session.session as session\n"
+        "from learning_signal import run\n"
+        "from learning_signal.ledger.write.writer import Ledger\n"
+        "async def work(settings, *, observer, control):\n"
+        "    with Ledger.open('ledger.db') as ledger:\n"
+        "        print('waits', flush=True)\n"
+        "        with ledger.transaction('step'):\n"
+        "            pass\n"
+        "session.run_session = work\n"
+        "sys.exit(run.run(['session', '--plain']))\n"
+    )
+    with Ledger.open(tmp_path / "ledger.db"), closing(sqlite3.connect(tmp_path / "ledger.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", code]
+        with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as process:
+            assert process.stdout.readline() == b"waits\n"
+            try:
+                process.send_signal(signal.SIGTERM)
+                time.sleep(0.3)  # two at once would be one
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(30) == 130
+            finally:
+                process.kill()
 
 
 def test_what_nohup_ignores_stays_ignored(fake_session):  # noqa: F811

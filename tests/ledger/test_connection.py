@@ -11,6 +11,7 @@ from loguru import logger
 
 from learning_signal.ledger import connection, migrations
 from learning_signal.ledger.errors import LedgerError
+from learning_signal.ledger.file import waiting
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.schema import VERSION
 from learning_signal.ledger.write.writer import Ledger
@@ -129,7 +130,8 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(ledger: Ledger, session: 
     assert [row["title"] for row in ledger.rows("SELECT title FROM events")] == ["kept", "after"]
 
 
-def test_a_locked_ledger_is_one_sentence(ledger: Ledger, session: str) -> None:
+def test_a_locked_ledger_is_one_sentence(ledger: Ledger, session: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "PATIENCE_SECONDS", 0.0)
     ledger._db.conn.execute("PRAGMA busy_timeout = 10").fetchone()
     other = sqlite3.connect(ledger.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -39,11 +40,13 @@ def watch(
     and ``abort``. ``again`` is the command that resumes what is not a session.
     """
     interrupts = Interrupts(control, view, ledger, again)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
 
     async def body() -> Any:
-        for number, name in SIGNALS.items():
-            if signal.getsignal(number) is not signal.SIG_IGN:  # keep a SIGHUP that nohup ignores
-                asyncio.get_running_loop().add_signal_handler(number, interrupts.interrupt, name)
+        loop = asyncio.get_running_loop()
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:  # keep a SIGHUP that nohup ignores
+                signal.signal(number, lambda arrived, _: interrupts.arrived(loop, SIGNALS[signal.Signals(arrived)]))
         return await work(view, control)
 
     log_to(view.console, verbose)
@@ -51,6 +54,8 @@ def watch(
         with view:
             return asyncio.run(body())
     finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
         interrupts.close()
         log_to(err, verbose)
 
@@ -60,8 +65,20 @@ class Interrupts:
 
     def __init__(self, control: Any, view: Any, ledger: Path, again: str | None = None) -> None:
         self._control, self._view, self._ledger, self._again = control, view, ledger, again
-        self._count = 0
+        self._arrived = self._count = 0
         self._timer: threading.Timer | None = None
+
+    def arrived(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
+        """A signal is here: the loop is to act on it. From the second on the process ends even if the loop does not,
+        which may be waiting for a locked ledger.
+        """
+        self._arrived += 1
+        if self._arrived == 2:
+            self._timer = threading.Timer(ABORT_SECONDS, self._leave)
+            self._timer.daemon = True
+            self._timer.start()
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(self.interrupt, name)
 
     def interrupt(self, name: str) -> None:
         """One more of `SIGNALS`, by its name."""
@@ -72,9 +89,6 @@ class Interrupts:
             self._control.request_pause()
         elif self._count == 2:
             self._say(f"{name}: stopping at once. Resume with: {command}")
-            self._timer = threading.Timer(ABORT_SECONDS, self._leave)
-            self._timer.daemon = True
-            self._timer.start()
             self._control.abort()
 
     def close(self) -> None:
