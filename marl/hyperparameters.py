@@ -24,6 +24,15 @@ advantages are noise; without the two limits one update in a few hundred threw a
 WAREHOUSE = {"environments": 16, "hidden": (128, 128)}
 """Episodes of 500 steps: with more environments a rollout would be longer than a stage needs. Not tuned."""
 
+OVERCOOKED = {
+    "environments": 16,
+    "hidden": (128, 128),
+    "learning_rate": 1e-3,
+    "largest_kl": 0.1,
+    "max_gradient_norm": 0.5,
+}
+"""Episodes of 400 steps, so few environments."""
+
 FOREIGN = {"environments": 32, "minibatches": 4}
 """A user's own environment: copies cost memory and are stepped one by one, so rollouts are small. Not tuned."""
 
@@ -50,7 +59,12 @@ branch tells the order at the end there, when every arm is as good.
 def recommended(task: str, learner: Mapping[str, Any]) -> dict[str, Any]:
     """Learner settings for ``task`` (named as for ``marl.tasks.make_task``): those in ``learner``, completed."""
     family, learns_values = _family(task), learner.get("algorithm") in ("qmix", "vdn")
-    families: dict[str, dict[str, Any]] = {"foreign": FOREIGN, "foraging": FORAGING, "warehouse": WAREHOUSE}
+    families: dict[str, dict[str, Any]] = {
+        "foreign": FOREIGN,
+        "foraging": FORAGING,
+        "overcooked": OVERCOOKED,
+        "warehouse": WAREHOUSE,
+    }
     settings = families.get(family, {})
     if family == "foraging" and learns_values:
         settings = settings | RARE_REWARDS
@@ -64,7 +78,7 @@ def recommended(task: str, learner: Mapping[str, Any]) -> dict[str, Any]:
 
 def recommended_evaluation(task: str, evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """The same of evaluation settings."""
-    return {**(FEW_EPISODES if _family(task) in ("foreign", "warehouse") else {}), **evaluation}
+    return {**(FEW_EPISODES if _family(task) in ("foreign", "overcooked", "warehouse") else {}), **evaluation}
 
 
 def recommended_lengths(task: str) -> dict[str, int]:

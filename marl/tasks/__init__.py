@@ -14,6 +14,7 @@ from learning_signal.marl.tasks.base import Task
 
 _TASKS = {
     "foraging": "learning_signal.marl.tasks.foraging:Foraging",
+    "overcooked": "learning_signal.marl.tasks.overcooked.task:Overcooked",
     "pursuit": "learning_signal.marl.tasks.pursuit:Pursuit",
     "spread": "learning_signal.marl.tasks.spread:Spread",
     "warehouse": "learning_signal.marl.tasks.warehouse.task:Warehouse",

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from learning_signal.marl.hyperparameters import FORAGING, FOREIGN, LENGTHS, PARTIAL_SIGHT, RARE_REWARDS, WAREHOUSE
+from learning_signal.marl.hyperparameters import (
+    FORAGING,
+    FOREIGN,
+    LENGTHS,
+    OVERCOOKED,
+    PARTIAL_SIGHT,
+    RARE_REWARDS,
+    WAREHOUSE,
+)
 from learning_signal.marl.settings import EvaluationSettings, LearnerSettings, RunSettings
 from learning_signal.tools.plan.settings import SessionSettings
 
@@ -23,6 +31,7 @@ from learning_signal.tools.plan.settings import SessionSettings
         ("Foraging-2s-8x8-2p-2f-coop-v3", "vdn", FORAGING | RARE_REWARDS),
         ("rware-tiny-2ag-easy-v2", "mappo", WAREHOUSE),
         ("warehouse", "mappo", WAREHOUSE),
+        ("overcooked?layout=forced_coordination", "mappo", OVERCOOKED),
     ],
 )
 def test_a_task_gets_the_settings_of_its_family(task, algorithm, expected):
@@ -69,7 +78,8 @@ def test_memory_settings_are_for_learners_with_memory():
 
 
 @pytest.mark.parametrize(
-    ("task", "episodes"), [("spread", 256), ("foraging", 256), ("rware-tiny-2ag-v2", 64), ("some.module:make", 64)]
+    ("task", "episodes"),
+    [("spread", 256), ("foraging", 256), ("rware-tiny-2ag-v2", 64), ("overcooked", 64), ("some.module:make", 64)],
 )
 def test_long_or_lonely_episodes_are_fewer(task, episodes):
     assert RunSettings.model_validate({"task": task}).evaluation.episodes == episodes

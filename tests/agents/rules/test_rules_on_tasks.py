@@ -15,7 +15,7 @@ from learning_signal.tools.plan.settings import session_rules
 from tests.support.session_helpers import RUN, state_of, tiny_settings
 from tests.support.session_helpers import run_inline as run
 
-TASKS = ("Foraging-8x8-2p-2f-coop-v3", "pursuit", "rware-tiny-2ag-easy-v2")
+TASKS = ("Foraging-8x8-2p-2f-coop-v3", "pursuit", "rware-tiny-2ag-easy-v2", "overcooked")
 
 
 def on(task: str, folder):

@@ -76,7 +76,7 @@ def test_near_food_is_told_from_what_eating_leaves_behind() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["spread", "pursuit", FORAGING, "rware-tiny-2ag-v2"])
+@pytest.mark.parametrize("name", ["spread", "pursuit", FORAGING, "rware-tiny-2ag-v2", "overcooked"])
 def test_the_default_fits_and_an_episode_is_told(name: str) -> None:
     record, spec = played(name, 0.4), make_task(name, 1).spec
     text = render(summarize(record, spec), MOST_TOKENS, estimate_tokens)

@@ -9,7 +9,7 @@ from learning_signal.marl.randomness import episode_seeds
 from learning_signal.marl.tasks import make_task
 
 PLANES = ("spread", "pursuit")
-BOARDS = ("Foraging-8x8-3p-3f-v3", "rware-tiny-3ag-easy-v2")
+BOARDS = ("Foraging-8x8-3p-3f-v3", "rware-tiny-3ag-easy-v2", "overcooked?layout=asymmetric_advantages")
 
 
 def begun(name: str, copies: int, steps: int = 0):
@@ -49,8 +49,8 @@ def test_features_elsewhere_are_those_of_an_agent_that_walked_there(name):
     walked = looked_at = 0
     for steps in range(45):
         before, after = begun(name, 1, steps), begun(name, 1, steps)
-        actions = np.zeros((1, before.spec.agents), np.int64)
-        actions[0, 0] = 1  # north; forward
+        actions = np.full((1, before.spec.agents), before.spec.idle_action)
+        actions[0, 0] = 1  # north; forward; south
         reward = after.step(actions).reward[0]
         if np.array_equal(before.places(0), after.places(0)) or reward:
             continue

@@ -389,7 +389,7 @@ def test_wrong_resets_are_refused(arguments):
 
 
 def test_names_and_options():
-    assert task_names() == ("foraging", "pursuit", "spread", "warehouse")
+    assert task_names() == ("foraging", "overcooked", "pursuit", "spread", "warehouse")
     task = make_task("spread?agents=5&radius=0.2", 7)
     assert (task.environments, task.spec.agents, task.radius) == (7, 5, 0.2)
     assert task.spec.name == "spread?agents=5&radius=0.2"
@@ -430,8 +430,18 @@ def test_every_task_declares_what_it_shows(name):
 @pytest.mark.parametrize(
     ("name", "options", "kind", "words"),
     [
-        ("spred", {}, UnknownTask, "expected one of: foraging, pursuit, spread, warehouse; did you mean 'spread'?"),
-        ("", {}, UnknownTask, "Unknown task '', expected one of: foraging, pursuit, spread, warehouse; choose"),
+        (
+            "spred",
+            {},
+            UnknownTask,
+            "expected one of: foraging, overcooked, pursuit, spread, warehouse; did you mean 'spread'?",
+        ),
+        (
+            "",
+            {},
+            UnknownTask,
+            "Unknown task '', expected one of: foraging, overcooked, pursuit, spread, warehouse; choose",
+        ),
         ("spread?agent=5", {}, TaskOptionError, "no option 'agent', expected one of: agents, radius"),
         ("spread?environments=5", {}, TaskOptionError, "no option 'environments'"),
         ("spread?agents", {}, TaskOptionError, "expected NAME=VALUE"),

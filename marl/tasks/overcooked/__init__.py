@@ -1,0 +1,1 @@
+"""The task `overcooked`: cooks who make onion soup together; the layouts and rules of `overcooked-ai`."""
