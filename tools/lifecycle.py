@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from loguru import logger
 
 from learning_signal.ledger.errors import LedgerError, SessionTaken
+from learning_signal.ledger.file.lost import LedgerLost
 from learning_signal.ledger.wording import cut_off_text
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.marl.segments.segment import SegmentStore
@@ -79,7 +81,8 @@ async def while_alive(ledger: Ledger, session: str, work: asyncio.Future[Result]
     """The result of ``work``, with a heartbeat in the ledger for as long as it runs.
 
     ``work`` has ended when this returns or raises. Raises what ``work`` raises, or ``SessionTaken`` as soon as another
-    process takes the session over (the next commit would fail too, but may be a long branch away).
+    process takes the session over, or ``LedgerLost`` as soon as the ledger is gone from its place (the next commit
+    would fail too, but may be a long branch away).
     """
     heart = asyncio.ensure_future(_beat(ledger, session))
     both: set[asyncio.Future[Any]] = {work, heart}
@@ -107,12 +110,25 @@ def end(ledger: Ledger, session: str, noun: str, status: str, reason: str | None
         ledger.end_session(session, status, reason)
 
 
+@contextmanager
+def last_words() -> Iterator[None]:
+    """Around what is written once something has failed: that this cannot be written must not hide why, such as a full
+    disk. That the ledger is lost is why.
+    """
+    try:
+        yield
+    except LedgerLost:
+        raise
+    except LedgerError:
+        pass
+
+
 async def _beat(ledger: Ledger, session: str) -> None:
     while True:
         await asyncio.sleep(HEARTBEAT_SECONDS)
         try:
             ledger.heartbeat(session)
-        except SessionTaken:
+        except (SessionTaken, LedgerLost):
             raise
         except LedgerError as error:  # a failed heartbeat is retried at the next one
             logger.warning("session {} could not write its heartbeat: {}", session, error)

@@ -102,7 +102,7 @@ class RunningSession:
                 except SessionError as error:
                     status, reason = "failed", str(error)
         except BaseException as error:
-            with suppress(LedgerError):  # a full disk must not hide its own message
+            with lifecycle.last_words():
                 lifecycle.end(self.ledger, self.identity, "session", status, str(error) or reason)
             raise
         lifecycle.end(self.ledger, self.identity, "session", status, reason)

@@ -12,6 +12,7 @@ from loguru import logger
 
 from learning_signal.agents.session.observer import NOBODY_HERE, SessionControl, in_thread
 from learning_signal.agents.session.session import resume_session, run_session, to_resume
+from learning_signal.ledger.file.lost import LedgerLost
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.wording import shaping_text
 from learning_signal.marl.errors import SegmentFailed
@@ -135,6 +136,8 @@ class _Study:
                 result = await self._work(cell, shared)
             except (CellStopped, CannotGoOn) as stopped:
                 result = self._ended_early(cell, "stopped", str(stopped))
+            except LedgerLost:  # all cells write it
+                raise
             except Exception as error:  # noqa: BLE001 - one cell must not end a study of many hours
                 logger.opt(exception=error).debug("a cell failed")
                 result = self._ended_early(cell, "failed", str(error) or type(error).__name__)

@@ -19,6 +19,7 @@ from learning_signal.ledger.chain.places import only_rewritten, places
 from learning_signal.ledger.changes import COMPLETED_LATER
 from learning_signal.ledger.connection import bound
 from learning_signal.ledger.errors import LedgerError, SessionTaken, sentence
+from learning_signal.ledger.file.lost import OpenFile
 from learning_signal.ledger.file.waiting import patiently
 from learning_signal.ledger.packing import packed_json
 from learning_signal.ledger.write.clock import SessionClock, now
@@ -47,6 +48,7 @@ class RowWriter:
         self.on_commit = on_commit
         """Called after every commit with the transaction's label and the events it wrote or changed."""
         self._db = db
+        self._file = OpenFile(db.conn, path)
         self._redactor = Redactor(secrets)
         self._lock = threading.RLock()
         self._owner: object = None
@@ -88,27 +90,33 @@ class RowWriter:
 
         Raises:
             SessionTaken: another process has resumed a session that this ledger was running.
+            LedgerLost: the file is no longer at its place; what was written is in another, this transaction included
+                where it could be committed.
             LedgerError: SQLite failed (full disk, lock), or another task tried to write in between.
         """
         with self._lock:
             if self._open:
                 yield from self._join(label)
                 return
-            # not atomic(): it begins deferred, and two sessions that read first would collide
-            self._execute("BEGIN IMMEDIATE")
+            self._file.refuse_lost()
             self._open, self._owner, self._written = True, _running_task(), []
             runs = self.clock.runs()
             try:
+                # not atomic(): it begins deferred, and two sessions that read first would collide
+                self._execute("BEGIN IMMEDIATE")
                 self._refuse_if_taken()
                 yield
                 write_links(self._execute, self._places, self._written)
                 self._execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
                 self._db.rollback()
                 self.clock.restore(runs)
+                if isinstance(error, LedgerError):
+                    self._file.refuse_if_lost(runs)
                 raise
             finally:
                 self._open, self._owner = False, None
+            self._file.refuse_if_lost(self.clock.runs())
             if self.on_commit is not None:
                 self.on_commit(label, self._events([row.rowid for row in self._written if row.table == "events"]))
 

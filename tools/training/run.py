@@ -9,7 +9,6 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Protocol
 
-from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.wording import shaping_text
 from learning_signal.ledger.write.clock import now
 from learning_signal.ledger.write.writer import Ledger
@@ -190,13 +189,18 @@ class _Run:
             status, reason = "paused", str(error)
         except SegmentFailed as error:
             status, reason = "failed", str(error)
-        finally:
-            trainer.stop()
-            pool.close()
-            with suppress(LedgerError):  # a full disk, or a take-over, must not hide its own message
-                trainer.count_cut_off()
-                lifecycle.end(self.ledger, self.session, "training", status, reason)
+        except BaseException:
+            with lifecycle.last_words():
+                self._end(trainer, pool, status, reason)
+            raise
+        self._end(trainer, pool, status, reason)
         return outcome_of(self.settings, self.session)
+
+    def _end(self, trainer: Trainer, pool: InProcess | Executor, status: str, reason: str | None) -> None:
+        trainer.stop()
+        pool.close()
+        trainer.count_cut_off()
+        lifecycle.end(self.ledger, self.session, "training", status, reason)
 
     async def _opened(self, store: SegmentStore, on_progress: Callable[[TrainingStatus], None]) -> InProcess | Executor:
         settings = self.settings

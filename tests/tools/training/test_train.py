@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import torch
 import learning_signal.marl.segments.training
 from learning_signal import run as command
 from learning_signal.ledger.errors import SessionTaken
+from learning_signal.ledger.file.lost import LedgerLost
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.verify import verify
 from learning_signal.ledger.write.writer import Ledger
@@ -269,6 +271,15 @@ def test_a_run_that_was_taken_over_writes_nothing_more(tmp_path):
         run(settings, Watcher(on_first("stage", steal)))
     others[0].close()
     assert sessions(settings)[0].status == "running"
+
+
+def test_a_run_whose_folder_is_deleted_stops_and_its_rows_are_rescued(tmp_path, monkeypatch):
+    settings = settings_in(tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LedgerLost, match=f"all of its rows are in {tmp_path}/l-rescued-"):
+        run(settings, Watcher(on_first("stage", lambda _: shutil.rmtree(tmp_path / "runs"))))
+    (file,) = tmp_path.glob("l-rescued-*")
+    assert run(settings.model_copy(update={"ledger": file})).status == "done"
 
 
 def test_a_shaping_that_does_not_fit_the_task_is_refused_before_anything_is_written(tmp_path):
