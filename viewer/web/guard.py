@@ -84,6 +84,9 @@ class Guard:
         if not self._door.is_named(headers.get("host", "")):
             await _plain(guarded, 403, f"Ask for this page as http://127.0.0.1:{self._door.port}/.")
             return
+        if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
+            await _plain(guarded, 403, "Another page asked for a part of this one, expected a link or an own page.")
+            return
         given = dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("token")
         if given is not None and scope["method"] in SAFE:
             await self._let_in(guarded, scope, given)

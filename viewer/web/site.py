@@ -91,7 +91,11 @@ class _Site:
             Route("/session/{session}/say", self.say, methods=["POST"]),
             Route("/static/{name}", self.static),
         ]
-        handlers: dict[Any, Any] = {LedgerError: self._not_there, HTTPException: self._not_there}
+        handlers: dict[Any, Any] = {
+            LedgerError: self._not_there,
+            HTTPException: self._not_there,
+            Exception: self._not_there,
+        }
         return Starlette(routes=routes, exception_handlers=handlers)
 
     # pages ----------------------------------------------------------------------------------------
@@ -278,8 +282,14 @@ class _Site:
         return HTMLResponse(self._templates.get_template(template).render(shared | dict(values)))
 
     def _not_there(self, request: Request, error: Exception) -> Response:
-        status = error.status_code if isinstance(error, HTTPException) else 404
-        sentence = error.detail if isinstance(error, HTTPException) else str(error)
+        match error:
+            case HTTPException():
+                status, sentence = error.status_code, error.detail
+            case LedgerError():
+                status, sentence = 404, str(error)
+            case _:
+                status = 500
+                sentence = f"This page cannot be made ({type(error).__name__}): 'log verify' says what is damaged."
         if request.headers.get("hx-request"):  # it goes into a page that is open
             return PlainTextResponse(looks.clean(sentence), status)
         return HTMLResponse(self._templates.get_template("refused.html").render(sentence=looks.clean(sentence)), status)

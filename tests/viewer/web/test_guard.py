@@ -94,6 +94,16 @@ def test_what_is_sent_comes_from_an_own_page_or_from_a_program_with_the_token(he
     assert client().post("/", headers=headers).status_code == status
 
 
+@pytest.mark.parametrize(
+    ("site", "mode", "status"),
+    [("cross-site", "no-cors", 403), ("cross-site", "cors", 403), ("cross-site", "navigate", 200),
+     ("same-origin", "cors", 200), ("none", "navigate", 200)],
+)  # fmt: skip
+def test_another_page_leads_here_and_loads_nothing(site: str, mode: str, status: int) -> None:
+    headers = {"sec-fetch-site": site, "sec-fetch-mode": mode}
+    assert client().get("/", headers=headers).status_code == status
+
+
 def test_where_readers_need_the_token_nothing_is_answered_without_it() -> None:
     asked = client(to_read=True, host="0.0.0.0")
     assert asked.get("/").status_code == 401

@@ -245,6 +245,15 @@ def test_two_sessions_are_compared(tmp_path: Path) -> None:
     assert "First divergence" in page and first in page and second in page
 
 
+def test_a_page_that_cannot_be_made_says_so(ledger: Path) -> None:
+    def broken(reader: Reader, session: str) -> Any:
+        raise ValueError("<b>no</b>")
+
+    guarded = site(ledger, Door(TOKEN, False, "127.0.0.1", 8642), broken)
+    answer = TestClient(guarded, base_url=HERE, raise_server_exceptions=False).get(f"/session/{RECORDED_ID}/R1/drawn")
+    assert answer.status_code == 500 and "cannot be made (ValueError)" in answer.text and "<b>" not in answer.text
+
+
 def test_a_log_without_sessions_has_a_page(tmp_path: Path) -> None:
     Ledger.open(tmp_path / "ledger.db").close()
     assert "no session yet" in client(tmp_path / "ledger.db").get("/").text
