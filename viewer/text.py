@@ -76,8 +76,10 @@ def clean(text: str, *, lines: bool = False) -> str:
 
     Line ends are kept where ``lines`` is true and become single spaces otherwise; tabs become spaces.
     """
-    text = _ESCAPES.sub("", str(text)).replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ")
-    text = visible(text)
+    text = str(text)
+    if not _is_visible(text):
+        text = _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ")
+        text = visible(text)
     return text if lines else " ".join(text.split())
 
 
@@ -87,9 +89,14 @@ def visible(text: str) -> str:
     Left out are control characters (C0, C1, DEL), formatting ones (bidirectional overrides, zero widths), surrogates,
     private ones, and line and paragraph separators.
     """
-    if text.replace("\n", "").replace("\t", "").isprintable():
+    if _is_visible(text.replace("\t", "")):
         return text
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in _UNSEEN)
+
+
+def _is_visible(text: str) -> bool:
+    """Whether ``text`` is sure to have nothing but line ends and what can be seen."""
+    return text.isprintable() or text.replace("\n", "").isprintable()
 
 
 def shorten(text: str, limit: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from learning_signal.ledger.read.query import Query
+from learning_signal.ledger.read.query import Query, event_filter
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,10 @@ class ClaimRow:
 
 def claims(reader: Query, session: str, round: int | None = None) -> list[ClaimRow]:
     """The claims of a session, or of one round, in order; none in a ledger of version 1 to 6, which checked none."""
-    if not reader.rows("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'claims'"):
+    if not reader.has_table("claims"):
         return []
-    rows = reader.rows(
-        "SELECT * FROM claims WHERE session_id = ?1 AND (?2 IS NULL OR round = ?2) ORDER BY id",
-        (reader.session_id(session), round),
-    )
+    where, values = event_filter(session_id=reader.session_id(session), round=round)
+    rows = reader.rows(f"SELECT * FROM claims e WHERE {where} ORDER BY id", values)
     return [_claim(reader, row) for row in rows]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from learning_signal.ledger.read.forecasts import measured
@@ -27,12 +27,20 @@ class FateRow:
 
 def stored_fates(reader: Reader, session: str) -> list[FateRow]:
     """The fates of a session's candidates, round by round; none in a ledger of version 1 or 2."""
-    if not reader.rows("SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'fates'"):
+    if not reader.has_table("fates"):
         return []
     rows = reader.rows(
         "SELECT candidate_id, round, fate, reason FROM fates WHERE session_id = ? ORDER BY round, rowid", (session,)
     )
     return [FateRow(**row) for row in rows]
+
+
+def fates_of(reader: Reader, candidates: Sequence[str]) -> dict[str, FateRow]:
+    """What has become of each of these candidates, by id; those without a stored fate are left out."""
+    rows = reader.rows_with("fates", "candidate_id", candidates) if reader.has_table("fates") else []
+    names = [field.name for field in fields(FateRow)]
+    fates = sorted((FateRow(**{name: row[name] for name in names}) for row in rows), key=lambda each: each.round)
+    return {each.candidate_id: each for each in fates}  # the last counts
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from learning_signal.ledger.errors import LedgerError
-from learning_signal.ledger.read.query import Query
+from learning_signal.ledger.read.query import Query, event_filter
 from learning_signal.ledger.wording import OUTSIDER
 
 
@@ -69,10 +69,11 @@ def _request(asked: dict[str, Any], answer: dict[str, Any]) -> RequestRow:
     )
 
 
-def sources_of(reader: Query, session: str) -> dict[str, str]:
-    """Who proposed a candidate, by its row's id, where that was nobody of the session."""
+def sources_of(reader: Query, session: str, round: int | None = None) -> dict[str, str]:
+    """Who proposed a candidate of a session or of one round, by its row's id, where that was nobody of the session."""
     found = {}
-    for row in reader.rows("SELECT id, body FROM proposals WHERE session_id = ?", (session,)):
+    where, values = event_filter(session_id=session, round=round)
+    for row in reader.rows(f"SELECT id, body FROM proposals e WHERE {where}", values):
         body = reader.json(row["body"])
         candidates = body.get("candidates") if isinstance(body, dict) else None
         for candidate in candidates if isinstance(candidates, list) else ():

@@ -23,6 +23,7 @@ class Query:
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self.path = path
         self._connection = connection
+        self._body_columns: dict[str, tuple[str, ...]] = {}
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -75,10 +76,34 @@ class Query:
         text = self.body(address)
         return None if text is None else json.loads(text)
 
+    def bodies(self, addresses: Iterable[str]) -> dict[str, str]:
+        """Return the bodies with these hashes; raises ``LedgerError`` where one is missing."""
+        wanted = list(dict.fromkeys(addresses))
+        found = {row["hash"]: row["body"] for row in self.rows_with("bodies", "hash", wanted)}
+        return {each: found[each] if each in found else self.body(each) for each in wanted}
+
+    def rows_with(self, table: str, column: str, values: Iterable[Any]) -> list[dict[str, Any]]:
+        """The rows of a table with one of these values in a column; those with the same as they were written."""
+        condition = f"{column} IN (SELECT value FROM json_each(?))"
+        found = self.rows(f"SELECT * FROM {table} WHERE {condition}", (json.dumps(list(values)),))
+        for row in found:
+            row.pop("rowid", None)  # of the view before an old ledger's table
+        return found
+
+    def has_table(self, name: str) -> bool:
+        """Whether the ledger has a table; one of an earlier version lacks some."""
+        return bool(self.rows("SELECT 1 FROM main.sqlite_master WHERE type = 'table' AND name = ?", (name,)))
+
+    def body_columns(self, table: str) -> tuple[str, ...]:
+        """The columns of a table that hold the hash of a body."""
+        if table not in self._body_columns:
+            keys = self.rows(f"PRAGMA main.foreign_key_list({table})")  # main: an old ledger has a view before it
+            self._body_columns[table] = tuple(key["from"] for key in keys if key["table"] == "bodies")
+        return self._body_columns[table]
+
     def read(self, table: str, row: dict[str, Any]) -> dict[str, Any]:
         """Return a row with its body columns replaced by the bodies."""
-        keys = self.rows(f"PRAGMA main.foreign_key_list({table})")  # main: an old ledger has a view in front of it
-        bodies = {key["from"] for key in keys if key["table"] == "bodies"}
+        bodies = self.body_columns(table)
         stored = {name: value for name, value in row.items() if name != "rowid"}
         return {name: self.body(value) if name in bodies else value for name, value in stored.items()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -13,6 +14,7 @@ from learning_signal.ledger.liveness import process_lives
 from learning_signal.ledger.questions import open_question
 from learning_signal.ledger.read import costs, training
 from learning_signal.ledger.read.costs import Costs
+from learning_signal.ledger.read.events.entries import entries
 from learning_signal.ledger.read.query import Query, event_filter
 from learning_signal.ledger.read.records import (
     AgentRow,
@@ -155,24 +157,11 @@ class Reader(Query):
         found = self.rows("SELECT * FROM events WHERE seq = ?", (seq,))
         if not found:
             raise LedgerError(f"There is no entry {seq} in the ledger {self.path}; take a number from the log.")
-        refuse_strange_id(found[0]["session_id"], self.path)
-        parts = {
-            table: [self.read(table, row) for row in self.rows(f"SELECT * FROM {table} WHERE event_seq = ?", (seq,))]
-            for table in ("messages", "llm_calls", "tool_calls")
-        }
-        for call in parts["llm_calls"]:
-            call["context"] = [self.body(address) for address in json.loads(call["context"])]
-        event = EventRow(**found[0])
-        return Entry(event, **parts, reference=self._reference(event))
+        return next(self.entries([EventRow(**found[0])]))
 
-    def _reference(self, event: EventRow) -> dict[str, Any] | None:
-        if event.ref_table is None:
-            return None
-        key = "seq" if event.ref_table == "events" else "id"
-        session = " AND session_id = ?2" if event.ref_table == "segments" else ""
-        values = (event.ref_id, event.session_id) if session else (event.ref_id,)
-        found = self.rows(f"SELECT * FROM {event.ref_table} WHERE {key} = ?1{session}", values)
-        return self.read(event.ref_table, found[0]) if found else None
+    def entries(self, events: Iterable[EventRow]) -> Iterator[Entry]:
+        """The same of many events, in their order, read a few hundred at a time."""
+        return entries(self, events)
 
     # decisions ------------------------------------------------------------------------------------
 
@@ -187,11 +176,10 @@ class Reader(Query):
         shapings = {name: self.json(row[name]) for name in ("shaping_from", "shaping_to")}
         return DecisionRow(**row | shapings)
 
-    def comparisons(self, session: str = "latest") -> list[ComparisonRow]:
-        """The comparisons of a session in order."""
-        rows = self.rows(
-            "SELECT * FROM comparisons WHERE session_id = ? ORDER BY event_seq", (self.session_id(session),)
-        )
+    def comparisons(self, session: str = "latest", round: int | None = None) -> list[ComparisonRow]:
+        """The comparisons of a session, or of one round of it, in order."""
+        where, values = event_filter(session_id=self.session_id(session), round=round)
+        rows = self.rows(f"SELECT * FROM comparisons e WHERE {where} ORDER BY event_seq", values)
         return [self.comparison(row) for row in rows]
 
     def comparison(self, row: dict[str, Any]) -> ComparisonRow:
@@ -200,22 +188,19 @@ class Reader(Query):
 
     def verdicts(self, session: str = "latest", round: int | None = None) -> list[VerdictRow]:
         """The verdicts of a session, or of one round of it, in order."""
-        rows = self.rows(
-            "SELECT * FROM verdicts WHERE session_id = ?1 AND (?2 IS NULL OR round = ?2) ORDER BY event_seq",
-            (self.session_id(session), round),
-        )
+        where, values = event_filter(session_id=self.session_id(session), round=round)
+        rows = self.rows(f"SELECT * FROM verdicts e WHERE {where} ORDER BY event_seq", values)
         return [self.verdict(row) for row in rows]
 
     def verdict(self, row: dict[str, Any]) -> VerdictRow:
         """The record of a row of verdicts."""
-        names = [field.name for field in fields(VerdictRow)]
-        return VerdictRow(**{name: row["rule" if name == "measure" else name] for name in names})
+        return VerdictRow(**{name: row["rule" if name == "measure" else name] for name in _OF_VERDICT})
 
     # training -------------------------------------------------------------------------------------
 
-    def segments(self, session: str = "latest") -> dict[str, SegmentRow]:
-        """The segments a session used, by id, in the order they were started."""
-        return training.segments(self, self.session_id(session))
+    def segments(self, session: str = "latest", ids: Iterable[str] | None = None) -> dict[str, SegmentRow]:
+        """The segments a session used, or these of them, by id, in the order they were started."""
+        return training.segments(self, self.session_id(session), ids)
 
     def main_run(self, session: str = "latest") -> list[MainRunRow]:
         """The moves of HEAD in order."""
@@ -234,6 +219,9 @@ class Reader(Query):
     def costs(self, session: str = "latest") -> Costs:
         """What a session has used so far."""
         return costs.costs(self, self.session_id(session))
+
+
+_OF_VERDICT = tuple(field.name for field in fields(VerdictRow))
 
 
 def _true_status(row: dict[str, Any]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from learning_signal.ledger.read.query import Query
 from learning_signal.ledger.read.records import Finding
@@ -13,9 +15,17 @@ Remarks = dict[str, tuple[tuple[str, ...], str | None]]
 
 def stored_remarks(reader: Query, session: str) -> Remarks:
     """The remarks of a session; none in a ledger of a version before 7, which made none."""
-    if not reader.rows("SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'remarks'"):
+    if not reader.has_table("remarks"):
         return {}
-    rows = reader.rows("SELECT candidate_id, remarks, answer FROM remarks WHERE session_id = ?", (session,))
+    return _remarks(reader.rows("SELECT candidate_id, remarks, answer FROM remarks WHERE session_id = ?", (session,)))
+
+
+def remarks_of(reader: Query, candidates: Sequence[str]) -> Remarks:
+    """The remarks on these candidates."""
+    return _remarks(reader.rows_with("remarks", "candidate_id", candidates) if reader.has_table("remarks") else [])
+
+
+def _remarks(rows: Iterable[dict[str, Any]]) -> Remarks:
     return {row["candidate_id"]: (tuple(json.loads(row["remarks"])), row["answer"]) for row in rows}
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
 from learning_signal.ledger.packing import unpacked_json
-from learning_signal.ledger.read.query import Query
+from learning_signal.ledger.read.query import Query, event_filter
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,17 @@ class EvaluationRow:
     """Points of its segment, whichever its set was played at; None in earlier versions, which played it at each."""
 
 
-def segments(reader: Query, session: str) -> dict[str, SegmentRow]:
-    """The segments a session used, by id, in the order they were started."""
+def segments(reader: Query, session: str, ids: Iterable[str] | None = None) -> dict[str, SegmentRow]:
+    """The segments a session used, or these of them, by id, in the order they were started."""
+    these = "" if ids is None else " AND s.id IN (SELECT value FROM json_each(?))"
     rows = reader.rows(
         "SELECT s.*, b.body shaping_body FROM segments s JOIN bodies b ON b.hash = s.shaping "
-        "WHERE session_id = ? ORDER BY s.rowid",
-        (session,),
+        f"WHERE session_id = ?{these} ORDER BY s.rowid",
+        (session,) if ids is None else (session, json.dumps([*ids])),
     )
-    return {row["id"]: _segment(row) for row in rows}
+    shapings = {row["shaping"]: row["shaping_body"] for row in rows}
+    shapings = {address: json.loads(body) for address, body in shapings.items()}
+    return {row["id"]: _segment(row, shapings[row["shaping"]]) for row in rows}
 
 
 def main_run(reader: Query, session: str) -> list[MainRunRow]:
@@ -105,12 +109,8 @@ def lineage(reader: Query, session: str) -> list[SegmentRow]:
 
 def evaluations(reader: Query, session: str, segment: str | None, episode_set: str | None) -> list[EvaluationRow]:
     """Evaluations, in order of segment and env steps; None for a filter leaves it out."""
-    rows = reader.rows(
-        "SELECT * FROM evaluations WHERE session_id = ?1 "
-        "AND (?2 IS NULL OR segment_id = ?2) AND (?3 IS NULL OR episode_set = ?3) "
-        "ORDER BY segment_id, episode_set, env_steps",
-        (session, segment, episode_set),
-    )
+    where, values = event_filter(session_id=session, segment_id=segment, episode_set=episode_set)
+    rows = reader.rows(f"SELECT * FROM evaluations e WHERE {where} ORDER BY segment_id, episode_set, env_steps", values)
     names = ("id", "segment_id", "episode_set", "env_steps", "episodes", "sparse_return", "progress", "points")
     found = []
     for row in rows:
@@ -125,7 +125,9 @@ def evaluations(reader: Query, session: str, segment: str | None, episode_set: s
     return found
 
 
-def _segment(row: dict[str, Any]) -> SegmentRow:
-    row["shaping"] = json.loads(row["shaping_body"])
-    row["reused"] = None if row["reused"] is None else bool(row["reused"])
-    return SegmentRow(**{field.name: row[field.name] for field in fields(SegmentRow)})
+def _segment(row: dict[str, Any], shaping: dict[str, Any]) -> SegmentRow:
+    row = row | {"shaping": shaping, "reused": None if row["reused"] is None else bool(row["reused"])}
+    return SegmentRow(**{name: row[name] for name in _OF_SEGMENT})
+
+
+_OF_SEGMENT = tuple(field.name for field in fields(SegmentRow))

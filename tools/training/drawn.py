@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from learning_signal.ledger.origin import is_ours
-from learning_signal.ledger.read.decision.explain import explain
+from learning_signal.ledger.read.decision.explain import explain_all
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import DecisionChain
 from learning_signal.marl.behaviour.drawn.episodes import side_by_side
@@ -40,7 +40,7 @@ def drawings(reader: Reader, session: str = "latest", consent: Consent = NO_CONS
     ``episodes`` (a ``SideBySide`` of a promotion, or None) and ``note`` (why a promotion has none, or None).
     """
     row = reader.session(session)
-    chains = [explain(reader, each.id) for each in reader.decisions(row.id)]
+    chains = explain_all(reader, row.id)
     nothing: dict[str, Any] = {"note": None, "start": None, "rounds": {}}
     if not chains:
         return nothing

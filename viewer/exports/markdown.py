@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from learning_signal.ledger.read.decision.explain import explain
+from learning_signal.ledger.read.decision.explain import explain_all
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.records import EventRow
 from learning_signal.ledger.read.tables.curve import session_curve
@@ -18,7 +18,7 @@ from learning_signal.viewer.transcript.values import readable
 def session_markdown(reader: Reader, session: str = "latest") -> str:
     """The report as one text: overview, every decision as ``explain`` has it, costs, configuration, and the events."""
     row = reader.session(session)
-    decisions = [explain(reader, each.id) for each in reader.decisions(row.id)]
+    decisions = explain_all(reader, row.id)
     parts = [f"# Session {escaped(row.id)}", markdown(session_line(row)), *_overview(reader, row.id)]
     parts.append("## Decisions" if decisions else "Nothing was decided.")
     for chain in decisions:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from learning_signal.viewer.text import clean
 from learning_signal.viewer.transcript.indented import Indented
+from learning_signal.viewer.transcript.values import Later
 
 _ACTS = re.compile(r"[\\`*_\[\]<>&|~$]")
 """Characters that mean something anywhere in a line."""
@@ -39,6 +40,8 @@ def markdown(shown: Any) -> str:
     """
     if isinstance(shown, Text | str):
         return _paragraph(shown)
+    if isinstance(shown, Later):
+        return markdown(shown.laid_out())
     if isinstance(shown, Group):
         return "\n\n".join(block for block in map(markdown, shown.renderables) if block)
     if isinstance(shown, Padding | Indented):

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from learning_signal.ledger.read.decision.explain import explain
+from learning_signal.ledger.read.decision.explain import explain_all
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.tables.curve import session_curve
 from learning_signal.viewer.exports.files import of_extra
@@ -48,9 +48,9 @@ def write_tensorboard(reader: Reader, session: str, folder: Path) -> None:
             tag = f"train/{metric['name']}"
             add(summaries.Summary.Value(tag=tag, simple_value=metric["value"]), metric["env_steps"], segment.ended_at)
     ends = {each.round: each.end for each in session_curve(reader, row.id).decisions}
-    for decision in reader.decisions(row.id):
-        words = markdown(render_decision(explain(reader, decision.id)))
-        add(_text(summaries, f"decisions/R{decision.round}", words), ends[decision.round])
+    for chain in explain_all(reader, row.id):
+        round_ = chain.decision.round
+        add(_text(summaries, f"decisions/R{round_}", markdown(render_decision(chain))), ends[round_])
     writer.close()
 
 

@@ -7,7 +7,8 @@ allows none.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
+from functools import lru_cache
 from html import escape
 from typing import Any
 
@@ -19,6 +20,7 @@ from rich.text import Text
 
 from learning_signal.viewer.text import clean
 from learning_signal.viewer.transcript.indented import Indented
+from learning_signal.viewer.transcript.values import Later
 
 CLASSES = ("bold", "dim", "italic", "underline", "red", "green", "yellow", "cyan", "magenta", "blue")
 """The words of a style that are a class of the page."""
@@ -27,8 +29,15 @@ _EVENT = re.compile(r"(?<!\S)#([0-9]{1,9})\b")
 """The number of an event, which leads to it."""
 
 
-def markup(shown: Any) -> str:
+Known = dict[Hashable, str]
+"""The HTML of what was laid out already, see ``Later.known_by``."""
+
+
+def markup(shown: Any, known: Known | None = None) -> str:
     """A renderable of the viewer as HTML.
+
+    Args:
+        known: what it finds here it takes, and it adds what it lays out.
 
     Raises:
         TypeError: a kind of renderable that no view of the viewer uses.
@@ -37,24 +46,39 @@ def markup(shown: Any) -> str:
         return f"<p>{line(shown)}</p>" if shown.plain.strip() else ""
     if isinstance(shown, str):
         return f"<p>{_words(shown)}</p>"
+    if isinstance(shown, Later):
+        return _later(shown, {} if known is None else known)
     if isinstance(shown, Group):
-        return "".join(markup(each) for each in shown.renderables)
+        return "".join([markup(each, known) for each in shown.renderables])
     if isinstance(shown, Padding):
-        return f'<div class="in">{markup(shown.renderable)}</div>'
+        return f'<div class="in">{markup(shown.renderable, known)}</div>'
     if isinstance(shown, Indented):
-        return f'<div class="in">{markup(shown.inner)}</div>'
+        return f'<div class="in">{markup(shown.inner, known)}</div>'
     if isinstance(shown, Table):
         return _table(shown)
     raise TypeError(f"no HTML for {type(shown).__name__}")
 
 
+def _later(shown: Later, known: Known) -> str:
+    key = shown.known_by()
+    html = None if key is None else known.get(key)
+    if html is None:
+        html = markup(shown.laid_out(), known)
+        if key is not None:
+            known[key] = html
+    return html
+
+
 def line(text: Text) -> str:
     """A text with its styles, without a paragraph around it."""
-    marks = sorted({0, len(text.plain), *(edge for span in text.spans for edge in (span.start, span.end))})
+    plain, spans = text.plain, text.spans
+    if not spans:
+        return _span(plain, _classes((text.style,)))
+    marks = sorted({0, len(plain), *(edge for span in spans for edge in (span.start, span.end))})
     parts = []
     for begin, end in zip(marks, marks[1:], strict=False):
-        styles = [text.style, *(span.style for span in text.spans if span.start <= begin and end <= span.end)]
-        parts.append(_span(text.plain[begin:end], classes(styles)))
+        styles = (text.style, *[span.style for span in spans if span.start <= begin and end <= span.end])
+        parts.append(_span(plain[begin:end], _classes(styles)))
     return "".join(parts)
 
 
@@ -71,14 +95,23 @@ def classes(styles: Iterable[str | Style]) -> list[str]:
     return list(found)
 
 
-def _span(words: str, names: list[str]) -> str:
+@lru_cache(maxsize=1000)
+def _classes(styles: tuple[str | Style, ...]) -> str:
+    return " ".join(classes(styles))
+
+
+def _span(words: str, names: str) -> str:
     shown = _words(words)
-    return f'<span class="{" ".join(names)}">{shown}</span>' if names and shown else shown
+    return f'<span class="{names}">{shown}</span>' if names and shown else shown
 
 
 def _words(words: str) -> str:
     """Untrusted words; their line ends are kept by the page's style, and one space where spans meet."""
-    return _EVENT.sub(r'<a href="#e\1">#\1</a>', escape("\n".join(_cleaned(each) for each in words.split("\n"))))
+    if "\n" in words:
+        shown = escape("\n".join([_cleaned(each) for each in words.split("\n")]))
+    else:
+        shown = escape(_cleaned(words))
+    return _EVENT.sub(r'<a href="#e\1">#\1</a>', shown) if "#" in shown else shown
 
 
 def _cleaned(words: str) -> str:

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
-from learning_signal.ledger.read.decision.explain import explain
+from learning_signal.ledger.read.decision.explain import explain_all
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.ledger.read.records import Entry
+from learning_signal.ledger.read.records import EventRow
 from learning_signal.ledger.read.tables.curve import session_curve
 from learning_signal.viewer.page.decisions import decision_parts, fitting
 from learning_signal.viewer.page.drawing import start_scene
 from learning_signal.viewer.page.event import event_html
-from learning_signal.viewer.page.markup import markup
+from learning_signal.viewer.page.markup import Known, markup
 from learning_signal.viewer.page.packed import Packed
 from learning_signal.viewer.reports.log import session_line
 from learning_signal.viewer.reports.session_plot import STYLE as PLOT_STYLE
@@ -66,8 +67,8 @@ def session_page(reader: Reader, session: str = "latest", drawn: Mapping[str, An
     curves = [session_curve(reader, row.id, measure) for measure in MEASURES]
     templates = environment("learning_signal.viewer.page")
     events, packed = reader.events(row.id), Packed()
-    transcript = _transcript([reader.entry(each.seq) for each in events], packed)
-    decisions = decision_parts([explain(reader, each.id) for each in reader.decisions(row.id)], drawn)
+    transcript = _transcript(reader, events, packed)
+    decisions = decision_parts(explain_all(reader, row.id), drawn)
     bodies = [templates.get_template("decision.html").render(decision=each) for each in decisions]
     if sum(map(len, bodies)) > PLAIN:
         decisions = [replace(each, packed=packed.part(body)) for each, body in zip(decisions, bodies, strict=True)]
@@ -101,21 +102,28 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _transcript(entries: Sequence[Entry], packed: Packed) -> list[TranscriptPart]:
-    rounds: dict[int, list[int]] = {}
-    for entry in entries:
-        if entry.event.round is not None:
-            rounds.setdefault(entry.event.round, []).append(entry.event.seq)
-
-    def where(pair: tuple[Entry, object]) -> str:
-        """The round in which an event lies, also where it is not of one: a segment that a branch is made of."""
-        seq = pair[0].event.seq
-        inside = [each for each, numbers in rounds.items() if numbers[0] <= seq <= numbers[-1]]
-        return f"Round {inside[-1]}" if inside else "Training"
-
+def _transcript(reader: Reader, events: Sequence[EventRow], packed: Packed) -> list[TranscriptPart]:
+    """The parts of the transcript in order; an event is read, shown and forgotten before the next."""
+    known: Known = {}
+    shown = zip(_titles(events), events, turns(reader.entries(events)), strict=True)
     parts = []
-    for title, group in groupby(zip(entries, turns(entries), strict=True), key=where):
-        some = list(group)
-        page = "".join(event_html(entry.event, "".join(map(markup, behind))) for entry, behind in some)
-        parts.append(TranscriptPart(title, some[0][0].event.seq, some[-1][0].event.seq, packed.part(page)))
+    for title, group in groupby(shown, key=itemgetter(0)):
+        numbers, page = [], []
+        for _, event, behind in group:
+            numbers.append(event.seq)
+            page.append(event_html(event, "".join([markup(each, known) for each in behind])))
+        parts.append(TranscriptPart(title, numbers[0], numbers[-1], packed.part("".join(page))))
     return parts
+
+
+def _titles(events: Sequence[EventRow]) -> Iterator[str]:
+    """The round in which each event lies, also where it is not of one: a segment that a branch is made of."""
+    first = {each.round: each.seq for each in reversed(events)}
+    last = {each.round: each.seq for each in events}
+    begun: list[int] = []
+    for event in events:
+        if event.round is not None and first[event.round] == event.seq:
+            begun.append(event.round)
+        while begun and last[begun[-1]] < event.seq:
+            begun.pop()
+        yield f"Round {begun[-1]}" if begun else "Training"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -34,18 +34,17 @@ def render_events(row: SessionRow | None, events: Sequence[EventRow], entries: S
 
 def render_turns(row: SessionRow | None, entries: Sequence[Entry]) -> Group:
     """The events of a round, every model call as it was sent and answered; what two of them share is shown once."""
-    return Group(*_headline(row), *_lines([each.event for each in entries], turns(entries)))
+    return Group(*_headline(row), *_lines([each.event for each in entries], list(turns(entries))))
 
 
 def _headline(row: SessionRow | None) -> list[RenderableType]:
     return [] if row is None else [session_line(row)]
 
 
-def turns(entries: Sequence[Entry]) -> list[list[RenderableType]]:
+def turns(entries: Iterable[Entry]) -> Iterator[list[RenderableType]]:
     """What lies behind each event, where the requests of an agent show only what was new in them."""
     last: dict[tuple[int | None, str | None, str | None], Sequence[str]] = {}
     begun: dict[tuple[str, ...], int] = {}
-    details = []
     for entry in entries:
         parts: list[RenderableType] = []
         for call in entry.llm_calls:
@@ -62,8 +61,7 @@ def turns(entries: Sequence[Entry]) -> list[list[RenderableType]]:
             parts += result(made)
         if not entry.messages and not parts:
             parts = opened(entry)
-        details.append(parts)
-    return details
+        yield parts
 
 
 def render_entry(entry: Entry, *, as_stored: bool = False) -> Group:

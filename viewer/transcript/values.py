@@ -1,12 +1,18 @@
-"""JSON values for a reader: tables, lists and formulas in place of brackets, with every value as it is stored."""
+"""JSON values for a reader: tables, lists and formulas in place of brackets, with every value as it is stored.
+
+What is long is laid out when it is shown: a page that shows the same thing again need not lay it out again.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import marshal
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +28,61 @@ MOST_DEPTH = 40
 """Values nested deeper than this are shown as JSON."""
 
 
+class Later:
+    """A renderable that is laid out when it is shown."""
+
+    def laid_out(self) -> RenderableType:
+        """What is shown."""
+        raise NotImplementedError
+
+    def known_by(self) -> Hashable | None:
+        """Equal where the same is shown; None where nothing tells."""
+        raise NotImplementedError
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self.laid_out()
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement.get(console, options, self.laid_out())
+
+
+@dataclass(frozen=True)
+class _Said(Later):
+    text: str
+
+    def laid_out(self) -> RenderableType:
+        parts: list[RenderableType] = []
+        for words, value in pieces(self.text):
+            if words.strip():
+                parts.append(styled(words.strip("\n"), lines=True))
+            if value is not None:
+                shown = readable(value)
+                parts.append(Indented(shown) if parts else shown)
+        return Group(*parts)
+
+    def known_by(self) -> Hashable:
+        return self.text
+
+
+@dataclass(frozen=True)
+class _Nested(Later):
+    """A list or an object that does not fit on a line."""
+
+    value: Any
+    depth: int
+
+    def laid_out(self) -> RenderableType:
+        if isinstance(self.value, Mapping):
+            return _columns(self.value, self.depth) or _series(self.value) or _named(self.value, self.depth)
+        return _records(self.value) or _items(self.value, self.depth)
+
+    def known_by(self) -> Hashable | None:
+        try:
+            return marshal.dumps((self.value, self.depth), 2)  # which tells 1, 1.0 and True apart
+        except ValueError:  # it is nested too deeply, or no plain data
+            return None
+
+
 def readable(value: Any, depth: int = 0) -> RenderableType:
     """A JSON value: a scalar or a short list on one line, records as a table, anything else below its name."""
     if isinstance(value, str):
@@ -29,21 +90,12 @@ def readable(value: Any, depth: int = 0) -> RenderableType:
     short = inline(value)
     if short is not None or depth >= MOST_DEPTH:
         return styled(json.dumps(value) if short is None else short)
-    if isinstance(value, Mapping):
-        return _columns(value, depth) or _series(value) or _named(value, depth)
-    return _records(value) or _items(value, depth)
+    return _Nested(value, depth)
 
 
 def said(text: str) -> RenderableType:
     """What was said: the words as they are, the JSON in them made readable."""
-    parts: list[RenderableType] = []
-    for words, value in pieces(text):
-        if words.strip():
-            parts.append(styled(words.strip("\n"), lines=True))
-        if value is not None:
-            shown = readable(value)
-            parts.append(Indented(shown) if parts else shown)
-    return Group(*parts)
+    return _Said(text)
 
 
 def pieces(text: str) -> Iterator[tuple[str, Any]]:

@@ -42,7 +42,7 @@ class Chain:
 
 def has_chains(reader: Query) -> bool:
     """Whether the ledger has the table; one that an earlier version wrote has none."""
-    return bool(reader.rows("SELECT 1 FROM main.sqlite_master WHERE type = 'table' AND name = 'links'"))
+    return reader.has_table("links")
 
 
 def chained_tables(reader: Query) -> list[str]:

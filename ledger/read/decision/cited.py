@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 MOST_PLACES = 6
@@ -32,20 +33,28 @@ def cited_numbers(sentence: str, evidence: str | None) -> list[CitedNumber]:
     A number is found where a value rounds to it at the digits that are written; percent are hundredths. Of one digit
     alone none is looked for: many values round to it.
     """
-    try:
-        data = json.loads(evidence or "null")
-    except (ValueError, RecursionError):
-        return []
-    leaves, found = list(_leaves(data, "", 0)), dict[str, CitedNumber]()
+    leaves, found = _numbers_of(evidence or "null"), dict[str, CitedNumber]()
     for match in _NUMBER.finditer(sentence):
         written, percent = match[1], match[2] is not None
         if written in found or len(written.strip("+-")) < 2 and not percent:
             continue
-        places = [leaf for leaf in leaves if _says(written, percent, leaf[1])]
+        said, half = float(written), _half(written)
+        places = [
+            leaf for leaf in leaves if abs(said - leaf[1]) <= half or (percent and abs(said - 100 * leaf[1]) <= half)
+        ]
         if places:
             path, value = min(places, key=lambda leaf: (-_named(leaf[0], sentence), len(leaf[0])))
             found[written] = CitedNumber(match[0].strip(), path, value)
     return list(found.values())[:MOST_PLACES]
+
+
+@lru_cache(maxsize=64)
+def _numbers_of(evidence: str) -> tuple[tuple[str, float], ...]:
+    """The numbers of a JSON text, each with its path; several sentences cite the same evidence."""
+    try:
+        return tuple(_leaves(json.loads(evidence), "", 0))
+    except (ValueError, RecursionError):
+        return ()
 
 
 def _leaves(value: Any, path: str, depth: int) -> Iterator[tuple[str, float]]:
@@ -73,13 +82,11 @@ def _table(value: dict[str, Any]) -> dict[str, dict[str, Any]] | None:
     return {str(row[0]): dict(zip(map(str, columns[1:]), row[1:], strict=False)) for row in rows if row}
 
 
-def _says(written: str, percent: bool, value: float) -> bool:
-    """Whether ``value`` is what is written, at the digits that are written."""
-    said = float(written)
+def _half(written: str) -> float:
+    """Half of the last digit that is written: what is at most as far away rounds to it."""
     digits = len(written.partition(".")[2].lower().partition("e")[0])
     exponent = int(written.lower().partition("e")[2] or 0)
-    half = 0.5 * 10.0 ** (exponent - digits) * (1 + 1e-9)
-    return any(abs(said - each) <= half for each in ((100 * value, value) if percent else (value,)))
+    return 0.5 * 10.0 ** (exponent - digits) * (1 + 1e-9)
 
 
 def _named(path: str, sentence: str) -> int:

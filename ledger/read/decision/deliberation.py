@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from learning_signal.ledger.read.costs import known_sum
 from learning_signal.ledger.read.query import Query
+
+if TYPE_CHECKING:  # which holds rows of this file
+    from learning_signal.ledger.read.records import EventRow
 
 
 @dataclass(frozen=True)
@@ -45,14 +50,10 @@ class RoundCost:
     """From its first event to its last, pauses included."""
 
 
-def questions(reader: Query, session: str, round: int) -> list[QuestionRow]:
-    """The questions of a round, in order."""
-    rows = reader.rows(
-        "SELECT m.*, e.round FROM messages m JOIN events e ON e.seq = m.event_seq "
-        "WHERE m.session_id = ? AND e.round = ? AND m.type IN ('question', 'answer') ORDER BY m.id",
-        (session, round),
-    )
+def questions(reader: Query, events: Sequence[EventRow]) -> list[QuestionRow]:
+    """The questions of a round, in order; ``events`` are all of it, here and below."""
     found: list[QuestionRow] = []
+    rows = [row for row in _of(reader, "messages", events) if row["type"] in ("question", "answer")]
     for place, row in enumerate(rows):
         if row["type"] == "question":
             following = rows[place + 1] if rows[place + 1 :] and rows[place + 1]["type"] == "answer" else None
@@ -65,35 +66,31 @@ def questions(reader: Query, session: str, round: int) -> list[QuestionRow]:
     return found
 
 
-def refusals(reader: Query, session: str, round: int) -> list[RefusedRow]:
+def refusals(reader: Query, events: Sequence[EventRow]) -> list[RefusedRow]:
     """The calls of a round that were refused or failed, in order."""
-    rows = reader.rows(
-        "SELECT event_seq, agent, name, result FROM tool_calls "
-        "WHERE session_id = ? AND round = ? AND status IN ('refused', 'error') ORDER BY id",
-        (session, round),
-    )
+    rows = [row for row in _of(reader, "tool_calls", events) if row["status"] in ("refused", "error")]
     return [RefusedRow(row["event_seq"], row["agent"], row["name"], _told(reader.body(row["result"]))) for row in rows]
 
 
-def round_cost(reader: Query, session: str, round: int) -> RoundCost:
+def round_cost(reader: Query, events: Sequence[EventRow]) -> RoundCost:
     """What the models of a round used, shadows left out, and how long it took."""
-    calls = reader.rows(
-        "SELECT c.tokens_in, c.tokens_out, c.cost_usd FROM llm_calls c JOIN events e ON e.seq = c.event_seq "
-        "WHERE c.session_id = ? AND e.round = ? AND e.kind <> 'shadow' AND c.status IN ('ok', 'error')",
-        (session, round),
-    )
-    (span,) = reader.rows(
-        "SELECT min(started_at) first, max(coalesce(ended_at, started_at)) last FROM events "
-        "WHERE session_id = ? AND round = ?",
-        (session, round),
-    )
+    asked = [each for each in events if each.kind != "shadow"]
+    calls = [row for row in _of(reader, "llm_calls", asked) if row["status"] in ("ok", "error")]
+    first = min((each.started_at for each in events), default=None)
+    last = max((each.ended_at or each.started_at for each in events), default=None)
     return RoundCost(
         calls=len(calls),
         tokens_in=known_sum(row["tokens_in"] for row in calls),
         tokens_out=known_sum(row["tokens_out"] for row in calls),
         usd=known_sum(row["cost_usd"] for row in calls),
-        seconds=_between(span["first"], span["last"]),
+        seconds=_between(first, last),
     )
+
+
+def _of(reader: Query, table: str, events: Iterable[EventRow]) -> list[dict[str, Any]]:
+    """The rows of a table that belong to these events, in the order in which they were written."""
+    rows = reader.rows_with(table, "event_seq", (each.seq for each in events))
+    return sorted(rows, key=lambda row: row["id"])
 
 
 def _told(text: str | None) -> str:

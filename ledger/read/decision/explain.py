@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.read.claims import claims
 from learning_signal.ledger.read.decision.deliberation import questions, refusals, round_cost
 from learning_signal.ledger.read.decision.otherwise import otherwise
-from learning_signal.ledger.read.fates import JUDGED, stored_fates
+from learning_signal.ledger.read.fates import JUDGED, fates_of
 from learning_signal.ledger.read.forecasts import measured
 from learning_signal.ledger.read.outside import sources_of
 from learning_signal.ledger.read.reader import Reader
@@ -27,8 +28,7 @@ from learning_signal.ledger.read.records import (
     EvidenceRow,
     VerdictRow,
 )
-from learning_signal.ledger.read.remarks import stored_remarks
-from learning_signal.ledger.read.training import SegmentRow
+from learning_signal.ledger.read.remarks import remarks_of
 from learning_signal.ledger.wording import OUTSIDER, shaping_changes
 
 TROUBLES = ("error", "fallback")
@@ -47,46 +47,98 @@ def explain(reader: Reader, decision: str = "latest") -> DecisionChain:
         LedgerError: there is no such decision; the sentence names the nearest.
     """
     chosen = find_decision(reader, decision)
+    return _explained(reader, chosen, _whole(reader, chosen.session_id))
+
+
+def explain_all(reader: Reader, session: str = "latest") -> list[DecisionChain]:
+    """Return the same for every decision of a session, in order."""
+    made = reader.decisions(session)
+    whole = _whole(reader, made[0].session_id) if made else None
+    return [_explained(reader, each, whole) for each in made if whole is not None]
+
+
+class _Whole(NamedTuple):
+    """What is read of a whole session, once for all of its decisions."""
+
+    spans: dict[int, tuple[int, int]]
+    """The first and the last event of each round; between them may be others."""
+    late: dict[str, list[str]]
+    """By the segment at whose end they were played, segments of 0 env steps."""
+
+
+def _whole(reader: Reader, session: str) -> _Whole:
+    spans = reader.rows(
+        "SELECT round, min(seq) first, max(seq) last FROM events WHERE session_id = ? AND round IS NOT NULL GROUP BY 1",
+        (session,),
+    )
+    late: dict[str, list[str]] = {}
+    for row in reader.rows(
+        "SELECT id, parent FROM segments WHERE session_id = ? AND env_steps = 0 ORDER BY rowid", (session,)
+    ):
+        late.setdefault(row["parent"], []).append(row["id"])
+    return _Whole({row["round"]: (row["first"], row["last"]) for row in spans}, late)
+
+
+def _explained(reader: Reader, chosen: DecisionRow, whole: _Whole) -> DecisionChain:
     session, round_ = chosen.session_id, chosen.round
-    every, trained = reader.comparisons(session), reader.segments(session)
-    comparisons = [each for each in every if each.round == round_ and each.purpose != "probation"]
-    branches = _branches(reader, trained, session, round_, comparisons)
+    events = _events(reader, chosen, whole)
+
+    def told(*kinds: str) -> list[EventRow]:
+        return [each for each in events if each.kind in kinds]
+
+    comparisons = [each for each in reader.comparisons(session, round_) if each.purpose != "probation"]
+    branches = _branches(reader, session, round_, comparisons)
     ends = {each.segment.id for branch in branches for each in branch.segments}
     verdicts = reader.verdicts(session, round_)
     verdict = next((each for each in verdicts if each.id == chosen.verdict_id), None)
     rests_on = chosen.comparison_id or (verdict.comparison_id if verdict else None)
+    comparison = next((each for each in comparisons if each.id == rests_on), None) or _comparison(reader, rests_on)
     candidates = _candidates(reader, session, round_, branches, comparisons, verdicts)
     candidates = [
         replace(each, changes=tuple(shaping_changes(chosen.shaping_from, each.shaping))) for each in candidates
     ]
-    rolled_back_by = _rolled_back_by(reader, chosen)
-    comparison = next((each for each in every if each.id == rests_on), None)
-    approvals = reader.events(session, round=round_, kind="approval")
+    approvals = told("approval")
     return DecisionChain(
         decision=chosen,
         diagnosis=_diagnosis(reader, session, round_),
         candidate=next((each for each in candidates if each.id == chosen.candidate_id), None),
         candidates=candidates,
         branches=branches,
-        late=[each for each in trained.values() if each.env_steps == 0 and each.parent in ends],
+        late=list(reader.segments(session, [late for end in ends for late in whole.late.get(end, ())]).values()),
         comparisons=comparisons,
         comparison=comparison,
         verdict=verdict,
         verdicts=verdicts,
         approvals=approvals,
-        probation=_probation(reader, every, chosen),
-        rolled_back_by=rolled_back_by,
-        need=next(iter(reader.events(session, round=round_, kind="need")), None),
-        choices=_choices(reader, session, round_, branches),
-        troubles=troubles_of(reader, session, round_),
+        probation=_probation(reader, chosen),
+        rolled_back_by=_rolled_back_by(reader, chosen),
+        need=next(iter(told("need")), None),
+        choices=_choices(events, branches),
+        troubles=[each for each in told(*TROUBLES) if each.agent is not None],
         claims=claims(reader, session, round_),
-        shadows=reader.events(session, round=round_, kind="shadow"),
-        requests=reader.events(session, round=round_, kind=OUTSIDER),
-        questions=questions(reader, session, round_),
-        refusals=refusals(reader, session, round_),
-        cost=round_cost(reader, session, round_),
+        shadows=told("shadow"),
+        requests=told(OUTSIDER),
+        questions=questions(reader, events),
+        refusals=refusals(reader, events),
+        cost=round_cost(reader, events),
         otherwise=otherwise(chosen, comparison, comparisons, verdicts, candidates, approvals),
     )
+
+
+def _events(reader: Reader, decision: DecisionRow, whole: _Whole) -> list[EventRow]:
+    """The events of the round of a decision, in order."""
+    first, last = whole.spans.get(decision.round, (decision.event_seq, decision.event_seq))
+    rows = reader.rows(
+        "SELECT * FROM events WHERE session_id = ? AND seq BETWEEN ? AND ? AND round = ? ORDER BY seq",
+        (decision.session_id, first, last, decision.round),
+    )
+    return [EventRow(**row) for row in rows]
+
+
+def _comparison(reader: Reader, identity: str | None) -> ComparisonRow | None:
+    """A comparison of another round: a roll back rests on one."""
+    found = reader.rows("SELECT * FROM comparisons WHERE id = ?", (identity,))
+    return reader.comparison(found[0]) if found else None
 
 
 def find_decision(reader: Reader, decision: str) -> DecisionRow:
@@ -148,10 +200,9 @@ def _diagnosis(reader: Reader, session: str, round_: int) -> DiagnosisRow | None
     return DiagnosisRow(rows[0]["id"], rows[0]["event_seq"], rows[0]["stage"], body, evidence)
 
 
-def _choices(reader: Reader, session: str, round_: int, branches: list[BranchRow]) -> list[EventRow]:
+def _choices(events: Sequence[EventRow], branches: list[BranchRow]) -> list[EventRow]:
     confirmed = {each.id for each in branches if each.purpose == "confirm" and each.candidate_id is not None}
-    launched = [each for each in reader.events(session, round=round_, kind="branch") if each.ref_id in confirmed]
-    return sorted(launched + reader.events(session, round=round_, kind="sent_back"), key=lambda each: each.seq)
+    return [each for each in events if each.kind == "sent_back" or each.kind == "branch" and each.ref_id in confirmed]
 
 
 def _evidence(reader: Reader, session: str, evidence_id: str) -> EvidenceRow:
@@ -162,29 +213,29 @@ def _evidence(reader: Reader, session: str, evidence_id: str) -> EvidenceRow:
     return EvidenceRow(evidence_id, row["event_seq"], row["agent"], row["name"], row["arguments"], row["result"])
 
 
-def _branches(
-    reader: Reader, segments: dict[str, SegmentRow], session: str, round_: int, comparisons: list[ComparisonRow]
-) -> list[BranchRow]:
+def _branches(reader: Reader, session: str, round_: int, comparisons: list[ComparisonRow]) -> list[BranchRow]:
     measured = {
         (comparison.purpose, seed["segment"]): seed
         for comparison in comparisons
         for seeds in (comparison.inputs.get("arms") or {}).values()
         for seed in seeds
     }
-    branches = []
-    for row in reader.rows(
+    rows = reader.rows(
         "SELECT * FROM branches WHERE session_id = ? AND round = ? ORDER BY event_seq, rowid", (session, round_)
-    ):
+    )
+    parts: dict[str, list[dict[str, Any]]] = {row["id"]: [] for row in rows}
+    for part in reader.rows_with("branch_segments", "branch_id", list(parts)):
+        parts[part["branch_id"]].append(part)
+    used = [each["segment_id"] for some in parts.values() for each in some]
+    trained = reader.segments(session, list(dict.fromkeys(used)))
+    branches = []
+    for row in rows:
         seeds = []
-        for segment in reader.rows("SELECT * FROM branch_segments WHERE branch_id = ? ORDER BY position", (row["id"],)):
-            measure = measured.get((row["purpose"], segment["segment_id"]), {})
+        for part in sorted(parts[row["id"]], key=lambda each: each["position"]):
+            segment = trained[part["segment_id"]]
+            measure = measured.get((row["purpose"], segment.id), {})
             seeds.append(
-                BranchSegment(
-                    segment["position"],
-                    segments[segment["segment_id"]],
-                    measure.get("sparse_return"),
-                    measure.get("progress"),
-                )
+                BranchSegment(part["position"], segment, measure.get("sparse_return"), measure.get("progress"))
             )
         names = ("id", "refinement", "purpose", "arm", "candidate_id", "event_seq")
         branches.append(BranchRow(**{name: row[name] for name in names}, segments=seeds))
@@ -204,17 +255,13 @@ def _candidates(
         "WHERE p.session_id = ? AND p.round = ? ORDER BY p.refinement, c.rowid",
         (session, round_),
     )
-    promoted = {
-        row["candidate_id"]
-        for row in reader.rows(
-            "SELECT candidate_id FROM decisions WHERE session_id = ? AND action = 'promote'", (session,)
-        )
-    }
-    stored = {one.candidate_id: (one.fate, one.reason) for one in stored_fates(reader, session)}  # the last counts
-    doubts, sources = stored_remarks(reader, session), sources_of(reader, session)
+    ids = [row["id"] for row in rows]
+    stored, doubts = fates_of(reader, ids), remarks_of(reader, ids)
+    sources = sources_of(reader, session, round_)
     candidates = []
     for row in rows:
-        fate, detail = stored.get(row["id"]) or _fate(row, promoted, branches, comparisons, verdicts)
+        known = stored.get(row["id"])
+        fate, detail = (known.fate, known.reason) if known else _fate(reader, row, branches, comparisons, verdicts)
         found = measured(comparisons, row["id"], (round_, row["refinement"]), row["forecast_metric"])
         told: dict[str, Any] = {"fate": fate, "detail": detail}
         told["difference"], told["measured_by"] = found
@@ -226,15 +273,15 @@ def _candidates(
 
 
 def _fate(
+    reader: Reader,
     candidate: dict[str, Any],
-    promoted: set[str],
     branches: list[BranchRow],
     comparisons: list[ComparisonRow],
     verdicts: list[VerdictRow],
 ) -> tuple[str, str | None]:
     """The fate of a candidate that has none stored: of version 1, or of a round that is not over."""
     verdict = next((each for each in reversed(verdicts) if each.candidate_id == candidate["id"]), None)
-    if candidate["id"] in promoted:
+    if reader.rows("SELECT 1 FROM decisions WHERE action = 'promote' AND candidate_id = ?", (candidate["id"],)):
         return "promoted", verdict.reason if verdict else None
     if verdict is not None:
         return JUDGED[verdict.outcome], verdict.reason
@@ -254,27 +301,25 @@ def _fate(
     return "not screened", None
 
 
-def _probation(reader: Reader, comparisons: list[ComparisonRow], decision: DecisionRow) -> ComparisonRow | None:
+def _probation(reader: Reader, decision: DecisionRow) -> ComparisonRow | None:
     """The probation a promotion was put to: the first one after it and before the next promotion."""
     if decision.action != "promote":
         return None
-    later = [
-        each.event_seq
-        for each in reader.decisions(decision.session_id)
-        if each.action == "promote" and each.number > decision.number
-    ]
-    end = min(later, default=float("inf"))
-    for comparison in comparisons:
-        if comparison.purpose == "probation" and decision.event_seq < comparison.event_seq < end:
-            return comparison
-    return None
+    found = reader.rows(
+        "SELECT * FROM comparisons WHERE session_id = ?1 AND purpose = 'probation' AND event_seq > ?2 AND event_seq < "
+        "coalesce((SELECT min(event_seq) FROM decisions WHERE session_id = ?1 AND action = 'promote' AND number > ?3), "
+        "event_seq + 1) ORDER BY event_seq LIMIT 1",
+        (decision.session_id, decision.event_seq, decision.number),
+    )
+    return reader.comparison(found[0]) if found else None
 
 
 def _rolled_back_by(reader: Reader, decision: DecisionRow) -> DecisionRow | None:
     """The next decision about HEAD after a promotion, where it is a roll back."""
     if decision.action != "promote":
         return None
-    for later in reader.decisions(decision.session_id):
-        if later.number > decision.number and later.action != "keep":
-            return later if later.action == "roll_back" else None
-    return None
+    found = reader.rows(
+        "SELECT * FROM decisions WHERE session_id = ? AND number > ? AND action <> 'keep' ORDER BY number LIMIT 1",
+        (decision.session_id, decision.number),
+    )
+    return reader.decision(found[0]) if found and found[0]["action"] == "roll_back" else None

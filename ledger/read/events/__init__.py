@@ -1,1 +1,1 @@
-"""Events of a log: found by words, and a page at a time."""
+"""Events of a log: with everything behind them, found by words, and a page at a time."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.ledger.read.records import DecisionRow
 from learning_signal.ledger.read.training import MainRunRow, SegmentRow
 
 
@@ -46,12 +47,12 @@ def session_curve(reader: Reader, session: str, measure: str = "sparse_return") 
     """
     row = reader.session(session)
     moves, used = reader.main_run(row.id), reader.segments(row.id)
-    counted = [segment for segment in used.values() if segment.purpose != "twin"]
+    spent = _Spent(segment for segment in used.values() if segment.purpose != "twin")
     episode_set = _measured_on(reader, row.id, moves)
     points: list[tuple[float, float]] = []
     stages, reached = [], 0.0
     for move in moves:
-        total = _spent(counted, move.at)
+        total = spent.by(move.at)
         own = _own(reader, row.id, move, episode_set, measure, reached, total)
         if points and move.reason != "roll_back":  # while branches are trained, HEAD stays where it is
             points.append((max(reached, total - move.segment.env_steps), points[-1][1]))
@@ -59,7 +60,7 @@ def session_curve(reader: Reader, session: str, measure: str = "sparse_return") 
         if move.reason == "stage" and own:
             stages.append(own[-1])
         reached = total
-    decisions = tuple(_decision(reader, counted, moves, each) for each in reader.decisions(row.id))
+    decisions = tuple(_decisions(reader, spent, moves, row.id))
     last = max([reached, *(each.end for each in decisions)])
     if points and last > points[-1][0]:
         points.append((last, points[-1][1]))
@@ -69,13 +70,24 @@ def session_curve(reader: Reader, session: str, measure: str = "sparse_return") 
 
 def _measured_on(reader: Reader, session: str, moves: Iterable[MainRunRow]) -> str:
     """One set for the whole curve: report where every segment of HEAD played it, otherwise confirm."""
-    reported = {each.segment_id for each in reader.evaluations(session, episode_set="report")}
+    rows = reader.rows(
+        "SELECT DISTINCT segment_id FROM evaluations WHERE session_id = ? AND episode_set = 'report'", (session,)
+    )
+    reported = {row["segment_id"] for row in rows}
     return "report" if all(move.segment.id in reported for move in moves) else "confirm"
 
 
-def _spent(segments: Iterable[SegmentRow], at: str) -> float:
-    """The env steps of all segments that had ended by ``at``."""
-    return float(sum(each.cost for each in segments if each.ended_at is not None and each.ended_at <= at))
+class _Spent:
+    """The env steps that had been trained by any time."""
+
+    def __init__(self, segments: Iterable[SegmentRow]) -> None:
+        ended = sorted((each.ended_at, each.cost) for each in segments if each.ended_at is not None)
+        self._times = [at for at, _ in ended]
+        self._sums = [0, *accumulate(cost for _, cost in ended)]
+
+    def by(self, at: str) -> float:
+        """Those of all segments that had ended by ``at``."""
+        return float(self._sums[bisect_right(self._times, at)])
 
 
 def _own(
@@ -91,14 +103,19 @@ def _own(
     return [(max(reached, total - (end - env_steps)), value) for env_steps, value in found]
 
 
-def _decision(reader: Reader, segments: list[SegmentRow], moves: list[MainRunRow], decision: DecisionRow) -> Decision:
-    at = reader.entry(decision.event_seq).event.started_at
-    before = [move.at for move in moves if move.at < at and move.round != decision.round]
-    verdicts = {verdict.id: verdict for verdict in reader.verdicts(decision.session_id, decision.round)}
-    verdict = verdicts.get(decision.verdict_id or "")
-    subject = "" if verdict is None else verdict.outcome
-    if decision.action == "promote" and verdict is not None:
-        name = (decision.candidate_id or "").rpartition("/")[2].rpartition(".")[2]
-        subject = f"{name}: {verdict.outcome} on {(verdict.measure or '').replace('_', ' ')}"
-    begin = _spent(segments, before[-1]) if before else 0.0
-    return Decision(decision.round, decision.action, subject, begin, _spent(segments, at))
+def _decisions(reader: Reader, spent: _Spent, moves: list[MainRunRow], session: str) -> Iterator[Decision]:
+    made = reader.decisions(session)
+    taken = {
+        row["seq"]: row["started_at"] for row in reader.rows_with("events", "seq", (each.event_seq for each in made))
+    }
+    verdicts = {verdict.id: verdict for verdict in reader.verdicts(session)}
+    for decision in made:
+        at = taken[decision.event_seq]
+        before = [move.at for move in moves if move.at < at and move.round != decision.round]
+        verdict = verdicts.get(decision.verdict_id or "")
+        subject = "" if verdict is None else verdict.outcome
+        if decision.action == "promote" and verdict is not None:
+            name = (decision.candidate_id or "").rpartition("/")[2].rpartition(".")[2]
+            subject = f"{name}: {verdict.outcome} on {(verdict.measure or '').replace('_', ' ')}"
+        begin = spent.by(before[-1]) if before else 0.0
+        yield Decision(decision.round, decision.action, subject, begin, spent.by(at))
