@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,9 +35,13 @@ def claims(reader: Query, session: str, round: int | None = None) -> list[ClaimR
         return []
     where, values = event_filter(session_id=reader.session_id(session), round=round)
     rows = reader.rows(f"SELECT * FROM claims e WHERE {where} ORDER BY id", values)
-    return [_claim(reader, row) for row in rows]
+    bodies = reader.bodies(row[name] for row in rows for name in _READ)
+    return [_claim(row, bodies) for row in rows]
 
 
-def _claim(reader: Query, row: dict[str, Any]) -> ClaimRow:
+_READ = ("words", "known", "marks")
+
+
+def _claim(row: dict[str, Any], bodies: dict[str, str]) -> ClaimRow:
     del row["id"]
-    return ClaimRow(**row | {name: reader.json(row[name]) for name in ("words", "known", "marks")})
+    return ClaimRow(**row | {name: json.loads(bodies[row[name]]) for name in _READ})

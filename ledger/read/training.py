@@ -91,8 +91,8 @@ def segments(reader: Query, session: str, ids: Iterable[str] | None = None) -> d
 
 def main_run(reader: Query, session: str) -> list[MainRunRow]:
     """The moves of HEAD in order."""
-    used = segments(reader, session)
     rows = reader.rows("SELECT * FROM main_run WHERE session_id = ? ORDER BY id", (session,))
+    used = segments(reader, session, dict.fromkeys(row["segment_id"] for row in rows))
     return [MainRunRow(used[row["segment_id"]], row["round"], row["reason"], row["at"]) for row in rows]
 
 

@@ -7,15 +7,16 @@ said.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 
 from learning_signal.ledger.origin import is_ours
-from learning_signal.ledger.read.decision.explain import explain_all
 from learning_signal.ledger.read.reader import Reader
-from learning_signal.ledger.read.records import DecisionChain
+from learning_signal.ledger.read.records import DecisionRow
 from learning_signal.marl.behaviour.drawn.episodes import side_by_side
 from learning_signal.marl.behaviour.drawn.scene import Film, NotTheSame, grounded, made, survey
 from learning_signal.marl.errors import EnvironmentFailed, EnvironmentRefused, SegmentFailed, UnknownTask
@@ -40,9 +41,9 @@ def drawings(reader: Reader, session: str = "latest", consent: Consent = NO_CONS
     ``episodes`` (a ``SideBySide`` of a promotion, or None) and ``note`` (why a promotion has none, or None).
     """
     row = reader.session(session)
-    chains = explain_all(reader, row.id)
+    decisions = reader.decisions(row.id)
     nothing: dict[str, Any] = {"note": None, "start": None, "rounds": {}}
-    if not chains:
+    if not decisions:
         return nothing
     try:
         trained = Trained.model_validate(reader.config(row.id))
@@ -58,10 +59,12 @@ def drawings(reader: Reader, session: str = "latest", consent: Consent = NO_CONS
         return nothing | {"note": f"Nothing is drawn: {asked}"}
     except (UnknownTask, EnvironmentFailed, EnvironmentRefused, ValueError) as error:
         return nothing | {"note": f"Nothing is drawn: {error}"}
+    shapings = _shapings(reader, decisions)
+    fields = _fields(trained.run, spec, (each for of_round in shapings.values() for each in of_round.values()))
     return {
         "note": None,
         "start": _start(trained.run),
-        "rounds": {each.decision.round: _round(trained, spec, each) for each in chains},
+        "rounds": {each.round: _round(trained, spec, each, shapings[each.round], fields) for each in decisions},
     }
 
 
@@ -76,39 +79,57 @@ def _start(run: RunSettings) -> dict[str, Any] | None:
     return film.scene().model_dump(mode="json")
 
 
-def _round(trained: Trained, spec: TaskSpec, chain: DecisionChain) -> dict[str, Any]:
-    shapings = {BEFORE: chain.decision.shaping_from, **{each.id: each.shaping for each in chain.candidates}}
-    fields = {name: _field(trained.run, spec, shaping) for name, shaping in shapings.items()}
+def _shapings(reader: Reader, decisions: Sequence[DecisionRow]) -> dict[int, dict[str, str]]:
+    """By round, the shapings of its candidates by their ids, and that in use before, as JSON."""
+    found = {each.round: {BEFORE: json.dumps(each.shaping_from)} for each in decisions}
+    rows = reader.rows(
+        "SELECT c.id, b.body, p.round FROM candidates c JOIN proposals p ON p.id = c.proposal_id "
+        "JOIN bodies b ON b.hash = c.shaping WHERE p.session_id = ? ORDER BY p.refinement, c.rowid",
+        (decisions[0].session_id,),
+    )
+    for row in rows:
+        if row["round"] in found:
+            found[row["round"]][row["id"]] = row["body"]
+    return found
+
+
+def _fields(run: RunSettings, spec: TaskSpec, shapings: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """By its JSON, Phi at the start of the first query episode: of what shapes, by what is still known."""
+    potentials = {}
+    for text in dict.fromkeys(shapings):
+        try:
+            config = ShapingConfig.parse(json.loads(text))
+            if not config.is_none:
+                potentials[text] = check(config, spec)
+        except ShapingError:
+            continue
+    seed: np.uint64 = seeds_of(run, "query")[0]
+    found = survey(run.task, seed, list(potentials.values()), [], (0,)) or ()
+    return {text: each.model_dump(mode="json") for text, each in zip(potentials, found, strict=False)}
+
+
+def _round(
+    trained: Trained,
+    spec: TaskSpec,
+    decision: DecisionRow,
+    shapings: Mapping[str, str],
+    fields: Mapping[str, dict[str, Any]],
+) -> dict[str, Any]:
     drawn: dict[str, Any] = {
-        "fields": {name: each for name, each in fields.items() if each is not None},
+        "fields": {name: fields[text] for name, text in shapings.items() if text in fields},
         "episodes": None,
         "note": None,
     }
-    if chain.decision.action != "promote":
+    if decision.action != "promote":
         return drawn
     store = SegmentStore(trained.store)
     try:
-        before, after = (
-            _recorded(store, trained.run, each) for each in (chain.decision.segment_from, chain.decision.segment_to)
-        )
-        shaping = ShapingConfig.parse(chain.decision.shaping_to)
+        before, after = (_recorded(store, trained.run, each) for each in (decision.segment_from, decision.segment_to))
+        shaping = ShapingConfig.parse(decision.shaping_to)
         drawn["episodes"] = side_by_side(trained.run, spec, before, after, shaping).model_dump(mode="json")
     except (SegmentFailed, ShapingError, NotTheSame) as error:
         drawn["note"] = f"Its episodes are not drawn: {error}"
     return drawn
-
-
-def _field(run: RunSettings, spec: TaskSpec, shaping: dict[str, Any]) -> dict[str, Any] | None:
-    """Phi at the start of the first query episode; None where nothing is shaped, or by what is not known any more."""
-    try:
-        config = ShapingConfig.parse(shaping)
-        if config.is_none:
-            return None
-        seed: np.uint64 = seeds_of(run, "query")[0]
-        found = survey(run.task, seed, check(config, spec), [], (0,))
-    except ShapingError:
-        return None
-    return None if found is None else found.model_dump(mode="json")
 
 
 def _recorded(store: SegmentStore, run: RunSettings, segment: str) -> BehaviourRecord:

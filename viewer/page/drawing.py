@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from html import escape
 from typing import Any
 
@@ -129,9 +130,14 @@ def legend(bounds: Range | None, of: str) -> str:
     low, high = bounds
     if low == high:
         return f"{words}: {number(low)} everywhere"
+    return f'{words}: <span class="whole">{number(low)} {_bar()} {number(high)}</span>'
+
+
+@cache
+def _bar() -> str:
+    """The colours from low to high."""
     boxes = "".join(
         f'<rect x="{6 * place}" width="6" height="10" fill="#{red:02x}{green:02x}{blue:02x}"/>'
         for place, (red, green, blue) in enumerate(colours())
     )
-    bar = f'<svg class="scale" width="{6 * LEVELS}" height="10" aria-hidden="true">{boxes}</svg>'
-    return f'{words}: <span class="whole">{number(low)} {bar} {number(high)}</span>'
+    return f'<svg class="scale" width="{6 * LEVELS}" height="10" aria-hidden="true">{boxes}</svg>'

@@ -6,6 +6,7 @@ import base64
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 LEVELS = 15
 """Steps of the colour scale: they can be told apart, and with that for no value they fit four bits."""
@@ -33,7 +34,8 @@ def levels(values: Sequence[float | None], bounds: Range) -> list[int]:
     ]
 
 
-def colours() -> list[tuple[int, int, int]]:
+@cache
+def colours() -> tuple[tuple[int, int, int], ...]:
     """The colour of each level."""
     found = []
     for level in range(LEVELS):
@@ -41,7 +43,7 @@ def colours() -> list[tuple[int, int, int]]:
         first, second, share = (_ENDS[0], _ENDS[1], place) if place < 1 else (_ENDS[1], _ENDS[2], place - 1)
         red, green, blue = (round(a + share * (b - a)) for a, b in zip(first, second, strict=True))
         found.append((red, green, blue))
-    return found
+    return tuple(found)
 
 
 def png(cells: Sequence[int], columns: int) -> str:

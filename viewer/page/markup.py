@@ -16,7 +16,7 @@ from rich.console import Group
 from rich.padding import Padding
 from rich.style import Style
 from rich.table import Table
-from rich.text import Text
+from rich.text import Span, Text
 
 from learning_signal.viewer.text import clean
 from learning_signal.viewer.transcript.indented import Indented
@@ -25,6 +25,8 @@ from learning_signal.viewer.transcript.values import Later
 CLASSES = ("bold", "dim", "italic", "underline", "red", "green", "yellow", "cyan", "magenta", "blue")
 """The words of a style that are a class of the page."""
 
+MOST_KEPT, SHORT = 4096, 400
+"""How many lines of at most so many characters are kept as HTML: many are alike."""
 _EVENT = re.compile(r"(?<!\S)#([0-9]{1,9})\b")
 """The number of an event, which leads to it."""
 
@@ -71,15 +73,22 @@ def _later(shown: Later, known: Known) -> str:
 
 def line(text: Text) -> str:
     """A text with its styles, without a paragraph around it."""
-    plain, spans = text.plain, text.spans
+    kept = _short_line if len(text) <= SHORT else _line
+    return kept(text.plain, text.style, tuple(text.spans))
+
+
+def _line(plain: str, style: str | Style, spans: tuple[Span, ...]) -> str:
     if not spans:
-        return _span(plain, _classes((text.style,)))
+        return _span(plain, _classes((style,)))
     marks = sorted({0, len(plain), *(edge for span in spans for edge in (span.start, span.end))})
     parts = []
     for begin, end in zip(marks, marks[1:], strict=False):
-        styles = (text.style, *[span.style for span in spans if span.start <= begin and end <= span.end])
+        styles = (style, *[span.style for span in spans if span.start <= begin and end <= span.end])
         parts.append(_span(plain[begin:end], _classes(styles)))
     return "".join(parts)
+
+
+_short_line = lru_cache(maxsize=MOST_KEPT)(_line)
 
 
 def classes(styles: Iterable[str | Style]) -> list[str]:
@@ -95,7 +104,7 @@ def classes(styles: Iterable[str | Style]) -> list[str]:
     return list(found)
 
 
-@lru_cache(maxsize=1000)
+@lru_cache(maxsize=MOST_KEPT)
 def _classes(styles: tuple[str | Style, ...]) -> str:
     return " ".join(classes(styles))
 
@@ -107,10 +116,10 @@ def _span(words: str, names: str) -> str:
 
 def _words(words: str) -> str:
     """Untrusted words; their line ends are kept by the page's style, and one space where spans meet."""
-    if "\n" in words:
-        shown = escape("\n".join([_cleaned(each) for each in words.split("\n")]))
+    if words.isprintable() and "  " not in words:
+        shown = escape(words)
     else:
-        shown = escape(_cleaned(words))
+        shown = escape("\n".join([_cleaned(each) for each in words.split("\n")]))
     return _EVENT.sub(r'<a href="#e\1">#\1</a>', shown) if "#" in shown else shown
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
+
+from rich.console import Group, RenderableType
 
 from learning_signal.ledger.read.decision.explain import explain_all
 from learning_signal.ledger.read.reader import Reader
@@ -22,7 +24,7 @@ from learning_signal.ledger.read.records import EventRow
 from learning_signal.ledger.read.tables.curve import session_curve
 from learning_signal.viewer.page.decisions import decision_parts, fitting
 from learning_signal.viewer.page.drawing import start_scene
-from learning_signal.viewer.page.event import event_html
+from learning_signal.viewer.page.event import event_pieces
 from learning_signal.viewer.page.markup import Known, markup
 from learning_signal.viewer.page.packed import Packed
 from learning_signal.viewer.reports.log import session_line
@@ -71,7 +73,7 @@ def session_page(reader: Reader, session: str = "latest", drawn: Mapping[str, An
     decisions = decision_parts(explain_all(reader, row.id), drawn)
     bodies = [templates.get_template("decision.html").render(decision=each) for each in decisions]
     if sum(map(len, bodies)) > PLAIN:
-        decisions = [replace(each, packed=packed.part(body)) for each, body in zip(decisions, bodies, strict=True)]
+        decisions = [replace(each, packed=packed.part([body])) for each, body in zip(decisions, bodies, strict=True)]
     lines = packed.lines()
     taken = sum(len(each.packed) for each in transcript) + len(lines)
     taken += sum(len(each.packed or body) for each, body in zip(decisions, bodies, strict=True))
@@ -108,12 +110,21 @@ def _transcript(reader: Reader, events: Sequence[EventRow], packed: Packed) -> l
     shown = zip(_titles(events), events, turns(reader.entries(events)), strict=True)
     parts = []
     for title, group in groupby(shown, key=itemgetter(0)):
-        numbers, page = [], []
+        numbers, pieces = list[int](), list[str]()
         for _, event, behind in group:
             numbers.append(event.seq)
-            page.append(event_html(event, "".join([markup(each, known) for each in behind])))
-        parts.append(TranscriptPart(title, numbers[0], numbers[-1], packed.part("".join(page))))
+            pieces += event_pieces(event, [markup(each, known) for each in _apart(behind)])
+        parts.append(TranscriptPart(title, numbers[0], numbers[-1], packed.part(pieces)))
     return parts
+
+
+def _apart(shown: Iterable[RenderableType]) -> Iterator[RenderableType]:
+    """What is shown, one by one: the same comes back in other company."""
+    for each in shown:
+        if isinstance(each, Group):
+            yield from _apart(each.renderables)
+        else:
+            yield each
 
 
 def _titles(events: Sequence[EventRow]) -> Iterator[str]:

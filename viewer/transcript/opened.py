@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -65,15 +66,21 @@ def result(call: Mapping[str, Any]) -> list[RenderableType]:
 
 def _segment(row: Mapping[str, Any]) -> RenderableType:
     """A segment on two lines: what it was made from, and what it cost."""
-    shaping = parsed(row["shaping"])
     made = f"segment {row['id']} from {row['parent'] or 'a fresh learner'}, seed {row['seed']}"
-    shown = shaping_line(shaping) if isinstance(shaping, Mapping) else str(row["shaping"])
+    shown = _shaping(row["shaping"])
     where = f"env steps {count(row['start_env_steps'])} to {count(row['end_env_steps'])}"
     spent = f"{number(row['wall_seconds'])} s" + (", computed by an earlier session" if row["reused"] else "")
     why = f"; {row['reason']}" if row["reason"] else ""
     return styled(
         f"{made}, {shown}\n{where}, {count(row.get('evaluation_env_steps'))} of evaluation, {spent}{why}", lines=True
     )
+
+
+@lru_cache(maxsize=256)
+def _shaping(text: str) -> str:
+    """The formula of a shaping; many segments are trained under the same."""
+    shaping = parsed(text)
+    return shaping_line(shaping) if isinstance(shaping, Mapping) else str(text)
 
 
 def _proposal(row: Mapping[str, Any]) -> RenderableType:

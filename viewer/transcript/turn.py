@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -68,7 +69,7 @@ def facts(call: Mapping[str, Any]) -> Text:
             Text(milliseconds(call["latency_ms"])),
             Text(f"{count(call['tokens_in'])} tokens in, {count(call['tokens_out'])} out{_parts(call)}{estimated}"),
             Text(f"price {price}"),
-            Text(f"{len(call['context'])} messages, {_number_of(parsed(call['tools']))} tools"),
+            Text(f"{len(call['context'])} messages, {_number_of_tools(call['tools'])} tools"),
             styled(f"ended by {finish}") if finish else Text(),
         ],
         " · ",
@@ -162,7 +163,10 @@ def _tools(tools: Any) -> RenderableType:
     return table
 
 
-def _number_of(tools: Any) -> int:
+@lru_cache(maxsize=32)
+def _number_of_tools(text: str | None) -> int:
+    """Of a JSON text that comes back with every turn of an agent."""
+    tools = parsed(text)
     return len(tools) if isinstance(tools, Sequence) and not isinstance(tools, str) else 0
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import marshal
+import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
-from rich.text import Text
+from rich.text import Span, Text
 
 from learning_signal.viewer.text import MISSING, clean, shaping_line, styled
 from learning_signal.viewer.transcript.indented import Indented
@@ -126,7 +127,7 @@ def inline(value: Any) -> str | None:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
-        return json.dumps(value)
+        return repr(value) if math.isfinite(value) else json.dumps(value)
     if isinstance(value, str):
         return value if len(value) <= WIDTH and "\n" not in value else None
     if isinstance(value, Mapping):
@@ -232,14 +233,18 @@ def _named(value: Mapping[str, Any], depth: int) -> RenderableType:
     """Fields below each other: the short ones on the line of their name, the others indented below it."""
     parts: list[RenderableType] = []
     for name, each in value.items():
-        heading, short = Text(f"{clean(str(name))}: ", "dim"), inline(each)
+        heading, short = f"{clean(str(name))}: ", inline(each)
         if short is not None:
-            parts.append(heading.append_text(styled(short, "not dim")))
+            parts.append(_labelled(heading, clean(short)))
         elif isinstance(each, str) and all(found is None for _, found in pieces(each)):
-            parts.append(heading.append_text(styled(each, "not dim", lines=True)))
+            parts.append(_labelled(heading, clean(each, lines=True)))
         else:
-            parts += [heading, Indented(readable(each, depth + 1))]
+            parts += [Text(heading, "dim"), Indented(readable(each, depth + 1))]
     return Group(*parts)
+
+
+def _labelled(heading: str, words: str) -> Text:
+    return Text(heading + words, "dim", spans=[Span(len(heading), len(heading) + len(words), "not dim")])
 
 
 def _items(value: Sequence[Any], depth: int) -> RenderableType:

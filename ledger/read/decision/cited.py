@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -51,27 +50,30 @@ def cited_numbers(sentence: str, evidence: str | None) -> list[CitedNumber]:
 @lru_cache(maxsize=64)
 def _numbers_of(evidence: str) -> tuple[tuple[str, float], ...]:
     """The numbers of a JSON text, each with its path; several sentences cite the same evidence."""
+    found: list[tuple[str, float]] = []
     try:
-        return tuple(_leaves(json.loads(evidence), "", 0))
+        _put_leaves(found, json.loads(evidence), "", 0)
     except (ValueError, RecursionError):
         return ()
+    return tuple(found)
 
 
-def _leaves(value: Any, path: str, depth: int) -> Iterator[tuple[str, float]]:
+def _put_leaves(found: list[tuple[str, float]], value: Any, path: str, depth: int) -> None:
+    """Add the numbers in ``value``, each with its path, to ``found``."""
     if isinstance(value, bool) or depth > _MOST_DEPTH:
         return
     if isinstance(value, (int, float)) and math.isfinite(value):
-        yield path, float(value)
+        found.append((path, float(value)))
     elif isinstance(value, dict) and (table := _table(value)) is not None:
         for first, cells in table.items():
-            yield from _leaves(cells, f"{path}[{first}]", depth + 1)
+            _put_leaves(found, cells, f"{path}[{first}]", depth + 1)
     elif isinstance(value, dict):
         for name, item in value.items():
-            yield from _leaves(item, f"{path}.{name}" if path else str(name), depth + 1)
+            _put_leaves(found, item, f"{path}.{name}" if path else str(name), depth + 1)
     elif isinstance(value, list):
         for place, item in enumerate(value):
             name = item.get("name") if isinstance(item, dict) else None
-            yield from _leaves(item, f"{path}[{place if name is None else name}]", depth + 1)
+            _put_leaves(found, item, f"{path}[{place if name is None else name}]", depth + 1)
 
 
 def _table(value: dict[str, Any]) -> dict[str, dict[str, Any]] | None:

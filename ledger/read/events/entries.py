@@ -53,9 +53,9 @@ def _key(event: EventRow) -> Key:
 def _references(reader: Query, events: Sequence[EventRow]) -> dict[Key, dict[str, Any]]:
     """The rows that these events are about."""
     wanted: dict[tuple[str, str | None], list[str | None]] = {}
-    for table, row, session in dict.fromkeys(map(_key, events)):
+    for table, identity, session in dict.fromkeys(map(_key, events)):
         if table is not None:
-            wanted.setdefault((table, session), []).append(row)
+            wanted.setdefault((table, session), []).append(identity)
     found: dict[Key, dict[str, Any]] = {}
     for (table, session), ids in wanted.items():
         name = "seq" if table == "events" else "id"

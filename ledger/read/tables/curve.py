@@ -95,8 +95,12 @@ def _own(
 ) -> list[tuple[float, float]]:
     """The evaluations of the segment that HEAD moved to, which end at ``total``; a roll back has its last one alone."""
     segment = move.segment
-    played = reader.evaluations(session, segment.id, episode_set)
-    found = [(each.env_steps, value) for each in played if (value := getattr(each, measure)) is not None]
+    played = reader.rows(
+        f"SELECT env_steps, {measure} value FROM evaluations "
+        f"WHERE session_id = ? AND segment_id = ? AND episode_set = ? AND {measure} IS NOT NULL ORDER BY env_steps",
+        (session, segment.id, episode_set),
+    )
+    found = [(row["env_steps"], row["value"]) for row in played]
     if move.reason == "roll_back":
         return [(total, found[-1][1])] if found else []
     end = segment.end_env_steps or 0
@@ -111,11 +115,12 @@ def _decisions(reader: Reader, spent: _Spent, moves: list[MainRunRow], session: 
     verdicts = {verdict.id: verdict for verdict in reader.verdicts(session)}
     for decision in made:
         at = taken[decision.event_seq]
-        before = [move.at for move in moves if move.at < at and move.round != decision.round]
+        before = (move.at for move in reversed(moves) if move.at < at and move.round != decision.round)
         verdict = verdicts.get(decision.verdict_id or "")
         subject = "" if verdict is None else verdict.outcome
         if decision.action == "promote" and verdict is not None:
             name = (decision.candidate_id or "").rpartition("/")[2].rpartition(".")[2]
             subject = f"{name}: {verdict.outcome} on {(verdict.measure or '').replace('_', ' ')}"
-        begin = spent.by(before[-1]) if before else 0.0
+        begun = next(before, None)
+        begin = 0.0 if begun is None else spent.by(begun)
         yield Decision(decision.round, decision.action, subject, begin, spent.by(at))

@@ -5,7 +5,7 @@ An episode is a pure function of its seed and its actions, so both are enough; f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
 
@@ -145,13 +145,14 @@ def fields_of(
     """``potential`` over the places of ``AGENT`` along an episode; None where the task has no ground."""
     length = int(record.lengths[episode])
     actions = [_joint(record, episode, step) for step in range(length)]
-    return survey(task_name, seed, potential, actions, spaced(length, MOST_FIELDS))
+    found = survey(task_name, seed, [potential], actions, spaced(length, MOST_FIELDS))
+    return None if found is None else found[0]
 
 
 def survey(
-    task_name: str, seed: np.uint64, potential: Potential, actions: list[np.ndarray], steps: tuple[int, ...]
-) -> Fields | None:
-    """As ``fields_of``, of the episode that ``seed`` and joint actions (``[1, A]`` each) lead through."""
+    task_name: str, seed: np.uint64, potentials: Sequence[Potential], actions: list[np.ndarray], steps: tuple[int, ...]
+) -> list[Fields] | None:
+    """As ``fields_of``, for each potential: of the episode to which ``seed`` and joint actions (``[1, A]``) lead."""
     with made(task_name) as one:
         on_ground = grounded(one)
     if on_ground is None:
@@ -159,23 +160,27 @@ def survey(
     ground, places = on_ground.ground, on_ground.ground.middles()
     task = cast(GroundedTask, make_task(task_name, len(places)))
     task.reset(np.full(len(places), seed, np.uint64))
-    values = []
+    values: list[list[tuple[float | None, ...]]] = [[] for _ in potentials]
     for step in range(max(steps) + 1):
         if step:
             task.step(np.repeat(actions[step - 1], len(places), axis=0))
         if step in steps:
             features, can_be = task.features_at(AGENT, places)
-            phi = potential(features)[:, AGENT]
-            values.append(tuple(rounded(value) if there else None for value, there in zip(phi, can_be, strict=True)))
-    return Fields(
-        agent=AGENT,
-        columns=ground.columns,
-        rows=ground.rows,
-        cell=ground.cell,
-        plane=ground.plane,
-        steps=steps,
-        values=tuple(values),
-    )
+            for of_one, potential in zip(values, potentials, strict=True):
+                phi = zip(potential(features)[:, AGENT].tolist(), can_be.tolist(), strict=True)
+                of_one.append(tuple(rounded(value) if there else None for value, there in phi))
+    return [
+        Fields(
+            agent=AGENT,
+            columns=ground.columns,
+            rows=ground.rows,
+            cell=ground.cell,
+            plane=ground.plane,
+            steps=steps,
+            values=tuple(of_one),
+        )
+        for of_one in values
+    ]
 
 
 def rounded(value: float) -> float:
