@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from learning_signal.ledger.read.claims import ClaimRow
-from learning_signal.ledger.read.decision.deliberation import QuestionRow, RefusedRow, RoundCost
 from learning_signal.ledger.read.training import SegmentRow
 
 
@@ -248,6 +247,41 @@ class BranchRow:
     candidate_id: str | None
     event_seq: int
     segments: list[BranchSegment]
+
+
+@dataclass(frozen=True)
+class QuestionRow:
+    """What one agent asked another, and what it was answered."""
+
+    event_seq: int
+    asker: str
+    asked: str
+    question: str
+    answer: str | None
+    """None where the session ended before."""
+
+
+@dataclass(frozen=True)
+class RefusedRow:
+    """A call of a tool that was answered with an error."""
+
+    event_seq: int
+    agent: str
+    tool: str
+    sentence: str
+    """What the agent was told, the first line of it."""
+
+
+@dataclass(frozen=True)
+class RoundCost:
+    """What the models of a round used; None is unknown, and of embedded backends 0."""
+
+    calls: int
+    tokens_in: int | None
+    tokens_out: int | None
+    usd: float | None
+    seconds: float | None
+    """From its first event to its last, pauses included."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from rich.text import Text
 
 from learning_signal.ledger.read.claims import ClaimRow
 from learning_signal.ledger.read.decision.cited import cited_numbers
-from learning_signal.ledger.read.decision.deliberation import QuestionRow, RefusedRow, RoundCost
 from learning_signal.ledger.read.records import (
     BranchRow,
     CandidateRow,
@@ -21,6 +20,9 @@ from learning_signal.ledger.read.records import (
     DecisionRow,
     EventRow,
     EvidenceRow,
+    QuestionRow,
+    RefusedRow,
+    RoundCost,
     VerdictRow,
 )
 from learning_signal.ledger.read.training import SegmentRow

@@ -4,50 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from learning_signal.ledger.read.costs import known_sum
 from learning_signal.ledger.read.query import Query
-
-if TYPE_CHECKING:  # which holds rows of this file
-    from learning_signal.ledger.read.records import EventRow
-
-
-@dataclass(frozen=True)
-class QuestionRow:
-    """What one agent asked another, and what it was answered."""
-
-    event_seq: int
-    asker: str
-    asked: str
-    question: str
-    answer: str | None
-    """None where the session ended before."""
-
-
-@dataclass(frozen=True)
-class RefusedRow:
-    """A call of a tool that was answered with an error."""
-
-    event_seq: int
-    agent: str
-    tool: str
-    sentence: str
-    """What the agent was told, the first line of it."""
-
-
-@dataclass(frozen=True)
-class RoundCost:
-    """What the models of a round used; None is unknown, and of embedded backends 0."""
-
-    calls: int
-    tokens_in: int | None
-    tokens_out: int | None
-    usd: float | None
-    seconds: float | None
-    """From its first event to its last, pauses included."""
+from learning_signal.ledger.read.records import EventRow, QuestionRow, RefusedRow, RoundCost
 
 
 def questions(reader: Query, events: Sequence[EventRow]) -> list[QuestionRow]:
