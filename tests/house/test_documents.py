@@ -378,3 +378,19 @@ def test_a_retired_word_would_be_found() -> None:
         "rule, for what is judged",
         "horizon, for the length of a branch",
     ]
+
+
+# the example ----------------------------------------------------------------------------------------------------
+
+
+def test_the_worked_example_says_what_its_report_says() -> None:
+    page = (ROOT / "docs" / "example.html").read_text(encoding="utf-8")
+    report = " ".join(re.sub("<[^>]+>", " ", page).split())
+    told = " ".join(block("README.md", "", "generator  c3").split())
+    failure = re.search("“(.+?)”", told)
+    assert failure is not None and failure[1] in report
+    for number in ("16 of 16", "0.0143", "1.12", "0.121", "0.0938", "2.17", "1,584,000"):
+        assert number in told and number in report, number
+    for term in ("-0.05*pickup_distance", "-0.1*delivery_distance", "-0.03*return_distance"):
+        assert term in report and term.removeprefix("-") in told
+    assert "/home/" not in page and "/root" not in page

@@ -29,7 +29,7 @@ from learning_signal.viewer.page.markup import Known, markup
 from learning_signal.viewer.page.packed import Packed
 from learning_signal.viewer.reports.log import session_line
 from learning_signal.viewer.reports.session_plot import STYLE as PLOT_STYLE
-from learning_signal.viewer.reports.session_plot import draw
+from learning_signal.viewer.reports.session_plot import draw, ends
 from learning_signal.viewer.text import clean
 from learning_signal.viewer.transcript.story import turns
 from learning_signal.viewer.transcript.values import readable
@@ -83,7 +83,7 @@ def session_page(reader: Reader, session: str = "latest", drawn: Mapping[str, An
         style=Markup(style),  # noqa: S704 - a file of ours
         scripts=[Markup(each) for each in scripts],  # noqa: S704
         hashes={"style": [_hash(style), _hash(PLOT_STYLE)], "script": [_hash(each) for each in scripts]},
-        curves=[Markup(draw(each, links=True)) for each in curves if each.points],  # noqa: S704
+        curves=[(Markup(draw(each, links=True)), ends(each)) for each in curves if each.points],  # noqa: S704
         decisions=fitting(decisions, WHOLE - taken),
         start=Markup(start_scene(drawn["start"])) if drawn["start"] else None,  # noqa: S704 - it escapes all it is given
         note=drawn["note"] and clean(drawn["note"]),

@@ -7,7 +7,7 @@ from html import escape
 
 from learning_signal.ledger.read.tables.curve import Decision, SessionCurve
 from learning_signal.viewer.reports.study_plot import round_axis
-from learning_signal.viewer.text import clean
+from learning_signal.viewer.text import clean, number
 
 WIDTH, HEIGHT = 720, 260
 """Of the axes, in pixels."""
@@ -70,6 +70,13 @@ def draw(curve: SessionCurve, *, links: bool = False) -> str:
         mark = _mark(decision, before, y(_value_at(curve, decision.end, bottom)), RAISED if raised else 0)
         parts += [f'<a href="#R{decision.round}">', *mark, "</a>"] if links else mark
     return "\n".join([*parts, "</g>", "</svg>", ""])
+
+
+def ends(curve: SessionCurve) -> str:
+    """Where the curve begins and ends, in a sentence."""
+    first, last = (number(value) for _, value in (curve.points[0], curve.points[-1]))
+    measure = measure_name(curve.measure, curve.episode_set).capitalize()
+    return f"{measure} of HEAD: {first} at its first evaluation, {last} at its last."
 
 
 def axes(longest: int, between: tuple[float, float], below: str, beside: str) -> list[str]:

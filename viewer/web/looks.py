@@ -28,7 +28,7 @@ from learning_signal.viewer.page.event import facts, summary
 from learning_signal.viewer.page.plots import arms_plot
 from learning_signal.viewer.page.report import MEASURES, NOTHING_DRAWN
 from learning_signal.viewer.reports.log import TRAINING, decisions_text, session_line
-from learning_signal.viewer.reports.session_plot import draw
+from learning_signal.viewer.reports.session_plot import draw, ends
 from learning_signal.viewer.text import MISSING, agent_text, clean, count, outcome_text, shaping_line
 from learning_signal.viewer.transcript.opened import opened
 from learning_signal.viewer.transcript.story import render_entry
@@ -85,7 +85,7 @@ def now(reader: Reader, session: str) -> Values:
     return {
         "row": row,
         "line": session_line(row),
-        "curves": [Markup(draw(each, links=True)) for each in curves if each.points],  # noqa: S704 - a picture of ours
+        "curves": [(Markup(draw(each, links=True)), ends(each)) for each in curves if each.points],  # noqa: S704 - a picture of ours
         "decisions": [_decided(each) for each in reader.decisions(row.id)],
         "question": _question(reader, row),
         "hears": row.kind != TRAINING and row.status != "done",
