@@ -35,7 +35,7 @@ try:
     )
     from learning_signal.commands.log import exporting, pruning, verification
     from learning_signal.ledger.wording import program
-    from learning_signal.viewer.cli import across_commands, browse_command, log_commands
+    from learning_signal.viewer.cli import across_commands, browse_command, log_commands, recover_command
     from learning_signal.viewer.cli.options import Version
     from learning_signal.viewer.cli.streams import prepare_streams
     from learning_signal.viewer.cli.terminal import (
@@ -94,6 +94,7 @@ LOG: dict[str, Callable[..., object]] = {
     "browse": browse_command.log_browse,
     "verify": verification.log_verify,
     "backup": across_commands.log_backup,
+    "recover": recover_command.log_recover,
     "prune": pruning.log_prune,
     "seal": verification.log_seal,
 }

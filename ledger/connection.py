@@ -106,11 +106,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         LedgerError: there is no such file, it is not a ledger, it has another version, or what was written last lies
             in a log beside it that cannot be used there.
     """
-    if not path.exists():
-        raise LedgerError(
-            f"There is no ledger at {path}; start a session first, or give the path of an existing ledger."
-        )
-    refuse_irregular(path)
+    refuse_absent(path)
     try:
         return patiently(path, lambda: _readable(path))
     except sqlite3.Error as error:
@@ -118,7 +114,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
 
 
 def _readable(path: Path) -> sqlite3.Connection:
-    connection = _read_only(path)
+    connection = open_unchecked(path)
     try:
         version = refuse_strangers(connection, path, empty_is_fine=False)
         if version < OLDEST_READABLE:
@@ -135,8 +131,17 @@ def _readable(path: Path) -> sqlite3.Connection:
         raise
 
 
-def _read_only(path: Path) -> sqlite3.Connection:
-    """A connection that reads what is committed.
+def refuse_absent(path: Path) -> None:
+    """``LedgerError`` where no file stands at ``path``."""
+    if not path.exists():
+        raise LedgerError(
+            f"There is no ledger at {path}; start a session first, or give the path of an existing ledger."
+        )
+    refuse_irregular(path)
+
+
+def open_unchecked(path: Path) -> sqlite3.Connection:
+    """A connection that reads what is committed to the database at ``path``, whoever wrote it.
 
     To share a ledger, SQLite keeps files beside it. Where it can neither use nor make them and none is left by a
     writer, the file is complete, and is read as one that nobody changes.

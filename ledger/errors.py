@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sqlite3
 from pathlib import Path
+
+from learning_signal.ledger.wording import command
 
 
 class LedgerError(Exception):
@@ -24,7 +27,12 @@ def sentence(error: sqlite3.Error, path: Path) -> str:
         )
     if "locked" in text or "busy" in text:
         return f"The ledger {path} is locked by another process; wait until it has finished, then try again."
-    if "not a database" in text or "malformed" in text:
+    if "malformed" in text or "decode" in text:
+        return (
+            f"The ledger {path} is damaged ({text}): '{command('log', 'recover')} {shlex.quote(str(path))} --to NEW' "
+            "keeps every row that can be read."
+        )
+    if "not a database" in text:
         return f"The file {path} is not a readable SQLite ledger ({text}); give another path."
     if "unable to open" in text:
         return (

@@ -218,12 +218,18 @@ def m010_hashes(db: Database) -> None:
 
 def apply(db: Database) -> None:
     """Bring ``db`` to the newest version, in one transaction; nothing happens when it is there already."""
+    apply_up_to(db, VERSION)
+
+
+def apply_up_to(db: Database, version: int) -> None:
+    """Bring ``db`` to this version, in one transaction."""
+    later = [each.name for each in migrations.pending(db)][version - VERSION :] if version < VERSION else []
     # BEGIN IMMEDIATE: of two processes that create the same ledger, the second waits and then finds it done.
     db.conn.execute("BEGIN IMMEDIATE")
     try:
-        migrations.apply(db)
+        migrations.apply(db, stop_before=later)
         db.conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        db.conn.execute(f"PRAGMA user_version = {VERSION}")
+        db.conn.execute(f"PRAGMA user_version = {version}")
         db.conn.execute("COMMIT")
     except BaseException:
         db.rollback()

@@ -49,6 +49,8 @@ def packed_json(text: str) -> dict[str, Any]:
 
 def unpacked_json(row: dict[str, Any]) -> Any:
     """The JSON that the columns ``packed`` and ``size`` of a row hold; ``ValueError`` where they hold none."""
+    if row["packed"] is None or row["size"] is None:
+        raise ValueError("a packed column holds nothing: what it was made of is lost")
     return json.loads(uncompressed(row["packed"], row["size"]))
 
 

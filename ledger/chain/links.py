@@ -6,7 +6,8 @@ A link lists rows by table and number (``rowid``), in the order in which they we
 * ``["events", 12, {"status": "pending", "title": "..."}]``: a row that may still change, with what may change in it as
   it was then; the hash covers its other columns. Of a row that changed, the last link that lists it counts;
 * ``["version", 7]``, at the beginning of a first link: what it lists stood here when a ledger of an earlier version was
-  brought up to date, and nothing vouches for it until then.
+  brought up to date, and nothing vouches for it until then;
+* ``["recovered", 1]``, there too: what it lists could be read of a damaged ledger, and nothing vouches for it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from learning_signal.ledger.chain.places import Place
+
+RECOVERED = "recovered"
+"""How a first link begins that was written after a recovery."""
 
 Execute = Callable[[str, tuple[Any, ...]], Iterable[tuple[Any, ...]]]
 """Runs a statement with its parameters and gives its rows."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from learning_signal.ledger.chain.links import RECOVERED
 from learning_signal.ledger.errors import LedgerError
 
 DIGITS = 16
@@ -36,6 +37,17 @@ def seal_of(rows: Rows, session: str) -> str | None:
     """The seal of what a session has written so far; None where it has no chain."""
     found = rows("SELECT hash FROM links WHERE session_id = ? ORDER BY number DESC LIMIT 1", (session,))
     return found[0]["hash"][:DIGITS] if found else None
+
+
+def was_recovered(rows: Rows, session: str) -> bool:
+    """Whether the session's chain begins with a recovery: until then nothing vouches for it."""
+    begins = f'[["{RECOVERED}"'
+    return bool(
+        rows(
+            "SELECT 1 FROM links WHERE session_id = ? AND number = 1 AND substr(entries, 1, ?) = ?",
+            (session, len(begins), begins),
+        )
+    )
 
 
 def sealed_by(rows: Rows, seal: str) -> Sealed | None:

@@ -84,7 +84,7 @@ def attempts_of(reader: Reader, session: str) -> list[Attempt]:
             Attempt(
                 row["round"],
                 row["stage"],
-                reader.json(row["shaping"]),
+                reader.object(row["shaping"]),
                 fates[row["id"]],
                 by,
                 found["sparse_return"][0],

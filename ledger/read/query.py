@@ -13,6 +13,7 @@ from typing import Any, Self, overload
 
 from learning_signal.ledger.connection import bound, open_to_read
 from learning_signal.ledger.errors import LedgerError, sentence
+from learning_signal.ledger.file.damage import damaged, stored_json
 from learning_signal.ledger.file.waiting import patiently
 from learning_signal.ledger.ids import is_session_id, refuse_strange_id
 
@@ -66,15 +67,18 @@ class Query:
             return None
         found = self.rows("SELECT body FROM bodies WHERE hash = ?", (address,))
         if not found:
-            raise LedgerError(
-                f"The ledger {self.path} lacks the body {address}; run verify to see what else is damaged."
-            )
+            raise damaged(self.path, f"it lacks the body {address}")
         return str(found[0]["body"])
 
-    def json(self, address: str | None) -> Any:
-        """Return the JSON body with this hash, or None for None."""
+    def json(self, address: str | None, kinds: tuple[type, ...] = ()) -> Any:
+        """Return the JSON body with this hash, or None for None; ``LedgerError`` where it is none (of these kinds)."""
         text = self.body(address)
-        return None if text is None else json.loads(text)
+        return None if text is None else stored_json(self.path, text, f"the body {address}", kinds)
+
+    def object(self, address: str) -> dict[str, Any]:
+        """Return the JSON object that is the body with this hash; ``LedgerError`` where it is none."""
+        value: dict[str, Any] = self.json(address, (dict,))
+        return value
 
     def bodies(self, addresses: Iterable[str]) -> dict[str, str]:
         """Return the bodies with these hashes; raises ``LedgerError`` where one is missing."""

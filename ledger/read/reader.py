@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from typing import Any
 
-from learning_signal.ledger.chain.seal import seal_of
+from learning_signal.ledger.chain.seal import seal_of, was_recovered
 from learning_signal.ledger.errors import LedgerError
+from learning_signal.ledger.file.damage import stored_json
 from learning_signal.ledger.ids import ID_IN_SQL, is_session_id, refuse_strange_id
 from learning_signal.ledger.liveness import process_lives
 from learning_signal.ledger.questions import open_question
 from learning_signal.ledger.read import costs, training
+from learning_signal.ledger.read.checks.damage import damage_behind
 from learning_signal.ledger.read.costs import Costs
 from learning_signal.ledger.read.events.entries import entries
 from learning_signal.ledger.read.query import Query, event_filter
@@ -31,6 +32,16 @@ from learning_signal.ledger.schema import CONFIGURED_TASK
 
 class Reader(Query):
     """The reading side of the log, as records."""
+
+    def __exit__(self, *raised: object) -> None:
+        """Close the file. An error that comes from damage in it is raised as ``LedgerError``: where, and what helps."""
+        error = raised[1]
+        try:
+            behind = damage_behind(error, self) if isinstance(error, Exception) else None
+        finally:
+            self.close()
+        if behind is not None:
+            raise behind from raised[1]  # type: ignore[misc]
 
     # sessions -------------------------------------------------------------------------------------
 
@@ -89,39 +100,38 @@ class Reader(Query):
             tokens_in=costs.whole(more["tokens_in"]),
             tokens_out=costs.whole(more["tokens_out"]),
             seal=seal_of(self.rows, session_id),
+            recovered=was_recovered(self.rows, session_id),
             asks=None if asked is None or row["status"] == "done" else asked.id,
         )
 
     def _limits(self, session: dict[str, Any]) -> dict[str, float]:
         """The limits in force, of a row of sessions."""
-        try:
-            limits = json.loads(session["budget"] or "{}")
-            return {name: limit for name, limit in limits.items() if limit is not None}
-        except (ValueError, AttributeError) as error:
-            raise LedgerError(
-                f"The budget of session {session['id']} in the ledger {self.path} is not a JSON object of limits; "
-                "run verify to see what else is damaged."
-            ) from error
+        what = f"the budget of session {session['id']}"
+        limits = stored_json(self.path, session["budget"] or "{}", what, (dict,))
+        return {name: limit for name, limit in limits.items() if limit is not None}
 
     def config(self, session: str = "latest") -> dict[str, Any]:
         """The whole configuration a session was started with."""
         session_id = self.session_id(session)
-        config: dict[str, Any] = self.json(
-            self.rows("SELECT config FROM sessions WHERE id = ?", (session_id,))[0]["config"]
-        )
-        return config
+        address = self.rows("SELECT config FROM sessions WHERE id = ?", (session_id,))[0]["config"]
+        return self.object(address)
 
     def cursor(self, session: str = "latest") -> dict[str, Any] | None:
         """Where a session stands, None before its first step."""
         found = self.rows("SELECT state FROM cursors WHERE session_id = ?", (self.session_id(session),))
-        return json.loads(found[0]["state"]) if found else None
+        return stored_json(self.path, found[0]["state"], "where a session stands", (dict,)) if found else None
 
     def agents(self, session: str = "latest") -> list[AgentRow]:
         """Who spoke, oldest first; a role has several rows when a resume brought another backend."""
         rows = self.rows("SELECT * FROM agents WHERE session_id = ? ORDER BY since, rowid", (self.session_id(session),))
         return [
             AgentRow(
-                row["role"], row["spec"], row["source"], self.body(row["prompt"]), self.json(row["tools"]), row["since"]
+                row["role"],
+                row["spec"],
+                row["source"],
+                self.body(row["prompt"]),
+                self.json(row["tools"], (list,)),
+                row["since"],
             )
             for row in rows
         ]
@@ -173,7 +183,7 @@ class Reader(Query):
     def decision(self, row: dict[str, Any]) -> DecisionRow:
         """The record of a row of decisions; raises ``LedgerError`` where its session is strange."""
         refuse_strange_id(row["session_id"], self.path)
-        shapings = {name: self.json(row[name]) for name in ("shaping_from", "shaping_to")}
+        shapings = {name: self.object(row[name]) for name in ("shaping_from", "shaping_to")}
         return DecisionRow(**row | shapings)
 
     def comparisons(self, session: str = "latest", round: int | None = None) -> list[ComparisonRow]:
@@ -184,7 +194,7 @@ class Reader(Query):
 
     def comparison(self, row: dict[str, Any]) -> ComparisonRow:
         """The record of a row of comparisons."""
-        return ComparisonRow(**row | {name: self.json(row[name]) for name in ("inputs", "result", "settings")})
+        return ComparisonRow(**row | {name: self.object(row[name]) for name in ("inputs", "result", "settings")})
 
     def verdicts(self, session: str = "latest", round: int | None = None) -> list[VerdictRow]:
         """The verdicts of a session, or of one round of it, in order."""

@@ -52,6 +52,8 @@ class SessionRow:
     """How confirmations are judged; None where no configuration that can be read says so."""
     seal: str | None
     """The seal of what it has written, see ``ledger.chain.seal``; None in a ledger without chains."""
+    recovered: bool
+    """Whether it was recovered from a damaged ledger: its seal vouches for nothing before that."""
     asks: str | None
     """The id of the promotion that waits for a person's answer; None where none does."""
 

@@ -43,7 +43,7 @@ def check_remarks(reader: Query) -> list[Finding]:
 def _proposed(reader: Query, session: str) -> Remarks:
     found: Remarks = {}
     for row in reader.rows("SELECT id, body FROM proposals WHERE session_id = ?", (session,)):
-        for candidate in reader.json(row["body"])["candidates"]:
+        for candidate in reader.object(row["body"])["candidates"]:
             if candidate.get("remarks"):
                 texts = tuple(remark["text"] for remark in candidate["remarks"])
                 found[f"{row['id']}/{candidate['name']}"] = texts, candidate["answer"]

@@ -58,7 +58,7 @@ def round_rows(reader: Reader, session: str) -> list[RoundRows]:
         own = tuple(segments.get(row["id"], ()))
         return LaunchedRow(row["id"], row["refinement"], row["purpose"], row["arm"], own, row["reason"] or "")
 
-    diagnoses, proposals = rows("diagnoses", dict), rows("proposals", lambda row: reader.json(row["body"]))
+    diagnoses, proposals = rows("diagnoses", dict), rows("proposals", lambda row: reader.object(row["body"]))
     branches, comparisons = rows("branches", launched), rows("comparisons", reader.comparison)
     verdicts, decisions = rows("verdicts", reader.verdict), rows("decisions", reader.decision)
 
@@ -67,7 +67,7 @@ def round_rows(reader: Reader, session: str) -> list[RoundRows]:
         return RoundRows(
             number,
             diagnosis_id=diagnosis and diagnosis["id"],
-            diagnosis=diagnosis and reader.json(diagnosis["body"]),
+            diagnosis=diagnosis and reader.object(diagnosis["body"]),
             proposals=proposals.get(number, []),
             branches=branches.get(number, []),
             comparisons=comparisons.get(number, []),

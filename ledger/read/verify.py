@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from learning_signal.ledger.canonical import content_hash
 from learning_signal.ledger.errors import LedgerError
+from learning_signal.ledger.file.damage import UNREADABLE
 from learning_signal.ledger.migrations import expected_migrations, expected_triggers
 from learning_signal.ledger.read.checks.chains import check_chains
 from learning_signal.ledger.read.checks.comparisons import Recompute, SessionRules, check_comparisons
+from learning_signal.ledger.read.checks.damage import changed_bodies
 from learning_signal.ledger.read.claims import ClaimRow, claims
 from learning_signal.ledger.read.fates import check_fates
 from learning_signal.ledger.read.reader import Reader
@@ -29,8 +30,13 @@ def verify(reader: Reader, recompute: Recompute | None = None, rules: SessionRul
         recompute: the gate's own statistics; without it only their inputs are checked.
         rules: what the comparisons of a session must say; without it they are not compared with its configuration.
     """
-    findings = _database(reader) + _guards(reader) + _bodies(reader) + _ids(reader) + _tasks(reader)
+    findings = []
     for check in (
+        _database,
+        _guards,
+        changed_bodies,
+        _ids,
+        _tasks,
         lambda each: check_chains(each)[1],
         _decisions,
         _verdicts,
@@ -40,8 +46,9 @@ def verify(reader: Reader, recompute: Recompute | None = None, rules: SessionRul
     ):
         try:
             findings += check(reader)
-        except (LedgerError, ValueError, KeyError) as error:  # a damaged body may stop a check, not the others
-            findings.append(Finding("ledger", str(reader.path), f"a check could not be finished: {error}"))
+        except (LedgerError, *UNREADABLE) as error:  # damage may stop a check, not the others
+            why = str(error) if isinstance(error, LedgerError) else f"{type(error).__name__}: {error}"
+            findings.append(Finding("ledger", str(reader.path), f"a check could not be finished: {why}"))
     return findings
 
 
@@ -50,18 +57,21 @@ def notices(reader: Reader, recheck: Recheck) -> list[Finding]:
 
     Claims of earlier versions were not checked, and are not here.
     """
-    return [
-        finding
-        for session in reader.session_ids()
-        for claim in claims(reader, session)
-        for finding in _of_claim(reader, claim, recheck)
-    ]
+    found = []
+    for session in reader.session_ids():
+        try:
+            made = claims(reader, session)
+        except (LedgerError, *UNREADABLE) as error:
+            found.append(Finding("claims", session, f"could not be read: {error}"))
+            continue
+        found += [finding for claim in made for finding in _of_claim(reader, claim, recheck)]
+    return found
 
 
 def _of_claim(reader: Reader, claim: ClaimRow, recheck: Recheck) -> list[Finding]:
     try:
         computed = recheck(reader, claim)
-    except (LedgerError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (LedgerError, *UNREADABLE) as error:
         problem = f"words of the {claim.agent} could not be held against the record again: {error}"
         return [Finding(claim.about, claim.row_id, problem)]
     every = {each["problem"]: each for each in (*claim.marks, *computed)}
@@ -107,14 +117,6 @@ def _ids(reader: Reader) -> list[Finding]:
     """Sessions that cannot be read, and so not be checked."""
     problem = "has an id that this program does not write, so it is not read: what belongs to it was not checked"
     return [Finding("sessions", each, problem) for each in reader.strange_sessions()]
-
-
-def _bodies(reader: Reader) -> list[Finding]:
-    return [
-        Finding("bodies", row["hash"], "the body does not have this hash: it was changed")
-        for row in reader.rows("SELECT hash, body FROM bodies")
-        if content_hash(row["body"]) != row["hash"]
-    ]
 
 
 def _tasks(reader: Reader) -> list[Finding]:
@@ -163,7 +165,7 @@ def _verdicts(reader: Reader) -> list[Finding]:
         "SELECT v.id, v.outcome, c.result FROM verdicts v JOIN comparisons c ON c.id = v.comparison_id "
         "WHERE c.purpose = 'confirm'"
     ):
-        computed = reader.json(row["result"]).get("outcome")
+        computed = reader.object(row["result"]).get("outcome")
         if computed != row["outcome"]:
             findings.append(Finding("verdicts", row["id"], f"says {row['outcome']}, its comparison says {computed}"))
     for row in reader.rows(

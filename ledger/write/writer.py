@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from learning_signal.ledger.canonical import quick_json
 from learning_signal.ledger.connection import open_to_write
+from learning_signal.ledger.file.damage import stored_json
 from learning_signal.ledger.write.chain import chained
 from learning_signal.ledger.write.rows import OnCommit
 from learning_signal.ledger.write.sessions import SessionWriter
@@ -94,7 +94,7 @@ class Ledger(SessionWriter):
     def load_cursor(self, session_id: str) -> dict[str, Any] | None:
         """Return the stored cursor, or None if there is none."""
         row = self.row("cursors", session_id)
-        return None if row is None else json.loads(row["state"])
+        return None if row is None else stored_json(self.path, row["state"], "where the session stands", (dict,))
 
     # results --------------------------------------------------------------------------------------
 

@@ -50,10 +50,10 @@ def log_tail(
                 break
             time.sleep(POLL)
         row = reader.session(chosen)
-    if follow:
-        why = f": {row.stop_reason}" if row.stop_reason else ""
-        err.print(f"session {row.id} is {row.status}{why}", markup=False, soft_wrap=True)
-    return 0
+        if follow:
+            why = f": {row.stop_reason}" if row.stop_reason else ""
+            err.print(f"session {row.id} is {row.status}{why}", markup=False, soft_wrap=True)
+        return 0
 
 
 def _wait_for_a_session(ledger: Path) -> None:
@@ -104,14 +104,15 @@ def log_scan(
             return show_json({name: each.looks_for for name, each in SCANNERS.items()})
         out.print(render_scanners())
         return 0
-    with Reader.open(ledger) as reader, err.status("scanning ..."):
-        chosen = _chosen(reader, sessions)
-        found = scan(reader, chosen, only or ())
-    if as_json:
-        show_json([{**vars(each), "place": each.place} for each in found])
-    else:
-        out.print(render_scan(found, len(chosen)))
-    return 1 if fail and found else 0
+    with Reader.open(ledger) as reader:
+        with err.status("scanning ..."):
+            chosen = _chosen(reader, sessions)
+            found = scan(reader, chosen, only or ())
+        if as_json:
+            show_json([{**vars(each), "place": each.place} for each in found])
+        else:
+            out.print(render_scan(found, len(chosen)))
+        return 1 if fail and found else 0
 
 
 def log_stats(sessions: Sessions = None, ledger: Ledger = LEDGER, as_json: AsJson = False) -> int:
@@ -120,13 +121,14 @@ def log_stats(sessions: Sessions = None, ledger: Ledger = LEDGER, as_json: AsJso
     from learning_signal.ledger.read.reader import Reader
     from learning_signal.viewer.across.stats import render_stats
 
-    with Reader.open(ledger) as reader, err.status("reading ..."):
-        chosen = _chosen(reader, sessions)
-        found = agent_stats(reader, chosen)
-    if as_json:
-        return show_json(plain_data(found))
-    out.print(render_stats(found, len(chosen)))
-    return 0
+    with Reader.open(ledger) as reader:
+        with err.status("reading ..."):
+            chosen = _chosen(reader, sessions)
+            found = agent_stats(reader, chosen)
+        if as_json:
+            return show_json(plain_data(found))
+        out.print(render_stats(found, len(chosen)))
+        return 0
 
 
 def log_diff(first: First, second: Second, ledger: Ledger = LEDGER, as_json: AsJson = False) -> int:
@@ -139,10 +141,10 @@ def log_diff(first: First, second: Second, ledger: Ledger = LEDGER, as_json: AsJ
     with Reader.open(ledger) as reader:
         sides = compare_sessions(reader, first, second)
         found = parting(reader, sides.first.session, sides.second.session)
-    if as_json:
-        return show_json({"divergence": plain_data(found), "sides": plain_data(sides)})
-    out.print(render_parting(found, sides))
-    return 0
+        if as_json:
+            return show_json({"divergence": plain_data(found), "sides": plain_data(sides)})
+        out.print(render_parting(found, sides))
+        return 0
 
 
 def log_backup(

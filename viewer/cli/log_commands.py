@@ -50,20 +50,20 @@ def log_list(
 
     with Reader.open(ledger) as reader:
         rows, strange = reader.sessions(limit=limit), reader.strange_sessions()
-    if strange:
-        from loguru import logger
+        if strange:
+            from loguru import logger
 
-        log_to(err)
-        logger.warning(
-            "Left out: {} session(s) with an id such as {!r}, expected ids like 20261122-154501-k3f, as this program "
-            "writes them; ask whoever gave you the log.",
-            len(strange),
-            strange[0][:60],
-        )
-    if as_json:
-        return show_json(plain_data(rows))
-    if rows or not strange:
-        out.print(render_sessions(rows, ledger))
+            log_to(err)
+            logger.warning(
+                "Left out: {} session(s) with an id such as {!r}, expected ids like 20261122-154501-k3f, as this "
+                "program writes them; ask whoever gave you the log.",
+                len(strange),
+                strange[0][:60],
+            )
+        if as_json:
+            return show_json(plain_data(rows))
+        if rows or not strange:
+            out.print(render_sessions(rows, ledger))
     return 0
 
 
@@ -128,10 +128,10 @@ def log_show(
             return 0
         if not reader.events(row.id, **filters, tool=tool, limit=1):
             refuse_unknown(f"session {row.id}", reader.events(row.id), **filters)
-    if as_json:
-        return show_json([])
-    out.print(render_events(row, []))
-    return 0
+        if as_json:
+            return show_json([])
+        out.print(render_events(row, []))
+        return 0
 
 
 def _pages(
@@ -178,10 +178,10 @@ def log_search(
         hits = search(reader, text, session=chosen, agent=agent, round=round, kind=kind, limit=limit)
         if chosen is not None and not hits:
             refuse_unknown(f"session {chosen}", reader.events(chosen), agent=agent, round=round, kind=kind)
-    if as_json:
-        return show_json(plain_data(hits))
-    out.print(render_hits(text, hits))
-    return 0
+        if as_json:
+            return show_json(plain_data(hits))
+        out.print(render_hits(text, hits))
+        return 0
 
 
 def log_plot(
@@ -217,11 +217,11 @@ def log_plot(
         else:
             curve = curves_of(reader, chosen, measure.value)
             picture, file = draw_sessions(curve), place_for(ledger, "", "curves.svg", to)
-    write_picture(picture, file)
-    if as_json:
-        return show_json({"file": str(file), **plain_data(curve)})
-    out.print(str(file), markup=False, soft_wrap=True)
-    return 0
+        write_picture(picture, file)
+        if as_json:
+            return show_json({"file": str(file), **plain_data(curve)})
+        out.print(str(file), markup=False, soft_wrap=True)
+        return 0
 
 
 def log_forecasts(
@@ -240,11 +240,11 @@ def log_forecasts(
         else:
             chosen = [reader.session(session).id]
         forecasts = [each for one in chosen for each in forecasts_of(reader, one)]
-    records = records_of(forecasts)
-    if as_json:
-        return show_json({"records": plain_data(records), "forecasts": plain_data(forecasts)})
-    out.print(render_forecasts(records, len({each.session for each in forecasts})))
-    return 0
+        records = records_of(forecasts)
+        if as_json:
+            return show_json({"records": plain_data(records), "forecasts": plain_data(forecasts)})
+        out.print(render_forecasts(records, len({each.session for each in forecasts})))
+        return 0
 
 
 def explain(
@@ -260,10 +260,10 @@ def explain(
 
     with Reader.open(ledger) as reader:
         chain = chain_of(reader, decision)
-    if as_json:
-        return show_json(plain_data(chain))
-    out.print(render_decision(chain, brief))
-    return 0
+        if as_json:
+            return show_json(plain_data(chain))
+        out.print(render_decision(chain, brief))
+        return 0
 
 
 def compare(first: First, second: Second, ledger: Ledger = LEDGER, as_json: AsJson = False) -> int:
@@ -274,7 +274,7 @@ def compare(first: First, second: Second, ledger: Ledger = LEDGER, as_json: AsJs
 
     with Reader.open(ledger) as reader:
         found = compare_sessions(reader, first, second)
-    if as_json:
-        return show_json(plain_data(found))
-    out.print(render_comparison(found))
-    return 0
+        if as_json:
+            return show_json(plain_data(found))
+        out.print(render_comparison(found))
+        return 0

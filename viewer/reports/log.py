@@ -71,6 +71,8 @@ def _asks(question: str, ledger: Path) -> Text:
 def _named(row: SessionRow) -> Text:
     """The id of a session and, where it has stopped, below it the seal of what it wrote."""
     name = styled(row.id, "bold")
+    if row.recovered:
+        return Text.assemble(name, ("\nrecovered, unsealed", "yellow"))
     return name if row.seal is None or row.status == "running" else Text.assemble(name, (f"\n{clean(row.seal)}", "dim"))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from learning_signal.ledger.chain.links import digest, link_hash
+from learning_signal.ledger.chain.links import RECOVERED, digest, link_hash
 from learning_signal.ledger.chain.places import Place, places
 from learning_signal.ledger.read.query import Query
 from learning_signal.ledger.read.records import Finding
@@ -95,7 +95,9 @@ class _Walk:
                 break
             entries = link["listed"]
             try:
-                if entries[0][0] == "version":
+                if entries[0][0] == RECOVERED:
+                    entries.pop(0)
+                elif entries[0][0] == "version":
                     unsealed = entries.pop(0)[1]
                 digests = self._digests(place, entries)
             except (ValueError, TypeError, IndexError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from learning_signal.ledger.chain.links import RECOVERED
 from learning_signal.ledger.read.checks.chains import chained_tables
 from learning_signal.ledger.read.query import Query
 
@@ -62,6 +63,15 @@ def _unchecked(reader: Query, chained: bool, code_version: str | None) -> list[s
             sentences.append(
                 f"{_of(unsealed, 'session')} began under an earlier version of this program, without a chain: nothing "
                 "vouches for what it had written until the log was brought up to date."
+            )
+        begins = f'[["{RECOVERED}"'
+        recovered = _count(
+            reader, f"SELECT count(*) n FROM links WHERE number = 1 AND substr(entries, 1, {len(begins)}) = '{begins}'"
+        )
+        if recovered:
+            sentences.append(
+                f"{_of(recovered, 'session')} of this log were recovered from a damaged one: unsealed, so that nothing "
+                "vouches for what was written before, and rows may be missing."
             )
     if code_version is not None:
         (row,) = reader.rows(

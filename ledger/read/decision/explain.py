@@ -195,7 +195,7 @@ def _diagnosis(reader: Reader, session: str, round_: int) -> DiagnosisRow | None
     rows = reader.rows("SELECT * FROM diagnoses WHERE session_id = ? AND round = ?", (session, round_))
     if not rows:
         return None
-    body = reader.json(rows[0]["body"])
+    body = reader.object(rows[0]["body"])
     evidence = [_evidence(reader, session, each) for each in cited_evidence(body)]
     return DiagnosisRow(rows[0]["id"], rows[0]["event_seq"], rows[0]["stage"], body, evidence)
 
@@ -268,7 +268,7 @@ def _candidates(
         told["remarks"], told["answer"] = doubts.get(row["id"], ((), None))
         told["source"] = sources.get(row["id"])
         del row["session_id"]
-        candidates.append(CandidateRow(**row | {"shaping": reader.json(row["shaping"])} | told))
+        candidates.append(CandidateRow(**row | {"shaping": reader.object(row["shaping"])} | told))
     return candidates
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
+from learning_signal.ledger.file.damage import stored_json
 from learning_signal.ledger.ids import refuse_strange_id
 from learning_signal.ledger.read.query import Query
 from learning_signal.ledger.read.records import Entry, EventRow
@@ -72,7 +72,7 @@ def _read_bodies(reader: Query, tables: Iterable[tuple[str, Rows]], calls: Rows)
     bodies = reader.bodies(row[name] for row, name in places)
     for row, name in places:
         row[name] = bodies[row[name]]
-    contexts = [json.loads(call["context"]) for call in calls]
+    contexts = [stored_json(reader.path, call["context"], f"what call {call['id']} sent", (list,)) for call in calls]
     sent = reader.bodies(chain.from_iterable(contexts))
     for call, context in zip(calls, contexts, strict=True):
         call["context"] = [sent[address] for address in context]
