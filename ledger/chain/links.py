@@ -26,7 +26,7 @@ Execute = Callable[[str, tuple[Any, ...]], Iterable[tuple[Any, ...]]]
 """Runs a statement with its parameters and gives its rows."""
 
 
-_JSON = json.JSONEncoder(separators=(",", ":"), default=bytes.hex).encode
+_JSON = json.JSONEncoder(separators=(",", ":"), default=bytes.hex, check_circular=False).encode
 
 
 class Written(NamedTuple):

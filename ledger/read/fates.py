@@ -128,7 +128,7 @@ def _proposed(reader: Reader, session: str) -> dict[tuple[int, int], dict[str, s
     proposed: dict[tuple[int, int], dict[str, str]] = {}
     for row in reader.rows(
         "SELECT c.id, c.name, p.round, p.refinement FROM candidates c JOIN proposals p ON p.id = c.proposal_id "
-        "WHERE c.session_id = ?",
+        "WHERE p.session_id = ?",
         (session,),
     ):
         proposed.setdefault((row["round"], row["refinement"]), {})[row["name"]] = row["id"]

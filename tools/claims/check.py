@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from learning_signal.ledger.read.claims import ClaimRow
@@ -65,23 +66,27 @@ def _evidence(reader: Reader, claim: ClaimRow) -> dict[str, str | None]:
 
 def _round_record(reader: Reader, claim: ClaimRow, evidence: Mapping[str, str | None], known: Known) -> RoundRecord:
     before = (claim.session_id, claim.event_seq)
-    comparisons = [
-        reader.comparison(row)
-        for row in reader.rows("SELECT * FROM comparisons WHERE session_id = ? AND event_seq < ?", before)
-    ]
+    comparisons = reader.rows(
+        "SELECT c.id, c.round, c.purpose, c.candidate_id, "
+        "result.body result, inputs.body inputs, settings.body settings FROM comparisons c "
+        "LEFT JOIN bodies result ON result.hash = c.result LEFT JOIN bodies inputs ON inputs.hash = c.inputs "
+        "LEFT JOIN bodies settings ON settings.hash = c.settings WHERE c.session_id = ? AND c.event_seq < ?",
+        before,
+    )
+    compared = [(row, _compared(row["result"], row["inputs"], row["settings"])) for row in comparisons]
     verdicts = reader.rows("SELECT id, reason FROM verdicts WHERE session_id = ? AND event_seq < ?", before)
     candidates = reader.rows(
         "SELECT c.name FROM candidates c JOIN proposals p ON p.id = c.proposal_id "
-        "WHERE c.session_id = ? AND p.event_seq < ?",
+        "WHERE p.session_id = ? AND p.event_seq < ?",
         before,
     )
     branches = reader.rows("SELECT id FROM branches WHERE session_id = ? AND event_seq < ?", before)
     outcomes: dict[str, frozenset[str]] = {}
-    for each in comparisons:
-        here = claim.about == "proposals" or each.round == claim.round
-        if each.purpose == "confirm" and each.candidate_id is not None and here:
-            name = _name(each.candidate_id)
-            outcomes[name] = outcomes.get(name, frozenset()) | {str(each.result.get("outcome"))}
+    for row, (outcome, _) in compared:
+        here = claim.about == "proposals" or row["round"] == claim.round
+        if row["purpose"] == "confirm" and row["candidate_id"] is not None and here:
+            name = _name(row["candidate_id"])
+            outcomes[name] = outcomes.get(name, frozenset()) | {outcome}
     broken = reader.rows(
         "SELECT DISTINCT b.arm FROM branches b JOIN branch_segments s ON s.branch_id = b.id "
         "JOIN segments t ON t.session_id = s.session_id AND t.id = s.segment_id "
@@ -89,10 +94,8 @@ def _round_record(reader: Reader, claim: ClaimRow, evidence: Mapping[str, str | 
         (*before, claim.round),
     )
     numbers = numbers_in(known.told)
-    for each in comparisons:
-        told = {"result": each.result, "arms": each.inputs.get("arms"), "settings": each.settings}
-        numbers += numbers_of(compact(told))
-        numbers += _in_sentence(str(each.result.get("reason") or ""))
+    for _, (_, measured) in compared:
+        numbers += measured
     for verdict in verdicts:
         numbers += _in_sentence(verdict["reason"])
     for result in _results(reader, claim):
@@ -100,7 +103,7 @@ def _round_record(reader: Reader, claim: ClaimRow, evidence: Mapping[str, str | 
     own = claim.words if claim.about == "proposals" else {}
     return RoundRecord(
         ids=frozenset(evidence)
-        | {_name(each.id) for each in comparisons}
+        | {_name(row["id"]) for row in comparisons}
         | {_name(row["id"]) for row in branches}
         | {row["name"] for row in candidates}
         | set(own),
@@ -111,13 +114,23 @@ def _round_record(reader: Reader, claim: ClaimRow, evidence: Mapping[str, str | 
     )
 
 
+@lru_cache(maxsize=2048)
+def _compared(result: str, inputs: str, settings: str) -> tuple[str, tuple[Number, ...]]:
+    """The outcome of a comparison and its numbers, from its bodies: it is held against every claim after it."""
+    found = json.loads(result)
+    told = {"result": found, "arms": json.loads(inputs).get("arms"), "settings": json.loads(settings)}
+    numbers = (*numbers_of(compact(told)), *_in_sentence(str(found.get("reason") or "")))
+    return str(found.get("outcome")), numbers
+
+
 def _results(reader: Reader, claim: ClaimRow) -> list[str | None]:
     """What tools answered in the round before the claim: not the call that the claim is the reason of."""
     marks = ", ".join("?" for _ in _OF_AGENTS)
     rows = reader.rows(
         "SELECT name, arguments, result FROM tool_calls WHERE session_id = ? AND event_seq < ? AND round = ? "
+        "AND event_seq >= (SELECT min(seq) FROM events WHERE session_id = ?) "  # by the index, not from the first on
         f"AND status = 'ok' AND name NOT IN ({marks})",
-        (claim.session_id, claim.event_seq, claim.round, *_OF_AGENTS),
+        (claim.session_id, claim.event_seq, claim.round, claim.session_id, *_OF_AGENTS),
     )
     return [reader.body(row["result"]) for row in rows if not _is_reason_of(reader, claim, row)]
 
@@ -132,13 +145,14 @@ def _is_reason_of(reader: Reader, claim: ClaimRow, call: Mapping[str, Any]) -> b
     return isinstance(arguments, dict) and arguments.get("reason") == claim.words.get("reason")
 
 
-def _in_sentence(sentence: str) -> list[Number]:
+@lru_cache(maxsize=512)
+def _in_sentence(sentence: str) -> tuple[Number, ...]:
     """The numbers of a computed sentence, each with what it says of it."""
     numbers = written_numbers(sentence)
     names = stated(sentence, numbers, spoken(SAID))
-    return [
+    return tuple(
         Number(each.value * (each.sign or 1), frozenset({names[each.start]})) for each in numbers if each.start in names
-    ]
+    )
 
 
 def _name(identity: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from learning_signal.tools.claims.instructions import orders
 from learning_signal.tools.claims.mark import Known, Mark
@@ -82,8 +83,9 @@ def _of_numbers(field: str, text: str, cited: Mapping[str, str | None], known: K
 
 def _of_advice(text: str, evidence: Mapping[str, str | None], known: Known) -> list[Mark]:
     def measured(number: Written, name: str | None) -> bool:
-        clause = CLAUSE.split(text[: number.start])[-1] + CLAUSE.split(text[number.end :])[0]
-        return (name is not None or number.percent or "." in number.text) and not _PLANS.search(clause)
+        if name is None and not number.percent and "." not in number.text:
+            return False
+        return not _PLANS.search(clause_around(text, number))
 
     pool = [number for result in evidence.values() for number in numbers_of(result)]
     return unsupported("advice", text, pool, known, "any evidence", measured)
@@ -107,27 +109,37 @@ def unsupported(
     of_name = stated(text, numbers, spoken([*known.features, *known.metrics]))
     held = [number for number in numbers if is_checked(number, of_name.get(number.start))]
     missing: list[Written] = []
+    measured = [each for each in pool if not each.bound]
     for number in held:
         name = of_name.get(number.start)
-        if name is None and is_bound(text, number) and any(number.fits(bound) for bound in bounds):
+        if name is None and is_bound(text, number) and number.fits_any(bounds):
             continue
-        if not any(number.fits(each.value) for each in _about(pool, name, known.features)):
+        if not number.fits_any(each.value for each in _about(measured, name, known.features)):
             missing.append(number)
     sure = [each.value for each in held if each not in missing]
     return [
-        _number_mark(field, number, of_name.get(number.start), pool, known.features, source)
+        _number_mark(field, number, of_name.get(number.start), measured, known.features, source)
         for number in missing
         if not (is_change(text, number) and _derived(number, sure))
     ]
 
 
-def _about(pool: Sequence[Number], name: str | None, features: Sequence[str]) -> list[Number]:
+def clause_around(text: str, number: Written) -> str:
+    """The clause in which a number stands, without it."""
+    return CLAUSE.split(text[: number.start])[-1] + CLAUSE.split(text[number.end :], maxsplit=1)[0]
+
+
+def _about(measured: Sequence[Number], name: str | None, features: Sequence[str]) -> Sequence[Number]:
     """The measured numbers of a name; where a feature has none, or no name is given, all of them."""
-    measured = [each for each in pool if not each.bound]
     if name is None:
         return measured
-    of_it = [each for each in measured if any(is_of(key, name) for key in each.names)]
+    of_it = [each for each in measured if _is_named(each.names, name)]
     return [*of_it, *(each for each in measured if each.loose)] if of_it or name not in features else measured
+
+
+@lru_cache(maxsize=4096)  # few names stand beside many numbers
+def _is_named(names: frozenset[str], name: str) -> bool:
+    return any(is_of(key, name) for key in names)
 
 
 def is_of(key: str, name: str) -> bool:
@@ -147,9 +159,9 @@ def _results(one: float, other: float, sign: int) -> Iterator[float]:
 
 
 def _number_mark(
-    field: str, number: Written, name: str | None, pool: Sequence[Number], features: Sequence[str], source: str
+    field: str, number: Written, name: str | None, measured: Sequence[Number], features: Sequence[str], source: str
 ) -> Mark:
-    values = [each.value for each in _about(pool, name, features)]
+    values = [each.value for each in _about(measured, name, features)]
     nearest = min(values, key=number.distance, default=None)
     of = f" of {name}" if name else ""
     near = f"no number{of}" if nearest is None else f"nearest{of} {nearest:g}"

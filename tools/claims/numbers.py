@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 _NUMBER = re.compile(
     r"(?<![A-Za-z0-9_.])(?<![A-Za-z][-^])(?P<sign>[+\-−]?)"
@@ -47,6 +48,18 @@ class Written:
             return True
         return self._near(value)
 
+    def fits_any(self, values: Iterable[float]) -> bool:
+        """Whether it fits one of many values."""
+        if self.percent:
+            return any(self.fits(value) for value in values)
+        sign, said, rounding = self.sign, self.value, self.rounding
+        for value in values:
+            size = abs(value)
+            found = sign * value if sign else size
+            if abs(found - said) <= rounding + 1e-9 * (size if size > 1.0 else 1.0):
+                return True
+        return False
+
     def _near(self, value: float) -> bool:
         found = abs(value) if self.sign == 0 else self.sign * value
         return abs(found - self.value) <= self.rounding + 1e-9 * max(1.0, abs(value))
@@ -57,7 +70,8 @@ class Written:
         return min(abs(abs(each) - self.value) for each in candidates) / max(abs(self.value), 1e-9)
 
 
-def written_numbers(text: str) -> list[Written]:
+@lru_cache(maxsize=512)  # the sentences of a verdict are read for every claim after it
+def written_numbers(text: str) -> tuple[Written, ...]:
     """The numbers that a text states, in order.
 
     Left out: digits that are part of a name (``E2``, ``c1``, ``10x10``), the numbering of a list (1., 2. ...), numbers
@@ -65,11 +79,11 @@ def written_numbers(text: str) -> list[Written]:
     """
     skipped = [match.span() for match in _EXPRESSION.finditer(text)] + list(_items(text))
     found = (_written(match) for match in _NUMBER.finditer(text))
-    return [
+    return tuple(
         each
         for each in found
         if not any(start <= each.start and each.end <= end for start, end in skipped) and not _counts(each, text)
-    ]
+    )
 
 
 def _items(text: str) -> Iterator[tuple[int, int]]:

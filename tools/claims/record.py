@@ -33,7 +33,7 @@ class Number:
     """Whether it stands in a sentence, which may say that it is of anything."""
 
 
-@lru_cache(maxsize=128)  # every claim of a round is held against the same results
+@lru_cache(maxsize=512)  # every claim of a round is held against the same results
 def numbers_of(text: str | None) -> tuple[Number, ...]:
     """The numbers of a tool result; none of a list of metric definitions, which says nothing of any value."""
     if text is None:
@@ -64,11 +64,16 @@ def names_of(texts: Iterable[str | None]) -> set[str]:
     """Every key, and every text that is an identifier, in tool results."""
     found: set[str] = set()
     for text in texts:
-        try:
-            found |= set(_names(json.loads(text or "null")))
-        except ValueError:
-            found |= set(IDENTIFIER.findall(text or ""))
+        found |= _names_in(text or "")
     return found
+
+
+@lru_cache(maxsize=512)
+def _names_in(text: str) -> frozenset[str]:
+    try:
+        return frozenset(_names(json.loads(text or "null")))
+    except ValueError:
+        return frozenset(IDENTIFIER.findall(text))
 
 
 def _numbers(value: Any, names: frozenset[str], measure: str | None) -> Iterator[Number]:

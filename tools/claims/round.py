@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from learning_signal.tools.claims.diagnosis import CLAUSE, is_of, spoken, unsupported
+from learning_signal.tools.claims.diagnosis import CLAUSE, clause_around, is_of, spoken, unsupported
 from learning_signal.tools.claims.instructions import orders
 from learning_signal.tools.claims.mark import Known, Mark
 from learning_signal.tools.claims.numbers import written_numbers
@@ -125,13 +125,12 @@ def _numbers(name: str, text: str, record: RoundRecord, known: Known, *, only_pr
     of_name = stated(text, numbers, spoken(SAID), only_present=only_present)
     for number in numbers:
         about = of_name.get(number.start)
-        clause = CLAUSE.split(text[: number.start])[-1] + CLAUSE.split(text[number.end :])[0]
-        if about is None or _PLANNED.search(clause):
+        if about is None or _PLANNED.search(clause_around(text, number)):
             continue
         differs = about in ("difference", "interval")
         differs = differs or (about in ("sparse_return", "progress") and is_change(text, number))
         values = [each.value for each in record.numbers if not each.bound and _is_about(each, about, differs)]
-        if not any(number.fits(value) for value in values):
+        if not number.fits_any(values):
             nearest = min(values, key=number.distance, default=None)
             near = "there is none" if nearest is None else f"the nearest is {nearest:.4g}"
             words = about.replace("_", " ")

@@ -97,3 +97,12 @@ def test_every_usual_way_to_round_a_value_fits_it():
         for form in forms:
             for number in written_numbers(f"It is {form} of it."):
                 assert number.fits(value), (form, value)
+
+
+@pytest.mark.parametrize("text", ["0.25", "+0.25", "-3", "25 %", "50 k", "0", "150,000", "1e-3"])
+def test_a_number_fits_one_of_many_values_where_it_fits_one_alone(text):
+    (number,) = written_numbers(f"It was {text}")
+    values = [*(sign * size for sign in (1, -1) for size in (0.0, 0.0011, 0.25, 0.2549, 0.256, 3, 25, 50_120, 150_400))]
+    fitting = [value for value in values if number.fits(value)]
+    assert number.fits_any(values) is bool(fitting)
+    assert [value for value in values if number.fits_any([value])] == fitting
