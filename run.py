@@ -143,8 +143,9 @@ def _add(app: typer.Typer, commands: Mapping[str, Callable[..., object]], named:
 def run(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     prepare_streams()
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        app = application(sys.argv[1:] if arguments is None else arguments)
+        app = application(given)
         result = app(args=arguments, standalone_mode=False, prog_name=program())
         return result if isinstance(result, int) else 0
     except TyperException as error:
@@ -161,12 +162,23 @@ def run(arguments: list[str] | None = None) -> int:
         silence()
         return 0
     except Exception as error:
-        sentence = for_a_user(error)
+        sentence = for_a_user(error) or _unreadable(error, given)
         tell(getattr(error, "details", ()))
         if sentence is None:
             fail(f"This is a fault of the program, not of your input ({type(error).__name__}); please report it.")
             raise
         return fail(sentence)
+
+
+def _unreadable(error: Exception, arguments: Sequence[str]) -> str | None:
+    """Why an argument that is no text could not be used; None where ``error`` is about something else."""
+    if not isinstance(error, UnicodeEncodeError):
+        return None
+    for word in arguments:
+        if any("\ud800" <= character <= "\udfff" for character in word):
+            shown = ascii(word) if len(word) <= 60 else f"{ascii(word[:57])}..."
+            return f"Found the argument {shown}, which is not UTF-8, expected text: type it anew."
+    return None
 
 
 def _command_of(error: TyperException) -> str:

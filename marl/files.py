@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tomllib
 from pathlib import Path
@@ -17,6 +18,12 @@ _KINDS = (
     (stat.S_ISBLK, "a device"),
     (stat.S_ISSOCK, "a socket"),
 )
+
+
+MOST_PARTS = 64
+"""No key of a setting has as many parts; the parser's time and memory grow with their square."""
+_PART = r"""(?<![\w-])(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*"""
+_LONG_KEY = re.compile(rf"(?:{_PART}\.[ \t]*){{{MOST_PARTS}}}")
 
 
 class UnreadableFile(ValueError):
@@ -52,6 +59,8 @@ def read_text(path: Path) -> str:
 
 def parse_toml(text: str) -> dict[str, Any]:
     """The table in TOML ``text``; ``UnreadableFile`` says what is wrong with it."""
+    if _LONG_KEY.search(text):
+        raise UnreadableFile(f"has a key of more than {MOST_PARTS} parts, expected a few: simplify it")
     try:
         return tomllib.loads(text)
     except RecursionError:

@@ -101,6 +101,7 @@ def log_seal(
     from learning_signal.ledger.chain.signing import sign as signed
     from learning_signal.ledger.errors import LedgerError
     from learning_signal.ledger.read.reader import Reader
+    from learning_signal.viewer.links import refuse_link
 
     with Reader.open(ledger) as reader:
         row = reader.session(session)
@@ -108,7 +109,7 @@ def log_seal(
         raise LedgerError(f"Session {row.id} has no chain: an earlier version wrote the log {ledger}; resume it first.")
     place = None
     if sign is not None:
-        place = Path(f"{row.id}.seal.sig") if to is None else to
+        place = refuse_link(Path(f"{row.id}.seal.sig") if to is None else to)
         signed(row.id, row.seal, sign, place)
     if as_json:
         return show_json({"session": row.id, "seal": row.seal, "signature": None if place is None else str(place)})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from learning_signal.viewer.links import refuse_link
+
 
 class PlaceError(Exception):
     """A place cannot be written to; one sentence."""
@@ -12,9 +14,13 @@ class PlaceError(Exception):
 def place_for(ledger: Path, session: str, name: str, to: Path | None) -> Path:
     """``to``, or ``name`` in the session's folder beside the log; the folder that it lies in is made.
 
-    Raises ``PlaceError`` where that folder cannot be made or written to, as beside the log of somebody else.
+    Raises:
+        PlaceError: that folder cannot be made or written to, as beside the log of somebody else.
+        LinkedElsewhere: it, or what would be written, is a link that leads elsewhere.
     """
-    place = ledger.parent / session / name if to is None else to
+    if to is None and session:
+        refuse_link(ledger.parent / session)
+    place = refuse_link(ledger.parent / session / name if to is None else to)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

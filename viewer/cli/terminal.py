@@ -111,9 +111,16 @@ def waiting(doing: str) -> Iterator[Callable[[str, float], None]]:
         yield told
 
 
+LONGEST_SENTENCE = 1_500
+"""Characters of an error that are shown; it may repeat what was found, and that has no bound."""
+
+
 def fail(sentence: str) -> int:
-    """Print one error sentence and return the exit code of bad input."""
-    err.print(Text.assemble(("error: ", "bold red"), clean(sentence)), soft_wrap=True)
+    """Print one error sentence and return the exit code of bad input; the middle of a very long one is left out."""
+    text, half = clean(sentence), LONGEST_SENTENCE // 2
+    if len(text) > LONGEST_SENTENCE:
+        text = f"{text[:half]} ... ({len(text) - 2 * half:,} characters left out) ... {text[-half:]}"
+    err.print(Text.assemble(("error: ", "bold red"), text), soft_wrap=True)
     return BAD_INPUT
 
 

@@ -10,6 +10,7 @@ from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.read.tables.columns import TABLES
 from learning_signal.ledger.read.tables.tables import table
 from learning_signal.viewer.exports.files import of_extra
+from learning_signal.viewer.links import refuse_link
 from learning_signal.viewer.text import visible
 
 
@@ -17,7 +18,7 @@ def write_csv(reader: Reader, session: str, folder: Path) -> None:
     """A CSV file for each table; a missing value is empty."""
     folder.mkdir(exist_ok=True)
     for name, columns in TABLES.items():
-        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8", errors="replace") as stream:
+        with refuse_link(folder / f"{name}.csv").open("w", newline="", encoding="utf-8", errors="replace") as stream:
             writer = csv.writer(stream)
             writer.writerow(columns)
             writer.writerows([_cell(each) for each in row.values()] for row in table(reader, name, session))
@@ -48,4 +49,4 @@ def write_parquet(reader: Reader, session: str, folder: Path) -> None:
             ]
         )
         made = pyarrow.Table.from_pylist(table(reader, name, session), schema=schema)
-        parquet.write_table(made, folder / f"{name}.parquet")
+        parquet.write_table(made, refuse_link(folder / f"{name}.parquet"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from learning_signal.agents.model.pinned import forget_environment, watch_anthropic
 from learning_signal.agents.model.providers.address import without_version
 from learning_signal.agents.model.providers.entry import ProviderEntry, Wiring
-from learning_signal.agents.model.providers.sdk import http_client, missing, model_info, set_parameters
+from learning_signal.agents.model.providers.sdk import http_client, hush_autogen, missing, model_info, set_parameters
 from learning_signal.agents.model.providers.spec import ALL_PARAMETERS, BackendSpec, SpecError
 
 if TYPE_CHECKING:  # slow to import, as in entry.py
@@ -35,6 +35,7 @@ def _client(spec: BackendSpec, wiring: Wiring) -> ChatCompletionClient:
     # Among the options, because autogen's types do not name it: it is handed on to the SDK.
     options["http_client"] = http_client(anthropic.DefaultAsyncHttpxClient, wiring.address)
     assert wiring.address is not None, "the provider has one"
+    hush_autogen()
     client = AnthropicChatCompletionClient(
         model=spec.model,
         api_key=wiring.key,

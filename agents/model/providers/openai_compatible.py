@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 from learning_signal.agents.model.dialect.tool_schemas import Form, strict_tool
 from learning_signal.agents.model.pinned import forget_environment, watch_openai
 from learning_signal.agents.model.providers.address import with_version
 from learning_signal.agents.model.providers.entry import Build, ProviderEntry, Wiring
-from learning_signal.agents.model.providers.sdk import UNKNOWN_MODEL, http_client, missing, model_info, set_parameters
+from learning_signal.agents.model.providers.sdk import (
+    UNKNOWN_MODEL,
+    http_client,
+    hush_autogen,
+    missing,
+    model_info,
+    set_parameters,
+)
 from learning_signal.agents.model.providers.spec import BackendSpec
 
 if TYPE_CHECKING:  # slow to import, as in entry.py
@@ -48,8 +54,7 @@ def _client_for(family: str | None, form: Form | None = None) -> Build:
             options["default_headers"] = {} if wiring.key is None else {"api-key": wiring.key}
         # Among the options, because autogen's types do not name it: it is handed on to the SDK.
         options["http_client"] = http_client(openai.DefaultAsyncHttpxClient, wiring.address)
-        for message in ("Resolved model mismatch", "Finish reason mismatch"):
-            warnings.filterwarnings("ignore", message=message)
+        hush_autogen()
         client = OpenAIChatCompletionClient(
             model=spec.model,
             api_key=wiring.key or NO_KEY,

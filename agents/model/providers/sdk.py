@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from learning_signal.agents.model.pinned import known_model
@@ -34,6 +35,12 @@ def http_client(base: type, address: str | None) -> Any:
 def model_info(family: str, name: str) -> ModelInfo:
     """What a model can do. All are taken to call tools: autogen takes names that it does not know for old models'."""
     return {**(known_model(family, name) or UNKNOWN_MODEL), "function_calling": True}
+
+
+def hush_autogen() -> None:
+    """Leave out what autogen and the SDKs warn of where a reply is not as its types say: ``wire`` has judged it."""
+    for message in ("Resolved model mismatch", "Finish reason mismatch", "Pydantic serializer warnings"):
+        warnings.filterwarnings("ignore", message=message)
 
 
 def set_parameters(spec: BackendSpec, names: tuple[str, ...]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from learning_signal.ledger.read.query import Query, event_filter
 from learning_signal.ledger.read.records import EventRow, SearchHit
 
 OPEN, CLOSE = "«", "»"
+MOST_WORDS, MOST_CHARACTERS = 64, 1_000
+"""Of what is searched for; the time of a search grows with both."""
 SNIPPET_WORDS = 24
 SNIPPET_CHARACTERS = 160
 
@@ -46,10 +48,16 @@ def search(
     None for ``session`` searches all sessions, None for another filter leaves it out.
 
     ``text`` is an FTS5 query (words, "a phrase", AND, OR, NOT, prefix*). If it is not valid, its words are searched
-    literally; if the index has no such words (punctuation), the text itself is searched.
+    literally; if the index has no such words (punctuation), the text itself is searched. ``LedgerError``: it is empty,
+    or too long.
     """
     if not text.strip():
         raise LedgerError("Nothing to search for was given; give a word or a quoted phrase.")
+    if len(text) > MOST_CHARACTERS or len(text.split()) > MOST_WORDS:
+        raise LedgerError(
+            f"Found {len(text):,} characters to search for, expected at most {MOST_WORDS} words of "
+            f"{MOST_CHARACTERS:,} characters in all: give a few of them."
+        )
     chosen = None if session is None else reader.session_id(session)
     where, values = event_filter(session_id=chosen, agent=agent, round=round, kind=kind)
     where = f"{where} AND e.session_id {ID_IN_SQL}"

@@ -33,6 +33,10 @@ OnCall = Callable[[str, float], None]
 """Told what is called, and for how many seconds so far."""
 
 
+Found = tuple[tuple[Finding, ...], dict[str, Any] | None]
+"""The findings, and the declaration of the task or None."""
+
+
 @dataclass(frozen=True)
 class Checked:
     """What a check in a process of its own found."""
@@ -67,17 +71,16 @@ def check_apart(name: str, episodes: int, patience: float = PATIENCE, on_call: O
             )
         os.close(sender)
         try:
-            result = _listen(name, process, pipe, patience, on_call)
+            findings, task = _listen(name, process, pipe, patience, on_call)
         finally:
             _end(process)
         printed = _last_lines(output)
-    findings = tuple(Finding(**each) for each in result["findings"])
-    return Checked(findings, result["task"], printed)
+    return Checked(findings, task, printed)
 
 
 def _listen(
     name: str, process: subprocess.Popen[bytes], pipe: IO[bytes], patience: float, on_call: OnCall | None
-) -> dict[str, Any]:
+) -> Found:
     """The result that the process sends, or one that says why there is none."""
     what, began, buffer = "the import of its module", time.monotonic(), b""
     while True:
@@ -93,10 +96,18 @@ def _listen(
                     "there.",
                 )
             *lines, buffer = (buffer + received).split(b"\n")
-            for message in map(json.loads, lines):
-                if "findings" in message:
-                    return dict(message)
-                what, began = message["call"], time.monotonic()
+            for line in lines:
+                try:
+                    message = json.loads(line)
+                    if "findings" in message:
+                        return _result(message)
+                    what, began = message["call"], time.monotonic()
+                except (ValueError, TypeError, KeyError):
+                    return _failed(
+                        "process",
+                        f"{what} of {name} wrote into a file that it did not open, expected only files of its own: "
+                        "look for os.write or os.fdopen there.",
+                    )
         elif waited > patience:
             return _failed(
                 "time",
@@ -107,8 +118,12 @@ def _listen(
             on_call(what, waited)
 
 
-def _failed(check: str, message: str) -> dict[str, Any]:
-    return {"findings": [asdict(Finding("error", check, message))], "task": None}
+def _result(message: dict[str, Any]) -> Found:
+    return tuple(Finding(**each) for each in message["findings"]), message["task"]
+
+
+def _failed(check: str, message: str) -> Found:
+    return (Finding("error", check, message),), None
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
