@@ -19,6 +19,15 @@ LOG_DEVIATION = (-4.0, -0.5, 1.0)
 """Smallest, initial and largest logarithm of a Gaussian's standard deviation; actions span 2."""
 
 
+FORBIDDEN = -1e9
+"""The output of an action that is not allowed: no value is as low, its probability is 0. Infinity would give NaN."""
+
+
+def forbid(outputs: Tensor, allowed: Tensor) -> Tensor:
+    """``outputs [actions, rows]``, changed in place where ``allowed [rows, actions or more]`` is False."""
+    return outputs.masked_fill_(~allowed[:, : len(outputs)].t(), FORBIDDEN)
+
+
 class Taken(NamedTuple):
     """What a gradient step needs to know about actions that were taken."""
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learning_signal.marl.learners.distributions import Distribution
+from learning_signal.marl.learners.distributions import Distribution, forbid
 from learning_signal.marl.learners.networks import Network, flushed_denormals
 from learning_signal.marl.learners.recurrent import RecurrentNetwork
 from learning_signal.marl.tasks.base import Group, TaskSpec
@@ -108,12 +108,17 @@ class Player:
 
     @flushed_denormals()
     def act(
-        self, inputs: Sequence[Tensor], uniforms: Tensor, choose: Choose, out: Sequence[Tensor] | None = None
+        self,
+        inputs: Sequence[Tensor],
+        uniforms: Tensor,
+        choose: Choose,
+        out: Sequence[Tensor] | None = None,
+        allowed: Tensor | None = None,
     ) -> Tensor:
         """Joint actions ``[E, A]`` (``[E, A, D]``), in a buffer that the next call overwrites.
 
         ``inputs`` are ``[E, A_g, O_g + A_g]`` per group, ``uniforms`` are ``[E, A, width]``; ``out`` receives the
-        outputs of each actor, ``[outputs, E * A_g]``.
+        outputs of each actor, ``[outputs, E * A_g]``. Actions are among those ``allowed [E, A, actions]`` bool.
         """
         policy = self.policy
         for index, (actor, where, rows) in enumerate(zip(self._actors, policy.places, self._rows, strict=True)):
@@ -123,9 +128,22 @@ class Player:
                 self._workspaces[index],
                 out=None if out is None else out[index],
             )
-            chosen = choose(policy.distribution, outputs, uniforms[:, where].reshape(rows, -1))
+            draws = uniforms[:, where].reshape(rows, -1)
+            if allowed is None:
+                chosen = choose(policy.distribution, outputs, draws)
+            else:
+                chosen = self._choose_allowed(choose, outputs, draws, allowed[:, where].reshape(rows, -1))
             self._actions[:, where] = chosen.cpu().view(self.environments, -1, *self._actions.shape[2:])
         return self._actions
+
+    def _choose_allowed(self, choose: Choose, outputs: Tensor, draws: Tensor, allowed: Tensor) -> Tensor:
+        """What ``choose`` makes of ``outputs``, after those not ``allowed [rows, actions]`` were lowered in place."""
+        allowed = allowed.to(outputs.device)
+        forbid(outputs, allowed)
+        chosen = choose(self.policy.distribution, outputs, draws)
+        # Rounded, probabilities may sum to less than a draw, which then stands for the last action, allowed or not.
+        right = allowed.gather(1, chosen[:, None])[:, 0]
+        return torch.where(right, chosen, self.policy.distribution.best(outputs))
 
     def forget(self, environments: np.ndarray) -> None:
         """New episodes began where ``environments [E]`` is True: nothing of the old ones is remembered there."""

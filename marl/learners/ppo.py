@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from learning_signal.marl.learners.base import Part, copies, refuse_divergence, restore
-from learning_signal.marl.learners.distributions import distribution_of
+from learning_signal.marl.learners.distributions import distribution_of, forbid
 from learning_signal.marl.learners.networks import Adam, Network, Workspace
 from learning_signal.marl.learners.normaliser import ValueNormaliser
 from learning_signal.marl.learners.objectives import (
@@ -158,6 +158,8 @@ class PolicyGradientLearner:
         }
         if alive is not None:
             columns["alive"] = alive.to(advantages.dtype)
+        if rollout.allowed is not None:
+            columns["allowed"] = torch.from_numpy(rollout.allowed[:-1]).to(device)
         if self.recurrent:
             columns["starts"] = torch.from_numpy(rollout.starts).to(device)
             return columns, explained
@@ -189,6 +191,8 @@ class PolicyGradientLearner:
         actor_statistics, critic_losses = torch.zeros(5, device=settings.device), []
         for actor, group in zip(self.actors, self.spec.groups, strict=True):
             outputs, backward = self._forward(actor, batch)
+            if "allowed" in batch:
+                forbid(outputs, self._rows(actor, batch["allowed"]))
             gradient, statistics = policy_gradient(
                 self.policy.distribution,
                 outputs,

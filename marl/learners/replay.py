@@ -35,14 +35,16 @@ class Moment:
     """``[B, S]`` joint states."""
     alive: Tensor | None
     """``[B, A]`` bool: who acts; None where nobody leaves early."""
+    allowed: Tensor | None
+    """``[B, A, actions]`` bool: what each may do; None where nothing is ever forbidden."""
     features: Features
     """``[B]`` or ``[B, A]`` float32, every declared one."""
 
     def to(self, device: str) -> Moment:
         """The same with its tensors on ``device``."""
         inputs = tuple(one.to(device) for one in self.inputs)
-        alive = None if self.alive is None else self.alive.to(device)
-        return replace(self, inputs=inputs, states=self.states.to(device), alive=alive)
+        alive, allowed = (None if one is None else one.to(device) for one in (self.alive, self.allowed))
+        return replace(self, inputs=inputs, states=self.states.to(device), alive=alive, allowed=allowed)
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,8 @@ class Replay:
         per_state["states"] = (spec.state_size,)
         if spec.agents_leave:
             per_state["alive"] = (spec.agents,)
+        if spec.masks_actions:
+            per_state["allowed"] = (spec.agents, spec.actions)
         for feature in spec.features:
             per_state[f"feature_{feature.name}"] = () if feature.scope == "team" else (spec.agents,)
         states, transitions = (self.slots, steps + 1, self.environments), (self.slots, steps, self.environments)
@@ -177,8 +181,9 @@ class Replay:
             for index, (inputs, group) in enumerate(zip(seen.inputs, self.spec.groups, strict=True))
         }
         features = {f"feature_{one.name}": torch.from_numpy(seen.features[one.name]) for one in self.spec.features}
-        alive = {} if seen.alive is None else {"alive": torch.from_numpy(seen.alive)}
-        return observations | {"states": seen.states} | alive | features
+        told = {"alive": seen.alive, "allowed": seen.allowed}
+        marks = {name: torch.from_numpy(values) for name, values in told.items() if values is not None}
+        return observations | {"states": seen.states} | marks | features
 
     def draw(self, count: int, generator: np.random.Generator, potential: Potential | None, env_steps: int) -> Batch:
         """``count`` transitions with their rewards under ``potential`` at position ``env_steps`` of the run."""
@@ -222,7 +227,8 @@ class Replay:
             inputs.append(torch.cat([observations, identities], dim=2))
         features = {one.name: states[f"feature_{one.name}"].numpy() for one in self.spec.features}
         alive = states["alive"] > 0 if self.spec.agents_leave else None
-        return Moment(tuple(inputs), states["states"], alive, features)
+        allowed = states["allowed"] > 0 if self.spec.masks_actions else None
+        return Moment(tuple(inputs), states["states"], alive, allowed, features)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint stores: a copy of the filled part of the buffers."""

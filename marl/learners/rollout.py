@@ -14,7 +14,7 @@ from learning_signal.marl.learners.policy import Choose, Inputs, Player, Policy,
 from learning_signal.marl.randomness import episode_seeds
 from learning_signal.marl.settings import LearnerSettings
 from learning_signal.marl.shaping import Potential, shaping_rewards
-from learning_signal.marl.tasks.base import Task
+from learning_signal.marl.tasks.base import Task, allowed_actions
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Cut:
     """``[K, S]``: the joint states."""
     alive: np.ndarray | None
     """``[K, A]`` bool: who would act; None where nobody leaves early."""
+    allowed: np.ndarray | None
+    """``[K, A, actions]`` bool: what they might do; None where nothing is ever forbidden."""
     features: dict[str, np.ndarray]
     """``[K]`` or ``[K, A]``: features of the successors, those that the rollout keeps."""
 
@@ -68,6 +70,8 @@ class Rollout:
     """``[T, E]`` bool."""
     alive: np.ndarray | None
     """``[T + 1, E, A]`` bool: who acts; None where nobody leaves early. Entry ``t + 1`` is after any reset."""
+    allowed: np.ndarray | None
+    """``[T + 1, E, A, actions]`` bool: what each may do; None where nothing is ever forbidden; as ``alive``."""
     rewards: Tensor
     """``[T, E, A]`` float32: team reward plus shaping, computed when the rollout is complete."""
     features: dict[str, np.ndarray] = field(default_factory=dict)
@@ -128,6 +132,7 @@ class Collector:
             terminated=np.zeros((steps, environments), bool),
             truncated=np.zeros((steps, environments), bool),
             alive=np.ones((steps + 1, environments, agents), bool) if spec.agents_leave else None,
+            allowed=np.ones((steps + 1, environments, agents, spec.actions), bool) if spec.masks_actions else None,
             rewards=torch.zeros(steps, environments, agents),
             potential=potential,
         )
@@ -162,7 +167,8 @@ class Collector:
         now = self.record(0, observations, timings, now)
         for t in range(self.steps):
             inputs, outputs = [group[t] for group in rollout.inputs], [group[t] for group in rollout.outputs]
-            rollout.actions[t] = player.act(inputs, uniforms[t], choose, out=outputs)
+            allowed = None if rollout.allowed is None else torch.from_numpy(rollout.allowed[t])
+            rollout.actions[t] = player.act(inputs, uniforms[t], choose, outputs, allowed)
             actions = rollout.actions[t].numpy()
             now, before = clock(), now
             timings.policy += now - before
@@ -202,6 +208,8 @@ class Collector:
         """Record the current states as entry ``t``; returns the time at which it was done."""
         self._inputs.write(observations, at=t)
         self._states[t] = self.task.state()
+        if self.rollout.allowed is not None:
+            self.rollout.allowed[t] = allowed_actions(self.task)
         now = time.perf_counter()
         timings.environment += now - since
         if not self.names:
@@ -223,7 +231,16 @@ class Collector:
         current = self.task.features(self.names) if self.names else {}
         features = {name: current[name][where].copy() for name in self.names}
         states = torch.from_numpy(self.task.state()[where].copy())
-        return Cut(t, where, inputs.groups, states, None if alive is None else alive[where], features)
+        allowed = allowed_actions(self.task)
+        return Cut(
+            t,
+            where,
+            inputs.groups,
+            states,
+            alive=None if alive is None else alive[where],
+            allowed=None if allowed is None else allowed[where],
+            features=features,
+        )
 
     def rewards(self, env_steps: int) -> Tensor:
         """Team reward of every agent plus the shaping reward: ``[T, E, A]`` float32."""

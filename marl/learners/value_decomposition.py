@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from learning_signal.marl.learners.base import Part, copies, refuse_divergence, restore
-from learning_signal.marl.learners.distributions import Categorical, Distribution
+from learning_signal.marl.learners.distributions import FORBIDDEN, Categorical, Distribution, forbid
 from learning_signal.marl.learners.networks import Adam, Network, Workspace
 from learning_signal.marl.learners.policy import Choose, Policy, greedy, input_size, places
 from learning_signal.marl.learners.replay import Batch, Moment, Replay
@@ -44,8 +44,8 @@ def exploration(settings: QLearningSettings, env_steps: int) -> float:
     return settings.exploration_end + left * (settings.exploration_start - settings.exploration_end)
 
 
-def epsilon_greedy(epsilon: float) -> Choose:
-    """A uniformly random action with probability ``epsilon``, else the best one.
+def epsilon_greedy(epsilon: float, masked: bool = False) -> Choose:
+    """A uniformly random action with probability ``epsilon``, else the best one; with ``masked`` of those allowed.
 
     One uniform number decides both: below ``epsilon`` it is, divided by it, again uniform in [0, 1).
     """
@@ -58,7 +58,14 @@ def epsilon_greedy(epsilon: float) -> Choose:
         random = (draws * (count / epsilon)).to(torch.int64).clamp_(max=count - 1)
         return torch.where(draws < epsilon, random, distribution.best(outputs))
 
-    return choose
+    def choose_allowed(distribution: Distribution, outputs: Tensor, uniforms: Tensor) -> Tensor:
+        draws, allowed = uniforms[:, 0], outputs > FORBIDDEN
+        count = allowed.sum(0)
+        place = (draws * (count / epsilon)).to(torch.int64).minimum(count - 1)
+        random = (allowed.cumsum(0) <= place).sum(0)
+        return torch.where(draws < epsilon, random, distribution.best(outputs))
+
+    return choose_allowed if masked else choose
 
 
 def double_q(online: Tensor, target: Tensor) -> Tensor:
@@ -146,7 +153,7 @@ class ValueDecompositionLearner:
 
     def behaviour(self, env_steps: int) -> Choose:
         """Epsilon-greedy; a rollout keeps the epsilon of its beginning."""
-        return epsilon_greedy(exploration(self.settings.q_learning, env_steps))
+        return epsilon_greedy(exploration(self.settings.q_learning, env_steps), self.spec.masks_actions)
 
     def update(self, rollout: Rollout, generator: np.random.Generator) -> dict[str, float | None]:
         """Store ``rollout``, then take gradient steps on batches of the replay, rewarded as of the rollout's end."""
@@ -171,6 +178,8 @@ class ValueDecompositionLearner:
         for one in self.agents:
             inputs = one.part.inputs(batch.after).flatten(0, 1)
             online = one.part.network.forward(inputs, one.workspace)
+            if batch.after.allowed is not None:
+                forbid(online, batch.after.allowed[:, one.part.places].flatten(0, 1))
             best = double_q(online, one.target.forward(inputs, one.target_workspace))
             values_after[:, one.part.places] = best.view(len(values_after), -1)
         weights_after = None

@@ -81,6 +81,8 @@ class PolicyDescription(Frozen):
     """Actions to choose from or, where actions are continuous, numbers in [-1, 1] of one action."""
     action_names: tuple[str, ...]
     continuous: bool
+    masks_actions: bool = False
+    """Whether it must be told which actions are allowed."""
     groups: tuple[GroupDescription, ...]
     input: str = "the agent's observation, then a 1 at its place in its group and 0 at the others"
     """What a network sees, in this order."""
@@ -108,7 +110,7 @@ class PolicyDescription(Frozen):
             )
             for each in spec.groups
         ]
-        same = ("agents", "observation_size", "actions", "action_names", "continuous")
+        same = ("agents", "observation_size", "actions", "action_names", "continuous", "masks_actions")
         return cls(
             task=spec.name,
             groups=tuple(groups),
@@ -135,6 +137,7 @@ class PolicyDescription(Frozen):
             progress=None,
             continuous=self.continuous,
             groups=tuple(Group(each.name, each.agents, each.observation_size, each.actions) for each in self.groups),
+            masks_actions=self.masks_actions,
         )
 
 
@@ -233,10 +236,11 @@ class LoadedPolicy:
         elif self._player is not None:
             self._player.forget(np.asarray(where, bool))
 
-    def act(self, observations: np.ndarray) -> np.ndarray:
+    def act(self, observations: np.ndarray, allowed: np.ndarray | None = None) -> np.ndarray:
         """Joint actions ``[E, A]`` int64 (continuous: ``[E, A, D]`` float32 in [-1, 1]) for ``[E, A, O]``.
 
-        Raises ``PolicyFileError`` for observations of another shape.
+        ``allowed [E, A, actions]`` bool says which actions may be chosen, on a task that forbids some; every row has
+        one. Raises ``PolicyFileError`` for observations or masks of another shape, and for a mask that is missing.
         """
         spec = self.policy.spec
         observations = np.asarray(observations, np.float32)
@@ -246,6 +250,7 @@ class LoadedPolicy:
                 f"{spec.agents} agents x {spec.observation_size}: give it the observations of that task."
             )
         environments = len(observations)
+        masks = self._masks(allowed, environments)
         if self._player is None or self._inputs is None:
             self._player, self._inputs = Player(self.policy, environments), Inputs(spec, (environments,))
         elif self._player.environments != environments:
@@ -256,8 +261,28 @@ class LoadedPolicy:
         self._inputs.write(observations)
         shape = (environments, spec.agents, self.policy.distribution.width)
         draws = torch.from_numpy(self._generator.random(shape, dtype=np.float32))
-        actions = self._player.act(self._inputs.groups, draws, self._choose).numpy()
+        actions = self._player.act(self._inputs.groups, draws, self._choose, allowed=masks).numpy()
         return np.clip(actions, -1.0, 1.0) if spec.continuous else actions.copy()
+
+    def _masks(self, allowed: np.ndarray | None, environments: int) -> Tensor | None:
+        spec = self.policy.spec
+        shape = (environments, spec.agents, spec.actions) if spec.masks_actions else None
+        found = None if allowed is None else np.shape(allowed)
+        if found != shape:
+            given = "no mask" if found is None else f"a mask of shape {found}"
+            expected = "none" if shape is None else f"one of shape {shape}"
+            raise PolicyFileError(
+                f"The policy for {spec.name} got {given}, expected {expected}: give the mask of a task that has one."
+            )
+        if allowed is None:
+            return None
+        masks = torch.from_numpy(np.asarray(allowed, bool))
+        if not bool(masks.any(2).all()):
+            raise PolicyFileError(
+                f"The policy for {spec.name} got a mask that allows an agent nothing, expected one action at least: "
+                "allow an agent that has left everything."
+            )
+        return masks
 
 
 def _description(path: Path) -> PolicyDescription:

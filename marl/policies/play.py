@@ -14,7 +14,7 @@ from learning_signal.marl.policies.files import LoadedPolicy
 from learning_signal.marl.randomness import derive, episode_seeds
 from learning_signal.marl.settings import Frozen
 from learning_signal.marl.tasks import make_task as make_known_task
-from learning_signal.marl.tasks.base import Task, declared_progress
+from learning_signal.marl.tasks.base import Task, allowed_actions, declared_progress
 from learning_signal.marl.tasks.picture import Picture, animate
 
 BATCH = 64
@@ -199,7 +199,7 @@ def _play_batch(task: Task, policy: LoadedPolicy | None, seeds: np.ndarray, tell
     elif task.heuristic() is None:
         raise NoHeuristic(f"The task {spec.name} has no heuristic, expected one to play: play a policy on it.")
     for t in range(spec.horizon):
-        actions[t] = task.heuristic() if policy is None else policy.act(observations)
+        actions[t] = task.heuristic() if policy is None else policy.act(observations, allowed_actions(task))
         observations, reward, terminated, truncated, _ = task.step(actions[t])
         returns[active] += reward[active]
         lengths += active

@@ -17,7 +17,7 @@ from learning_signal.marl.randomness import uniforms
 from learning_signal.marl.segments.points import Use, seeds_of
 from learning_signal.marl.segments.records import SETS, BehaviourRecord, Evaluation
 from learning_signal.marl.settings import RunSettings
-from learning_signal.marl.tasks.base import Task, TaskSpec, declared_progress
+from learning_signal.marl.tasks.base import Task, TaskSpec, allowed_actions, declared_progress
 
 
 class NotFinite(RuntimeError):
@@ -146,7 +146,9 @@ class Evaluator:
         draws = np.minimum(draws.astype(np.float32), np.float32(1 - 2**-24))
         drawn = torch.from_numpy(draws.reshape(len(draws), spec.agents, -1)).to(policy.device)
         choose = sample if self.run.evaluation.policy == "sampled" else greedy
-        actions = player.act(self._inputs.groups, drawn, choose).numpy()
+        allowed = allowed_actions(self.task)
+        masks = None if allowed is None else torch.from_numpy(allowed)
+        actions = player.act(self._inputs.groups, drawn, choose, allowed=masks).numpy()
         return np.clip(actions, -1.0, 1.0) if spec.continuous else actions.copy()
 
     def _refuse_not_finite(self, values: np.ndarray, what: str, env_steps: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 
@@ -74,6 +74,8 @@ class TaskSpec:
     """Disjoint, covering every agent; one group of all agents where none are given."""
     agents_leave: bool = False
     """Whether an agent may leave before its episode ends; then ``Step.alive`` is set."""
+    masks_actions: bool = False
+    """Whether actions may be forbidden in some states; then the task is a `MaskedTask`. Discrete actions alone."""
 
     def __post_init__(self) -> None:
         if not self.groups:
@@ -164,6 +166,17 @@ class Task(Protocol):
         ...
 
 
+class MaskedTask(Task, Protocol):
+    """A task that forbids actions in some states."""
+
+    def allowed(self) -> np.ndarray:
+        """What each agent may do in the current states, ``[E, A, actions]`` bool, at least one action of its group.
+
+        Of an agent that acts no more, whatever its mask was, every action of its group.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Ground:
     """Where the middle of an agent may be in the pictures of a task, in cells: a plane or a board."""
@@ -199,6 +212,11 @@ class GroundedTask(Task, Protocol):
         features are those of the current state.
         """
         ...
+
+
+def allowed_actions(task: Task) -> np.ndarray | None:
+    """`MaskedTask.allowed` of a task that forbids actions; None for the others."""
+    return cast(MaskedTask, task).allowed() if task.spec.masks_actions else None
 
 
 def declared_progress(task: Task) -> np.ndarray:

@@ -10,7 +10,7 @@ from pettingzoo import ParallelEnv
 
 from learning_signal.marl.randomness import episode_seeds
 from learning_signal.marl.tasks import make_task
-from learning_signal.marl.tasks.base import Task
+from learning_signal.marl.tasks.base import Task, allowed_actions
 from learning_signal.marl.tasks.picture import render
 
 
@@ -26,7 +26,8 @@ def as_parallel_env(name: str, seed: int) -> BatchedTaskEnv:
 class BatchedTaskEnv(ParallelEnv):
     """Agents ``agent_0 ..``; every agent is paid the sparse team reward; infos hold the declared features.
 
-    ``infos[agent]["features"]`` maps each feature to a float: the team's value, or the agent's own. An agent that
+    ``infos[agent]["features"]`` maps each feature to a float: the team's value, or the agent's own; where the task
+    forbids actions, ``infos[agent]["action_mask"]`` is 1 for those that are allowed, int8. An agent that
     leaves before the episode ends is terminated at the step after which it acts no more.
     """
 
@@ -41,6 +42,7 @@ class BatchedTaskEnv(ParallelEnv):
         self._episode = 0
         self._place = {agent: place for place, agent in enumerate(self.possible_agents)}
         groups = {self.possible_agents[place]: group for group in spec.groups for place in group.agents}
+        self._actions = {agent: group.actions for agent, group in groups.items()}
         self.observation_spaces = {
             agent: spaces.Box(-np.inf, np.inf, (groups[agent].observation_size,), np.float32)
             for agent in self.possible_agents
@@ -128,12 +130,12 @@ class BatchedTaskEnv(ParallelEnv):
 
     def _infos(self) -> dict[str, dict[str, Any]]:
         values = {name: value[0] for name, value in self._task.features().items()}
-        return {
-            agent: {
-                "features": {
-                    name: float(value if value.ndim == 0 else value[self._place[agent]])
-                    for name, value in values.items()
-                }
-            }
-            for agent in self.agents
-        }
+        allowed = allowed_actions(self._task)
+        infos: dict[str, dict[str, Any]] = {}
+        for agent in self.agents:
+            place = self._place[agent]
+            own = {name: float(value if value.ndim == 0 else value[place]) for name, value in values.items()}
+            infos[agent] = {"features": own}
+            if allowed is not None:
+                infos[agent]["action_mask"] = allowed[0, place, : self._actions[agent]].astype(np.int8)
+        return infos

@@ -50,7 +50,8 @@ def _who(spec: Mapping[str, Any]) -> str:
     kinds = spec.get("groups") or ()
     names = ", ".join(f"{len(kind['agents'])} {clean(kind['name'])}" for kind in kinds)
     who = f"{spec['agents']} agents" + (f" ({names})" if len(kinds) > 1 else "")
-    return f"{who}, {spec['actions']} " + ("numbers per action" if spec.get("continuous") else "actions")
+    masked = " of which masks allow some" if spec.get("masks_actions") else ""
+    return f"{who}, {spec['actions']} " + ("numbers per action" if spec.get("continuous") else f"actions{masked}")
 
 
 def _most(max_return: float | None) -> str:

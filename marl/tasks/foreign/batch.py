@@ -69,6 +69,10 @@ class Batch:
         low, high, _ = self._bounds
         return np.clip(self._observations[:, :, number], low[number], high[number])
 
+    def allowed(self) -> np.ndarray:
+        """What each agent may do, ``[n, A, actions]`` bool."""
+        return np.stack([member.allowed for member in self._members])
+
     def progress(self) -> np.ndarray:
         """``[n]`` float32."""
         return np.array([member.progress() for member in self._members], np.float32)

@@ -12,6 +12,7 @@ from gymnasium import spaces
 
 from learning_signal.marl.tasks.foreign.declaration import kind
 from learning_signal.marl.tasks.foreign.layout import Layout
+from learning_signal.marl.tasks.foreign.masks import WrongMask, read_mask
 from learning_signal.marl.tasks.foreign.own_code import OwnCodeFailed, call
 
 _PARTS = ("observations", "rewards", "terminations", "truncations", "infos")
@@ -83,6 +84,7 @@ class CheckedEpisode:
     def __init__(self, env: Any, layout: Layout, seed: int, report: Report) -> None:
         self.env, self.layout, self.seed, self.report = env, layout, seed, report
         self._generator = np.random.default_rng(0)  # the same actions in every episode: only the seed differs
+        self._masks = {agent: each.mask for agent, each in zip(env.possible_agents, layout.agents, strict=True)}
         self._spaces = {agent: (env.observation_space(agent), env.action_space(agent)) for agent in env.possible_agents}
 
     def play(self, beside: Iterator[Any] | None = None) -> list[Any]:
@@ -110,12 +112,13 @@ class CheckedEpisode:
         )
         self._keys(dict(zip(("observations", "infos"), answer, strict=True)), list(env.agents), "reset")
         self._observations(answer[0], list(env.agents), 0)
+        seen, infos = answer
         yield _plain(answer[0])
         for step in range(1, self.layout.horizon + 1):
             acting = list(env.agents)
             if not acting:
                 return
-            joint = {agent: self._action(self._spaces[agent][1]) for agent in acting}
+            joint = {agent: self._action(agent, seen, infos, step - 1) for agent in acting}
             answer = report.ask(f"step(actions) at step {step}", env.step, joint)
             if not (isinstance(answer, tuple) and len(answer) == 5 and all(isinstance(part, dict) for part in answer)):
                 report.add(
@@ -125,6 +128,7 @@ class CheckedEpisode:
                 )
                 raise Unplayable
             self._answer(dict(zip(_PARTS, answer, strict=True)), acting, step)
+            seen, infos = answer[0], answer[4]
             yield _plain(answer[:4])
         report.expect(
             not env.agents,
@@ -135,7 +139,18 @@ class CheckedEpisode:
             "warning",
         )
 
-    def _action(self, space: spaces.Space) -> Any:
+    def _action(self, agent: Any, seen: dict, infos: dict, step: int) -> Any:
+        """A random action among those that the agent's mask allows."""
+        space, mask = self._spaces[agent][1], self._masks[agent]
+        if mask is not None:
+            try:
+                allowed = read_mask(mask, seen.get(agent), infos.get(agent), int(space.n))
+            except WrongMask as error:
+                found, expected, remedy = error.args
+                message = f"The action mask of {agent} at step {step} {found}, expected {expected}: {remedy}."
+                self.report.add("error", "masks", message)
+                raise Unplayable from error
+            return int(space.start + self._generator.choice(np.flatnonzero(allowed)))
         if isinstance(space, spaces.Discrete):
             return int(space.start + self._generator.integers(space.n))
         assert isinstance(space, spaces.Box), "its layout could not be surveyed otherwise"

@@ -133,9 +133,6 @@ def _play_as_trained(task: Foreign, episodes: int, report: Report) -> None:
     """Through `Foreign`, which refuses wrong features, progress, states and rewards in its own words."""
     spec = task.spec
     generator = np.random.default_rng(0)
-    counts = np.zeros(spec.agents, np.int64)
-    for group in spec.groups:
-        counts[list(group.agents)] = group.actions
     scripted, draws = task.heuristic, load(spec.name).task.draw is not None
     for episode in range(episodes + 1):  # the last one with the scripted policy
         task.reset(episode_seeds(0, episode, 1))
@@ -147,7 +144,8 @@ def _play_as_trained(task: Foreign, episodes: int, report: Report) -> None:
             if actions is None and spec.continuous:
                 actions = generator.uniform(-1, 1, (1, spec.agents, spec.actions)).astype(np.float32)
             elif actions is None:
-                actions = (generator.random((1, spec.agents)) * counts).astype(np.int64)
+                ranks = generator.random((1, spec.agents, spec.actions))
+                actions = np.where(task.allowed(), ranks, -1.0).argmax(axis=2)
             step = task.step(actions)
             if step.terminated[0] or step.truncated[0]:
                 break

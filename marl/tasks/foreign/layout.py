@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from gymnasium import spaces
 from learning_signal.marl.errors import EnvironmentRefused
 from learning_signal.marl.tasks.base import Group
 from learning_signal.marl.tasks.foreign.declaration import Source
+from learning_signal.marl.tasks.foreign.masks import MASK, Place, place_of
 
 LARGEST_ROW = 20_000
 """The largest size of an observation. A larger one is an image, which these learners cannot use well."""
@@ -42,6 +43,8 @@ class AgentLayout:
     """Our action (a choice, or numbers in [-1, 1]) as the environment's."""
     encode: Callable[[Any], np.ndarray | int]
     """The environment's action as ours."""
+    mask: Place | None
+    """Where the environment says which actions are allowed; None where all always are."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,11 @@ class Layout:
     @property
     def actions(self) -> int:
         return max(agent.actions for agent in self.agents)
+
+    @property
+    def masked(self) -> bool:
+        """Whether any agent has action masks."""
+        return any(agent.mask is not None for agent in self.agents)
 
     def component_bounds(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Bounds ``[O]`` and ``[O]`` of the observation components as features, and which of them are clipped.
@@ -86,12 +94,19 @@ def survey(source: Source, env: Any) -> Layout:
     """
     name = source.name
     agents, kinds = [], []
+    infos = _first_infos(source.ask("reset(seed=0)", None, env.reset, seed=0))
     for agent in env.possible_agents:
         seen = source.ask(f"observation_space({agent!r})", None, env.observation_space, agent)
         done = source.ask(f"action_space({agent!r})", None, env.action_space, agent)
         read, low, high = _observation(name, agent, seen)
         actions, decode, encode = _action(name, agent, done)
-        agents.append(AgentLayout(str(agent), low.size, low, high, read, actions, decode, encode))
+        mask = place_of(seen, infos.get(agent))
+        if mask is not None and isinstance(done, spaces.Box):
+            raise EnvironmentRefused(
+                f"{name} masks the actions of {agent}, which are numbers ({_short(done)}), expected masks of Discrete "
+                "actions alone: wrap it without them."
+            )
+        agents.append(AgentLayout(str(agent), low.size, low, high, read, actions, decode, encode, mask))
         kinds.append((seen.shape, low.size, isinstance(done, spaces.Box), done))
     continuous = {box for _, _, box, _ in kinds}
     if len(continuous) > 1:
@@ -106,7 +121,6 @@ def survey(source: Source, env: Any) -> Layout:
             f"{name} does not say how long its episodes last ({', '.join(_HORIZONS[:3])} …), expected a number of "
             "steps: give horizon=… in a ParallelTask."
         )
-    source.ask("reset(seed=0)", None, env.reset, seed=0)
     state = source.ask("state()", None, _own_state, env)
     own = state is not None and state.size <= LARGEST_ROW
     size = state.size if own else sum(agent.size for agent in agents)
@@ -141,11 +155,8 @@ def _found_horizon(env: Any) -> int | None:
 
 def _observation(name: str, agent: str, space: Any) -> tuple[Callable[[Any], np.ndarray], np.ndarray, np.ndarray]:
     """How to read one agent's observations, and the bounds of their numbers."""
-    if isinstance(space, spaces.Dict) and "action_mask" in space.spaces:
-        raise EnvironmentRefused(
-            f"{name} gives {agent} an action mask, expected actions that are always allowed: wrap it so that a "
-            "forbidden action does nothing and the observation comes without the mask."
-        )
+    if isinstance(space, spaces.Dict) and MASK in space.spaces:
+        return _beside_mask(name, agent, space)
     try:
         flat = spaces.flatten_space(space)
     except (NotImplementedError, TypeError):  # how Gymnasium says that it cannot
@@ -169,6 +180,30 @@ def _observation(name: str, agent: str, space: Any) -> tuple[Callable[[Any], np.
     bottom = low.astype(np.float32)
     span = np.maximum(high - low, 1).astype(np.float32)
     return lambda value: (np.asarray(value, np.float32).reshape(-1) - bottom) / span, low * 0, low * 0 + 1
+
+
+def _beside_mask(
+    name: str, agent: str, space: spaces.Dict
+) -> tuple[Callable[[Any], np.ndarray], np.ndarray, np.ndarray]:
+    """The same of what is beside a mask: one thing as it is, several as a dictionary."""
+    seen = {key: each for key, each in space.spaces.items() if key != MASK}
+    if not seen:
+        raise EnvironmentRefused(
+            f"{name} gives {agent} observations with nothing in them but {MASK!r}, expected what it sees beside that: "
+            "add it, usually as 'observation'."
+        )
+    if len(seen) == 1:
+        ((key, inner),) = seen.items()
+        read, low, high = _observation(name, agent, inner)
+        return lambda value: read(value[key]), low, high
+    read, low, high = _observation(name, agent, spaces.Dict(seen))
+    return lambda value: read({key: value[key] for key in seen}), low, high
+
+
+def _first_infos(answer: Any) -> Mapping[Any, Any]:
+    """The infos of a reset's answer; none where it gave something else, which is told when it is played."""
+    infos = answer[1] if isinstance(answer, tuple) and len(answer) == 2 else None
+    return infos if isinstance(infos, Mapping) else {}
 
 
 def _action(name: str, agent: str, space: Any) -> tuple[int, Callable, Callable]:

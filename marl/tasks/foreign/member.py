@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from learning_signal.marl.randomness import mix
 from learning_signal.marl.tasks.base import Feature
 from learning_signal.marl.tasks.foreign.declaration import Source, at, kind
 from learning_signal.marl.tasks.foreign.layout import Layout, as_row, survey
+from learning_signal.marl.tasks.foreign.masks import WrongMask, read_mask
 from learning_signal.marl.tasks.picture import Picture, unsound
 
 
@@ -29,6 +30,9 @@ class Member:
         self._names = list(self.env.possible_agents)
         self._places = {agent: place for place, agent in enumerate(self._names)}
         self._acting: list[Any] = []
+        self._own = np.arange(self.layout.actions) < np.array([[agent.actions] for agent in self.layout.agents])
+        self.allowed = self._own
+        """``[A, actions]`` bool: what each agent may do now; all of its actions where it acts no more."""
         self._moment = (0, 0)
         """The seed of the episode and how many steps it has gone."""
         shape = (len(self._names), self.layout.actions) if self.layout.continuous else (len(self._names),)
@@ -56,6 +60,7 @@ class Member:
             found = f"started without {absent[0]}" if absent else "started with other agents"
             raise self._wrong("reset", found, "all of possible_agents", "start with all of them")
         self._write(answer[0], self._names, observations)
+        self._read_masks(answer[0], answer[1])
 
     def step(self, actions: np.ndarray, observations: np.ndarray, alive: np.ndarray) -> tuple[float, bool, bool]:
         """Apply the joint action ``[A]`` or ``[A, D]``; write observations ``[A, O]`` and ``alive [A]``.
@@ -69,7 +74,7 @@ class Member:
         answer = self._ask("step", self.env.step, self._joint(actions, acting))
         if not (isinstance(answer, tuple) and len(answer) == 5):
             raise self._wrong("step", f"gave {kind(answer)}", "five dictionaries", "return all five")
-        seen, rewards, terminations, truncations, _ = answer
+        seen, rewards, terminations, truncations, infos = answer
         present = set(self.env.agents)
         if not present.issubset(acting):
             joined = sorted(map(str, present.difference(acting)))[0]
@@ -82,6 +87,7 @@ class Member:
         cut = [agent for agent in acting if agent in out and not terminations.get(agent, False)] if ended else []
         remaining = [*self._acting, *cut]
         self._write(seen, remaining, observations)
+        self._read_masks(seen, infos)
         alive[[self._places[agent] for agent in remaining]] = True
         truncated = ended and bool(remaining)
         return self._sparse_reward(rewards), ended and not truncated, truncated
@@ -205,6 +211,21 @@ class Member:
                     f"observation of {agent}", "has NaN or infinity", "finite numbers", "look for a division by zero"
                 )
             observations[place, : layout.size] = row
+
+    def _read_masks(self, seen: Any, infos: Any) -> None:
+        """What the agents that act next may do, where masks say so."""
+        if not self.layout.masked:
+            return
+        self.allowed = self._own.copy()
+        for agent in self._acting:
+            place = self._places[agent]
+            layout, info = self.layout.agents[place], infos.get(agent) if isinstance(infos, Mapping) else None
+            if layout.mask is None:
+                continue
+            try:
+                self.allowed[place, : layout.actions] = read_mask(layout.mask, seen[agent], info, layout.actions)
+            except WrongMask as error:
+                raise self._wrong(f"the action mask of {agent}", *error.args) from error
 
     def _sparse_reward(self, rewards: dict[Any, float]) -> float:
         own = self.source.task.sparse_reward

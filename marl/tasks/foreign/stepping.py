@@ -66,6 +66,10 @@ class Workers:
         parts = self._call("features", names=list(names))
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
+    def allowed(self) -> np.ndarray:
+        """As `Batch.allowed`."""
+        return np.concatenate(self._call("allowed"))
+
     def progress(self) -> np.ndarray:
         """As `Batch.progress`."""
         return np.concatenate(self._call("progress"))
@@ -144,8 +148,9 @@ def worth(member: Member, environments: int) -> int:
     began, steps = time.perf_counter(), 0
     while steps < 50 and time.perf_counter() - began < 0.05:
         draws = generator.random((agents, layout.actions))
-        choices = [int(draw[0] * agent.actions) for draw, agent in zip(draws, layout.agents, strict=True)]
-        joint = (2 * draws - 1).astype(np.float32) if layout.continuous else np.array(choices)
+        # The largest of independent draws is each of those allowed with the same probability.
+        choices = np.where(member.allowed, draws, -1.0).argmax(axis=1)
+        joint = (2 * draws - 1).astype(np.float32) if layout.continuous else choices
         _, terminated, truncated = member.step(joint, observations, alive)
         steps += 1
         if terminated or truncated:

@@ -55,6 +55,8 @@ class Foreign:
         self._heuristic = source.task.heuristic is not None
         self._alive = np.zeros((environments, self.spec.agents), bool)
         self._ended = np.ones(environments, bool)
+        self._allowed: np.ndarray | None = None
+        """What ``allowed`` gave in the current states; None where it was not asked."""
         counts = np.zeros(self.spec.agents, np.int64)
         for group in self.spec.groups:
             counts[list(group.agents)] = group.actions
@@ -66,6 +68,7 @@ class Foreign:
         seeds = np.asarray(seeds)
         started = starting(self.spec.name, self.environments, seeds, where)
         self._ended |= started  # until they have started
+        self._allowed = None
         observations = self._copies.reset(seeds, started)
         self._alive[started], self._ended[started] = True, False
         return observations
@@ -77,6 +80,7 @@ class Foreign:
         has ended and was not reset.
         """
         self._check(actions)
+        self._allowed = None
         step = self._copies.step(actions)
         assert step.alive is not None, "copies always tell"
         self._alive, self._ended = step.alive.copy(), step.terminated | step.truncated
@@ -85,6 +89,12 @@ class Foreign:
     def state(self) -> np.ndarray:
         """``[E, S]`` float32: the environment's own (unless it is a large image), else all observations in a row."""
         return self._copies.state()
+
+    def allowed(self) -> np.ndarray:
+        """See `MaskedTask`."""
+        if self._allowed is None:
+            self._allowed = self._copies.allowed()
+        return self._allowed
 
     def features(self, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
         """The features in ``names`` (every declared one when None), float32: team ``[E]``, agent ``[E, A]``."""
@@ -127,6 +137,14 @@ class Foreign:
                 f"{name}.step got action {actions[environment, agent]} for agent {agent}, "
                 f"expected 0 to {self._counts[agent] - 1}."
             )
+        elif self.spec.masks_actions:
+            right = np.take_along_axis(self.allowed(), actions[:, :, None], axis=2)[:, :, 0] | ~self._alive
+            if not right.all():
+                environment, agent = np.argwhere(~right)[0]
+                raise ValueError(
+                    f"{name}.step got action {actions[environment, agent]} for agent {agent}, which its mask forbids, "
+                    f"expected one of {np.flatnonzero(self.allowed()[environment, agent]).tolist()}."
+                )
 
 
 def _specification(source: Source, layout: Layout) -> TaskSpec:
@@ -169,6 +187,7 @@ def _specification(source: Source, layout: Layout) -> TaskSpec:
         continuous=layout.continuous,
         groups=layout.groups,
         agents_leave=True,
+        masks_actions=layout.masked,
     )
 
 

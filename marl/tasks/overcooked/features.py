@@ -170,7 +170,7 @@ def _pots(kitchens: Kitchens, which: np.ndarray) -> np.ndarray:
 def _given(kitchens: Kitchens, dispenser: int, item: int) -> np.ndarray:
     """``[E, P]`` bool: the cells from which an item can be taken."""
     kind = kitchens.layout.kind
-    return (kind == dispenser) | ((kind != POT) & (kitchens.content == item))
+    return np.asarray((kind == dispenser) | ((kind != POT) & (kitchens.content == item)))
 
 
 def _has(kitchens: Kitchens, which: np.ndarray) -> np.ndarray:

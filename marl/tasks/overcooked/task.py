@@ -22,7 +22,7 @@ from learning_signal.marl.tasks.overcooked.state import (
     SOUP_REWARD,
     Kitchens,
 )
-from learning_signal.marl.tasks.picture import Picture, Shape
+from learning_signal.marl.tasks.picture import Colour, Picture, Shape
 
 ITEM_SIGNS = ("", "o", "d", "s", "t")
 """Nothing, onion, dish, soup, thin soup."""
@@ -123,8 +123,8 @@ class Overcooked:
     def _drawn(self, environment: int, cell: int) -> list[Shape]:
         """A cell and what lies in it."""
         kind, content = int(self.layout.kind[cell]), int(self.kitchens.content[environment, cell])
-        y, x = divmod(cell, self.layout.width)
-        x, y = x + 0.5, y + 0.5
+        row, column = divmod(cell, self.layout.width)
+        x, y = column + 0.5, row + 0.5
         if kind == FLOOR:
             return [Shape("square", x, y, 0.5, "floor")]
         sign = SIGNS[kind]
@@ -135,8 +135,8 @@ class Overcooked:
             return [Shape("square", x, y, 0.5, "wall"), Shape("square", x, y, 0.42, "goal", sign)]
         onions, ticks = int(POT_ONIONS[content]), int(POT_TICKS[content])
         label = f"{onions}:{ticks}" if POT_STARTED[content] else str(onions)
-        wanted = "done" if POT_READY[content] and onions == FULL else "other"
-        return [Shape("square", x, y, 0.5, "wall"), Shape("square", x, y, 0.42, wanted, label)]
+        colour: Colour = "done" if POT_READY[content] and onions == FULL else "other"
+        return [Shape("square", x, y, 0.5, "wall"), Shape("square", x, y, 0.42, colour, label)]
 
     def _seen(self) -> np.ndarray:
         """``[A, E, *]`` float32: what is seen of each cook."""
