@@ -227,9 +227,6 @@ def unfit(fault: str = ""):
         env._done["scout"] = spaces.MultiDiscrete([3, 2])
     elif fault == "mask":
         env._seen["scout"] = spaces.Dict({"action_mask": spaces.MultiBinary(3)})
-    elif fault == "masked numbers":
-        env._seen["scout"] = spaces.Dict({"observation": wide, "action_mask": spaces.MultiBinary(2)})
-        env._done["scout"] = spaces.Box(-1, 1, (2,), np.float32)
     elif fault == "sequence":
         env._seen["scout"] = spaces.Sequence(wide)
     elif fault == "image":

@@ -84,4 +84,11 @@ def upwards(env):
     return {agent: int(np.flatnonzero(env.open[agent])[-1]) + env.starts[agent] for agent in env.agents}
 
 
+class Slopes(Doors):
+    """Actions are numbers, and masked all the same."""
+
+    def action_space(self, agent):
+        return spaces.Box(-1, 1, (self.counts[agent],), np.float32)
+
+
 task = ParallelTask(factory=Doors, max_return=BEST, heuristic=upwards)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -94,19 +94,12 @@ def survey(source: Source, env: Any) -> Layout:
     """
     name = source.name
     agents, kinds = [], []
-    infos = _first_infos(source.ask("reset(seed=0)", None, env.reset, seed=0))
     for agent in env.possible_agents:
         seen = source.ask(f"observation_space({agent!r})", None, env.observation_space, agent)
         done = source.ask(f"action_space({agent!r})", None, env.action_space, agent)
         read, low, high = _observation(name, agent, seen)
         actions, decode, encode = _action(name, agent, done)
-        mask = place_of(seen, infos.get(agent))
-        if mask is not None and isinstance(done, spaces.Box):
-            raise EnvironmentRefused(
-                f"{name} masks the actions of {agent}, which are numbers ({_short(done)}), expected masks of Discrete "
-                "actions alone: wrap it without them."
-            )
-        agents.append(AgentLayout(str(agent), low.size, low, high, read, actions, decode, encode, mask))
+        agents.append(AgentLayout(str(agent), low.size, low, high, read, actions, decode, encode, place_of(seen, None)))
         kinds.append((seen.shape, low.size, isinstance(done, spaces.Box), done))
     continuous = {box for _, _, box, _ in kinds}
     if len(continuous) > 1:
@@ -120,6 +113,17 @@ def survey(source: Source, env: Any) -> Layout:
         raise EnvironmentRefused(
             f"{name} does not say how long its episodes last ({', '.join(_HORIZONS[:3])} …), expected a number of "
             "steps: give horizon=… in a ParallelTask."
+        )
+    infos = _first_infos(source.ask("reset(seed=0)", None, env.reset, seed=0))
+    agents = [
+        replace(each, mask=each.mask or place_of(None, infos.get(agent)))
+        for agent, each in zip(env.possible_agents, agents, strict=True)
+    ]
+    masked = [each.name for each in agents if each.mask is not None]
+    if masked and continuous == {True}:
+        raise EnvironmentRefused(
+            f"{name} masks the actions of {masked[0]}, which are numbers, expected masks of Discrete actions alone: "
+            "wrap it without them."
         )
     state = source.ask("state()", None, _own_state, env)
     own = state is not None and state.size <= LARGEST_ROW

@@ -700,7 +700,6 @@ UNFIT = {
     "unbounded": "unbounded actions from scout",
     "multidiscrete": "MultiDiscrete",
     "mask": "nothing in them but 'action_mask'",
-    "masked numbers": "masks of Discrete actions alone",
     "sequence": "Gymnasium can flatten",
     "image": "30,000 numbers",
     "horizon": "horizon=",

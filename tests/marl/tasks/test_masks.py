@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from learning_signal.marl.errors import EnvironmentFailed
+from learning_signal.marl.errors import EnvironmentFailed, EnvironmentRefused
 from learning_signal.marl.randomness import episode_seeds
 from learning_signal.marl.tasks import make_task
 from learning_signal.marl.tasks.base import allowed_actions
@@ -116,6 +116,12 @@ def test_the_check_plays_by_the_masks_and_says_that_there_are_some(masks):
     shown = render_tasks([{**declared, "features": []}])
     text = "".join(str(cell) for cell in shown.renderables[1].renderable.renderables[0].columns[1].cells)
     assert "4 actions of which masks allow some" in text
+
+
+@pytest.mark.parametrize("masks", PLACES)
+def test_masks_of_numbers_are_refused(masks):
+    with pytest.raises(EnvironmentRefused, match="masks the actions of tall, which are numbers, expected masks of"):
+        make_task(f"{HERE}Slopes?masks={masks}", 1)
 
 
 def test_without_masks_the_same_environment_cannot_be_played():
