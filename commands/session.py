@@ -17,6 +17,7 @@ def session(
     task: options.TaskName = None,
     env: options.Environment = None,
     algorithm: options.Algorithm = None,
+    begin: options.Begin = None,
     agent: options.Agents = None,
     shadow: options.Shadows = None,
     config: options.Config = None,
@@ -60,6 +61,12 @@ def session(
 
     given_here = {**locals(), "task": one_task(task, env)}
     given = gather({name: given_here[name] for name in OPTIONS}, os.environ, config)
+    source = None
+    if begin is not None:
+        from learning_signal.tools.plan.root import as_source, source_of
+
+        source = source_of(begin, ledger or LEDGER)
+        given = as_source(given, source)
     backends = resolve_specs(parse_assignments(agent or []), os.environ, given.agents)
     settings = given.settings(
         {role: each.text for role, each in backends.items()}, {role: each.source for role, each in backends.items()}
@@ -85,6 +92,10 @@ def session(
         refuse_unusable(settings.agents, settings.shadows)
     from learning_signal.agents.session.session import run_session
 
+    if source is not None:
+        from learning_signal.tools.plan.root import rooted
+
+        settings = rooted(settings, source)
     heading = f"{settings.run.task}, {settings.run.learner.algorithm}, seed {settings.seed}"
     return supervise(
         lambda observer, control: run_session(settings, observer=observer, control=control),

@@ -194,7 +194,7 @@ class RunningSession:
         head = state.head
         shaping = head.shaping if head else ShapingConfig.none()
         spec = self.trainer.spec(
-            head.segment if head else None,
+            head.segment if head else self._root,
             shaping,
             context.stage_steps,
             derive(self.settings.seed, "stage", state.stages),
@@ -204,6 +204,11 @@ class RunningSession:
         result = await self._main_segment(spec)
         self.hearing.hear()  # what was asked meanwhile counts at its end
         conclude_stage(context, deliberation, result)
+
+    @property
+    def _root(self) -> str | None:
+        """The segment that the main run and the twin begin from; None for newly drawn weights."""
+        return None if self.settings.root is None else self.settings.root.segment
 
     async def _main_segment(self, spec: SegmentSpec, purpose: Literal["main", "twin"] = "main") -> SegmentResult:
         self.trainer.launch(spec, purpose, purpose)
@@ -246,7 +251,7 @@ class RunningSession:
                 costs = reader.costs(self.identity)
             self.state.twin_steps = costs.env_steps_main + costs.env_steps_branches + costs.env_steps_reused
             self.ledger.save_cursor(self.identity, self.state.model_dump(mode="json"))
-        parent, trained = None, 0
+        parent, trained = self._root, 0
         while trained < self.state.twin_steps:
             if self.control.pausing:
                 return False
@@ -256,7 +261,7 @@ class RunningSession:
             afford_segments(context, "the next piece of the sparse twin", [spec])
             result = await self._main_segment(spec, "twin")
             parent, trained = result.id, trained + steps
-            self.state.twin = Head(segment=parent, env_steps=trained, shaping=ShapingConfig.none())
+            self.state.twin = Head(segment=parent, env_steps=result.end_env_steps, shaping=ShapingConfig.none())
             self.ledger.save_cursor(self.identity, self.state.model_dump(mode="json"))
         return True
 

@@ -58,13 +58,23 @@ async def run_session(
     with Ledger.open(settings.ledger, secrets_of(settings)) as ledger:
         with ledger.transaction("session-start"):
             identity = lifecycle.begin(ledger, settings, gate_mode=settings.gate.mode, budget=settings.budget.limits())
-            ledger.event(identity, "session", f"session {identity} on {settings.run.task} begins; {libraries()}")
+            title = f"session {identity} on {settings.run.task} begins{_from(settings)}; {libraries()}"
+            ledger.event(identity, "session", title)
             ledger.save_cursor(identity, SessionState(budget=settings.budget).model_dump(mode="json"))
         session = RunningSession(
             settings, ledger, identity, observer, control or SessionControl(), Surroundings(executor)
         )
         session.say(remarks(settings, task))
         return await session.run()
+
+
+def _from(settings: SessionSettings) -> str:
+    """What the main run begins with, where it is not newly drawn weights."""
+    root = settings.root
+    if root is None:
+        return ""
+    what = "" if root.whole else " (its weights; critics and optimisers are new)"
+    return f" from {root.of}{what}, trained for {root.env_steps:,} env steps"
 
 
 async def resume_session(

@@ -60,6 +60,18 @@ class TriggerSettings(Frozen):
     """Stages after which a round begins whatever was gained (1: after each); None disables this trigger."""
 
 
+class Root(Frozen):
+    """What the main run begins with in place of newly drawn weights: a segment without training in the store."""
+
+    segment: Annotated[str, Field(pattern="^s[0-9a-f]{16}$")]
+    env_steps: Annotated[int, Field(ge=0)]
+    """That it was trained for before; no cost of this session."""
+    of: str
+    """Where it comes from, in words."""
+    whole: bool
+    """Whether critics and optimisers came along; else they are newly drawn."""
+
+
 class SessionSettings(Frozen):
     """The complete settings of a session, as stored in the ledger and read back by a resume.
 
@@ -100,6 +112,8 @@ class SessionSettings(Frozen):
     """Where segments (checkpoints and results) are kept, shared by all sessions."""
     ledger: Path = LEDGER
     """The SQLite log."""
+    root: Root | None = None
+    """What the main run, and its sparse twin, begin with; None: newly drawn weights. ``--from`` sets it."""
     twin: bool = False
     """Also train the sparse twin (no shaping) for the same total env steps."""
     speculate: bool = True

@@ -60,6 +60,10 @@ Shadows = Annotated[
         "--shadow", metavar="ROLE=SPEC", help="Ask another backend what an agent is asked, and only log it. Repeatable."
     ),
 ]
+Begin = Annotated[
+    str | None,
+    typer.Option("--from", metavar="SESSION|FOLDER", help="Begin with a run of the log, or an exported policy."),
+]
 TaskName = Annotated[str | None, option("Task, e.g. 'spread?agents=5', Foraging-8x8-2p-2f-coop-v3 [spread]", "TASK")]
 Environment = Annotated[str | None, option("A PettingZoo ParallelEnv of yours, in place of --task.", "MODULE:FACTORY")]
 StoredEnvironment = Annotated[
