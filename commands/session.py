@@ -63,7 +63,7 @@ def session(
     given = gather({name: given_here[name] for name in OPTIONS}, os.environ, config)
     source = None
     if begin is not None:
-        from learning_signal.tools.plan.root import as_source, source_of
+        from learning_signal.tools.training.root import as_source, source_of
 
         source = source_of(begin, ledger or LEDGER)
         given = as_source(given, source)
@@ -93,7 +93,7 @@ def session(
     from learning_signal.agents.session.session import run_session
 
     if source is not None:
-        from learning_signal.tools.plan.root import rooted
+        from learning_signal.tools.training.root import rooted
 
         settings = rooted(settings, source)
     heading = f"{settings.run.task}, {settings.run.learner.algorithm}, seed {settings.seed}"

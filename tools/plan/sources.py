@@ -60,7 +60,7 @@ OPTIONS = {
 """The options of the command line and the setting each one is."""
 
 _BESIDE = {"agents", "agent_sources", "shadows", "root"}
-"""Fields of SessionSettings that are not set here, but by resolving backend specs and by ``tools.plan.root``."""
+"""Fields of SessionSettings that are not set here, but by resolving backend specs and by ``tools.training.root``."""
 
 
 class SettingsError(ValueError):

@@ -15,10 +15,10 @@ from learning_signal.ledger.read.verify import verify
 from learning_signal.marl.gate.recompute import recompute
 from learning_signal.marl.segments.segment import SegmentStore
 from learning_signal.marl.settings import LearnerSettings
-from learning_signal.tools.plan.root import as_source, rooted, source_of
 from learning_signal.tools.plan.settings import session_rules
 from learning_signal.tools.plan.sources import Given, SettingsError
 from learning_signal.tools.training.policies import export_policy
+from learning_signal.tools.training.root import as_source, rooted, source_of
 from tests.support import kinds_of_sessions
 from tests.support.session_helpers import run_inline, tiny_settings
 
