@@ -125,6 +125,8 @@ def refused(line: str) -> str | None:
         parse_spec(values["check"])
     if name in ("resume", "session") and values.get("budget"):
         parse_budget(values["budget"])
+    if values.get("begin"):  # the session and the policy are the reader's own: there is none of this user here
+        return None if "/" in values["begin"] or values["begin"] == "latest" else "no such source"
     if name in ("session", "study"):
         return _failing([*words, "--dry-run"])
     if name == "train":
