@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +17,8 @@ ID_IN_SQL = "GLOB '" + "-".join(("[0-9]" * 8, "[0-9]" * 6, "[a-z0-9]" * 3)) + "'
 
 def new_session_id() -> str:
     """A short id that sorts by time, e.g. ``20261122-154501-k3f``."""
+    import secrets  # only what begins a session needs it
+
     suffix = "".join(secrets.choice(_LETTERS) for _ in range(3))
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{suffix}"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,6 +19,8 @@ def process_lives(host: str, pid: int, heartbeat_at: str) -> bool:
     On this host the kernel is asked: a silent process may only be stopped or busy, and would go on writing. A process
     that began after the session's last heartbeat merely reuses the pid. Of another host only the heartbeat is known.
     """
+    import socket  # only for sessions that are said to run
+
     if host != socket.gethostname() or os.name != "posix":
         silent = datetime.now(UTC) - datetime.fromisoformat(heartbeat_at)
         return silent.total_seconds() <= SILENT_SECONDS

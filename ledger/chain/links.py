@@ -19,9 +19,6 @@ from typing import Any, NamedTuple
 
 from learning_signal.ledger.chain.places import Place
 
-RECOVERED = "recovered"
-"""How a first link begins that was written after a recovery."""
-
 Execute = Callable[[str, tuple[Any, ...]], Iterable[tuple[Any, ...]]]
 """Runs a statement with its parameters and gives its rows."""
 

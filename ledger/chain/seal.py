@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from learning_signal.ledger.chain.links import RECOVERED
 from learning_signal.ledger.errors import LedgerError
 
+RECOVERED = "recovered"
+"""How a first link begins that was written after a recovery."""
 DIGITS = 16
 """Hexadecimal digits of a seal: to make another record with the same one takes about 2^64 trials."""
 

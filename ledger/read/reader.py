@@ -13,7 +13,6 @@ from learning_signal.ledger.ids import ID_IN_SQL, is_session_id, refuse_strange_
 from learning_signal.ledger.liveness import process_lives
 from learning_signal.ledger.questions import open_question
 from learning_signal.ledger.read import costs, training
-from learning_signal.ledger.read.checks.damage import damage_behind
 from learning_signal.ledger.read.costs import Costs
 from learning_signal.ledger.read.events.entries import entries
 from learning_signal.ledger.read.query import Query, event_filter
@@ -35,9 +34,12 @@ class Reader(Query):
 
     def __exit__(self, *raised: object) -> None:
         """Close the file. An error that comes from damage in it is raised as ``LedgerError``: where, and what helps."""
-        error = raised[1]
+        error, behind = raised[1], None
         try:
-            behind = damage_behind(error, self) if isinstance(error, Exception) else None
+            if isinstance(error, Exception):
+                from learning_signal.ledger.read.checks.damage import damage_behind
+
+                behind = damage_behind(error, self)
         finally:
             self.close()
         if behind is not None:

@@ -14,8 +14,9 @@ from typing import Any
 from sqlite_utils import Database
 
 from learning_signal.ledger import migrations
-from learning_signal.ledger.chain.links import RECOVERED, everything, write_links
+from learning_signal.ledger.chain.links import everything, write_links
 from learning_signal.ledger.chain.places import DERIVED, places
+from learning_signal.ledger.chain.seal import RECOVERED
 from learning_signal.ledger.connection import open_unchecked, refuse_absent, refuse_strangers
 from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.packing import add_functions

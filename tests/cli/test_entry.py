@@ -15,6 +15,7 @@ import pytest
 from learning_signal import run
 from learning_signal.ledger.wording import command, resume_command
 from tests.support.places import ROOT
+from tests.support.recorded_ledger import recorded_ledger
 
 CONSOLE = "import sys; del sys.path[0]; from learning_signal.run import main; main()"
 """What the console script does; Python puts its folder first, which holds nothing of ours."""
@@ -126,6 +127,11 @@ def test_h_is_help_everywhere(capsys, arguments):
     assert short == capsys.readouterr().out and short.startswith("Usage:")
 
 
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    return recorded_ledger(tmp_path_factory.mktemp("recorded") / "ledger.db")
+
+
 def test_version_says_what_runs_without_loading_it(tmp_path):
     code = (
         "import sys\nfrom learning_signal.run import run\ncode = run(['--version'])\n"
@@ -136,6 +142,42 @@ def test_version_says_what_runs_without_loading_it(tmp_path):
         f"learning-signal {version('learning-signal')}, Python {platform.python_version()}, torch {version('torch')}\n"
         "0 []\n"
     )
+
+
+LATE = (
+    "torch",
+    "numpy",
+    "pydantic",
+    "jinja2",
+    "sqlite_utils",
+    "secrets",
+    "learning_signal.viewer.transcript.opened",
+    "learning_signal.ledger.chain.links",
+    "learning_signal.ledger.read.checks.chains",
+    "learning_signal.ledger.read.events.search",
+)
+"""What the first screen of a log needs nothing of."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "loaded"),
+    [
+        (("log", "list"), []),
+        (("log", "show", "latest"), []),
+        (("explain", "latest/R1"), []),
+        (("log", "show", "latest/R1"), ["learning_signal.viewer.transcript.opened"]),  # negative control
+        (("log", "search", "coverage"), ["learning_signal.ledger.read.events.search"]),
+    ],
+)
+def test_reading_loads_what_its_options_need(recorded, arguments, loaded):
+    words = [*arguments, "--ledger", str(recorded)]
+    code = (
+        "import contextlib, io, sys\nfrom learning_signal.run import run\n"
+        f"with contextlib.redirect_stdout(io.StringIO()):\n    code = run({words!r})\n"
+        f"print(code, [name for name in {LATE!r} if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=recorded.parent, capture_output=True, text=True, timeout=60)
+    assert done.stdout == f"0 {loaded}\n", done.stderr
 
 
 @pytest.mark.parametrize("way", WAYS)

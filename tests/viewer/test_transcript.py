@@ -13,7 +13,8 @@ from learning_signal.ledger.errors import LedgerError
 from learning_signal.ledger.read.query import Place, find_place
 from learning_signal.ledger.read.reader import Reader
 from learning_signal.run import application
-from learning_signal.viewer.transcript.story import render_entry, render_events, render_turns
+from learning_signal.viewer.transcript.lines import render_lines
+from learning_signal.viewer.transcript.story import render_entry, render_turns
 from learning_signal.viewer.transcript.values import pieces, readable, said
 from tests.support.recorded_ledger import RECORDED_ID, recorded_ledger
 
@@ -97,11 +98,11 @@ def test_an_event_is_one_line_unless_something_went_wrong(ledger):
     with Reader.open(ledger) as reader:
         row, events = reader.session(), reader.events()
     fine = [each for each in events if each.status == "ok"]
-    lines = shown(render_events(row, fine)).splitlines()
+    lines = shown(render_lines(row, fine)).splitlines()
     numbered = [line for line in lines if line.startswith("#")]
     assert len(numbered) == len(fine) and lines[-len(fine) :] == numbered and max(map(len, lines)) <= 100
     refused = next(each for each in events if each.status == "refused")
-    assert words(refused.title) in words(shown(render_events(row, [refused])).replace("\n" + " " * 43, "\n"))
+    assert words(refused.title) in words(shown(render_lines(row, [refused])).replace("\n" + " " * 43, "\n"))
 
 
 def test_a_call_is_shown_as_it_was_sent_and_answered(ledger):

@@ -41,6 +41,7 @@ from learning_signal.viewer.text import (
     shorten,
     sparkline,
 )
+from learning_signal.viewer.transcript.lines import render_lines
 from learning_signal.viewer.transcript.story import render_events, render_turns
 from tests.support.recorded_ledger import RECORDED_ID, recorded_ledger
 
@@ -140,13 +141,13 @@ def test_only_a_session_whose_gate_tests_nothing_is_called_ungated(ledger):
 def test_events_are_one_line_each_and_bodies_come_on_request(ledger):
     with Reader.open(ledger) as reader:
         row, events = reader.session(), reader.events(round=1)
-        brief = shown(render_events(row, events))
-        full = shown(render_events(row, events, [reader.entry(each.seq) for each in events]))
+        brief = shown(render_lines(row, events))
+        full = shown(render_events(row, list(reader.entries(events))))
     trained, played = row.env_steps_main + row.env_steps_branches, row.evaluation_env_steps
     assert f"{trained:,} env steps of training, {played:,} of evaluation" in " ".join(brief.split())
     assert "query_metrics" in brief and "promote c1" in brief and fits(brief) and fits(full)
     assert "source: main" not in brief and "source: main" in full and '{"evidence"' not in full
-    assert "No event fits" in shown(render_events(row, []))
+    assert "No event fits" in shown(render_lines(row, []))
 
 
 def test_search_hits_show_where_and_what(ledger):
@@ -277,7 +278,7 @@ def test_hostile_text_is_inert_everywhere(hostile_ledger):
         entries = [reader.entry(each.seq) for each in events]
         texts = [
             shown(render_sessions(reader.sessions())),
-            shown(render_events(row, events, entries)),
+            shown(render_events(row, entries)),
             shown(render_turns(row, entries)),
             shown(render_decision(explain(reader, "R1"))),
             shown(render_decision(explain(reader, "R2"))),

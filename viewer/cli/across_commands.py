@@ -31,7 +31,7 @@ def log_tail(
 ) -> int:
     """Show the last events of a session; with -f also those that come, until it ends. It may run in another shell."""
     from learning_signal.ledger.read.reader import Reader
-    from learning_signal.viewer.transcript.story import event_line
+    from learning_signal.viewer.transcript.lines import event_line
 
     if lines < 0:
         raise typer.BadParameter(f"found --lines {lines}, expected 0 or more")

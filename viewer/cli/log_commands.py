@@ -84,10 +84,9 @@ def log_show(
 
     SESSION#286 shows one event, a model call as it was sent and answered; SESSION/R2 the turns of a round.
     """
-    from learning_signal.ledger.read.events.search import search
     from learning_signal.ledger.read.query import find_place
     from learning_signal.ledger.read.reader import Reader
-    from learning_signal.viewer.transcript.story import render_entry, render_events, render_raw, render_turns
+    from learning_signal.viewer.transcript.lines import render_lines
 
     with Reader.open(ledger) as reader:
         found = find_place(reader, place)
@@ -96,6 +95,8 @@ def log_show(
             entry = reader.entry(found.event)
             if as_json:
                 return show_json(plain_data(entry))
+            from learning_signal.viewer.transcript.story import render_entry
+
             out.print(render_entry(entry, as_stored=as_stored))
             return 0
         whole_round = found.round is not None
@@ -108,21 +109,24 @@ def log_show(
         opens = full or as_stored or whole_round
         containing = None
         if text is not None:
+            from learning_signal.ledger.read.events.search import search
+
             containing = {hit.event.seq for hit in search(reader, text, session=row.id, limit=None)}
         # A round is opened as a whole, since its turns are told apart; everything else is shown as it is read.
         pages = _pages(reader, row.id, None if whole_round or as_json else PAGE, containing, **filters, tool=tool)
         begun = False
         for events in pages:
-            entries = [reader.entry(event.seq) for event in events] if opens else None
+            entries = list(reader.entries(events)) if opens else None
             if as_json:
                 return show_json(plain_data(events if entries is None else entries))
             head = None if begun else row
             if entries is None:
-                out.print(render_events(head, events))
-            elif as_stored:
-                out.print(render_raw(head, entries))
+                out.print(render_lines(head, events))
             else:
-                out.print(render_turns(head, entries) if whole_round else render_events(head, events, entries))
+                from learning_signal.viewer.transcript.story import render_events, render_raw, render_turns
+
+                opened = render_raw if as_stored else render_turns if whole_round else render_events
+                out.print(opened(head, entries))
             begun = True
         if begun:
             return 0
@@ -130,7 +134,7 @@ def log_show(
             refuse_unknown(f"session {row.id}", reader.events(row.id), **filters)
         if as_json:
             return show_json([])
-        out.print(render_events(row, []))
+        out.print(render_lines(row, []))
         return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from learning_signal.ledger.questions import how_to_answer
-from learning_signal.ledger.read.checks.checked import Checked
 from learning_signal.ledger.read.records import Finding, SearchHit, SessionRow
 from learning_signal.ledger.wording import LEDGER, command
 from learning_signal.viewer.text import (
@@ -28,6 +27,9 @@ from learning_signal.viewer.text import (
     outcome_text,
     styled,
 )
+
+if TYPE_CHECKING:  # only log verify loads it
+    from learning_signal.ledger.read.checks.checked import Checked
 
 TRAINING = "training"
 """The kind of a session that has one shaping and no agents: there is nothing to decide."""

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from learning_signal.ledger.chain.links import RECOVERED, digest, link_hash
+from learning_signal.ledger.chain.links import digest, link_hash
 from learning_signal.ledger.chain.places import Place, places
+from learning_signal.ledger.chain.seal import RECOVERED
 from learning_signal.ledger.read.query import Query
 from learning_signal.ledger.read.records import Finding
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from learning_signal.ledger.chain.links import RECOVERED
+from learning_signal.ledger.chain.seal import RECOVERED
 from learning_signal.ledger.read.checks.chains import chained_tables
 from learning_signal.ledger.read.query import Query
 

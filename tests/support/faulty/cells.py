@@ -195,7 +195,7 @@ async def _played(cell: Cell, folder: Path, ending: Ending, before: Prepared) ->
     with Reader.open(ledger) as reader:
         events = [each for each in reader.events() if each.seq > before.events[cell.phase]]
         own = [each for each in events if each.agent == cell.phase]
-        console.print(render_events(reader.session("latest"), own, [reader.entry(each.seq) for each in own]))
+        console.print(render_events(reader.session("latest"), list(reader.entries(own))))
         decisions = reader.decisions()
         if decisions:
             console.print(render_decision(explain(reader)))
