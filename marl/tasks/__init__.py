@@ -11,6 +11,7 @@ from importlib import import_module
 
 from learning_signal.marl.errors import TaskOptionError, UnknownTask
 from learning_signal.marl.tasks.base import Task
+from learning_signal.marl.tasks.spellings import meant
 
 _TASKS = {
     "foraging": "learning_signal.marl.tasks.foraging:Foraging",
@@ -52,7 +53,7 @@ def make_task(name: str, environments: int, **options: Option) -> Task:
         return Foreign(environments, name + ("&" if query else "?") + more if more else name)
     if base not in _TASKS:
         close = difflib.get_close_matches(base, task_names(), n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "choose one of these."
+        hint = meant(base) or (f"did you mean {close[0]!r}?" if close else "choose one of these.")
         raise UnknownTask(f"Unknown task {base!r}, expected one of: {', '.join(task_names())}; {hint}")
     known = _defaults(base)
     given = _parse(base, query, known)

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import IO, Any
@@ -101,6 +102,12 @@ def _listen(
                     message = json.loads(line)
                     if "findings" in message:
                         return _result(message)
+                    if "fault" in message:
+                        return _failed(
+                            "program",
+                            f"The check of {name} failed after {what} ({message['fault']}): that is a fault of this "
+                            "program, please report it.",
+                        )
                     what, began = message["call"], time.monotonic()
                 except (ValueError, TypeError, KeyError):
                     return _failed(
@@ -156,10 +163,14 @@ def _serve(pipe: int, name: str, episodes: int) -> None:
         os.write(pipe, json.dumps(message).encode() + b"\n")
 
     watch(lambda what, moment: tell({"call": f"{what}{at(moment)}"}))
-    findings = check_environment(name, episodes)
-    wrong = any(each.level == "error" for each in findings)
-    task = None if wrong else asdict(make_task(name, 1).spec)
-    tell({"findings": [asdict(each) for each in findings], "task": task})
+    try:
+        findings = check_environment(name, episodes)
+        wrong = any(each.level == "error" for each in findings)
+        task = None if wrong else asdict(make_task(name, 1).spec)
+        tell({"findings": [asdict(each) for each in findings], "task": task})
+    except Exception as error:  # noqa: BLE001 - what a user's code can raise is a finding: this is ours
+        traceback.print_exc()
+        tell({"fault": f"{type(error).__name__}: {error}"[:300]})
     os._exit(0)  # whatever threads the environment has left
 
 

@@ -26,6 +26,7 @@ from learning_signal.marl.tasks.base import Feature
 from learning_signal.marl.tasks.foreign.callables import refuse_callable, refuse_module
 from learning_signal.marl.tasks.foreign.own_code import OwnCodeFailed, call, phrase
 from learning_signal.marl.tasks.picture import Picture
+from learning_signal.marl.tasks.spellings import meant
 
 Option = bool | int | float | str
 
@@ -190,7 +191,7 @@ def load(name: str) -> Source:
         if not hasattr(thing, part):
             raise UnknownTask(
                 f"Module {module_name} has no {attribute!r}, expected the name of a factory or of a ParallelTask: "
-                f"write {module_name}:NAME with one that it defines."
+                f"{meant(base) or f'write {module_name}:NAME with one that it defines.'}"
             )
         thing = getattr(thing, part)
     if not isinstance(thing, ParallelTask):

@@ -98,6 +98,15 @@ def test_the_call_that_failed_is_named(here: Path, fault: str, words: str) -> No
     assert finding.level == "error" and words in finding.message and checked.task is None
 
 
+def test_a_fault_of_the_check_is_not_blamed_on_the_environment(here: Path) -> None:
+    meddling = "import sys\nsys.modules['__main__'].asdict = None\nfrom strange import Env\n"
+    (here / "meddling.py").write_text(meddling)
+    (finding,) = check_apart("meddling:Env?fault=none", 2).findings
+    assert (
+        finding.check == "program" and "(TypeError: " in finding.message and "fault of this program" in finding.message
+    )
+
+
 def test_a_call_that_never_comes_back_is_ended_with_all_it_started(here: Path) -> None:
     waited: list[tuple[str, float]] = []
     began = time.monotonic()
