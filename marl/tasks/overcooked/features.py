@@ -175,7 +175,7 @@ def _given(kitchens: Kitchens, dispenser: int, item: int) -> np.ndarray:
 
 def _has(kitchens: Kitchens, which: np.ndarray) -> np.ndarray:
     """``[E]`` bool: whether any pot's content is one of ``which [CONTENTS]`` bool."""
-    return which.take(kitchens.in_pots).any(axis=1)
+    return np.asarray(which.take(kitchens.in_pots).any(axis=1))
 
 
 def _onion_distance(kitchens: Kitchens) -> np.ndarray:
