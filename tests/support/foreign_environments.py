@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from types import SimpleNamespace
 
@@ -154,9 +156,7 @@ def slow(milliseconds: int = 2, crash_at: int = 0):
         def step(self, actions):
             time.sleep(milliseconds / 1000)
             if crash_at and self.time + 1 == crash_at:
-                import os
-
-                os._exit(7)
+                os.kill(os.getpid(), signal.SIGKILL)
             return super().step(actions)
 
     return Slow()

@@ -24,7 +24,7 @@ from typing import Any
 from learning_signal.marl.errors import EnvironmentFailed, EnvironmentRefused, TaskOptionError, UnknownTask
 from learning_signal.marl.tasks.base import Feature
 from learning_signal.marl.tasks.foreign.callables import refuse_callable, refuse_module
-from learning_signal.marl.tasks.foreign.own_code import OwnCodeFailed, call, phrase
+from learning_signal.marl.tasks.foreign.own_code import OwnCodeFailed, call, inside, phrase
 from learning_signal.marl.tasks.picture import Picture
 from learning_signal.marl.tasks.spellings import meant
 
@@ -175,7 +175,8 @@ def load(name: str) -> Source:
     _make_working_directory_importable()
     refuse_module(module_name)
     try:
-        thing: Any = import_module(module_name)
+        with inside:
+            thing: Any = import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise _not_importable(base, error) from error

@@ -361,7 +361,7 @@ def test_a_worker_that_dies_is_one_sentence(workers) -> None:
     task = workers(HERE + "slow?milliseconds=0&crash_at=2", 2, 2)
     task.reset(episode_seeds(0, 0, 2))
     task.step(np.zeros((2, 3), np.int64))
-    with pytest.raises(EnvironmentFailed, match=r"died \(exit code 7\), expected it to answer: free memory"):
+    with pytest.raises(EnvironmentFailed, match=r"died \(signal 9, SIGKILL\), expected it to answer: free memory"):
         task.step(np.zeros((2, 3), np.int64))
     with pytest.raises(EnvironmentFailed, match="were stopped"):
         task.reset(episode_seeds(0, 0, 2))

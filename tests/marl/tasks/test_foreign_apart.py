@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from learning_signal.ledger.read.reader import Reader
 from learning_signal.marl.tasks.foreign.apart import check_apart
 from learning_signal.run import run
+from tests.support.places import ROOT
 
 SOURCE = """
 import os, subprocess, sys, time
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 from pettingzoo import ParallelEnv
+
+
+STEPS = 0
 
 
 class Env(ParallelEnv):
@@ -41,7 +48,9 @@ class Env(ParallelEnv):
         return self.seen(), {"a": {}, "b": {}}
 
     def step(self, actions):
+        global STEPS
         self.time += 1
+        STEPS += 1
         if self.time == 3:
             self.misbehave()
         ended = dict.fromkeys("ab", self.time == 4)
@@ -53,6 +62,10 @@ class Env(ParallelEnv):
             sys.exit(0)
         if self.fault == "_exit":
             os._exit(3)
+        if self.fault == "late" and STEPS > 900:
+            os._exit(5)
+        if self.fault == "fork" and os.fork() == 0:
+            os._exit(0)
         if self.fault == "crash":
             os.abort()
         if self.fault == "raise":
@@ -88,7 +101,10 @@ def line_of(code: str) -> int:
     [
         ("exit", f"at step 3 failed (it ended the program: sys.exit(0), in strange.py, line {line_of('sys.exit(0)')})"),
         ("raise", f"at step 3 failed (KeyError: 'nothing', in strange.py, line {line_of(RAISES)})"),
-        ("_exit", "step(actions) at step 3 of strange:Env?fault=_exit ended the process (exit code 3)"),
+        (
+            "_exit",
+            f"at step 3 failed (it ended the program: os._exit(3), in strange.py, line {line_of('os._exit(3)')})",
+        ),
         ("crash", "ended the process (signal 6, SIGABRT)"),
     ],
 )
@@ -150,3 +166,25 @@ def test_no_run_begins_on_it(here: Path, capsys: pytest.CaptureFixture[str], fau
         said = capsys.readouterr().err
         assert "error: step(actions) at step 3" in said and "check-env" in said
     assert not os.path.exists("log.db")
+
+
+def test_a_process_that_it_forks_ends_as_it_wants(here: Path) -> None:
+    checked = check_apart("strange:Env?fault=fork", 2)
+    assert checked.task is not None and not [each for each in checked.findings if each.level == "error"]
+
+
+@pytest.mark.slow
+def test_a_training_that_it_would_end_stops_with_its_place_and_keeps_what_was_committed(here: Path) -> None:
+    """Run in a process of its own, which the environment would end."""
+    command = [sys.executable, str(ROOT / "run.py"), "train", "--env", "strange:Env?fault=late", "--steps", "1600"]
+    small = "[run.learner]\nhidden = [8]\nenvironments = 8\n[run.evaluation]\nepisodes = 8\n"
+    (here / "small.toml").write_text(small)
+    given = ["--config", "small.toml", "--segment-steps", "400", "--ledger", "log.db", "--store", "segments", "--plain"]
+    environment = os.environ | {"LEARNING_SIGNAL_STATE": str(here / "state")}
+    done = subprocess.run([*command, *given], env=environment, capture_output=True, text=True, timeout=120)
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode == 4, said
+    assert "step of strange:Env?fault=late failed at step 3 of the episode" in said
+    assert f"os._exit(5), in strange.py, line {line_of('os._exit(5)')}" in said
+    with Reader.open(here / "log.db") as reader:
+        assert reader.session().status == "paused" and len(reader.main_run()) >= 1
