@@ -22,6 +22,9 @@ from learning_signal.tools.plan.evaluation import Purpose, evaluated_for
 
 Stored = TypeVar("Stored")
 
+KEPT = 32
+"""Results that are kept in memory, those of a round; earlier ones are read from the store again."""
+
 
 class Trainer:
     """Runs segments on a pool of workers and records them for one session.
@@ -41,9 +44,11 @@ class Trainer:
         """``held_out``: episodes of a branch's own set; None where there are no branches."""
         self.pool, self.store, self.ledger, self.session, self.run = pool, store, ledger, session, run
         self._held_out = held_out
-        self._tasks: dict[str, asyncio.Task[SegmentResult]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._results: dict[str, SegmentResult] = {}
+        """The last ``KEPT``."""
         self._futures: dict[str, Future[SegmentResult]] = {}
-        """The executor's, of every segment that was submitted here."""
+        """The executor's, of every segment that was submitted here and has no result yet."""
         self.purposes: dict[str, tuple[str, str]] = {}
         """Segment id -> (purpose, arm), for the live view."""
         self._not_urgent: set[str] = set()
@@ -132,9 +137,11 @@ class Trainer:
         Raises ``SegmentFailed`` with the reason if it failed, ``CannotGoOn`` where the machine did.
         """
         try:
-            return await asyncio.shield(self._tasks[segment])
+            await asyncio.shield(self._tasks[segment])
         except SegmentImpossible as error:
             raise CannotGoOn(str(error)) from error
+        kept = self._results.get(segment)
+        return self._read(self.store.load_result, segment) if kept is None else kept
 
     async def evaluate_late(self, segment: str, episode_set: LateSet, purpose: str | None = None) -> None:
         """Play a set of episodes at the end of a finished segment of this session, unless it was.
@@ -215,7 +222,7 @@ class Trainer:
         self._futures[spec.id] = self.pool.submit(spec, urgent)
         return self._futures[spec.id]
 
-    async def _finish(self, spec: SegmentSpec, future: Future[SegmentResult], purpose: str, arm: str) -> SegmentResult:
+    async def _finish(self, spec: SegmentSpec, future: Future[SegmentResult], purpose: str, arm: str) -> None:
         try:
             result = await self._computed(spec, future)
         except SegmentImpossible:
@@ -224,7 +231,10 @@ class Trainer:
             self._record_failure(spec, purpose, arm, failure)
             raise
         self._record(spec, result, purpose, arm)
-        return result
+        self._futures.pop(spec.id, None)
+        self._results[spec.id] = result
+        while len(self._results) > KEPT:
+            del self._results[next(iter(self._results))]
 
     async def _computed(self, spec: SegmentSpec, future: Future[SegmentResult]) -> SegmentResult:
         """The result of a submitted segment. If another session withdrew it, it is submitted again with its present
@@ -318,7 +328,7 @@ def _work(spec: SegmentSpec) -> str:
     return f"{' and '.join(name for name, when in played if when != 'never')} episodes at the end of {spec.parent}"
 
 
-async def _fail(reason: str) -> SegmentResult:
+async def _fail(reason: str) -> None:
     raise SegmentFailed(reason)
 
 
