@@ -81,6 +81,15 @@ def _features(layout: Layout) -> tuple[Feature, ...]:
     none = f"{far:g}, the largest,"
     return (
         Feature(
+            "soup_stage",
+            "How far the soup is that is furthest: 0.15 for each onion in its pot, 0.6 for three that cook, 0.7 when "
+            "it is ready, 0.85 on a dish; 0 again after it is delivered, and for pots that were started with fewer.",
+            "team",
+            0.0,
+            0.85,
+            "higher",
+        ),
+        Feature(
             "pot_filling",
             "Onions in the fullest pot, of three; 1 while a soup of three onions cooks, is ready or is on a dish. Pots "
             "that were started with fewer do not count.",
@@ -98,7 +107,6 @@ def _features(layout: Layout) -> tuple[Feature, ...]:
             1.0,
             "higher",
         ),
-        Feature("soup_on_dish", "1 while a soup of three onions is on a dish, else 0.", "team", 0.0, 1.0, "higher"),
         Feature(
             "spoiled_pots",
             "Pots that were started with fewer than three onions: shut until their thin soup is taken out.",
@@ -164,13 +172,13 @@ def _features(layout: Layout) -> tuple[Feature, ...]:
 
 def _pots(kitchens: Kitchens, which: np.ndarray) -> np.ndarray:
     """``[E, P]`` bool: the cells of the pots whose content is one of ``which [CONTENTS]`` bool."""
-    return (kitchens.layout.kind == POT) & which.take(kitchens.content)
+    return np.asarray((kitchens.layout.kind == POT) & which.take(kitchens.content), bool)
 
 
 def _given(kitchens: Kitchens, dispenser: int, item: int) -> np.ndarray:
     """``[E, P]`` bool: the cells from which an item can be taken."""
     kind = kitchens.layout.kind
-    return np.asarray((kind == dispenser) | ((kind != POT) & (kitchens.content == item)))
+    return np.asarray((kind == dispenser) | ((kind != POT) & (kitchens.content == item)), bool)
 
 
 def _has(kitchens: Kitchens, which: np.ndarray) -> np.ndarray:
@@ -213,9 +221,9 @@ def _spacing(kitchens: Kitchens) -> np.ndarray:
 
 
 FEATURE_VALUES: dict[str, Callable[[Kitchens], np.ndarray]] = {
+    "soup_stage": stage,
     "pot_filling": lambda now: np.where(now.soups() > 0, 1.0, _FILLING.take(now.in_pots).max(axis=1)),
     "soup_cooked": lambda now: np.where(now.soups() > 0, 1.0, _COOKED.take(now.in_pots).max(axis=1)),
-    "soup_on_dish": lambda now: now.soups() > 0,
     "spoiled_pots": lambda now: _SPOILED.take(now.in_pots).sum(axis=1),
     "onion_distance": _onion_distance,
     "pot_distance": _pot_distance,
