@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from learning_signal.ledger.read.reader import Reader
     from learning_signal.ledger.read.records import EventRow
 
-PAGE = 200
-"""Events that are read and shown at a time."""
+SCREEN, PAGE = 50, 200
+"""Events that are read and shown first, and at a time after that."""
 
 
 class Measure(StrEnum):
@@ -113,7 +113,7 @@ def log_show(
 
             containing = {hit.event.seq for hit in search(reader, text, session=row.id, limit=None)}
         # A round is opened as a whole, since its turns are told apart; everything else is shown as it is read.
-        pages = _pages(reader, row.id, None if whole_round or as_json else PAGE, containing, **filters, tool=tool)
+        pages = _pages(reader, row.id, not (whole_round or as_json), containing, **filters, tool=tool)
         begun = False
         for events in pages:
             entries = list(reader.entries(events)) if opens else None
@@ -139,12 +139,12 @@ def log_show(
 
 
 def _pages(
-    reader: Reader, session: str, limit: int | None, containing: set[int] | None, **filters: Any
+    reader: Reader, session: str, piecewise: bool, containing: set[int] | None, **filters: Any
 ) -> Iterator[list[EventRow]]:
-    """The chosen events, ``limit`` of a session read at a time, without pages that have none."""
-    after = 0
+    """The chosen events, all of them or as they are read, without pages that have none."""
+    after, limit = 0, SCREEN if piecewise else None
     while events := reader.events(session, **filters, after_seq=after, limit=limit):
-        after = events[-1].seq
+        after, limit = events[-1].seq, PAGE if piecewise else None
         chosen = [event for event in events if containing is None or event.seq in containing]
         if chosen:
             yield chosen
