@@ -5,7 +5,10 @@
 The events are those of sessions with rule-based agents and training without learning, recorded and written again by the
 real writer: as other sessions of one log, and as later rounds of one session. Every command is a process of its own and
 its time is CPU time, imports included, so that other processes disturb it less. The first screen of `log show` ends
-with the 40th line.
+with the 40th line. Growth is how many times as long a command takes at the larger size.
+
+The texts of the recorded rounds come back with other numbers: a page has less to lay out than that of a session whose
+agents never say the same again.
 """
 
 from __future__ import annotations
@@ -13,11 +16,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 from rich.console import Console
@@ -45,8 +50,19 @@ COMMANDS = {
     "report": ("log", "export", "latest", "--to", "{out}"),
     "log verify": ("log", "verify"),
 }
-TARGETS = {"log list, 500 sessions": 0.5, "log show, first screen": 0.3, "log search": 0.2, "report": 10.0}
+TARGETS = {
+    "log list, 500 sessions": 0.5,
+    "log show, first screen": 0.3,
+    "log search": 0.2,
+    "explain": 0.3,
+    "report": 10.0,
+    "log verify": 15.6,
+}
 """Seconds at 50,000 events."""
+LARGEST_PAGE = 1.0
+"""Megabytes of a report of 5,000 events."""
+PATIENCE = 300.0
+"""Seconds after which a command is ended, and its time is told as unknown."""
 
 
 def many(folder: Path) -> Iterator[Path]:
@@ -73,8 +89,11 @@ def one(folder: Path) -> Iterator[Path]:
             yield ledger.path
 
 
-def seconds(ledger: Path, command: tuple[str, ...], lines: int | None) -> float:
-    """CPU seconds of a command that is to end well; with ``lines``, whose output nobody reads after so many."""
+def seconds(ledger: Path, command: tuple[str, ...], lines: int | None, patience: float = PATIENCE) -> float | None:
+    """CPU seconds of a command that is to end well; with ``lines``, whose output nobody reads after so many.
+
+    None where it does not end in ``patience`` seconds.
+    """
     with Reader.open(ledger) as reader:
         (row,) = reader.rows("SELECT max(seq) event FROM events WHERE kind = 'llm_call'")
     words = [each.format(event=row["event"], out=ledger.with_suffix(".html")) for each in command]
@@ -84,10 +103,15 @@ def seconds(ledger: Path, command: tuple[str, ...], lines: int | None) -> float:
         stderr=subprocess.DEVNULL,
     )
     assert started.stdout is not None
+    ended = Timer(patience, started.kill)
+    ended.start()
     with started.stdout as output:
         read = sum(1 for line in output) if lines is None else sum(1 for _ in zip(output, range(lines), strict=False))
     _, status, used = os.wait4(started.pid, 0)
     started.returncode = os.waitstatus_to_exitcode(status)
+    ended.cancel()
+    if started.returncode == -signal.SIGKILL:
+        return None
     if started.returncode or not read:
         raise RuntimeError(f"{' '.join(words)} ended with {started.returncode} after {read} lines")
     return used.ru_utime + used.ru_stime
@@ -110,7 +134,10 @@ def measure(sizes: tuple[int, ...]) -> list[dict[str, Any]]:
                 taken = {}
                 for what, command in COMMANDS.items():
                     taken[what] = seconds(ledger, command, SCREEN if "first screen" in what else None)
-                found.append({"kind": kind, "events": size["events"], "sessions": size["n"], "seconds": taken})
+                page = ledger.with_suffix(".html").stat().st_size / 1e6
+                found.append(
+                    {"kind": kind, "events": size["events"], "sessions": size["n"], "seconds": taken, "page": page}
+                )
                 if not left:
                     break
     return found
@@ -126,17 +153,32 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(found))
         return
+    Console().print(table_of(found))
+
+
+def table_of(found: Sequence[Mapping[str, Any]]) -> Table:
+    """What ``measure`` found: two sizes of each kind of log, and how the times grow between them."""
     table = Table(title="reading: CPU seconds", title_justify="left", box=None)
     table.add_column("command")
-    for each in found:
-        table.add_column(f"{each['events']:,} events, {each['sessions']} sessions", justify="right", max_width=14)
+    pairs = list(zip(found[::2], found[1::2], strict=True))
+    for pair in pairs:
+        for each in pair:
+            table.add_column(f"{each['events']:,} events, {each['sessions']} sessions", justify="right", max_width=14)
+        table.add_column("growth", justify="right")
     table.add_column("target", justify="right")
     for what in COMMANDS:
+        cells = [cell for pair in pairs for cell in _times(*(each["seconds"][what] for each in pair))]
         target = TARGETS.get(what)
-        table.add_row(
-            what, *(f"{each['seconds'][what]:.2f}" for each in found), "" if target is None else f"{target:g}"
-        )
-    Console().print(table)
+        table.add_row(what, *cells, "" if target is None else f"{target:g}")
+    sizes = [cell for pair in pairs for cell in (*(f"{each['page']:.2f}" for each in pair), "")]
+    table.add_row("page of the report, MB", *sizes, f"{LARGEST_PAGE:g} at {SIZES[0]:,}")
+    return table
+
+
+def _times(fewer: float | None, more: float | None) -> tuple[str, str, str]:
+    """Two times, and how many times as long the second is."""
+    shown = [f"> {PATIENCE:g}" if each is None else f"{each:.2f}" for each in (fewer, more)]
+    return shown[0], shown[1], "" if fewer is None or more is None else f"{more / fewer:.1f}"
 
 
 if __name__ == "__main__":
