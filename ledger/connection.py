@@ -109,7 +109,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     refuse_absent(path)
     try:
         return patiently(path, lambda: _readable(path))
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter where SQLite's own sentence is no text
         raise LedgerError(sentence(error, path)) from error
 
 

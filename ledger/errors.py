@@ -17,7 +17,7 @@ class SessionTaken(LedgerError):
     """Another process runs the session now: this one must write nothing more, and stop."""
 
 
-def sentence(error: sqlite3.Error, path: Path) -> str:
+def sentence(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> str:
     """Return one sentence (found, what to do) for an SQLite error on the ledger at ``path``."""
     text = str(error)
     if "disk is full" in text:

@@ -17,6 +17,10 @@ from learning_signal.ledger.file.damage import damaged, stored_json
 from learning_signal.ledger.file.waiting import patiently
 from learning_signal.ledger.ids import is_session_id, refuse_strange_id
 
+STEPS, MOST_STEPS = 1_000_000, 500_000_000
+"""Instructions of SQLite between two looks at a query, and in all; one takes some ten seconds for the latter, and some
+20 of them for a row of a log."""
+
 
 class Query:
     """A ledger opened read-only. It sees what was committed, also while a session is writing."""
@@ -25,6 +29,8 @@ class Query:
         self.path = path
         self._connection = connection
         self._body_columns: dict[str, tuple[str, ...]] = {}
+        self._callbacks = 0
+        connection.set_progress_handler(self._endless, STEPS)
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -41,14 +47,22 @@ class Query:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def _endless(self) -> bool:
+        """Whether the query that runs is to be ended: a view of a stranger's may never end."""
+        self._callbacks += 1
+        return self._callbacks > MOST_STEPS / STEPS
+
     def rows(self, sql: str, parameters: Iterable[Any] = ()) -> list[dict[str, Any]]:
         """Run a query and return its rows as dicts."""
         values = bound(sql, parameters)
+        self._callbacks = 0
         try:
             cursor = patiently(self.path, lambda: self._connection.execute(sql, values))
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor]
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter where its own sentence is no text
+            if self._callbacks > MOST_STEPS / STEPS:
+                raise damaged(self.path, "a query of it does not end") from error
             raise LedgerError(sentence(error, self.path)) from error
         except OverflowError as error:
             raise LedgerError(

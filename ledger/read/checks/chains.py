@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from learning_signal.ledger.chain.links import digest, link_hash
 from learning_signal.ledger.chain.places import Place, places
 from learning_signal.ledger.chain.seal import RECOVERED
+from learning_signal.ledger.file.damage import damaged
 from learning_signal.ledger.read.query import Query
 from learning_signal.ledger.read.records import Finding
 
@@ -164,8 +165,16 @@ class _Walk:
 
 
 def _places(reader: Query) -> dict[str, Place]:
+    try:
+        return places(tables_of(reader))
+    except ValueError as error:
+        raise damaged(reader.path, f"its tables are not this program's ({error})") from error
+
+
+def tables_of(reader: Query) -> dict[str, list[str]]:
+    """Every table of a ledger with the names of its columns."""
     tables = [row["name"] for row in reader.rows("SELECT name FROM main.sqlite_master WHERE type = 'table'")]
-    return places({name: [row["name"] for row in reader.rows(f"PRAGMA main.table_info({name})")] for name in tables})
+    return {name: [row["name"] for row in reader.rows(f'PRAGMA main.table_info("{name}")')] for name in tables}
 
 
 def _entries(text: str) -> list[Any]:
