@@ -78,10 +78,9 @@ def _listed(row: SessionRow) -> Values:
     }
 
 
-def now(reader: Reader, session: str) -> Values:
+def now(reader: Reader, row: SessionRow) -> Values:
     """What of a session changes while it runs, but for its transcript."""
-    row = reader.session(session)
-    curves = [session_curve(reader, row.id, measure) for measure in MEASURES]
+    curves = [session_curve(reader, row, measure) for measure in MEASURES]
     return {
         "row": row,
         "line": session_line(row),
@@ -105,7 +104,7 @@ def _decided(decision: DecisionRow) -> Values:
 
 def _question(reader: Reader, row: SessionRow) -> Values | None:
     """The promotion that waits for a person, with the evidence that it rests on."""
-    asked = None if row.status == "done" else open_question(reader.rows, row.id)
+    asked = None if row.asks is None else open_question(reader.rows, row.id)
     if asked is None:
         return None
     candidate = reader.entry(asked.seq).reference or {}
@@ -134,9 +133,8 @@ def _compared(comparison: ComparisonRow) -> Values:
     }
 
 
-def transcript(reader: Reader, session: str, number: int | None, filters: Mapping[str, Any]) -> Values:
+def transcript(reader: Reader, row: SessionRow, number: int | None, filters: Mapping[str, Any]) -> Values:
     """A page of the transcript: the last where a session runs and none is asked for."""
-    row = reader.session(session)
     if number is None and row.status != "running":
         number = 1
     page = event_page(reader, row.id, number, EVENTS, **filters)
@@ -153,9 +151,11 @@ def transcript(reader: Reader, session: str, number: int | None, filters: Mappin
 
 def _known(reader: Reader, session: str) -> dict[str, list[Any]]:
     """The values that each filter can have."""
-    columns = ("agent", "kind", "round", "status")
-    rows = reader.rows(f"SELECT DISTINCT {', '.join(columns)} FROM events WHERE session_id = ?", (session,))
-    return {name: sorted({row[name] for row in rows} - {None}) for name in columns}
+    found: dict[str, list[Any]] = {}
+    for columns in (("agent", "kind", "status"), ("round",)):  # apart: there are many rounds, of few of the others
+        rows = reader.rows(f"SELECT DISTINCT {', '.join(columns)} FROM events WHERE session_id = ?", (session,))
+        found |= {name: sorted({row[name] for row in rows} - {None}) for name in columns}
+    return found
 
 
 def event_html(event: EventRow) -> str:

@@ -107,19 +107,19 @@ class _Site:
 
     def session(self, request: Request) -> Response:
         """One session: how it stands, and a page of its transcript; a search in the latter changes that alone."""
-        session = request.path_params["session"]
         filters = _filters(request)
         with self._reader() as reader:
-            story = looks.transcript(reader, session, _whole(request, "page"), filters)
+            row = reader.session(request.path_params["session"])
+            story = looks.transcript(reader, row, _whole(request, "page"), filters)
             if request.headers.get("hx-target") == "transcript":
                 return self._page(request, "transcript.html", story | _links(request, story))
-            values = story | looks.now(reader, session) | _links(request, story)
+            values = story | looks.now(reader, row) | _links(request, story)
         return self._page(request, "session.html", values)
 
     def now(self, request: Request) -> Response:
         """How a session stands."""
         with self._reader() as reader:
-            return self._page(request, "now.html", looks.now(reader, request.path_params["session"]))
+            return self._page(request, "now.html", looks.now(reader, reader.session(request.path_params["session"])))
 
     def about(self, request: Request) -> Response:
         """Costs and configuration of a session."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from learning_signal.ledger.read.reader import Reader
+from learning_signal.ledger.read.records import SessionRow
 from learning_signal.ledger.read.training import MainRunRow, SegmentRow
 
 
@@ -40,12 +41,13 @@ class SessionCurve:
     measure: str = "sparse_return"
 
 
-def session_curve(reader: Reader, session: str, measure: str = "sparse_return") -> SessionCurve:
+def session_curve(reader: Reader, session: str | SessionRow, measure: str = "sparse_return") -> SessionCurve:
     """The curve of HEAD on the report episodes, without the sparse twin, in ``sparse_return`` or ``progress``.
 
-    The segment of a promoted candidate is drawn at the end of its round, when HEAD moved to it.
+    The segment of a promoted candidate is drawn at the end of its round, when HEAD moved to it. ``session`` is an id,
+    or the session's row where that was read already.
     """
-    row = reader.session(session)
+    row = reader.session(session) if isinstance(session, str) else session
     moves, used = reader.main_run(row.id), reader.segments(row.id)
     spent = _Spent(segment for segment in used.values() if segment.purpose != "twin")
     episode_set = _measured_on(reader, row.id, moves)
