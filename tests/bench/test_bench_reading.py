@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bench.ledger.__main__ import run
 from bench.ledger.tape import recording
-from bench.reading.__main__ import COMMANDS, seconds, table_of
+from bench.reading.__main__ import COMMANDS, PAGE, seconds, table_of
 from bench.reading.long_session import Onward
 from learning_signal.ledger.read.decision.explain import explain
 from learning_signal.ledger.read.reader import Reader
@@ -45,7 +45,7 @@ def test_a_session_that_is_written_onward_is_one_that_verifies(tmp_path: Path) -
 
 def test_the_table_says_how_times_grow_and_what_did_not_end() -> None:
     def sized(events: int, factor: float) -> dict[str, Any]:
-        taken = {what: None if what == "log verify" and events > 5000 else 0.5 * factor for what in COMMANDS}
+        taken = {what: None if what == "log verify" and events > 5000 else 0.5 * factor for what in (*COMMANDS, PAGE)}
         return {"kind": "one session", "events": events, "sessions": 1, "seconds": taken, "page": 0.6 * factor}
 
     out = io.StringIO()
