@@ -180,6 +180,17 @@ def test_reading_loads_what_its_options_need(recorded, arguments, loaded):
     assert done.stdout == f"0 {loaded}\n", done.stderr
 
 
+def test_the_list_of_tasks_loads_no_learning_and_no_masked_arrays(tmp_path):
+    late = ("torch", "numpy.ma", "sqlite_utils", "numba", "numpy")
+    code = (
+        "import contextlib, io, sys\nfrom learning_signal.run import run\n"
+        "with contextlib.redirect_stdout(io.StringIO()):\n    code = run(['tasks'])\n"
+        f"print(code, [name for name in {late!r} if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "0 ['numpy']\n", done.stderr
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_an_environment_file_imports_the_agents_of_its_own_folder(project, way):
     done = started(way, "check-env", "walk:Walk", "--episodes", "2", folder=project)

@@ -69,8 +69,9 @@ class Layout:
     @cached_property
     def counters(self) -> np.ndarray:
         """The counters that a cook can stand next to."""
-        beside = self.floor[:, None] + self.steps
-        return np.intersect1d(beside, np.flatnonzero(self.kind == COUNTER))
+        beside = np.zeros(self.cells, bool)
+        beside[self.floor[:, None] + self.steps] = True
+        return np.flatnonzero(beside & (self.kind == COUNTER))
 
     @cached_property
     def next(self) -> np.ndarray:
