@@ -44,6 +44,8 @@ try:
         err,
         fail,
         for_a_user,
+        go_on,
+        keep_for_json,
         log_to,
         show_traceback,
         silence,
@@ -144,6 +146,9 @@ def run(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     prepare_streams()
     given = sys.argv[1:] if arguments is None else arguments
+    if "--json" in given:
+        keep_for_json()
+    go_on(False)
     try:
         app = application(given)
         result = app(args=arguments, standalone_mode=False, prog_name=program())
@@ -157,8 +162,10 @@ def run(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         err.print()
         return STOPPED
-    except BrokenPipeError:
-        # The reader of a pipe, such as head, has seen enough.
+    except (BrokenPipeError, SystemExit) as error:
+        # The reader of a pipe, such as head, has seen enough; click exits with 1 where that is the help.
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
         silence()
         return 0
     except Exception as error:

@@ -15,6 +15,8 @@ O200K_ADDRESS = "https://openaipublic.blob.core.windows.net/encodings/o200k_base
 O200K_SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
 MARGIN = 1.15
 """The estimate is raised by this factor, to err on the safe side of a budget."""
+KEPT = 1_000
+"""Counts that are kept: the messages of a conversation are counted in every turn."""
 
 _PIECES = re.compile(r"[A-Za-z]+|[0-9]+|[^\sA-Za-z0-9]+|\n+| {2,}")
 
@@ -25,12 +27,22 @@ def count_tokens(text: str) -> int:
     Never downloads: tiktoken would, without a time limit, when the file is missing or damaged, so the file is
     checked first. Texts that look like special tokens are counted as ordinary text.
     """
-    return _counted(text, str(cached_vocabulary(os.environ) or "")) if text else 0
+    if not text:
+        return 0
+    vocabulary = str(cached_vocabulary(os.environ) or "")
+    key = hashlib.blake2b(f"{vocabulary}\0{text}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    if key not in _counts:
+        while len(_counts) >= KEPT:
+            del _counts[next(iter(_counts))]
+        _counts[key] = _counted(text, vocabulary)
+    return _counts[key]
 
 
-@lru_cache(maxsize=256)
+_counts: dict[bytes, int] = {}
+"""The last ones, by a hash: the texts are whole conversations."""
+
+
 def _counted(text: str, vocabulary: str) -> int:
-    """The tokens of ``text``; the messages of a conversation are counted in every turn."""
     encoding = _encoding(vocabulary)
     if encoding is None:
         return estimate_tokens(text)

@@ -15,7 +15,10 @@ class Curves:
     """Writes the results of segments to a folder that ``tensorboard --logdir`` reads."""
 
     def __init__(self, folder: str | Path) -> None:
-        """Raises ``TensorBoardMissing``."""
+        """What stands in the folder is superseded: a run that goes on adds every result again.
+
+        Raises ``TensorBoardMissing``.
+        """
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
@@ -23,7 +26,7 @@ class Curves:
                 f"TensorBoard cannot be loaded ({error}), but curves were asked for: "
                 "pip install 'learning-signal[tensorboard]', or leave --tensorboard out."
             ) from None
-        self._writer = SummaryWriter(str(folder))
+        self._writer = SummaryWriter(str(folder), purge_step=0)
 
     def add(self, result: SegmentResult) -> None:
         """Metrics of updates as ``train/NAME``, evaluations as ``SET/sparse_return`` and ``SET/progress``."""

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from learning_signal import run
+from learning_signal.ledger.read.reader import Reader
 from learning_signal.ledger.write.writer import Ledger
 from learning_signal.viewer.cli.streams import PLAIN
 from learning_signal.viewer.cli.terminal import for_a_user
@@ -71,6 +72,32 @@ def test_a_closed_stream_has_nobody_to_tell(ledger, closed):
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert (RECORDED_ID in done.stdout) == (">&-" not in closed.replace("2>&-", ""))
+
+
+def _into_a_closed_pipe(arguments, folder, **environment):
+    """The exit code and standard error of a command whose standard output nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, str(ROOT / "run.py"), *arguments]
+    given = {"env": os.environ | environment, "stdout": writer, "stderr": subprocess.PIPE, "text": True, "timeout": 90}
+    done = subprocess.run(command, cwd=folder, **given)
+    os.close(writer)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["log", "show", "-v"], ["log", "verify"], ["explain", "--json"]])
+def test_a_closed_pipe_ends_a_command_that_reads_and_is_quiet(ledger, tmp_path, arguments):
+    more = [] if arguments == ["--help"] else ["--ledger", ledger]
+    assert _into_a_closed_pipe([*arguments, *more], tmp_path) == (0, "")
+
+
+def test_a_training_goes_on_where_nobody_reads_what_it_prints(tmp_path):
+    small = "[run.learner]\nhidden = [8]\nenvironments = 8\n[run.evaluation]\nepisodes = 8\n"
+    (tmp_path / "small.toml").write_text(small)
+    train = ["train", "--steps", "400", "--config", "small.toml", "--ledger", "log.db", "--store", "segments"]
+    assert _into_a_closed_pipe(train, tmp_path, LEARNING_SIGNAL_STATE=str(tmp_path / "state")) == (0, "")
+    with Reader.open(tmp_path / "log.db") as reader:
+        assert reader.session().status == "done"
 
 
 # signals ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from rich.text import Text
 
 from learning_signal.ledger.wording import resume_command
-from learning_signal.viewer.cli.terminal import STOPPED, err, log_to, silence
+from learning_signal.viewer.cli.terminal import STOPPED, err, go_on, log_to, silence
 
 ABORT_SECONDS = 1.5
 """Seconds after which a second Ctrl-C ends the process in any case; what was committed is kept."""
@@ -49,6 +49,7 @@ def watch(
                 signal.signal(number, lambda arrived, _: interrupts.arrived(loop, SIGNALS[signal.Signals(arrived)]))
         return await work(view, control)
 
+    go_on(True)
     log_to(view.console, verbose)
     try:
         with view:

@@ -32,17 +32,22 @@ class SafeConsole(Console):
     Rich's own control codes (colours, the cursor of the live area) are not text and pass.
     """
 
+    goes_on = False
+    """Whether what is printed on accompanies work that must not end because nobody reads it any more."""
+
     def render(self, *arguments: Any, **options: Any) -> Iterable[Segment]:
         """The segments of a renderable: everything that is printed passes here."""
         for segment in super().render(*arguments, **options):
             yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
     def on_broken_pipe(self) -> None:
-        """A closed pipe, as after head, is not a failure, although rich makes it one."""
-        raise BrokenPipeError
+        """A closed pipe, as after head, is not a failure, although rich makes it one: reading ends, a run goes on."""
+        if not self.goes_on:
+            raise BrokenPipeError
+        silence(self.file)
 
 
-def console(stream: Any) -> Console:
+def console(stream: Any) -> SafeConsole:
     """A console on standard output or standard error; a pipe gets 100 columns unless COLUMNS says otherwise."""
     width = None if stream.isatty() or "COLUMNS" in os.environ else 100
     return SafeConsole(stderr=stream is sys.stderr, highlight=False, width=width)
@@ -53,9 +58,28 @@ out = console(sys.stdout)
 err = console(sys.stderr)
 
 
-def silence() -> None:
-    """Discard standard output from now on: its reader is gone."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def silence(stream: Any = None) -> None:
+    """Discard what is written to a stream (standard output where None) from now on: its reader is gone."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, (stream or sys.stdout).fileno())
+    os.close(nowhere)
+
+
+def go_on(goes_on: bool) -> None:
+    """Whether the command works on where the reader of its output is gone; else that ends it."""
+    out.goes_on = err.goes_on = goes_on
+
+
+def keep_for_json() -> None:
+    """Keep standard output for what this program prints: whatever else writes there, such as a user's environment and
+    the worker processes, writes to standard error from now on.
+    """
+    if sys.stdout is not sys.__stdout__ or sys.stdout is None or sys.stdout.fileno() != 1:
+        return  # somebody reads it in this process
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    out.file = open(kept, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)  # as long as the process lives
 
 
 def show_json(data: Any) -> int:

@@ -15,6 +15,8 @@ from learning_signal.marl.tasks.foreign.task import Foreign
 
 __all__ = ["Finding", "check_environment"]
 MOST_EPISODES = 10_000
+LARGE = 20.0
+"""A value of an observation above this is of another unit than networks take."""
 
 
 def check_environment(name: str, episodes: int = 10) -> list[Finding]:
@@ -134,8 +136,9 @@ def _play_as_trained(task: Foreign, episodes: int, report: Report) -> None:
     spec = task.spec
     generator = np.random.default_rng(0)
     scripted, draws = task.heuristic, load(spec.name).task.draw is not None
+    largest = 0.0
     for episode in range(episodes + 1):  # the last one with the scripted policy
-        task.reset(episode_seeds(0, episode, 1))
+        largest = max(largest, float(np.abs(task.reset(episode_seeds(0, episode, 1))).max(initial=0)))
         for _ in range(spec.horizon):
             task.state(), task.features(), task.progress()
             if draws:
@@ -147,9 +150,18 @@ def _play_as_trained(task: Foreign, episodes: int, report: Report) -> None:
                 ranks = generator.random((1, spec.agents, spec.actions))
                 actions = np.where(task.allowed(), ranks, -1.0).argmax(axis=2)
             step = task.step(actions)
+            largest = max(largest, float(np.abs(step.observations).max(initial=0)))
             if step.terminated[0] or step.truncated[0]:
                 break
         task.state(), task.features(), task.progress()
+    report.expect(
+        largest <= LARGE,
+        "units",
+        f"An observation has a value of size {largest:g}",
+        f"values of about 1, and none above {LARGE:g}",
+        "divide them by their bounds, or the networks learn little from them",
+        "warning",
+    )
     if not spec.features:
         report.add(
             "warning",

@@ -62,6 +62,8 @@ class Env(ParallelEnv):
             sys.exit(0)
         if self.fault == "_exit":
             os._exit(3)
+        if self.fault == "thousands":
+            self.place = 1_000.0
         if self.fault == "late" and STEPS > 900:
             os._exit(5)
         if self.fault == "fork" and os.fork() == 0:
@@ -80,6 +82,7 @@ class Env(ParallelEnv):
 """
 
 
+SMALL = "[run.learner]\nhidden = [8]\nenvironments = 8\n[run.evaluation]\nepisodes = 8\n"
 RAISES = '{}["nothing"]'
 
 
@@ -159,6 +162,29 @@ def test_the_command_shows_what_was_printed_without_its_escapes(here: Path, caps
     assert json.loads(capsys.readouterr().out)["task"]["agents"] == 2
 
 
+def test_observations_of_another_unit_are_a_warning(here: Path) -> None:
+    """1000 where other environments have 1."""
+    (here / "large.py").write_text(SOURCE.replace("Box(0, 1, (1,)", "Box(0, 1000, (1,)"))
+    (warning,) = [each for each in check_apart("large:Env?fault=thousands", 2).findings if each.check == "units"]
+    assert warning.level == "warning" and "An observation has a value of size 1000" in warning.message
+    assert "units" not in {each.check for each in check_apart("large:Env", 2).findings}
+
+
+@pytest.mark.slow
+def test_only_json_is_on_standard_output_whatever_the_environment_prints(here: Path) -> None:
+    """At its import, in its steps, in this process and in workers."""
+    (here / "loud.py").write_text(
+        "print('imported')\n" + SOURCE.replace("self.time += 1\n", "self.time += 1; print('x')\n")
+    )
+    (here / "small.toml").write_text(SMALL)
+    command = [sys.executable, str(ROOT / "run.py"), "train", "--env", "loud:Env", "--steps", "400", "--json"]
+    given = ["--config", "small.toml", "--ledger", "log.db", "--store", "segments"]
+    environment = os.environ | {"LEARNING_SIGNAL_STATE": str(here / "state")}
+    done = subprocess.run([*command, *given], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["status"] == "done" and "imported" in done.stderr
+
+
 @pytest.mark.parametrize("fault", ["exit", "_exit"])
 def test_no_run_begins_on_it(here: Path, capsys: pytest.CaptureFixture[str], fault: str) -> None:
     for command in (["train", "--steps", "100"], ["session"]):
@@ -177,8 +203,7 @@ def test_a_process_that_it_forks_ends_as_it_wants(here: Path) -> None:
 def test_a_training_that_it_would_end_stops_with_its_place_and_keeps_what_was_committed(here: Path) -> None:
     """Run in a process of its own, which the environment would end."""
     command = [sys.executable, str(ROOT / "run.py"), "train", "--env", "strange:Env?fault=late", "--steps", "1600"]
-    small = "[run.learner]\nhidden = [8]\nenvironments = 8\n[run.evaluation]\nepisodes = 8\n"
-    (here / "small.toml").write_text(small)
+    (here / "small.toml").write_text(SMALL)
     given = ["--config", "small.toml", "--segment-steps", "400", "--ledger", "log.db", "--store", "segments", "--plain"]
     environment = os.environ | {"LEARNING_SIGNAL_STATE": str(here / "state")}
     done = subprocess.run([*command, *given], env=environment, capture_output=True, text=True, timeout=120)
