@@ -49,7 +49,7 @@ class _Inside(threading.local):
 
     def __enter__(self) -> None:
         if os._exit is not _refused_exit:
-            os._exit = _refused_exit  # type: ignore[assignment]
+            os._exit = _refused_exit
         self.depth += 1
         self.process = os.getpid()
 
