@@ -20,7 +20,7 @@ test: $(VENV)/installed-dev ## run the tests, 2 to 3 minutes on two cores (CI=tr
 	$(VENV)/bin/python -m pytest -q $(PYTEST_ARGS) $(if $(ROOM),tests/$(ROOM))
 
 bench: $(VENV)/installed-dev ## run every measurement of bench/, several hours (most of it gate, branch_length and learning)
-	@for file in bench/[a-z]*.py bench/ledger bench/reading bench/example; do echo "== $$file"; $(VENV)/bin/python -m bench.$$(basename $$file .py) || exit 1; done
+	@for file in bench/[a-z]*.py bench/ledger bench/reading bench/hardening bench/example; do echo "== $$file"; $(VENV)/bin/python -m bench.$$(basename $$file .py) || exit 1; done
 
 lint: $(VENV)/installed-dev types ## check types, style and format
 	$(VENV)/bin/python -m ruff check . && $(VENV)/bin/python -m ruff format --check .

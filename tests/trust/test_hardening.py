@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -90,6 +91,23 @@ def test_what_is_searched_for_has_a_bound(
 ) -> None:
     assert "expected at most 64 words" in refusal(capsys, *(word.format(text) for word in command))
     assert run([word.format("a " * 60) for word in command]) == 0
+
+
+@pytest.mark.parametrize(
+    "command", [("log", "export", "--to"), ("log", "export", "--as", "data", "--to"), ("log", "plot", "--to")]
+)
+def test_a_report_is_not_written_into_a_pipe_without_a_reader(
+    here: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    os.mkfifo("pipe.svg")
+    assert "is a named pipe" in refusal(capsys, *command, "pipe.svg")
+
+
+@pytest.mark.parametrize("option", ["--to", "--store"])
+def test_a_link_to_itself_is_named(here: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    Path("loop").symlink_to("loop")
+    said = refusal(capsys, "replay", option, "loop")
+    assert "loop" in said and len(said.splitlines()) == 1
 
 
 def test_a_key_of_many_parts_is_refused_before_it_is_parsed() -> None:

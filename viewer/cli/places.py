@@ -15,11 +15,14 @@ def place_for(ledger: Path, session: str, name: str, to: Path | None) -> Path:
     """``to``, or ``name`` in the session's folder beside the log; the folder that it lies in is made.
 
     Raises:
-        PlaceError: that folder cannot be made or written to, as beside the log of somebody else.
+        PlaceError: that folder cannot be made or written to, as beside the log of somebody else, or ``to`` is a named
+            pipe, which waits for a reader.
         LinkedElsewhere: it, or what would be written, is a link that leads elsewhere.
     """
     if to is None and session:
         refuse_link(ledger.parent / session)
+    if to is not None and to.is_fifo() and not to.is_relative_to("/dev"):
+        raise PlaceError(f"{to} is a named pipe, expected a file or a new one: name one with --to.")
     place = refuse_link(ledger.parent / session / name if to is None else to)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -157,6 +157,8 @@ def for_a_user(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "The disk is full; everything committed is kept: free some space, then resume the session."
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # what Path.resolve raises up to 3.12
+        return f"{str(error).partition(' from ')[2]} is a link that leads back to itself: check the path."
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename} cannot be used ({(error.strerror or 'unknown reason').lower()}): check the path."
     return None

@@ -1,0 +1,1 @@
+"""Every door of the program, and the inputs that come through it."""
