@@ -145,6 +145,7 @@ def rounds_table(rows: list[dict[str, Any]]) -> Table:
     shown = Table(
         title=f"resident memory of a session's main process (target: below {GROWTH} MB per round)",
         title_justify="left",
+        min_width=80,
         box=None,
         caption=f"second half: {slope:+.3f} MB per round" + ("" if slope < GROWTH else " NOT MET"),
         caption_justify="left",
