@@ -31,7 +31,9 @@ OVERCOOKED = {
     "largest_kl": 0.1,
     "max_gradient_norm": 0.5,
 }
-"""Episodes of 400 steps, so few environments."""
+"""Episodes of 400 steps, so few environments. On cramped_room with a shaping by hand (docs/tasks.md): 198 and 236 at
+512 k env steps, seeds 100 and 101. With a learning rate of 3e-3 and without the two limits a run that had come to 230
+fell to 0."""
 
 FOREIGN = {"environments": 32, "minibatches": 4}
 """A user's own environment: copies cost memory and are stepped one by one, so rollouts are small. Not tuned."""
