@@ -80,12 +80,12 @@ def problems(ending: Ending, serves: bool = False) -> list[str]:
     """What of an ending is not as it must be; empty where the input holds."""
     said = ending.err.decode("utf-8", "replace")
     everything = said + ending.out.decode("utf-8", "replace")
-    trace = next((each for each in _TRACES if each in everything), None)
+    trace = next((each for each in _TRACES if each in said), None)  # an environment may print one of its own
     codes = (*CODES, 130) if serves else CODES
     checks = {
         f"was still running after {PATIENCE:g} s": not ending.late,
         f"ended with {ending.code}: {_last_line(everything)}": ending.late or ending.code in codes,
-        f"a traceback: {_last_line(everything)}": trace is None,
+        f"a traceback: {_last_line(said)}": trace is None,
         f"{ending.megabytes:.0f} MB of memory": ending.megabytes < MOST_MEGABYTES,
         f"{len(said)} characters on standard error": trace is not None or len(said) <= LONGEST,
         f"ended with {ending.code} and said nothing": ending.late

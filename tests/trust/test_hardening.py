@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -214,6 +215,25 @@ def _of_another_type(turn: Turn) -> Reply:
         case _:
             body |= {"model": [], "created_at": 5}
     return Reply(body=body)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"names": 10**400},
+        {"names": [10**400, -(10**400)]},
+        {"beta": 10**400, "terms": [{"potential": "speed", "weight": 10**400}]},
+        {"beta": 1, "terms": [{}], "anneal": "soon"},
+        {"beta": 1, "terms": [{}], "anneal": {"start": 5}},
+        {"candidates": [{"beta": None, "terms": [{"weight": []}], "anneal": [1]}]},
+    ],
+)
+def test_whatever_a_model_writes_into_a_call_can_be_shown(arguments: dict[str, Any]) -> None:
+    def does(turn: Turn) -> Reply:
+        return turn.changed(calls=turn.first(arguments=arguments))
+
+    ending = play(Cell(Fault("arguments", does, "recovers"), PROTOCOLS[0], "critic"))
+    assert (ending.status, ending.unhandled) == ("done", [])
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda each: each.name)

@@ -127,7 +127,7 @@ def inline(value: Any) -> str | None:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
-        return repr(value) if math.isfinite(value) else json.dumps(value)
+        return repr(value) if isinstance(value, int) or math.isfinite(value) else json.dumps(value)
     if isinstance(value, str):
         return value if len(value) <= WIDTH and "\n" not in value else None
     if isinstance(value, Mapping):
@@ -151,8 +151,9 @@ def _part(value: Any) -> str | None:
 
 
 def _is_shaping(value: Mapping[str, Any]) -> bool:
-    terms = value.get("terms")
-    return "beta" in value and isinstance(terms, list) and all(isinstance(each, Mapping) for each in terms)
+    terms, anneal = value.get("terms"), value.get("anneal")
+    falls = not anneal or (isinstance(anneal, Mapping) and {"start", "end"} <= anneal.keys())
+    return "beta" in value and falls and isinstance(terms, list) and all(isinstance(each, Mapping) for each in terms)
 
 
 def _series(value: Mapping[str, Any]) -> Table | None:
