@@ -17,9 +17,9 @@ from learning_signal.ledger.file.damage import damaged, stored_json
 from learning_signal.ledger.file.waiting import patiently
 from learning_signal.ledger.ids import is_session_id, refuse_strange_id
 
-STEPS, MOST_STEPS = 1_000_000, 500_000_000
-"""Instructions of SQLite between two looks at a query, and in all; one takes some ten seconds for the latter, and some
-20 of them for a row of a log."""
+STEPS, MOST_STEPS = 1_000_000, 200_000_000
+"""Instructions of SQLite between two looks at a query, and in all; the latter take some four seconds, and a row of a
+log some 20 of them."""
 
 
 class Query:

@@ -78,6 +78,17 @@ def test_the_sentence_names_the_table_and_the_column(changed, capsys, statement:
     assert words in said and "log recover" in said
 
 
+def test_bodies_that_are_gone_from_their_rows_end_in_a_sentence(changed, capsys) -> None:
+    """As a page of zeros leaves them."""
+    changed(
+        "ALTER TABLE bodies RENAME TO was_bodies",
+        "CREATE TABLE bodies (id INTEGER PRIMARY KEY, hash TEXT, body TEXT)",
+        "INSERT INTO bodies SELECT id, hash, NULL FROM was_bodies",
+    )
+    for command in (*COMMANDS, ("replay",)):
+        ends(capsys, command)
+
+
 def test_a_table_of_ones_own_beside_them_is_no_damage(changed, capsys) -> None:
     """Negative control."""
     changed("CREATE TABLE mine (session_id TEXT, note TEXT)")

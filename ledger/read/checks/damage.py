@@ -49,5 +49,5 @@ def changed_bodies(reader: Query) -> list[Finding]:
     return [
         Finding("bodies", row["hash"], "the body does not have this hash: it was changed")
         for row in reader.rows("SELECT hash, body FROM bodies")
-        if content_hash(row["body"]) != row["hash"]
+        if not isinstance(row["body"], str) or content_hash(row["body"]) != row["hash"]
     ]
