@@ -89,6 +89,7 @@ class ReferenceLoop:
             terminated=np.zeros_like(ended),
             truncated=ended,
             alive=None,
+            allowed=None,
             rewards=torch.from_numpy(rewards)[:, :, None].repeat(1, 1, agents),
         )
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-LOOK_SECONDS = 1.0
-"""How long SQLite itself waits before it is asked again; in between, signals are handled."""
+LOOK_SECONDS = 0.1
+"""How long SQLite itself waits before it is asked again; in between, signals are handled, each of several."""
 SAY_SECONDS = 5.0
 """What is waited for longer than this is said."""
 PATIENCE_SECONDS = 600.0

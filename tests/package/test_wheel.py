@@ -156,7 +156,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(installed: Installed) -> N
         (metadata,) = (archive.read(name).decode() for name in names if name.endswith("METADATA"))
     inside = {name.partition("learning_signal/")[2] for name in names if name.startswith("learning_signal/")}
     rooms = {path.parent.name for path in ROOT.glob("[a-z]*/__init__.py")} - {"bench", "tests"} | {"prompts"}
-    pages = ("viewer/page/templates/*.html", "viewer/page/static/*")
+    pages = [f"viewer/{room}/{what}" for room in ("page", "web") for what in ("templates/*.html", "static/*")]
     expected = {
         path.relative_to(ROOT).as_posix()
         for pattern in ("*.py", "py.typed", "prompts/*.md", *pages, *(f"{room}/**/*.py" for room in rooms))
@@ -191,7 +191,7 @@ print(json.dumps([agents.WHOSE, tools.WHOSE, tests.WHOSE, *places]))
 
 def test_the_command_runs(installed: Installed) -> None:
     tasks = json.loads(installed.done("learning-signal", "tasks", "--json"))
-    assert len(tasks) == 4 and "spread" in {task["name"] for task in tasks}
+    assert len(tasks) == 5 and "spread" in {task["name"] for task in tasks}
     assert json.loads(installed.done("python", "-m", "learning_signal", "tasks", "--json")) == tasks
 
 

@@ -113,6 +113,6 @@ def test_words_of_a_drawing_are_inert(reader, drawn):
         pair[side]["scene"]["shapes"][-1][4:] = [HOSTILE, HOSTILE]
         pair[side]["curves"] = {HOSTILE: [0.0] * 26}
     page = session_page(reader, drawn=hostile)
-    assert page.count("<script>") == 2 and "<img" not in page and "\u202e" not in page
+    assert page.count("<script>") == 3 and "<img" not in page and "\u202e" not in page
     side = played(page)[0]["pairs"][0]["sides"][0]
     assert all("<script" not in each and "<img" not in each for each in side["scene"]["shapes"])

@@ -22,7 +22,7 @@ def event_pieces(event: EventRow, behind: Sequence[str]) -> list[str]:
 
 def permalink(event: EventRow) -> str:
     """The address of an event on its page; it stands outside of what is clicked to open the event."""
-    return f'<a class="number" href="#e{event.seq}" aria-label="link to event {event.seq}">¶</a>'
+    return f'<a href="#e{event.seq}">¶</a>'
 
 
 def facts(event: EventRow) -> str:
