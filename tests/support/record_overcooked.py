@@ -1,7 +1,7 @@
 """Records what overcooked-ai does, for tests/marl/tasks/test_overcooked.py: its steps, whatever ours would be.
 
-    python -m venv /tmp/reference && /tmp/reference/bin/pip install overcooked-ai==1.1.0 pillow
-    /tmp/reference/bin/pip install --no-deps . && /tmp/reference/bin/python tests/support/record_overcooked.py
+    python -m venv reference-venv && reference-venv/bin/pip install overcooked-ai==1.1.0 pillow
+    reference-venv/bin/pip install --no-deps . && reference-venv/bin/python tests/support/record_overcooked.py
 
 It needs pygame and gym, which nothing else here may have beside pygame-ce and gymnasium: so its steps are kept.
 Actions are random, or of our scripted policy, or both cooks want the same pot or counter.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from learning_signal.ledger.origin import is_ours
 from learning_signal.ledger.read.reader import Reader
+from learning_signal.ledger.read.records import SessionRow
+from learning_signal.ledger.read.training import SegmentRow
 from learning_signal.ledger.wording import resume_command
 from learning_signal.marl.paths import inside
 from learning_signal.marl.segments.segment import SegmentStore
@@ -39,11 +42,31 @@ def policy_folder(ledger: Path, session: str) -> Path:
     return inside(inside(ledger.parent, "policies"), session)
 
 
-def export_policy(ledger: Path, session: str, folder: Path | None = None, consent: Consent = NO_CONSENT) -> Path:
-    """Write the policy that HEAD of ``session`` (an id, its beginning or ``latest``) points to; returns the folder.
+@dataclass(frozen=True)
+class End:
+    """Where a session stands: the segment that HEAD points to."""
 
-    Raises ``NotTrusted`` where its environment is code that this user has not named, ``ExportError``, ``LedgerError``,
-    ``SegmentFailed`` or ``CheckpointError``.
+    row: SessionRow
+    trained: Trained
+    head: SegmentRow
+    ours: bool
+    """Whether this user began the session on this machine."""
+
+    def store(self) -> SegmentStore:
+        """The store that has the segment; ``ExportError`` where it is gone from there."""
+        store = SegmentStore(self.trained.store)
+        if not store.has(self.head.id):
+            raise ExportError(
+                f"Session {self.row.id} kept its policy in the store {store.root}, expected its segment {self.head.id} "
+                "there: bring the store back to that place, or run the session again."
+            )
+        return store
+
+
+def end_of(ledger: Path, session: str) -> End:
+    """Where ``session`` (an id, its beginning or ``latest``) stands.
+
+    Raises ``ExportError`` where it has trained nothing to its end or another version wrote it, or ``LedgerError``.
     """
     with Reader.open(ledger) as reader:
         row = reader.session(session)
@@ -62,19 +85,25 @@ def export_policy(ledger: Path, session: str, folder: Path | None = None, consen
             f"Session {row.id} was written by another version of this program "
             f"({'.'.join(map(str, problem['loc']))}: {problem['msg']}): export its policy with that version."
         ) from None
-    uses = uses_of_task(trained.run.task, consent, f"session {row.id}")
-    if not ours:
+    return End(row, trained, moves[-1].segment, ours)
+
+
+def export_policy(ledger: Path, session: str, folder: Path | None = None, consent: Consent = NO_CONSENT) -> Path:
+    """Write the policy that HEAD of ``session`` (an id, its beginning or ``latest``) points to; returns the folder.
+
+    Raises ``NotTrusted`` where its environment is code that this user has not named, ``ExportError``, ``LedgerError``,
+    ``SegmentFailed`` or ``CheckpointError``.
+    """
+    end = end_of(ledger, session)
+    row, run = end.row, end.trained.run
+    uses = uses_of_task(run.task, consent, f"session {row.id}")
+    if not end.ours:
         refuse_unconfirmed(uses, consent, f"session {row.id}", NOT_OURS)
-    head, store = moves[-1].segment, SegmentStore(trained.store)
-    if not store.has(head.id):
-        raise ExportError(
-            f"Session {row.id} kept its policy in the store {store.root}, expected its segment {head.id} there: bring "
-            "the store back to that place, or run the session again."
-        )
+    store = end.store()
     folder = policy_folder(ledger, row.id) if folder is None else folder
     from learning_signal.marl.policies.files import export_segment  # loads torch, so only when it is needed
 
-    export_segment(folder, head.id, store, trained.run, ShapingConfig.parse(head.shaping), seal=row.seal)
+    export_segment(folder, end.head.id, store, run, ShapingConfig.parse(end.head.shaping), seal=row.seal)
     return folder
 
 

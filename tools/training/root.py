@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from learning_signal.ledger.origin import is_ours
-from learning_signal.ledger.read.reader import Reader
 from learning_signal.marl.segments.segment import SegmentStore
 from learning_signal.marl.settings import LearnerSettings
 from learning_signal.tools.plan.settings import Root, SessionSettings
 from learning_signal.tools.plan.sources import Given, SettingsError
-from learning_signal.tools.training.policies import Trained
+from learning_signal.tools.training.policies import end_of
 
 
 @dataclass(frozen=True)
@@ -31,37 +29,22 @@ class Source:
 def source_of(named: str, ledger: Path) -> Source:
     """The run or policy that ``named`` means: a folder with a policy, or a session of the log.
 
-    Raises ``SettingsError`` where it is neither, or its checkpoint is gone; ``PolicyFileError`` or ``LedgerError``.
+    Raises ``SettingsError`` where somebody else began the session, ``ExportError`` where it has no policy,
+    ``PolicyFileError`` or ``LedgerError``.
     """
     if "/" in named or Path(named).is_dir():
         from learning_signal.marl.policies.files import load_policy
 
         description = load_policy(named).description
         return Source(f"policy {named}", description.task, description.learner, None, Path(named))
-    with Reader.open(ledger) as reader:
-        row = reader.session(named)
-        moves, config = reader.main_run(row.id), reader.config(row.id)
-        ours = is_ours(reader.rows, row.id)
-    if not ours:
+    end = end_of(ledger, named)
+    if not end.ours:
         raise SettingsError(
-            f"Session {row.id} was not begun by you on this machine, expected one of yours or an exported policy: "
+            f"Session {end.row.id} was not begun by you on this machine, expected one of yours or an exported policy: "
             "export its policy first, and give that folder."
         )
-    if not moves:
-        raise SettingsError(f"Session {row.id} has trained nothing to its end yet, expected one with a policy.")
-    try:
-        trained = Trained.model_validate(config)
-    except ValueError:
-        raise SettingsError(
-            f"Session {row.id} was written by another version of this program: export it there."
-        ) from None
-    store, head = SegmentStore(trained.store), moves[-1].segment
-    if not store.has(head.id):
-        raise SettingsError(
-            f"Session {row.id} kept its policy in the store {store.root}, expected its segment {head.id} there: bring "
-            "the store back, or begin from its exported policy."
-        )
-    return Source(f"session {row.id}", trained.run.task, trained.run.learner, store.checkpoint_path(head.id), None)
+    run, checkpoint = end.trained.run, end.store().checkpoint_path(end.head.id)
+    return Source(f"session {end.row.id}", run.task, run.learner, checkpoint, None)
 
 
 def as_source(given: Given, source: Source) -> Given:

@@ -7,21 +7,20 @@ import secrets
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from learning_signal.viewer.web.guard import LOCAL, Door
 from learning_signal.viewer.web.listening import NotServed, listening
+
+if TYPE_CHECKING:  # loads the server
+    from learning_signal.viewer.web.site import Drawings
 
 SHORTEST_TOKEN = 16
 """Characters of a token of one's own."""
 
 
 def serve(
-    ledger: Path,
-    drawings: Callable[..., object],
-    host: str,
-    port: int,
-    auth_token: str | None,
-    tell: Callable[[str], None],
+    ledger: Path, drawings: Drawings, host: str, port: int, auth_token: str | None, tell: Callable[[str], None]
 ) -> None:
     """Serve a log; ``tell`` is given the address with the token, as soon as it can be opened.
 
@@ -38,7 +37,7 @@ def serve(
         number = taken.getsockname()[1]
         token = auth_token or secrets.token_urlsafe(24)
         door = Door(token, to_read=auth_token is not None, host=host, port=number)
-        application = site(ledger, door, drawings)  # type: ignore[arg-type]
+        application = site(ledger, door, drawings)
         told = f"[{host}]" if ":" in host else host
         tell(f"http://{told}:{number}/" + ("" if auth_token else f"?token={token}"))
         settings = uvicorn.Config(
